@@ -1,0 +1,8 @@
+"""`python -m dpo_core ...` is `dpo-core ...`."""
+
+import sys
+
+from dpo_core.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

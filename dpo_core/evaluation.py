@@ -1,0 +1,168 @@
+"""How good is a model? Exact verdicts, shares with intervals, and what theory predicts (chapters 4 and 9)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dpo_core.model import Llama
+from dpo_core.sampling import generate, score
+from dpo_core.task import BookTask, Task, Verdict, judge, stream
+
+Z95 = 1.959963984540054  # the 97.5 % quantile of the standard normal
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measured number with its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
+def wilson(successes: int, n: int) -> Estimate:
+    """A share with Wilson's score interval (Wilson 1927), which stays inside [0, 1].
+
+    Raises:
+        ValueError: no trials, or more successes than trials.
+    """
+    if not 0 <= successes <= n or n == 0:
+        raise ValueError(f"{successes} successes in {n} trials; needed are 0 to n successes in at least one trial")
+    share = successes / n
+    center = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
+    half = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2)) / (1 + Z95**2 / n)
+    return Estimate(share, max(0.0, center - half), min(1.0, center + half))
+
+
+def mean_interval(values: Sequence[float] | np.ndarray) -> Estimate:
+    """A mean with its normal-approximation interval.
+
+    Raises:
+        ValueError: fewer than two values.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if len(values) < 2:
+        raise ValueError(f"{len(values)} values; an interval needs at least two")
+    half = Z95 * values.std(ddof=1) / math.sqrt(len(values))
+    return Estimate(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
+
+
+def shares(verdicts: Sequence[Verdict]) -> dict[str, Estimate]:
+    """The shares of verdicts that the book reports.
+
+    `exact`, `style` (three numbers) and `both` are shares of all answers; `two_number_exact` and
+    `three_number_exact` are shares of the answers of that length (absent where there are none).
+    """
+    n = len(verdicts)
+    report = {
+        "well_formed": wilson(sum(v.well_formed for v in verdicts), n),
+        "exact": wilson(sum(v.exact for v in verdicts), n),
+        "style": wilson(sum(v.style for v in verdicts), n),
+        "both": wilson(sum(v.exact and v.style for v in verdicts), n),
+    }
+    for name, numbers in (("two_number_exact", 2), ("three_number_exact", 3)):
+        of_length = [v.exact for v in verdicts if v.numbers == numbers]
+        if of_length:
+            report[name] = wilson(sum(of_length), len(of_length))
+    return report
+
+
+def evaluate(
+    model: Llama,
+    task: Task,
+    *,
+    n: int = 2000,
+    seed: int = 0,
+    temperature: float = 1.0,
+    reference: Llama | None = None,
+    progress: bool = False,
+) -> dict[str, Estimate]:
+    """Draw `n` answers to prompts of the task's own and judge them.
+
+    With a reference, `kl` is KL(model || reference) in nats an answer: the mean of
+    log π(y|x) - log π_ref(y|x) over the model's own answers, which needs temperature 1.
+
+    Raises:
+        ValueError: n below 2, or a reference at another temperature than 1.
+    """
+    if n < 2:
+        raise ValueError(f"n is {n}; accepted are whole numbers from 2")
+    if reference is not None and temperature != 1:
+        raise ValueError(f"temperature is {temperature}; the KL to a reference is measured at temperature 1")
+    rng = stream("evaluate", seed)
+    prompts, _ = task.demonstrations(n, rng)
+    draws = int(rng.integers(2**31))
+    completions = generate(model, prompts, temperature=temperature, seed=draws, progress=progress)
+    verdicts = [judge(p, c, task.tolerance) for p, c in zip(prompts, completions)]
+    report = shares(verdicts)
+    if reference is not None:
+        gaps = score(model, prompts, completions) - score(reference, prompts, completions)
+        report["kl"] = mean_interval(gaps.numpy())
+    return report
+
+
+def excess_nats(model: Llama, task: BookTask, *, n: int = 2000, seed: int = 0) -> Estimate:
+    """How far the loss on fresh demonstrations stands above the entropy floor, in nats a completion.
+
+    The mean of log p_population(y|x) - log π(y|x), which estimates KL(population || model). Taking
+    the difference text by text removes the luck of the draw from the interval.
+    """
+    prompts, completions = task.demonstrations(n, stream("evaluate", seed))
+    floor = np.array([task.log_conditional[text] for text in zip(prompts, completions)])
+    return mean_interval(floor - score(model, prompts, completions).numpy())
+
+
+def class_rewards(reward: str) -> np.ndarray:
+    """The reward of each class of answer, (2, 2) float64, `[style, exact]`.
+
+    Raises:
+        ValueError: no such reward; the message lists the names.
+    """
+    style, exact = np.array([[0.0, 0.0], [1.0, 1.0]]), np.array([[0.0, 1.0], [0.0, 1.0]])
+    known = {"style": style, "exact": exact, "style+exact": style + exact}
+    if reward not in known:
+        raise ValueError(f"unknown reward {reward!r}; accepted are {', '.join(known)}")
+    return known[reward]
+
+
+def tilted(rates: np.ndarray, rewards: np.ndarray, beta: float) -> np.ndarray:
+    """The KL-regularised optimum by class: each prompt's rates reweighted by exp(reward / beta).
+
+    Source: Rafailov et al. 2023, eq. 4. Within a class the optimum keeps the reference's proportions.
+
+    Args:
+        rates: (prompts, 2, 2) of the reference, as `BookTask.class_rates`.
+        rewards: (2, 2), as `class_rewards`.
+    """
+    weights = rates * np.exp((rewards - rewards.max()) / beta)
+    return weights / weights.sum(axis=(1, 2), keepdims=True)
+
+
+def predicted_optimum(task: BookTask, reward: str, beta: float) -> dict[str, float]:
+    """What the KL-regularised optimum of a calibrated base model would show.
+
+    Shares of `style`, `exact` and `both`, and `kl` (to the reference, nats an answer): the averages
+    over the population's prompts of each prompt's own closed form.
+
+    Raises:
+        ValueError: an unknown reward, or a beta that is not above 0.
+    """
+    if not beta > 0:
+        raise ValueError(f"beta is {beta}; accepted are numbers above 0")
+    weights = np.array(list(task.prompt_distribution.values()))
+    rates = task.class_rates
+    optimum = tilted(rates, class_rewards(reward), beta)
+    ratio = np.divide(optimum, rates, out=np.ones_like(rates), where=rates > 0)
+    kl = (optimum * np.log(np.where(optimum > 0, ratio, 1.0))).sum(axis=(1, 2))
+    mean = np.einsum("p,pse->se", weights, optimum)
+    return {
+        "style": float(mean[1].sum()),
+        "exact": float(mean[:, 1].sum()),
+        "both": float(mean[1, 1]),
+        "kl": float(weights @ kl),
+    }

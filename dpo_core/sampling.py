@@ -1,0 +1,147 @@
+"""Drawing completions from a model, and scoring completions under it (chapter 4).
+
+Shapes: N prompts, B rows of one batch, T positions, V vocabulary.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dpo_core.losses import sequence_logps
+from dpo_core.model import KVCache, Llama
+from dpo_core.progress import progress_bar
+from dpo_core.tokenizer import CharTokenizer
+
+TOKENIZER = CharTokenizer()
+
+
+def next_token_probs(
+    logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Tensor:
+    """The distribution that the next token is drawn from.
+
+    Args:
+        logits: (B, V).
+        temperature: divides the logits; 0 is greedy decoding (all mass on the largest logit).
+        top_k: keep the k most probable tokens (Fan et al. 2018).
+        top_p: keep the smallest set of most probable tokens whose mass reaches p (Holtzman et al. 2020).
+
+    Returns:
+        (B, V) probabilities.
+
+    Raises:
+        ValueError: temperature below 0, top_k below 1, or top_p outside (0, 1].
+    """
+    if not 0 <= temperature < float("inf"):
+        raise ValueError(f"temperature is {temperature}; accepted are finite numbers from 0")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k is {top_k}; accepted are whole numbers from 1")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p is {top_p}; accepted is above 0, up to 1")
+    if temperature == 0:
+        return torch.zeros_like(logits).scatter(-1, logits.argmax(-1, keepdim=True), 1.0)
+    # differences to the largest logit: a temperature close to 0 sends them to -inf, never to NaN
+    probs = ((logits - logits.amax(-1, keepdim=True)) / max(temperature, 1e-30)).softmax(-1)
+    if top_k is None and top_p is None:
+        return probs
+    ordered, order = probs.sort(-1, descending=True)
+    keep = torch.ones_like(ordered, dtype=torch.bool)
+    if top_k is not None:
+        keep[:, top_k:] = False
+    if top_p is not None:
+        keep &= ordered.cumsum(-1) - ordered < top_p  # the mass before a token is still short of p
+    kept = torch.zeros_like(probs).scatter(-1, order, ordered * keep)
+    return kept / kept.sum(-1, keepdim=True)
+
+
+def draw(probs: Tensor, uniform: Tensor) -> Tensor:
+    """Inverse-CDF sampling: the first token whose cumulative probability exceeds u.
+
+    Args:
+        probs: (B, V), rows summing to 1.
+        uniform: (B,) numbers in [0, 1).
+
+    Returns:
+        (B,) int64 token ids, never one of probability 0.
+    """
+    cumulative = probs.double().cumsum(-1)
+    # in float64 u · total stays below the total, so the index stays inside the vocabulary
+    return torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True).squeeze(-1)
+
+
+@torch.no_grad()
+def generate(
+    model: Llama,
+    prompts: Sequence[str],
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    max_new_tokens: int = 32,
+    seed: int = 0,
+    batch_size: int = 1024,
+    progress: bool = False,
+) -> list[str]:
+    """One completion for each prompt, `E` included where the model wrote one.
+
+    The chance in row i depends on (seed, i, max_new_tokens) alone, not on `batch_size` or the device,
+    so a longer list of prompts begins with the same completions. A prompt that occurs many times is read once a batch.
+
+    Raises:
+        ValueError: an unknown character, an empty prompt, a setting out of its range, or more
+            positions than the model has.
+    """
+    for name, value in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; accepted are whole numbers from 1")
+    if not all(prompts):
+        raise ValueError("an empty prompt; accepted is S<target>=, such as S54=")
+    generator = torch.Generator().manual_seed(seed)
+    uniform = torch.rand((len(prompts), max_new_tokens), generator=generator)  # (N, max_new_tokens)
+    device = next(model.parameters()).device
+    completions: list[str] = []
+    for start in progress_bar(range(0, len(prompts), batch_size), "sampling", shown=progress):
+        batch = prompts[start : start + batch_size]
+        distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(batch))}
+        ids, mask = TOKENIZER.pad([TOKENIZER.encode(prompt) for prompt in distinct], side="left")
+        cache, mask = KVCache(), mask.to(device)
+        logits = model(ids.to(device), mask, cache)[:, -1]  # (distinct, V)
+        rows = torch.tensor([distinct[prompt] for prompt in batch], device=device)
+        cache.select(rows)
+        logits, mask = logits[rows], mask[rows]
+        written = torch.full((len(batch), max_new_tokens), TOKENIZER.eos_id, device=device)
+        finished = torch.zeros(len(batch), dtype=torch.bool, device=device)
+        for position, u in enumerate(uniform[start : start + batch_size].to(device).T):
+            token = draw(next_token_probs(logits, temperature, top_k, top_p), u)  # (B,)
+            written[:, position] = torch.where(finished, TOKENIZER.eos_id, token)
+            finished |= token == TOKENIZER.eos_id
+            if finished.all() or position + 1 == max_new_tokens:
+                break
+            mask = torch.cat((mask, mask.new_ones(len(batch), 1)), dim=1)
+            logits = model(token[:, None], mask, cache)[:, -1]
+        for text in map(TOKENIZER.decode, written[:, : position + 1].tolist()):
+            head, end, _ = text.partition("E")
+            completions.append(head + end)
+    return completions
+
+
+@torch.no_grad()
+def score(
+    model: Llama, prompts: Sequence[str], completions: Sequence[str], *, batch_size: int = 1024, progress: bool = False
+) -> Tensor:
+    """log p(completion | prompt) of each pair of texts, (N,) float32 on the CPU, in nats.
+
+    Raises:
+        ValueError: an unknown character, an empty prompt, or lists of different lengths.
+    """
+    if len(prompts) != len(completions):
+        raise ValueError(f"{len(prompts)} prompts and {len(completions)} completions; they must pair up")
+    device = next(model.parameters()).device
+    logps = []
+    for start in progress_bar(range(0, len(prompts), batch_size), "scoring", shown=progress):
+        stop = start + batch_size
+        ids, mask = TOKENIZER.collate(prompts[start:stop], completions[start:stop])
+        ids = ids.to(device)
+        logps.append(sequence_logps(model(ids), ids, mask.to(device)).cpu())
+    return torch.cat(logps) if logps else torch.empty(0)

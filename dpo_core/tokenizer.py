@@ -1,0 +1,92 @@
+"""Characters to ids and back: the tokenizer of the book (chapter 1).
+
+One character is one token. The vocabulary is fixed, so an id means the same thing in every
+checkpoint: `P` pads, `S` starts a text, `E` ends it, `U` stands in for a character that the
+vocabulary lacks and is never produced by `encode`.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+
+VOCABULARY = "PSEU0123456789+-*/.:=_"
+
+
+class CharTokenizer:
+    """A bijection between the characters of `VOCABULARY` and the ids 0 … 21.
+
+    >>> CharTokenizer().encode("S54=27+27E")
+    [1, 9, 8, 20, 6, 11, 14, 6, 11, 2]
+    """
+
+    def __init__(self) -> None:
+        self.vocabulary = VOCABULARY
+        self.vocab_size = len(VOCABULARY)
+        self._id_of = {character: index for index, character in enumerate(VOCABULARY)}
+        self.pad_id, self.bos_id, self.eos_id, self.unk_id = (self._id_of[c] for c in "PSEU")
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of `text`, one per character.
+
+        Raises:
+            ValueError: a character is not in the vocabulary; the message names it.
+        """
+        try:
+            return [self._id_of[character] for character in text]
+        except KeyError as error:
+            raise ValueError(f"unknown character {error.args[0]!r} in {text!r}; accepted are {VOCABULARY}") from None
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids` (a list or a 1-D tensor), one character per id; nothing is skipped.
+
+        Raises:
+            ValueError: an id is outside 0 … vocab_size - 1.
+        """
+        ids = [int(index) for index in ids]
+        for index in ids:
+            if not 0 <= index < self.vocab_size:
+                raise ValueError(f"unknown id {index}; accepted are 0 to {self.vocab_size - 1}")
+        return "".join(self.vocabulary[index] for index in ids)
+
+    def pad(self, rows: Sequence[Sequence[int]], side: str = "right") -> tuple[torch.Tensor, torch.Tensor]:
+        """Stack rows of different lengths into one rectangle.
+
+        Returns:
+            input_ids: (B, T) int64, `T` the longest row, the rest filled with `P`.
+            attention_mask: (B, T) bool, True on the tokens that were there before.
+
+        Raises:
+            ValueError: no rows, or `side` is neither "left" nor "right".
+        """
+        if side not in ("left", "right"):
+            raise ValueError(f"side is {side!r}; accepted are 'left' and 'right'")
+        if not rows:
+            raise ValueError("no rows to pad; at least one is needed")
+        width = max(map(len, rows))
+        gaps = [[self.pad_id] * (width - len(row)) for row in rows]
+        real = [[True] * len(row) for row in rows]
+        blank = [[False] * len(gap) for gap in gaps]
+        if side == "left":
+            ids = [[*gap, *row] for gap, row in zip(gaps, rows)]
+            mask = [[*b, *r] for b, r in zip(blank, real)]
+        else:
+            ids = [[*row, *gap] for gap, row in zip(gaps, rows)]
+            mask = [[*r, *b] for b, r in zip(blank, real)]
+        return torch.tensor(ids, dtype=torch.long), torch.tensor(mask, dtype=torch.bool)
+
+    def collate(self, prompts: Sequence[str], completions: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Prompt and completion pairs as right-padded rows with a loss mask.
+
+        Returns:
+            input_ids: (B, T) int64.
+            completion_mask: (B, T) bool, True exactly on the completion's tokens (its `E` included).
+
+        Raises:
+            ValueError: an unknown character, or lists of different lengths.
+        """
+        prompt_rows = [self.encode(prompt) for prompt in prompts]
+        rows = [p + self.encode(c) for p, c in zip(prompt_rows, completions, strict=True)]
+        input_ids, attention_mask = self.pad(rows)
+        prompt_lengths = torch.tensor([len(row) for row in prompt_rows])
+        positions = torch.arange(input_ids.shape[1])
+        return input_ids, attention_mask & (positions >= prompt_lengths[:, None])

@@ -1,0 +1,212 @@
+"""The one training loop of the book (chapters 3 and 9): SFT, DPO and what follows share it.
+
+Three decisions carry it. A loss step returns (sum, count) and the loop divides once by the whole
+step's count, so one big batch and several accumulated pieces give the same number. The data of a
+step is a pure function of its index, so resuming needs no iterator state. Everything that a step
+changes is in the run state, so a resumed run ends in the same bits.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dpo_core.checkpoint import RunState
+from dpo_core.losses import preference_loss, sequence_logps
+from dpo_core.model import Llama
+from dpo_core.optim import OPTIMIZERS, learning_rate_factor, make_optimizers
+from dpo_core.progress import progress_bar
+
+Batch = dict[str, Tensor]  # every tensor has the rows of the batch as its first dimension
+Sums = dict[str, tuple[Tensor, int | Tensor]]  # name -> (sum, count); "loss" is differentiated
+LossStep = Callable[[Llama, Batch], Sums]
+ON_THE_BAR = ("loss", "nats_per_completion", "rewards/margins", "rewards/accuracies")
+
+
+def default_device() -> torch.device:
+    """CUDA when it is there, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How to train, apart from model, data and loss.
+
+    Raises:
+        ValueError: a number out of its range; the message names it.
+    """
+
+    steps: int
+    learning_rate: float
+    optimizer: str = "adamw"
+    warmup: int = 20  # steps until the peak of the learning rate
+    max_grad_norm: float = math.inf  # gradients longer than this (L2, all parameters) are shortened to it
+    accumulate: int = 1  # pieces that a step's batch is cut into
+    log_every: int = 20  # steps per line of the metrics
+    save_every: int = 0  # steps between run states; 0 keeps none
+    compile: bool = False  # torch.compile; needs a C++ compiler on the machine
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "accumulate", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; accepted are whole numbers from 1")
+        for name in ("warmup", "save_every"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; accepted are whole numbers from 0")
+        for name in ("learning_rate", "max_grad_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; accepted are numbers above 0")
+        if self.learning_rate == math.inf:
+            raise ValueError("learning_rate is inf; accepted are finite numbers above 0")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"unknown optimizer {self.optimizer!r}; accepted are {', '.join(OPTIMIZERS)}")
+        if self.save_every % self.log_every:  # so that no line of the metrics straddles a saved state
+            raise ValueError(f"save_every is {self.save_every}; accepted are multiples of log_every, {self.log_every}")
+
+
+def sft_step(model: Llama, batch: Batch) -> Sums:
+    """Next-token loss on the marked tokens, in nats a token; also in nats a completion.
+
+    Needs `input_ids` (B, T) and `completion_mask` (B, T).
+    """
+    logps = sequence_logps(model(batch["input_ids"]), batch["input_ids"], batch["completion_mask"])  # (B,)
+    nats = -logps.sum()
+    return {"loss": (nats, batch["completion_mask"].sum()), "nats_per_completion": (nats.detach(), len(logps))}
+
+
+def dpo_step(beta: float, loss_type: str = "sigmoid", label_smoothing: float = 0.0) -> LossStep:
+    """The DPO loss of a batch of pairs, with the metrics of TRL's names.
+
+    The step needs `chosen_ids`, `rejected_ids` (B, T), `chosen_mask`, `rejected_mask` (B, T),
+    `ref_chosen_logps`, `ref_rejected_logps` (B,), and may have `preference_prob` (B,). A tie counts
+    half in `rewards/accuracies`.
+
+    Raises:
+        ValueError: a setting that `preference_loss` does not take; now, not at the first step.
+    """
+    preference_loss(*[torch.zeros(1)] * 4, beta=beta, loss_type=loss_type, label_smoothing=label_smoothing)
+
+    def step(model: Llama, batch: Batch) -> Sums:
+        ids = torch.cat((batch["chosen_ids"], batch["rejected_ids"]))  # (2B, T): one forward for both
+        mask = torch.cat((batch["chosen_mask"], batch["rejected_mask"]))
+        chosen_logps, rejected_logps = sequence_logps(model(ids), ids, mask).chunk(2)  # (B,) each
+        losses, chosen_rewards, rejected_rewards = preference_loss(
+            chosen_logps, rejected_logps, batch["ref_chosen_logps"], batch["ref_rejected_logps"],
+            beta=beta, loss_type=loss_type, label_smoothing=label_smoothing,
+            preference_prob=batch.get("preference_prob"),
+        )  # fmt: skip
+        margins = chosen_rewards - rejected_rewards
+        metrics = {
+            "rewards/chosen": chosen_rewards,
+            "rewards/rejected": rejected_rewards,
+            "rewards/margins": margins,
+            "rewards/accuracies": (margins > 0).float() + 0.5 * (margins == 0).float(),
+            "logps/chosen": chosen_logps.detach(),
+            "logps/rejected": rejected_logps.detach(),
+        }
+        return {"loss": (losses.sum(), len(losses))} | {k: (v.sum(), len(v)) for k, v in metrics.items()}
+
+    return step
+
+
+def train(
+    model: Llama,
+    batch_at: Callable[[int], Batch],
+    loss_step: LossStep,
+    config: LoopConfig,
+    *,
+    state_folder: Path | None = None,
+    record: dict[str, Any] | None = None,
+    resume: bool = False,
+    metrics_file: Path | None = None,
+    progress: bool = True,
+) -> list[dict[str, float]]:
+    """Train `model` in place, on the device it is on.
+
+    Args:
+        batch_at: the batch of a step, 0 … steps - 1; must be a pure function of the index.
+        loss_step: (model, batch) -> named (sum, count) pairs; "loss" is minimised.
+        state_folder: where the run state goes every `save_every` steps, and comes from on `resume`.
+        record: what else names this run (task, seed, …); a state with another record is not resumed.
+        metrics_file: JSON lines, one every `log_every` steps; each number is a mean over those steps.
+        progress: show a bar.
+
+    Returns:
+        The lines of the metrics.
+
+    Raises:
+        CheckpointError: nothing to resume, or the state of another run.
+        FloatingPointError: the loss is not finite; the message names the step. The last state stays.
+    """
+    device = next(model.parameters()).device
+    optimizers = make_optimizers(model, config.optimizer, config.learning_rate)
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    peaks = [group["lr"] for group in groups]
+    run = RunState(model, optimizers, {**(record or {}), "loop": asdict(config)})
+    if resume:
+        run.load(state_folder)
+    if metrics_file is not None:
+        metrics_file.write_text("".join(map(_json_line, run.history)), encoding="utf-8")
+    forward = torch.compile(model, dynamic=True) if config.compile else model
+    window: dict[str, list[float]] = {}  # sums and counts since the last line
+    started, seconds_before = time.perf_counter(), run.seconds
+    model.train()
+    bar = progress_bar(total=config.steps, initial=run.step, unit="step", shown=progress)
+    while run.step < config.steps:
+        factor = learning_rate_factor(run.step, config.steps, config.warmup)
+        for group, peak in zip(groups, peaks, strict=True):
+            group["lr"] = peak * factor
+        batch = {name: tensor.to(device) for name, tensor in batch_at(run.step).items()}
+        sums: dict[str, list[float]] = {}
+        for piece in _pieces(batch, config.accumulate):
+            result = loss_step(forward, piece)
+            result["loss"][0].backward()
+            _add(sums, {name: (float(total.detach()), float(count)) for name, (total, count) in result.items()})
+        if not math.isfinite(sums["loss"][0]):
+            raise FloatingPointError(f"the loss at step {run.step} is {sums['loss'][0]}; try a smaller learning rate")
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        torch._foreach_div_(gradients, sums["loss"][1])  # the one division, by the whole step's count
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        run.step += 1
+        run.seconds = seconds_before + time.perf_counter() - started
+        _add(window, {**sums, "grad_norm": (float(norm), 1.0)})
+        bar.update()
+        if run.step % config.log_every == 0 or run.step == config.steps:
+            means = {name: total / count for name, (total, count) in window.items()}
+            line = {"step": run.step, **means, "learning_rate": config.learning_rate * factor, "seconds": run.seconds}
+            window = {}
+            run.history.append(line)
+            bar.set_postfix({name: f"{line[name]:.3f}" for name in ON_THE_BAR if name in line})
+            if metrics_file is not None:
+                with metrics_file.open("a", encoding="utf-8") as lines:
+                    lines.write(_json_line(line))
+        if config.save_every and state_folder is not None and run.step % config.save_every == 0:
+            run.save(state_folder)
+    bar.close()
+    model.eval()
+    return run.history
+
+
+def _pieces(batch: Batch, count: int) -> Iterator[Batch]:
+    split = {name: tensor.tensor_split(count) for name, tensor in batch.items()}
+    for index in range(count):
+        yield {name: parts[index] for name, parts in split.items()}
+
+
+def _add(sums: dict[str, list[float]], new: dict[str, Sequence[float]]) -> None:
+    for name, (total, count) in new.items():
+        old_total, old_count = sums.get(name, (0.0, 0.0))
+        sums[name] = [old_total + total, old_count + count]
+
+
+def _json_line(entry: dict[str, float]) -> str:
+    return json.dumps({name: float(f"{value:.6g}") for name, value in entry.items()}) + "\n"
