@@ -1,0 +1,532 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] lang="en"
+# # 1 Strings that are sums
+
+# %% [markdown] lang="zh"
+# # 1 写成字符串的算式
+
+# %% [markdown] lang="en"
+# > **In this chapter.** You will be able to turn a text into numbers and back, stack texts of different lengths into one batch, and mark which tokens a model is to learn. You need Python and a first look at tensors. 20 minutes to read, 10 seconds to run.
+
+# %% [markdown] lang="zh"
+# > **本章。** 读完后，你能把一段文本变成数字、再变回来，能把长短不一的文本叠成一个批次，还能标出模型该学哪些词元。需要会 Python，见过张量。阅读 20 分钟，运行 10 秒。
+
+# %%
+import numpy as np
+import torch
+from checks import check
+from matplotlib.patches import Rectangle
+
+from dpo_core import BookTask, CharTokenizer, judge
+from dpo_core.plotting import COLORS, INK, figure
+from dpo_core.task import stream
+
+# %% [markdown] lang="en"
+# ## A task that can be marked by machine
+# This book trains a language model, then changes what it prefers. For that we want a task so small that every answer can be marked right or wrong without asking anyone. Here it is: given a number, write a sum that makes it.
+#
+# A text of our world looks like this:
+#
+# ```text
+# S54=27+27E
+# ```
+#
+# `S` starts the text, `E` ends it. The part up to and including `=` is the **prompt**: it names the target, 54. The rest, `27+27E`, is the **completion**: what the model has to write. There are many right completions for one prompt, such as `50+4E` or `30+33-9E`. There are more wrong ones.
+#
+# The texts come from a *population of authors*. Some write two numbers, some three; some slip. Chapter 3 says exactly how often. For now we ask the population for six texts and let an exact checker mark them.
+
+# %% [markdown] lang="zh"
+# ## 一个机器就能判分的任务
+# 这本书要训练一个语言模型，再改变它的偏好。为此，任务得小到这个地步：每个回答对不对，不用问人，机器就能判。任务是：给一个数，写一道结果等于它的算式。
+#
+# 我们这个世界里的文本长这样：
+#
+# ```text
+# S54=27+27E
+# ```
+#
+# `S` 开头，`E` 收尾。到 `=` 为止（连 `=` 一起）是**提示**（prompt），说的是目标 54。后面的 `27+27E` 是**回答**（completion），由模型来写。同一个提示有许多正确的回答，比如 `50+4E`、`30+33-9E`；错误的更多。
+#
+# 文本出自一个**作者群体**：有人爱写两个数，有人爱写三个，有人会失误。各占多少，第 3 章细说。先向他们要六段文本，让一个精确的判分程序来批改。
+
+# %%
+task = BookTask()
+prompts, completions = task.demonstrations(6, stream("chapter 1", seed=0))
+for prompt, completion in zip(prompts, completions):
+    verdict = judge(prompt, completion)
+    print(f"{prompt + completion:14} numbers: {verdict.numbers}  value: {verdict.value}  exact: {verdict.exact}")
+assert not judge(prompts[0], completions[0]).exact and judge(prompts[0], completions[0].replace("22-", "12-")).exact
+
+# %% [markdown] lang="en"
+# The first text misses its target: the author meant 12 and wrote 22 as the second number. That is the population's one kind of slip, a forgotten carry.
+#
+# The whole population can write 210,000 different texts to 166 different prompts. That is small enough to list, and the library does list it. We lean on this often: what other books estimate, this one can count.
+
+# %% [markdown] lang="zh"
+# 第一段没有命中目标：作者心里的第二个数是 12，写成了 22。这个群体只犯这一种错：忘了进位。
+#
+# 整个群体能写出 210,000 种文本，对应 166 个提示。这个数目小到可以逐一列出，程序库里也真列了一张表。后面常用到它：别的书只能估计的量，这里数得出来。
+
+# %%
+assert len(task.table.completions) == len(set(zip(task.table.prompts, task.table.completions))) == 210_000
+assert len(task.prompt_distribution) == 166
+
+# %% [markdown] lang="en"
+# ## From characters to ids
+# A network computes with numbers, not with letters. A **tokenizer** cuts a text into pieces, called **tokens**, and gives each piece a number, its **id**. The list of all pieces is the **vocabulary**.
+#
+# Ours is the simplest tokenizer there is: one character is one token. The vocabulary has 22 entries and never changes. `P` will fill gaps, `S` starts, `E` ends, and `U` is reserved for a character that nobody knows. Then come the digits, the four operators and `.:=_`. The position of a character in this string is its id:
+
+# %% [markdown] lang="zh"
+# ## 从字符到编号
+# 网络只会算数，不认字。**分词器**（tokenizer）把文本切成小块，每一块叫一个**词元**（token），再给每块一个号码，叫编号（id）。所有词元列在一起，就是**词表**（vocabulary）。
+#
+# 我们用最简单的一种：一个字符就是一个词元。词表固定为 22 项。`P` 用来填空位，`S` 开头，`E` 收尾，`U` 留给谁也不认识的字符；然后是数字、四个运算符，以及 `.:=_`。字符在下面这个字符串里排第几（从零数起），编号就是几：
+
+# %%
+tokenizer = CharTokenizer()
+print(tokenizer.vocabulary, tokenizer.vocab_size)
+print(tokenizer.encode("S54=27+27E"))
+assert tokenizer.vocab_size == 22
+assert [tokenizer.vocabulary[i] for i in tokenizer.encode("S54=27+27E")] == list("S54=27+27E")
+
+# %% [markdown] lang="en"
+# Check one by hand: `P` is 0, `S` is 1, `E` is 2, `U` is 3, so the digit `0` is 4 and the digit `5` is 9. The text above starts with 1, then 9.
+#
+# Two properties make this tokenizer easy to live with. First, nothing is lost: decoding gives the text back. Second, it respects gluing: for any two texts $x$ and $y$,
+#
+# $$\mathrm{encode}(x)+\mathrm{encode}(y)=\mathrm{encode}(x+y),$$
+#
+# where $+$ puts one list, or one text, behind the other. So the prompt and the completion can be encoded apart and joined later, and the first token of the completion stands where the prompt's length says. We try both on 1,000 random texts.
+
+# %% [markdown] lang="zh"
+# 手算一个：`P` 是 0，`S` 是 1，`E` 是 2，`U` 是 3，于是数字 `0` 是 4，数字 `5` 是 9。上面那行的头两个编号正是 1 和 9。
+#
+# 这个分词器有两条好性质。第一，不丢东西：解码能还原文本。第二，拼接不变：对任意两段文本 $x$、$y$，
+#
+# $$\mathrm{encode}(x)+\mathrm{encode}(y)=\mathrm{encode}(x+y)$$
+#
+# 这里的 $+$ 是首尾相接，列表和文本都一样。所以提示和回答可以分开编码，再接起来；提示有多长，回答的第一个词元就在第几格。下面拿 1,000 段随机文本来验证这两条。
+
+# %%
+rng = np.random.default_rng(0)
+letters = list(tokenizer.vocabulary)
+texts = ["".join(rng.choice(letters, size=rng.integers(0, 30))) for _ in range(1_000)]
+for x, y in zip(texts, reversed(texts)):
+    assert tokenizer.decode(tokenizer.encode(x)) == x
+    assert tokenizer.encode(x) + tokenizer.encode(y) == tokenizer.encode(x + y)
+
+# %% [markdown] lang="en"
+# The second property is not a matter of course. Tokenizers of real models glue frequent neighbours into one token (byte-pair encoding, [Sennrich et al. 2016](https://arxiv.org/abs/1508.07909)). Suppose that the pair `=2` were such a token. Then the border between prompt and completion would run through the middle of it:
+
+# %% [markdown] lang="zh"
+# 第二条并非理所当然。真实模型的分词器会把常挨在一起的字符并成一个词元（字节对编码，[Sennrich et al. 2016](https://arxiv.org/abs/1508.07909)）。假如 `=2` 这一对就是这样一个词元，提示和回答的分界线就从它中间穿过去了：
+
+# %%
+def merging_tokens(text, pair="=2"):
+    pieces = text.split(pair)
+    return [token for piece in pieces[:-1] for token in (*piece, pair)] + list(pieces[-1])
+
+
+apart, joined = merging_tokens("S54=") + merging_tokens("27+27E"), merging_tokens("S54=" + "27+27E")
+print(apart, joined, sep="\n")
+assert apart != joined and "".join(apart) == "".join(joined)
+assert len(joined) == len(apart) - 1
+
+# %% [markdown] lang="en"
+# Count the tokens of the prompt alone, and you point one token too far into the joined text. Mistakes of this kind are silent: nothing crashes, the model learns slightly the wrong thing. With characters they cannot happen. What can happen is a character that the vocabulary lacks; then `encode` stops and names it.
+
+# %% [markdown] lang="zh"
+# 单独数提示有几个词元，拿到拼好的文本里去用，就会多指一格。这类错误没有声响：程序不崩，模型只是悄悄学歪了一点。按字符切就不会出这种事。会出的是另一种：词表里没有的字符。遇到它，`encode` 会停下来，指出是哪一个。
+
+# %%
+try:
+    tokenizer.encode("S54=9×6E")
+except ValueError as error:
+    print(error)
+
+# %% [markdown] lang="en"
+# ## What the model is asked
+# A language model reads tokens from left to right and, at every position, guesses the next one. So one text of $T$ tokens holds $T-1$ small questions. The answer to the question at position $t$ is the token at position $t+1$. These answers are called **labels**; because each stands one place to the left of where it stood in the text, one speaks of **shifted labels**.
+
+# %% [markdown] lang="zh"
+# ## 模型要答什么
+# 语言模型从左往右读词元，读到每个位置，都要猜下一个词元是什么。一段 $T$ 个词元的文本，就是 $T-1$ 道小题。第 $t$ 个位置的标准答案，是第 $t+1$ 个位置上的词元。这些答案叫**标签**（label）；每个标签都比它在原文里的位置左移了一格，所以叫**标签移位**（shifted labels）。
+
+# %%
+row = torch.tensor(tokenizer.encode("S7=3+4E"))
+inputs, labels = row[:-1], row[1:]
+for t in range(len(inputs)):
+    print(f"{t}: after {tokenizer.decode(row[: t + 1]):7} comes {tokenizer.decode(labels[t : t + 1])}")
+assert len(labels) == len(row) - 1
+assert all(labels[t] == row[t + 1] for t in range(len(labels)))
+
+# %% [markdown] lang="en"
+# Forget the shift, and every label is the token that the model has just read. It would learn to repeat its input, with a loss near zero and nothing to show for it. A shift by two is worse to find: the texts look plausible and the sums are wrong.
+
+# %% [markdown] lang="zh"
+# 忘了移位，标签就成了模型刚读到的那个词元：它只要照抄输入，损失就接近零，却什么也没学到。移了两格更难发现：文本看上去像样，算式全错。
+
+# %% [markdown] lang="en"
+# ## Many rows at once
+# A processor is fast when it does the same thing to many numbers. So texts are stacked into a **batch**: a rectangle of ids, written $(B,T)$, with $B$ rows and $T$ positions. Texts differ in length, rectangles do not. The gaps are filled with `P`; this is **padding**. Along with the ids goes an **attention mask** of the same shape, true where a token is real.
+#
+# Padding may stand on the right or on the left. For training, right padding is convenient: a model that only looks to the left never sees it. For writing, left padding is needed: all rows must end where the next token is to be put (chapter 4).
+
+# %% [markdown] lang="zh"
+# ## 一次处理许多行
+# 处理器喜欢对一大片数做同一件事。于是把文本叠成一个**批次**（batch）：一张编号组成的矩形表，记作 $(B,T)$，$B$ 行，$T$ 个位置。文本有长有短，矩形却是齐的，空出来的格子用 `P` 填满，这叫**填充**（padding）。与编号一起的还有一张同样大小的**注意力掩码**（attention mask）：真有词元的格子为真。
+#
+# 填充可以放右边，也可以放左边。训练时放右边方便：模型只往左看，根本看不到它。生成时要放左边：下一个词元写在行尾，各行的行尾必须对齐（第 4 章）。
+
+# %%
+rows = [tokenizer.encode(text) for text in ("S7=3+4E", "S54=27+27E")]
+for side in ("right", "left"):
+    input_ids, attention_mask = tokenizer.pad(rows, side=side)
+    print(side, tuple(input_ids.shape), [tokenizer.decode(ids) for ids in input_ids])
+    assert (attention_mask.sum(1) == torch.tensor([7, 10])).all()
+    assert ((input_ids == tokenizer.pad_id) == ~attention_mask).all()
+
+# %% [markdown] lang="en"
+# ## What is to be learnt
+# Not every question is worth asking. The padding is nobody's text. The prompt is given: at the time of use it comes from outside, so there is no need to learn to write it. What remains is the completion, `E` included, because a writer who does not know when to stop is of no use. A third rectangle says so: the **loss mask**, true on the completion's tokens. In the code it is called `completion_mask`.
+#
+# `collate` does all of this at once for a list of prompts and a list of completions.
+
+# %% [markdown] lang="zh"
+# ## 该学哪些
+# 不是每道题都值得考。填充不属于任何文本。提示是别人给的，用的时候从外面来，不必学着写。剩下的是回答，连 `E` 在内：不知道在哪儿停笔的作者没有用处。第三张矩形表记的就是这件事：**损失掩码**（loss mask），在回答的词元上为真，代码里叫 `completion_mask`。
+#
+# 给一列提示和一列回答，`collate` 一次做完上面这些。
+
+# %%
+input_ids, completion_mask = tokenizer.collate(["S7=", "S54=", "S-3="], ["3+4E", "27+27E", "5-9+1E"])
+for ids, mask in zip(input_ids, completion_mask):
+    print(tokenizer.decode(ids), "".join("x" if m else "." for m in mask))
+assert completion_mask.sum().item() == len("3+4E") + len("27+27E") + len("5-9+1E")
+assert not (completion_mask & (input_ids == tokenizer.pad_id)).any()
+
+# %% [markdown] lang="en"
+# The picture below puts the three rectangles together. On the left are the tokens, on the right the labels that count: the same rows, moved one place to the left, with everything dropped that the loss mask does not mark. The position of `=` carries the first label that counts. It asks for the first character of the answer.
+
+# %% [markdown] lang="zh"
+# 下图把三张表放到一起。左边是词元；右边是算数的标签：还是那几行，左移一格，凡是损失掩码没标的都去掉。`=` 所在的位置，挂着第一个算数的标签：它要模型写出回答的第一个字符。
+
+# %% alt_en="Two grids of letters side by side. Left: three padded rows; prompt cells are grey, completion cells blue, padding cells empty. Right: the same completion letters one column further to the left, all other cells empty." alt_zh="左右两张字母表格。左：三行带填充的文本，提示格为灰色，回答格为蓝色，填充格为空。右：同样的回答字母整体左移一列，其余格子为空。"
+def draw(axes, letters, shades):
+    for (i, j), letter in np.ndenumerate(letters):
+        color = {0: "none", 1: COLORS["ref"], 2: COLORS["policy"]}[shades[i, j]]
+        axes.add_patch(Rectangle((j, i), 1, 1, facecolor=color, edgecolor=INK, linewidth=0.6))
+        if color != "none":
+            axes.text(j + 0.5, i + 0.5, letter, ha="center", va="center", color="white", family="monospace")
+    axes.set(xlim=(0, letters.shape[1]), ylim=(len(letters), 0), aspect="equal", yticks=[])
+    axes.set_xticks(np.arange(letters.shape[1]) + 0.5, range(letters.shape[1]))
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.grid(False)
+
+
+letters = np.array([list(tokenizer.decode(ids)) for ids in input_ids])
+kinds = (input_ids != tokenizer.pad_id).int().numpy() + completion_mask.int().numpy()
+fig, (left, right) = figure(2, width=7.6, height=1.9)
+draw(left, letters, kinds)
+draw(right, letters[:, 1:], np.where(completion_mask[:, 1:], 2, 0))
+left.set_xlabel("t")
+right.set_xlabel("t")
+first_label = completion_mask[:, 1:].int().argmax(dim=1)
+assert first_label.tolist() == [text.index("=") for text in map(tokenizer.decode, input_ids)]
+
+# %% [markdown] lang="en"
+# **Figure 1.1.** Left: tokens of three rows (grey: prompt, blue: completion, empty: padding). Right: the labels that count, each one place to the left of its token.
+
+# %% [markdown] lang="zh"
+# **图 1.1** 左：三行的词元（灰：提示；蓝：回答；空：填充）。右：算数的标签，每个都在原词元左边一格。
+
+# %% [markdown] lang="en"
+# ## What must not change
+# Masks are where most training code goes wrong, because wrong masks do not crash. The remedy is to state what must hold whatever the data, and to test it. Three statements cover this chapter:
+#
+# 1. The number of marked tokens is the number of tokens in the completions, no more, no less.
+# 2. Reading the marked tokens of a row gives the completion back.
+# 3. A longer neighbour in the batch adds padding to a row and changes nothing else.
+#
+# Here they are for 500 texts of the population. The last line also plants the classical mistake, a mask that begins one token too late, and sees that statement 2 catches it.
+
+# %% [markdown] lang="zh"
+# ## 什么不能变
+# 训练代码出错，多半错在掩码上，因为掩码错了程序并不崩。对付它的办法是：把不管什么数据都该成立的事写下来，逐条测试。这一章有三条：
+#
+# 1. 被标出的词元数，恰好等于各回答的词元总数。
+# 2. 把一行里标出的词元读出来，就是回答本身。
+# 3. 同一批次里来了更长的邻居，这一行只多出填充，别的都不变。
+#
+# 下面拿群体的 500 段文本来查。最后一行故意种下一个经典错误：掩码晚开始一格；第 2 条当场把它抓住。
+
+# %%
+prompts, completions = task.demonstrations(500, stream("chapter 1", seed=1))
+ids, mask = tokenizer.collate(prompts, completions)
+read_back = [tokenizer.decode(row[marked]) for row, marked in zip(ids, mask)]
+assert mask.sum().item() == sum(map(len, completions))  # 1
+assert read_back == completions  # 2
+for i in range(0, 500, 50):  # 3
+    alone_ids, alone_mask = tokenizer.collate(prompts[i : i + 1], completions[i : i + 1])
+    width = alone_ids.shape[1]
+    assert (ids[i, :width] == alone_ids).all() and (mask[i, :width] == alone_mask).all()
+    assert (ids[i, width:] == tokenizer.pad_id).all() and not mask[i, width:].any()
+late = mask & mask.roll(1, dims=1)
+assert [tokenizer.decode(row[marked]) for row, marked in zip(ids, late)] != completions
+
+# %% [markdown] lang="en"
+# > **What the toy hides.** Real vocabularies have tens of thousands of tokens or more, and encoding is not a look-up but a search for merges, so the border between prompt and completion needs care. Real prompts come in a *chat template*: special tokens around each turn, which must be masked too. And `P` is our own letter; many released models have no padding token, and people reuse the end token for it. Then a mask computed as "everything that is not padding" also drops the real end of the text, and the model never learns to stop.
+
+# %% [markdown] lang="zh"
+# > **玩具没告诉你的。** 真实的词表有几万个词元，甚至更多；编码也不是查表，而要搜索怎样合并，所以提示与回答的分界要小心处理。真实的提示套着**对话模板**（chat template）：每一轮前后都有特殊词元，它们也得遮掉。还有，`P` 是我们自己留的字母；不少公开的模型没有填充词元，大家就拿结束词元顶替。这时若把掩码写成「不是填充的都算」，文本真正的结尾也一起被遮掉，模型就永远学不会停。
+
+# %% [markdown] lang="en"
+# > **To remember.** A text is a row of ids. A batch is a rectangle, and padding makes it one. The label of a position is the next token. The loss mask marks the completion, `E` included, and nothing else. Each of these can be stated as an equality, and each equality can be tested.
+
+# %% [markdown] lang="zh"
+# > **记住。** 一段文本是一行编号。一个批次是一张矩形表，靠填充补齐。一个位置的标签，是下一个词元。损失掩码只标回答，连 `E` 在内，别的都不标。这几件事都能写成等式，等式都能测试。
+
+# %% [markdown] lang="en"
+# ## Exercises
+
+# %% [markdown] lang="zh"
+# ## 练习
+
+# %% [markdown] lang="en"
+# ### Exercise 1.1 · Encode by hand
+# ★☆☆ · 5 minutes
+#
+# Write the ids of `S8=9-1E` as a list, without calling `encode`.
+#
+# <details><summary>Hint</summary>
+#
+# The digit `0` has id 4. After the digit `9` come `+`, `-`, `*`, `/`, then `.`, `:`, `=`.
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# ### 练习 1.1 · 手工编码
+# ★☆☆ · 5 分钟
+#
+# 不调用 `encode`，把 `S8=9-1E` 的编号写成一个列表。
+#
+# <details><summary>提示</summary>
+#
+# 数字 `0` 的编号是 4。数字 `9` 后面依次是 `+`、`-`、`*`、`/`，再往后是 `.`、`:`、`=`。
+#
+# </details>
+
+# %% tags=["exercise"]
+answer_1_1 = ...  # a list of seven ids
+check("1.1", answer_1_1)
+
+# %% [markdown] lang="en"
+# <details><summary>Solution</summary>
+#
+# `S` is 1. A digit $d$ has id $d+4$. `+` is 14, so `-` is 15 and `=` is 20. `E` is 2.
+#
+# ```python
+# answer_1_1 = [1, 12, 20, 13, 15, 5, 2]
+# ```
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# <details><summary>解答</summary>
+#
+# `S` 是 1。数字 $d$ 的编号是 $d+4$。`+` 是 14，所以 `-` 是 15，`=` 是 20。`E` 是 2。
+#
+# ```python
+# answer_1_1 = [1, 12, 20, 13, 15, 5, 2]
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
+# ### Exercise 1.2 · How much is padding?
+# ★☆☆ · 5 minutes
+#
+# The batch of Figure 1.1 has three rows: `S7=3+4E`, `S54=27+27E`, `S-3=5-9+1E`. What share of its cells is padding? Give a number between 0 and 1.
+#
+# <details><summary>Hint</summary>
+#
+# The width is the length of the longest row. Count the cells, then the letters.
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# ### 练习 1.2 · 填充占多少
+# ★☆☆ · 5 分钟
+#
+# 图 1.1 的批次有三行：`S7=3+4E`、`S54=27+27E`、`S-3=5-9+1E`。填充占全部格子的几分之几？写一个 0 到 1 之间的数。
+#
+# <details><summary>提示</summary>
+#
+# 宽度就是最长那一行的长度。先数格子，再数字母。
+#
+# </details>
+
+# %% tags=["exercise"]
+answer_1_2 = ...  # a number between 0 and 1
+check("1.2", answer_1_2)
+
+# %% [markdown] lang="en"
+# <details><summary>Solution</summary>
+#
+# The rows have 7, 10 and 10 tokens, so the batch has 3 · 10 = 30 cells, 3 of them padding: one tenth.
+#
+# ```python
+# answer_1_2 = 3 / 30
+# ```
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# <details><summary>解答</summary>
+#
+# 三行各有 7、10、10 个词元，整张表 3 · 10 = 30 格，其中 3 格是填充：十分之一。
+#
+# ```python
+# answer_1_2 = 3 / 30
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
+# ### Exercise 1.3 · A loss mask for left padding
+# ★★☆ · 15 minutes
+#
+# `collate` pads on the right. Write the function `answer_1_3(prompt_lengths, lengths, width)`: the loss mask of the same rows when the padding stands on the *left*. The first two arguments are lists of whole numbers, one entry a row: the length of the prompt and the length of the whole row. Return a tensor of booleans of shape `(B, width)`.
+#
+# This is the mask that the script of *Simple_RLHF_DPO* gets wrong; chapter 9 shows what it cost.
+#
+# <details><summary>Hint</summary>
+#
+# On the left, a row ends at `width`. Where does its completion begin?
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# ### 练习 1.3 · 左填充的损失掩码
+# ★★☆ · 15 分钟
+#
+# `collate` 在右边填充。请写函数 `answer_1_3(prompt_lengths, lengths, width)`：还是那些行，填充改放**左边**，损失掩码该是什么？前两个参数是整数列表，每行一项：提示的长度，整行的长度。返回形状为 `(B, width)` 的布尔张量。
+#
+# *Simple_RLHF_DPO* 的脚本错的正是这个掩码；代价有多大，见第 9 章。
+#
+# <details><summary>提示</summary>
+#
+# 填充放左边时，每一行都在 `width` 处结束。那么回答从哪一格开始？
+#
+# </details>
+
+# %% tags=["exercise"]
+def answer_1_3(prompt_lengths, lengths, width):
+    ...
+
+
+check("1.3", answer_1_3)
+
+# %% [markdown] lang="en"
+# <details><summary>Solution</summary>
+#
+# All rows end at `width`, and a completion has `length - prompt_length` tokens. So it begins at `width - (length - prompt_length)`, and it runs to the end of the row.
+#
+# ```python
+# def answer_1_3(prompt_lengths, lengths, width):
+#     completion_lengths = torch.tensor(lengths) - torch.tensor(prompt_lengths)
+#     return torch.arange(width) >= width - completion_lengths[:, None]
+# ```
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# <details><summary>解答</summary>
+#
+# 每一行都在 `width` 处结束，回答有 `length - prompt_length` 个词元。所以它从 `width - (length - prompt_length)` 开始，一直到行尾。
+#
+# ```python
+# def answer_1_3(prompt_lengths, lengths, width):
+#     completion_lengths = torch.tensor(lengths) - torch.tensor(prompt_lengths)
+#     return torch.arange(width) >= width - completion_lengths[:, None]
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
+# ### Exercise 1.4 · Labels with a hole
+# ★★☆ · 10 minutes
+#
+# Many libraries store labels and loss mask in one tensor: the label where it counts, and -100 where it does not (`CrossEntropyLoss` of PyTorch ignores -100). Write the function `answer_1_4(input_ids, completion_mask)` that returns such a tensor of shape `(B, T-1)`: already shifted, so that entry `t` is the label of position `t`.
+#
+# <details><summary>Hint</summary>
+#
+# Shift the ids and the mask by the same one place. The mask that belongs to a label is the mask of the token which the label is.
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# ### 练习 1.4 · 带空洞的标签
+# ★★☆ · 10 分钟
+#
+# 许多库把标签和损失掩码存进同一个张量：算数的位置放标签，不算的位置放 -100（PyTorch 的 `CrossEntropyLoss` 会跳过 -100）。请写函数 `answer_1_4(input_ids, completion_mask)`，返回这样一个形状为 `(B, T-1)` 的张量；要先移好位，第 `t` 项就是位置 `t` 的标签。
+#
+# <details><summary>提示</summary>
+#
+# 编号和掩码要一起移同样一格。一个标签算不算数，看它自己那个词元的掩码。
+#
+# </details>
+
+# %% tags=["exercise"]
+def answer_1_4(input_ids, completion_mask):
+    ...
+
+
+check("1.4", answer_1_4)
+
+# %% [markdown] lang="en"
+# <details><summary>Solution</summary>
+#
+# Both lose their first column. Where the shifted mask is false, the label is replaced.
+#
+# ```python
+# def answer_1_4(input_ids, completion_mask):
+#     return input_ids[:, 1:].masked_fill(~completion_mask[:, 1:], -100)
+# ```
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# <details><summary>解答</summary>
+#
+# 两者都去掉第一列。移位后的掩码为假的地方，把标签换掉。
+#
+# ```python
+# def answer_1_4(input_ids, completion_mask):
+#     return input_ids[:, 1:].masked_fill(~completion_mask[:, 1:], -100)
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
+# ## References
+# - [Sennrich et al. 2016](https://arxiv.org/abs/1508.07909), *Neural Machine Translation of Rare Words with Subword Units*: byte-pair encoding for text.
+#
+# Next: [chapter 2](02_llama.ipynb) builds the network that reads these rows.
+
+# %% [markdown] lang="zh"
+# ## 参考文献
+# - [Sennrich et al. 2016](https://arxiv.org/abs/1508.07909)，*Neural Machine Translation of Rare Words with Subword Units*：把字节对编码用于文本。
+#
+# 下一步：[第 2 章](02_llama.ipynb)搭出读这些行的网络。
