@@ -1,0 +1,79 @@
+# DPO from Zero: every command of the project. `make help` lists them.
+#
+#   make book                          the environment (.venv) and the site in both languages
+#   make book PYTHON=python3.12        with another Python, 3.11 or later
+#   make book TORCH_INDEX=https://download.pytorch.org/whl/cpu      Linux without a GPU: the small build of torch
+
+PYTHON      ?= python3
+TORCH_INDEX ?=
+PORT        ?= 8000
+WORKERS     ?= 2
+ARGS        ?=
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+READY := $(VENV)/.ready
+SITE  := book/_build/html
+
+DONE  := book/_build/.done
+FROM  := $(shell find book chapters dpo_core -type f -not -path '*/_build/*' -not -path '*/.*' -not -path '*/__pycache__/*')
+
+.DEFAULT_GOAL := help
+.PHONY: help env book serve test test-slow chapters models lint lock clean
+
+help:  ## this list
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+
+env: $(READY)  ## the environment alone: .venv with the packages of requirements.lock and dpo_core, editable
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Python 3.11 or later is needed, but '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo not there). Name one: make $(or $(firstword $(MAKECMDGOALS)),book) PYTHON=python3.12" >&2; exit 1; }
+	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@echo "Installing the packages of requirements.lock into $(VENV) (some minutes the first time)"
+	@if [ "$$(uname)" = Linux ] && [ -z "$(TORCH_INDEX)$(PIP_FIND_LINKS)" ] && ! command -v nvidia-smi >/dev/null; then \
+	  echo "No NVIDIA driver here. The small build of torch: make $(or $(firstword $(MAKECMDGOALS)),book) TORCH_INDEX=https://download.pytorch.org/whl/cpu"; fi
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+book: $(DONE)  ## build the site, both languages, from the stored notebooks; warnings are errors
+	@echo "The book is built. Open $(SITE)/index.html, or run: make serve"
+
+$(DONE): $(READY) $(FROM)
+	@echo "Building both editions"
+	@$(BIN)/python -m book.build >/dev/null
+	@touch $@
+
+serve: book  ## build the site and serve it on localhost (PORT=8000)
+	@echo "English: http://localhost:$(PORT)/en/    中文: http://localhost:$(PORT)/zh/    Ctrl-C stops"
+	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory $(SITE)
+
+test: $(READY)  ## run everything: unit, property and parity tests, every chapter, the site (ARGS="-k losses")
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+test-slow: $(READY)  ## run the tests that take minutes
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m slow $(ARGS)
+
+chapters: $(READY)  ## pair each chapter's .py with its .ipynb, execute it, store the outputs
+	@$(BIN)/python -m book.notebooks $(ARGS)
+
+models: $(READY)  ## train the two shipped models again from nothing (about 10 minutes)
+	@$(BIN)/dpo-core train-gen --output dpo_core/pretrained/gen.model
+	@$(BIN)/dpo-core train-dpo --model dpo_core/pretrained/gen.model --output dpo_core/pretrained/dpo.model
+
+lint: $(READY)  ## check the style of the code
+	@$(BIN)/python -m ruff check .
+
+# One version of each package for every Python and system. What torch needs for CUDA is left to torch: it differs by machine.
+lock:  ## write requirements.lock anew from pyproject.toml (ARGS=--upgrade takes newer versions)
+	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check uv
+	@$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --all-extras \
+	  --no-annotate --custom-compile-command "make lock" $(ARGS) --output-file requirements.lock pyproject.toml >/dev/null
+	@sed -i.old -E '/^(nvidia-|cuda-|triton)/d' requirements.lock && rm requirements.lock.old
+	@echo "requirements.lock: $$(grep -c == requirements.lock) packages. Now: make env && make test"
+
+clean:  ## remove what was built (the environment stays: rm -rf .venv)
+	@rm -rf book/_build dist .pytest_cache .ruff_cache .hypothesis .jupyter_cache
+	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,55 @@
+"""How pytest runs the chapters: on the CPU with one thread, and within a budget of CPU time.
+
+nbval starts one kernel for each notebook and reaps it after the last cell; what the kernel used is then
+in this process's account of its children. CPU time, not wall time: a busy machine does not fail a chapter.
+"""
+
+import os
+import sys
+
+import pytest
+
+from book.notebooks import ENVIRONMENT
+
+BUDGET = {  # CPU-seconds of a chapter, by its number: start of the kernel and imports included
+    1: 25, 2: 25, 3: 80, 4: 25, 5: 40, 6: 40, 7: 40, 8: 40, 9: 120, 10: 60, 11: 60, 12: 60, 13: 40, 14: 60,
+}  # fmt: skip
+FACTOR = float(os.environ.get("CPU_FACTOR", "2"))  # a chapter fails above this many times its budget
+USED = pytest.StashKey[float]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Strict runs compare with what the CPU printed, one thread; `--nbval-lax` takes the machine as it is."""
+    if not config.getoption("nbval_lax"):
+        os.environ.update(ENVIRONMENT)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item):
+    """Note where the account stands before a notebook's first cell starts the kernel."""
+    if USED not in item.parent.stash:
+        item.parent.stash[USED] = cpu_seconds_of_children()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None):
+    """Read the account after a notebook's last cell has ended the kernel."""
+    result = yield
+    if nextitem is None or nextitem.parent is not item.parent:
+        used = cpu_seconds_of_children() - item.parent.stash[USED]
+        budget = BUDGET[int(item.path.name.split("_")[0])]
+        if used > FACTOR * budget:
+            limit = f"its budget is {budget}, the limit {FACTOR:g} times that (a slow machine: CPU_FACTOR=4)"
+            pytest.fail(f"{item.path.name} used {used:.1f} CPU-seconds; {limit}", pytrace=False)
+    return result
+
+
+def cpu_seconds_of_children() -> float:
+    """CPU time of the ended children of this process and of theirs; 0 on Windows, which keeps no such account."""
+    if sys.platform == "win32":
+        return 0.0
+    import resource
+
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
