@@ -119,7 +119,13 @@ def write_model(model: Llama, folder: Path) -> None:
          "model_max_length": model.config.max_position_embeddings, "padding_side": "left", **special},
     )  # fmt: skip
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    save_tensors(weights, folder / "model.safetensors")
+
+
+def save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Write named tensors as safetensors, readable by everybody."""
+    save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # safetensors leaves them to their owner alone
 
 
 def _tokenizer_json(tokenizer: CharTokenizer) -> dict[str, Any]:
@@ -165,12 +171,8 @@ def load_model(folder: str | Path) -> Llama:
     """
     folder = Path(folder)
     config = read_config(folder)
-    try:
-        weights = load_file(folder / "model.safetensors")
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{folder / 'model.safetensors'} is damaged: {error}") from None
-    with torch.device("meta"):
-        model = Llama(config)
+    weights = read_tensors(folder / "model.safetensors")
+    model = Llama(config)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     for name, shape in expected.items():
         found = tuple(weights[name].shape) if name in weights else "missing"
@@ -178,67 +180,8 @@ def load_model(folder: str | Path) -> Llama:
             raise CheckpointError(f"{folder / 'model.safetensors'}: {name} is {found}; config.json asks for {shape}")
     if extra := sorted(weights.keys() - expected.keys()):
         raise CheckpointError(f"{folder / 'model.safetensors'} has {extra[0]}, which config.json does not ask for")
-    model = Llama(config)  # the tables of RoPE are computed, not stored
     model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     return model.eval()
-
-
-class RunState:
-    """A training run between two steps: all that the next step depends on.
-
-    On disk it is a folder: `config.json` and `model.safetensors` (a model that loads as any other),
-    `optimizer.safetensors`, and `state.json` with the step, the metrics so far and the run's record.
-    """
-
-    def __init__(self, model: Llama, optimizers: list[torch.optim.Optimizer], record: dict[str, Any]) -> None:
-        self.model, self.optimizers, self.record = model, optimizers, record
-        self.step = 0
-        self.seconds = 0.0
-        self.history: list[dict[str, float]] = []
-
-    def save(self, folder: Path) -> None:
-        """Write the state, or replace the one in `folder`, as a single step."""
-        moments = {
-            f"{index}.{parameter}.{name}": value.detach().cpu().contiguous()
-            for index, optimizer in enumerate(self.optimizers)
-            for parameter, entries in optimizer.state_dict()["state"].items()
-            for name, value in entries.items()
-        }
-        with replacing_folder(folder) as new:
-            write_model(self.model, new)
-            save_file(moments, new / "optimizer.safetensors")
-            progress = {"step": self.step, "seconds": self.seconds, "history": self.history}
-            write_json(new / "state.json", {**progress, "record": self.record})
-
-    def load(self, folder: Path | None) -> None:
-        """Continue from a saved state.
-
-        Raises:
-            CheckpointError: there is no state, it is damaged, or it belongs to a run with other options.
-        """
-        if folder is None or not folder.is_dir():
-            raise CheckpointError(f"nothing to resume: no run state in {folder}")
-        stored = read_json(folder / "state.json")
-        record = json.loads(json.dumps(self.record))
-        for name in sorted(record.keys() | stored["record"].keys()):
-            if record.get(name) != stored["record"].get(name):
-                raise CheckpointError(
-                    f"{folder} is the state of another run: {name} was {stored['record'].get(name)!r}, "
-                    f"now {record.get(name)!r}"
-                )
-        self.model.load_state_dict(load_model(folder).state_dict())
-        try:
-            moments = load_file(folder / "optimizer.safetensors")
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{folder / 'optimizer.safetensors'} is damaged: {error}") from None
-        for index, optimizer in enumerate(self.optimizers):
-            state: dict[int, dict[str, torch.Tensor]] = {}
-            for key, value in moments.items():
-                owner, parameter, name = key.split(".", 2)
-                if int(owner) == index:
-                    state.setdefault(int(parameter), {})[name] = value
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-        self.step, self.seconds, self.history = stored["step"], stored["seconds"], stored["history"]
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -256,16 +199,30 @@ def read_config(folder: Path) -> ModelConfig:
     stored = read_json(path)
     heads = stored.get("num_attention_heads")
     fixed = {"model_type": "llama", "hidden_act": "silu", "attention_bias": False, "mlp_bias": False,
-             "tie_word_embeddings": False, "num_key_value_heads": heads}  # fmt: skip
+             "tie_word_embeddings": False, "num_key_value_heads": heads, "rope_scaling": None}  # fmt: skip
     for name, value in fixed.items():
         if stored.get(name, value) != value:
             raise CheckpointError(f"{path}: {name} is {stored[name]!r}; accepted is {value!r}")
     rope = stored.get("rope_parameters") or stored
+    if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
+        raise CheckpointError(f"{path}: rope_parameters are {rope!r}; accepted is the rope_type 'default'")
     known = {name: stored[name] for name in ModelConfig.__dataclass_fields__ if name in stored}
     try:
         return ModelConfig(**{**known, "rope_theta": float(rope.get("rope_theta", 10_000.0))})
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: {error}") from None
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Named tensors from a safetensors file, on the CPU.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:

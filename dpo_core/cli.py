@@ -64,6 +64,9 @@ def train_dpo(options: TrainDpo) -> None:
         raise ValueError("a reference other than the start needs --allow-other-reference")
     if options.label_smoothing and options.labels == "soft" and options.task == "book":
         raise ValueError("label_smoothing has no effect on soft labels; accepted with sampled and deterministic ones")
+    evaluation.class_rewards(options.reward)
+    if options.labels not in pairs.LABELS:
+        raise ValueError(f"unknown labels {options.labels!r}; accepted are {', '.join(pairs.LABELS)}")
     loss_step = dpo_step(options.beta, options.loss_type, options.label_smoothing)
     if options.pairs < options.batch_size:
         raise ValueError(f"pairs is {options.pairs}; accepted are whole numbers from batch_size, {options.batch_size}")
@@ -78,18 +81,20 @@ def train_dpo(options: TrainDpo) -> None:
     data = cached_pairs(options, task, reference)
     if not options.allow_other_reference:
         pairs.check_same_start(policy, data)
-    recorded = os.path.relpath(reference_folder.absolute(), Path(options.output).absolute().parent)
+    beside = Path(options.output).absolute().parent  # a relative path: model and reference may move together
+    recorded = os.path.relpath(reference_folder.absolute(), beside)
     recipe = {"reference": {"folder": recorded, "fingerprint": checkpoint.fingerprint(reference)}}
     run_training(options, policy, data.batches(options.batch_size, options.seed), loss_step, recipe)
 
 
 def cached_pairs(options: TrainDpo, task: Task, reference: Llama) -> pairs.Pairs:
     """The pairs of these options: read if a run with the same ones wrote them, else made and written."""
-    names = ("task", "reward", "labels", "pairs", "seed")
+    names = ("task", "reward", "labels", "pairs", "pair_temperature", "seed")
     key = pairs.content_hash(
         reference=checkpoint.fingerprint(reference), **{name: getattr(options, name) for name in names}
     )
-    path = Path(f"{options.output}.pairs-{key}.jsonl")
+    output = Path(options.output)
+    path = output.with_name(f"{output.name}.pairs-{key}.jsonl")
     if path.exists():
         return pairs.read_pairs(path)
     if isinstance(task, ClassicTask):
@@ -97,7 +102,8 @@ def cached_pairs(options: TrainDpo, task: Task, reference: Llama) -> pairs.Pairs
     else:
         made = pairs.on_policy_pairs(
             reference, task, options.pairs,
-            reward=options.reward, labels=options.labels, seed=options.seed, progress=True,
+            reward=options.reward, labels=options.labels, temperature=options.pair_temperature,
+            seed=options.seed, progress=True,
         )  # fmt: skip
     made.write(path)
     return made
@@ -206,12 +212,13 @@ def run_evaluate(options: Evaluate) -> None:
     )  # fmt: skip
     report |= {name: asdict(estimate) for name, estimate in measured.items()}
     if isinstance(task, BookTask):
-        if "reward" in recipe:
+        if recipe.get("labels") in ("soft", "sampled"):  # a deterministic judge leads elsewhere
             report["predicted"] = evaluation.predicted_optimum(task, recipe["reward"], recipe["beta"])
-        else:
+        elif "reward" not in recipe:
             report["population"] = {"exact": 1 - task.slip, "style": task.style}
-            excess = evaluation.excess_nats(model, task, n=options.n, seed=options.seed)
-            report |= {"entropy_floor": task.entropy, "excess_nats": asdict(excess)}
+            if options.temperature == 1:
+                excess = evaluation.excess_nats(model, task, n=options.n, seed=options.seed)
+                report |= {"entropy_floor": task.entropy, "excess_nats": asdict(excess)}
     if options.json:
         print(json.dumps(report))
         return

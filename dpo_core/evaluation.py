@@ -36,7 +36,7 @@ def wilson(successes: int, n: int) -> Estimate:
     share = successes / n
     center = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2)) / (1 + Z95**2 / n)
-    return Estimate(share, max(0.0, center - half), min(1.0, center + half))
+    return Estimate(share, max(0.0, min(share, center - half)), min(1.0, max(share, center + half)))
 
 
 def mean_interval(values: Sequence[float] | np.ndarray) -> Estimate:

@@ -35,6 +35,8 @@ class ModelConfig:
         for name, value in vars(self).items():
             if not value > 0:
                 raise ValueError(f"{name} is {value}; accepted are positive numbers")
+            if self.__dataclass_fields__[name].type is int and not isinstance(value, int):
+                raise ValueError(f"{name} is {value}; accepted are whole numbers")
         if self.hidden_size % (2 * self.num_attention_heads):
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not an even multiple of "

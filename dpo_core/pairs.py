@@ -156,8 +156,8 @@ def on_policy_pairs(
     """
     if count < 1:
         raise ValueError(f"pairs is {count}; accepted are whole numbers from 1")
-    label(np.zeros(1), labels, rng := stream("pairs", seed))  # an unknown kind is named before the sampling
-    rewards = class_rewards(reward)
+    label(np.zeros(1), labels, stream("check", seed))  # an unknown kind is named before the sampling
+    rewards, rng = class_rewards(reward), stream("pairs", seed)
     prompts, _ = task.demonstrations(count, rng)
     first, second = rng.integers(2**31, size=2).tolist()
     answers = generate(reference, prompts, seed=first, progress=progress)

@@ -19,7 +19,7 @@ COLORS = {
     "theory": "#cc79a7",  # closed forms: always a line
     "baseline": "#e69f00",  # a rival method
 }
-INK = "#808080"
+INK = "#787878"
 
 STYLE = {
     "figure.figsize": (6.4, 3.4),

@@ -62,17 +62,13 @@ class CharTokenizer:
             raise ValueError(f"side is {side!r}; accepted are 'left' and 'right'")
         if not rows:
             raise ValueError("no rows to pad; at least one is needed")
-        width = max(map(len, rows))
-        gaps = [[self.pad_id] * (width - len(row)) for row in rows]
-        real = [[True] * len(row) for row in rows]
-        blank = [[False] * len(gap) for gap in gaps]
-        if side == "left":
-            ids = [[*gap, *row] for gap, row in zip(gaps, rows)]
-            mask = [[*b, *r] for b, r in zip(blank, real)]
-        else:
-            ids = [[*row, *gap] for gap, row in zip(gaps, rows)]
-            mask = [[*r, *b] for b, r in zip(blank, real)]
-        return torch.tensor(ids, dtype=torch.long), torch.tensor(mask, dtype=torch.bool)
+        lengths = torch.tensor([len(row) for row in rows])[:, None]  # (B, 1)
+        width = int(lengths.max())
+        positions = torch.arange(width)  # (T,)
+        attention_mask = positions < lengths if side == "right" else positions >= width - lengths
+        input_ids = torch.full((len(rows), width), self.pad_id)
+        input_ids[attention_mask] = torch.tensor([index for row in rows for index in row], dtype=torch.long)
+        return input_ids, attention_mask
 
     def collate(self, prompts: Sequence[str], completions: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Prompt and completion pairs as right-padded rows with a loss mask.

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpo_core.checkpoint import RunState
 from dpo_core.losses import preference_loss, sequence_logps
 from dpo_core.model import Llama
 from dpo_core.optim import OPTIMIZERS, learning_rate_factor, make_optimizers
 from dpo_core.progress import progress_bar
+from dpo_core.run_state import RunState
 
 Batch = dict[str, Tensor]  # every tensor has the rows of the batch as its first dimension
 Sums = dict[str, tuple[Tensor, int | Tensor]]  # name -> (sum, count); "loss" is differentiated
@@ -50,7 +50,6 @@ class LoopConfig:
     accumulate: int = 1  # pieces that a step's batch is cut into
     log_every: int = 20  # steps per line of the metrics
     save_every: int = 0  # steps between run states; 0 keeps none
-    compile: bool = False  # torch.compile; needs a C++ compiler on the machine
 
     def __post_init__(self) -> None:
         for name in ("steps", "accumulate", "log_every"):
@@ -146,14 +145,13 @@ def train(
     """
     device = next(model.parameters()).device
     optimizers = make_optimizers(model, config.optimizer, config.learning_rate)
-    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-    peaks = [group["lr"] for group in groups]
     run = RunState(model, optimizers, {**(record or {}), "loop": asdict(config)})
     if resume:
         run.load(state_folder)
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]  # loading makes new ones
+    peaks = [group["lr"] for group in groups]
     if metrics_file is not None:
         metrics_file.write_text("".join(map(_json_line, run.history)), encoding="utf-8")
-    forward = torch.compile(model, dynamic=True) if config.compile else model
     window: dict[str, list[float]] = {}  # sums and counts since the last line
     started, seconds_before = time.perf_counter(), run.seconds
     model.train()
@@ -165,7 +163,7 @@ def train(
         batch = {name: tensor.to(device) for name, tensor in batch_at(run.step).items()}
         sums: dict[str, list[float]] = {}
         for piece in _pieces(batch, config.accumulate):
-            result = loss_step(forward, piece)
+            result = loss_step(model, piece)
             result["loss"][0].backward()
             _add(sums, {name: (float(total.detach()), float(count)) for name, (total, count) in result.items()})
         if not math.isfinite(sums["loss"][0]):
@@ -209,4 +207,5 @@ def _add(sums: dict[str, list[float]], new: dict[str, Sequence[float]]) -> None:
 
 
 def _json_line(entry: dict[str, float]) -> str:
-    return json.dumps({name: float(f"{value:.6g}") for name, value in entry.items()}) + "\n"
+    rounded = {name: value if isinstance(value, int) else float(f"{value:.6g}") for name, value in entry.items()}
+    return json.dumps(rounded) + "\n"
