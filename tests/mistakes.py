@@ -16,6 +16,7 @@ tests/test_exercises.py gives each to the exercise's check, which must call it w
 Values that are long to write are made by small functions above their chapter's entries.
 """
 
+import math
 from dataclasses import dataclass
 
 
@@ -71,8 +72,131 @@ MISTAKES["1.4"] = [
 
 # ---------------------------------------------------------------- chapter 2
 
+MISTAKES["2.1"] = [
+    ("leaves the weight out", [0.2, 1, 1, 1.4]),
+    ("divides by the root of the sum", [0.5, 0.5, 1, 7]),
+    ("forgets the root", [0.2, 0.2, 0.4, 2.8]),
+    ("subtracts the mean first, as LayerNorm does", [-8.08, 0.23, 0.46, 11.55]),
+    ("gives one number", 5),
+]
+MISTAKES["2.2"] = [
+    ("shrinks the keys only", 105_792),
+    ("saves in one layer only", 111_936),
+    ("makes the matrices 16 by 16", 87_360),
+    ("drops keys and values altogether", 85_312),
+    ("changes nothing", 118_080),
+]
+MISTAKES["2.3"] = [
+    ("turns backwards", Edit("* sin", "* -sin")),
+    ("adds where it should subtract", Edit("a * cos - b * sin", "a * cos + b * sin")),
+    ("pairs halves", Edit("x[:, 0::2], x[:, 1::2]", "x.chunk(2, dim=-1)")),
+    ("leaves the results in halves", Edit("return turned", "return torch.cat((turned[:, 0::2], turned[:, 1::2]), -1)")),
+    ("turns in place", Edit("torch.empty_like(x)", "x")),
+]
+MISTAKES["2.4"] = [
+    ("lets the groups alternate", Edit("repeat_interleave(copies, dim=1)", "repeat(1, copies, 1, 1)")),
+    ("forgets the scale", Edit(" / math.sqrt(query.shape[-1])", "")),
+    ("forgets the mask", Edit(".masked_fill(hidden, -math.inf)", "")),
+    ("hides the past instead", Edit("masked_fill(hidden,", "masked_fill(~hidden,")),
+    ("takes the softmax over the queries", Edit("softmax(-1)", "softmax(-2)")),
+]
+
 # ---------------------------------------------------------------- chapter 3
+
+MISTAKES["3.1"] = [
+    ("gives bits", 1.75),
+    ("takes four equal shares", 1.386),
+    ("forgets the minus sign", -1.213),
+    ("adds up and does not average", 9.70),
+    ("uses the logarithm to base ten", 0.527),
+]
+MISTAKES["3.2"] = [
+    ("turns the direction round", 0.072),
+    ("forgets to take off the entropy", 0.655),
+    ("subtracts two entropies", 0.237),
+    ("gives the entropy", 0.562),
+    ("forgets the careful answers", 0.229),
+    ("gets the sign wrong", -0.092),
+]
+MISTAKES["3.3"] = [
+    ("takes the entropy of pairs", Edit("/ of_prompt[prompt]", "/ len(pairs)")),
+    ("takes the entropy of prompts", Edit("together[prompt, answer] / of_prompt", "1 / len(pairs) * of_prompt")),
+    ("counts a repeated pair once", Edit("for prompt, answer in pairs]", "for prompt, answer in together]")),
+    ("forgets the minus sign", Edit("return -sum", "return sum")),
+    ("adds up and does not average", Edit(" / len(pairs)", "")),
+    ("uses bits", Edit("math.log(", "math.log2(")),
+]
+MISTAKES["3.4"] = [
+    ("gives every token one vote", Edit("(nats, len(ids))", "(-logps.sum(), mask.sum())")),
+    ("does not divide by the length", Edit("logps / mask.sum(1)", "logps")),
+    ("returns a mean and a count of one", Edit("(nats, len(ids))", "(nats / len(ids), 1)")),
+    ("divides by the number of tokens", Edit("(nats, len(ids))", "(nats, mask.sum())")),
+    ("divides by the width", Edit("mask.sum(1)", "mask.shape[1]")),
+    ("forgets the minus sign", Edit("-(logps", "(logps")),
+    ("returns the loss alone", Edit("(nats, len(ids))", "nats / len(ids)")),
+    ("cuts the gradient", Edit("(nats, len(ids))", "(nats.detach(), len(ids))")),
+]
 
 # ---------------------------------------------------------------- chapter 4
 
+MISTAKES["4.1"] = [
+    ("does not divide", 0.45),
+    ("stops one token early", 0.45 / 0.70),
+    ("divides by the threshold", 0.45 / 0.75),
+    ("keeps a token too many", 0.45 / 0.95),
+    ("gives percent", 52.9),
+]
+MISTAKES["4.2"] = [
+    ("counts one answer", (795, 41, 41)),
+    ("reads the last token too", (15_900, 840, 612)),
+    ("starts after the first token", (20 * (30 * 12 + 30 * 31 // 2), 820, 592)),
+    ("shares the answers as well", (15_900, 820, 41)),
+    ("does not share", (15_900, 820, 820)),
+    ("reads the final length at every step", (20 * 30 * 42, 820, 592)),
+    ("gives two numbers", (15_900, 820)),
+]
+MISTAKES["4.3"] = [
+    ("rounds down", 380),
+    ("uses the rule of three", 299),
+    ("believes the normal interval", 1),
+    ("forgets to round", 99 * 1.96**2),
+    ("squares nothing", 195),
+    ("says a thousand to be safe", 1000),
+]
+MISTAKES["4.4"] = [
+    ("does not shift", Edit("completion_mask[:, 1:]", "completion_mask[:, :-1]")),
+    ("turns the direction round", Edit("p.exp() * (p - q)", "q.exp() * (q - p)")),
+    ("takes the mean over tokens", Edit("[:, 1:]).sum(-1)", "[:, 1:]).sum(-1) / completion_mask.sum(-1)")),
+    ("forgets the mask", Edit("forks * completion_mask[:, 1:]", "forks")),
+    ("adds the batch up", Edit("completion_mask[:, 1:]).sum(-1)", "completion_mask[:, 1:]).sum().expand(2)")),
+    ("forgets softmax", Edit(".log_softmax(-1)", "")),
+]
+
 # ---------------------------------------------------------------- chapter 9
+
+MISTAKES["9.1"] = [
+    ("forgets the base rate", 1 / (1 + math.exp(-2))),
+    ("multiplies by beta", 0.3 * math.exp(0.5) / (0.3 * math.exp(0.5) + 0.7)),
+    ("does not normalise", 0.3 * math.exp(2)),
+    ("adds the reward to the share", 0.3 + 0.5),
+    ("gives percent", 76),
+]
+MISTAKES["9.2"] = [
+    ("thinks that the winner gains", 1.39),
+    ("gives the implicit reward", -0.696),
+    ("takes the ratio, not its logarithm", 0.249),
+    ("divides log Z by beta once more", -2.78),
+]
+MISTAKES["9.3"] = [
+    ("masks from the left edge, as the script does", Edit("width - torch.tensor(row_lengths) + ", "")),
+    ("marks the prompt as well", Edit(" + torch.tensor(prompt_lengths)", "")),
+    ("starts one token late", Edit(">= start", "> start")),
+    ("gives numbers", Edit("torch.arange(width) >= start[:, None]", "(torch.arange(width) >= start[:, None]).int()")),
+]
+MISTAKES["9.4"] = [
+    ("forgets the log-probabilities", Edit("answers, logps = answers[::-1], logps[::-1]", "answers = answers[::-1]")),
+    ("swaps with the probability of keeping", Edit(">= probability", "< probability")),
+    ("keeps the soft label", Edit("*answers, 1.0, *logps", "*answers, probability, *logps")),
+    ("swaps nothing", Edit("answers[::-1], logps[::-1]", "answers, logps")),
+    ("forgets the seed", Edit("default_rng(seed)", "default_rng()")),
+]
