@@ -1,0 +1,246 @@
+"""Folders that are complete or absent, and damage that is named."""
+
+import json
+import os
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from dpo_core import checkpoint
+from dpo_core.checkpoint import CheckpointError, fingerprint, load_model, load_pretrained, save_model
+from toys import random_ids, small_model
+
+MODEL = small_model()
+FILES = {"config.json", "generation_config.json", "model.safetensors", "recipe.json", "special_tokens_map.json",
+         "tokenizer.json", "tokenizer_config.json"}  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A saved model."""
+    save_model(MODEL, tmp_path / "a.model", {"seed": 0})
+    return tmp_path / "a.model"
+
+
+def names(path):
+    return {entry.name for entry in path.iterdir()}
+
+
+def test_a_saved_model_comes_back_in_every_bit(folder):
+    """Weights rounded on the way, or RoPE tables read from the file in place of the configuration."""
+    model = load_model(folder)
+    assert model.config == MODEL.config and not model.training
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), MODEL.state_dict().values(), strict=True))
+    with torch.no_grad():
+        assert torch.equal(model(random_ids((2, 9))), MODEL(random_ids((2, 9))))
+    assert fingerprint(model) == fingerprint(MODEL) != fingerprint(small_model(seed=1))
+
+
+def test_a_folder_has_all_files_and_nothing_lies_beside_it(folder, tmp_path):
+    """A temporary folder forgotten beside every checkpoint."""
+    assert names(folder) == FILES
+    assert names(tmp_path) == {"a.model"}
+    assert json.loads((folder / "recipe.json").read_text()) == {"seed": 0}
+
+
+def test_saving_again_replaces_the_whole_content(folder, tmp_path):
+    """Files of the old model that stay: a tokenizer or a recipe that belongs to other weights."""
+    (folder / "stale.txt").write_text("old")
+    save_model(small_model(seed=1), folder)
+    assert names(folder) == FILES and names(tmp_path) == {"a.model"}
+    assert fingerprint(load_model(folder)) == fingerprint(small_model(seed=1))
+
+
+def test_nothing_is_pickled(folder):
+    """A pickle runs code when it is opened; safetensors starts with the length of a JSON header."""
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        with pytest.raises((pickle.UnpicklingError, ValueError, IndexError, KeyError, EOFError, AttributeError)):
+            pickle.loads(content)  # our own file, to see that it is none
+        if path.suffix == ".json":
+            json.loads(content)
+    header = (folder / "model.safetensors").read_bytes()[8:9]
+    assert header == b"{"
+
+
+@pytest.mark.parametrize("before", [None, 1])
+def test_an_error_while_writing_leaves_what_was_there(tmp_path, monkeypatch, before):
+    """A disk that is full in the middle of a save must not cost the old model, nor leave half of the new one."""
+    folder = tmp_path / "a.model"
+    if before is not None:
+        save_model(small_model(seed=before), folder)
+    present = names(tmp_path)
+
+    def full(*_, **__):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OSError, match="disk full"):
+        save_model(MODEL, folder)
+    assert names(tmp_path) == present
+    if before is not None:
+        assert fingerprint(load_model(folder)) == fingerprint(small_model(seed=before))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.parametrize("before", [None, 1])
+def test_a_kill_at_any_moment_leaves_a_complete_folder_or_none(tmp_path, before):
+    """The process dies at each call that touches the disk, with no clean-up: what has the folder's name must load."""
+    touches = [(checkpoint.Path, "write_text"), (checkpoint, "save_file"), (os, "replace"),
+               (checkpoint.shutil, "rmtree")]  # fmt: skip
+    outcomes, moment = set(), 0
+    while True:
+        place = tmp_path / str(moment)
+        place.mkdir()
+        if before is not None:
+            save_model(small_model(seed=before), place / "a.model")
+        process = os.fork()
+        if process == 0:
+            left = iter(range(moment))
+
+            def dying(function, left=left):
+                return lambda *args, **rest: function(*args, **rest) if next(left, None) is not None else os._exit(9)
+
+            try:
+                for owner, name in touches:
+                    setattr(owner, name, dying(getattr(owner, name)))
+                save_model(MODEL, place / "a.model")
+                os._exit(0)
+            finally:
+                os._exit(1)
+        finished = os.waitpid(process, 0)[1] == 0
+        if (place / "a.model").exists():
+            outcomes.add(fingerprint(load_model(place / "a.model")))
+            assert names(place / "a.model") == FILES
+        else:
+            outcomes.add(None)
+        if finished:
+            break
+        moment += 1
+    new, old = fingerprint(MODEL), None if before is None else fingerprint(small_model(seed=before))
+    assert moment >= 8 and {new, old} <= outcomes <= {new, old, None}
+
+
+def test_something_else_than_a_model_folder_is_never_replaced(tmp_path):
+    """`--output ~` must not delete a home."""
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter").write_text("mine")
+    for name, message in (("file", "is a file"), ("home", "other files"), ("file/below", "cannot write")):
+        with pytest.raises(CheckpointError, match=message):
+            save_model(MODEL, tmp_path / name)
+        with pytest.raises(CheckpointError, match=message):
+            checkpoint.check_place(tmp_path / name)
+    assert (tmp_path / "file").read_text() == (tmp_path / "home" / "letter").read_text() == "mine"
+    assert names(tmp_path) == {"file", "home"}
+
+
+def test_an_empty_folder_and_missing_parents_are_filled(tmp_path):
+    """`mkdir out` beforehand is no reason to refuse."""
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "new/deep/a.model"):
+        checkpoint.check_place(tmp_path / name)
+        save_model(MODEL, tmp_path / name)
+        assert names(tmp_path / name) == FILES
+
+
+def edit_config(**changes):
+    def damage(folder):
+        config = json.loads((folder / "config.json").read_text())
+        config.update(changes)
+        (folder / "config.json").write_text(json.dumps(config))
+
+    return damage
+
+
+def edit_weights(change):
+    def damage(folder):
+        weights = load_file(folder / "model.safetensors")
+        change(weights)
+        save_file(weights, folder / "model.safetensors")
+
+    return damage
+
+
+def cut(name, keep):
+    def damage(folder):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[: int(len(content) * keep)])
+
+    return damage
+
+
+HEAD = "lm_head.weight"
+DAMAGE = {
+    "no config": (lambda f: (f / "config.json").unlink(), "has no config.json"),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors"),
+    "empty config": (cut("config.json", 0), r"config\.json cannot be read"),
+    "truncated config": (cut("config.json", 0.5), r"config\.json cannot be read"),
+    "binary config": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), r"config\.json cannot be read"),
+    "config is a list": (lambda f: (f / "config.json").write_text("[]"), "holds no JSON object"),
+    "empty weights": (cut("model.safetensors", 0), r"model\.safetensors is damaged"),
+    "truncated weights": (cut("model.safetensors", 0.7), r"model\.safetensors is damaged"),
+    "truncated header": (cut("model.safetensors", 0.01), r"model\.safetensors is damaged"),
+    "tensor missing": (edit_weights(lambda w: w.pop(HEAD)), "lm_head.weight is missing"),
+    "tensor too many": (edit_weights(lambda w: w.update(extra=torch.ones(1))), "has extra"),
+    "wrong shape": (edit_weights(lambda w: w.update({HEAD: torch.ones(22, 8)})), r"lm_head.weight is \(22, 8\)"),
+    "another vocabulary": (edit_config(vocab_size=23), r"is \(22, 16\); config.json asks for \(23, 16\)"),
+    "more layers": (edit_config(num_hidden_layers=3), "layers.2"),
+    "fewer layers": (edit_config(num_hidden_layers=1), "layers.1"),
+    "another model": (edit_config(model_type="gpt2"), "model_type is 'gpt2'; accepted is 'llama'"),
+    "grouped queries": (edit_config(num_key_value_heads=1), "num_key_value_heads is 1"),
+    "biases": (edit_config(attention_bias=True), "attention_bias is True"),
+    "tied": (edit_config(tie_word_embeddings=True), "tie_word_embeddings is True"),
+    "another activation": (edit_config(hidden_act="gelu"), "hidden_act is 'gelu'"),
+    "odd heads": (edit_config(num_attention_heads=3, num_key_value_heads=3), "num_attention_heads 3"),
+    "negative size": (edit_config(hidden_size=-16), "hidden_size is -16"),
+    "fractional size": (edit_config(hidden_size=16.5), "hidden_size is 16.5"),
+    "float size": (edit_config(num_hidden_layers=2.0), "num_hidden_layers is 2.0"),
+    "size is a word": (edit_config(hidden_size="wide"), r"config\.json"),
+    "size is null": (edit_config(hidden_size=None), r"config\.json"),
+    "stretched positions": (edit_config(rope_scaling={"type": "linear", "factor": 2.0}), "rope_scaling"),
+    "another rope": (edit_config(rope_parameters={"rope_theta": 1e4, "rope_type": "llama3"}), "llama3"),
+    "rope is a word": (edit_config(rope_parameters="default"), "rope_parameters"),
+    "theta is a word": (edit_config(rope_theta="large"), r"config\.json"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_is_named_in_one_line(folder, kind):
+    """A library's traceback, or worse: a model that loads and computes something else."""
+    damage, message = DAMAGE[kind]
+    damage(folder)
+    with pytest.raises(CheckpointError, match=message) as error:
+        load_model(folder)
+    assert "\n" not in str(error.value) and str(folder) in str(error.value)
+
+
+@pytest.mark.parametrize("place", ["nowhere", "a.model/config.json"])
+def test_a_folder_that_is_none(folder, place):
+    """The message says what is accepted: a folder or a shipped name."""
+    with pytest.raises(CheckpointError, match=r"no model folder .*; accepted are a folder or one of gen, dpo"):
+        load_model(folder.parent / place)
+
+
+def test_unknown_shipped_name():
+    """`load_pretrained` takes names only: a path there is a mistake."""
+    with pytest.raises(CheckpointError, match="'base'; accepted are gen, dpo"):
+        load_pretrained("base")
+
+
+def test_a_folder_named_gen_comes_before_the_shipped_model(tmp_path, monkeypatch):
+    """A reader's own model of that name must not be passed over in silence."""
+    monkeypatch.chdir(tmp_path)
+    assert checkpoint.model_folder("gen").name == "gen.model"
+    save_model(MODEL, "gen")
+    assert checkpoint.model_folder("gen") == checkpoint.Path("gen")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_are_read_as_float32(folder, dtype):
+    """A model saved in bfloat16 elsewhere must not run in bfloat16 here."""
+    weights = {name: tensor.to(dtype) for name, tensor in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors")
+    assert {tensor.dtype for tensor in load_model(folder).state_dict().values()} == {torch.float32}

@@ -1,0 +1,157 @@
+"""Bad input: one line that names the fault, exit code 2, and nothing written."""
+
+import json
+
+import pytest
+import torch
+
+from dpo_core.checkpoint import save_model
+from dpo_core.cli import main
+from toys import memoryless_model
+
+GEN, DPO = ["train-gen", "--steps", "2"], ["train-dpo", "--steps", "2", "--pairs", "64"]
+BAD = {
+    "no command": ([], "COMMAND"),
+    "unknown command": (["train"], "'train'"),
+    "unknown option": ([*GEN, "--lr", "1"], "--lr"),
+    "a word for a number": ([*GEN, "--steps", "many"], "'many'"),
+    "negative steps": ([*GEN, "--steps", "-1"], "steps is -1; accepted are whole numbers from 1"),
+    "no steps": ([*DPO, "--steps", "0"], "steps is 0"),
+    "empty batch": ([*GEN, "--batch-size", "0"], "batch_size is 0"),
+    "empty batch of pairs": ([*DPO, "--batch-size", "0"], "batch_size is 0"),
+    "negative learning rate": ([*GEN, "--learning-rate", "-0.1"], "learning_rate is -0.1"),
+    "infinite learning rate": ([*GEN, "--learning-rate", "inf"], "learning_rate is inf"),
+    "negative seed": ([*GEN, "--seed", "-1"], "seed is -1"),
+    "negative seed of pairs": ([*DPO, "--seed", "-1"], "seed is -1"),
+    "giant seed": ([*GEN, "--seed", str(10**30)], ""),
+    "states between lines": ([*GEN, "--save-every", "150"], "multiples of log_every"),
+    "unknown task": ([*GEN, "--task", "boook"], "'boook'; accepted are book, classic"),
+    "unknown optimizer": ([*GEN, "--optimizer", "sgd"], "'sgd'; accepted are muon, adamw"),
+    "unknown optimizer for pairs": ([*DPO, "--optimizer", "sgd"], "'sgd'; accepted are muon, adamw"),
+    "unknown loss_on": ([*GEN, "--loss-on", "prompt"], "'prompt'; accepted are completion, all"),
+    "unknown loss": ([*DPO, "--loss-type", "sigmod"], "'sigmod'; accepted are"),
+    "unknown reward": ([*DPO, "--reward", "length"], "'length'; accepted are"),
+    "unknown reward, classic": ([*DPO, "--task", "classic", "--reward", "length"], "'length'; accepted are"),
+    "unknown labels": ([*DPO, "--labels", "hard"], "'hard'; accepted are soft"),
+    "no leash": ([*DPO, "--beta", "0"], "beta is 0.0"),
+    "beta is no number": ([*DPO, "--beta", "nan"], "beta is nan"),
+    "too much smoothing": ([*DPO, "--labels", "sampled", "--label-smoothing", "0.5"], "label_smoothing is 0.5"),
+    "smoothing of soft labels": ([*DPO, "--label-smoothing", "0.1"], "label_smoothing has no effect"),
+    "negative temperature of pairs": ([*DPO, "--pair-temperature", "-1"], "temperature is -1.0"),
+    "no pairs": ([*DPO, "--pairs", "0"], "pairs is 0"),
+    "fewer pairs than a batch": ([*DPO, "--pairs", "63"], "pairs is 63"),
+    "another reference": ([*DPO, "--reference", "gen"], "needs --allow-other-reference"),
+    "no such start": ([*DPO, "--model", "nowhere", "--output", "new/dpo.model"], "no model folder nowhere"),
+    "nothing to resume": ([*GEN, "--resume"], "nothing to resume"),
+    "output is a file": ([*GEN, "--output", "file"], "is a file"),
+    "output is a full folder": ([*GEN, "--output", "home"], "other files"),
+    "output below a file": ([*DPO, "--output", "file/below"], "cannot write"),
+    "output is nothing": ([*GEN, "--output", ""], ""),
+    "CUDA where there is none": ([*GEN, "--device", "cuda"], "torch sees 0 GPUs; accepted is cpu"),
+    "unknown device": (["evaluate", "gen", "--device", "tpu"], "'tpu'; accepted are auto, cpu, cuda"),
+    "a device torch knows": (["evaluate", "gen", "--device", "meta"], "'meta'; accepted are auto, cpu, cuda"),
+    "no model": (["generate", "nowhere", "54"], "no model folder nowhere; accepted are a folder or one of gen, dpo"),
+    "no prompts": (["generate", "gen"], "no prompts"),
+    "missing =": (["generate", "gen", "S54"], "no '='"),
+    "missing S": (["generate", "gen", "54="], "is not S<target>="),
+    "unknown character": (["generate", "gen", "S5x="], "'S5x='"),
+    "code": (["generate", "gen", "__import__('os')"], "is not a target"),
+    "empty prompt": (["generate", "gen", ""], "''"),
+    "over-long prompt": (["generate", "gen", "1" * 200], "202 positions; the model has 128"),
+    "over-long answers": (["generate", "gen", "54", "--max-new-tokens", "0"], "max_new_tokens is 0"),
+    "no answers": (["generate", "gen", "54", "--n", "0"], "n is 0"),
+    "negative temperature": (["generate", "gen", "54", "--temperature", "-1"], "temperature is -1.0"),
+    "top_p of 0": (["generate", "gen", "54", "--top-p", "0"], "top_p is 0.0"),
+    "negative top_k": (["generate", "gen", "54", "--top-k", "-2"], "top_k is -2"),
+    "one answer": (["evaluate", "gen", "--n", "1"], "n is 1; accepted are whole numbers from 2"),
+    "negative seed of an evaluation": (["evaluate", "gen", "--seed", "-1"], "seed is -1"),
+    "KL at another temperature": (["evaluate", "gen", "--reference", "gen", "--temperature", "0.5"], "temperature 1"),
+    "no such reference": (["evaluate", "gen", "--reference", "nowhere"], "no model folder nowhere"),
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """A folder with a file and a full folder in the way."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter").write_text("mine")
+    return tmp_path
+
+
+def fails(arguments, capsys) -> str:
+    """The one line on standard error of a command that must fail."""
+    try:
+        code = main(arguments)
+    except SystemExit as exit_code:  # argparse's own way
+        code = exit_code.code
+    errors = capsys.readouterr().err
+    assert code == 2
+    assert len(errors.splitlines()) == 1 and errors.startswith("dpo-core")
+    return errors
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_input(kind, capsys, here):
+    """A traceback, a silent default, or files of a run that never was."""
+    arguments, message = BAD[kind]
+    before = sorted(here.rglob("*"))
+    assert message in fails(arguments, capsys)
+    assert sorted(here.rglob("*")) == before
+
+
+def test_an_interrupted_run_is_not_overwritten(capsys, here):
+    """Starting again by mistake must not cost an hour of training."""
+    save_model(memoryless_model({"E": 1.0}), here / "gen.model.partial")
+    assert "--resume" in fails(GEN, capsys)
+    assert not (here / "gen.model").exists()
+
+
+def test_a_loss_that_is_not_finite_is_one_line(capsys, here):
+    """Diverged: the message says at which step, and what to try; no model is written."""
+    assert "try a smaller learning rate" in fails([*GEN, "--learning-rate", "1e38", "--steps", "5"], capsys)
+    assert not (here / "gen.model").exists()
+
+
+@pytest.fixture
+def broken(here):
+    """A model folder whose weights are cut."""
+    save_model(memoryless_model({"E": 1.0}), here / "broken.model")
+    weights = here / "broken.model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    return "broken.model"
+
+
+@pytest.mark.parametrize("arguments", [["generate", "{}", "54"], ["evaluate", "{}"], [*DPO, "--model", "{}"],
+                                       ["evaluate", "gen", "--reference", "{}"]])  # fmt: skip
+def test_a_damaged_model_is_named_by_every_command(arguments, broken, capsys, here):
+    """Each command that reads a model goes through the same check."""
+    before = sorted(here.rglob("*"))
+    assert "model.safetensors is damaged" in fails([a.replace("{}", broken) for a in arguments], capsys)
+    assert sorted(here.rglob("*")) == before
+
+
+def test_a_policy_that_is_not_its_reference_stops_the_run(capsys, here):
+    """A wrong reference gives a loss that falls all the same; the first pair is named, no model is written."""
+    assert main([*DPO, "--steps", "1", "--output", "a.model"]) == 0
+    (made,) = here.glob("a.model.pairs-*.jsonl")
+    rows = [json.loads(line) for line in made.read_text().splitlines()]
+    rows[5]["ref_rejected_logps"] -= 0.01
+    made.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    capsys.readouterr()
+    errors = fails([*DPO, "--steps", "1", "--output", "a.model"], capsys)
+    assert f"pair 5, rejected {rows[5]['prompt']}{rows[5]['rejected']}" in errors
+    assert main([*DPO, "--steps", "1", "--output", "a.model", "--allow-other-reference"]) == 0
+
+
+def test_another_reference_is_used_when_it_is_allowed(capsys, here):
+    """The option must do what it says: the recorded log-probabilities are the other model's."""
+    other = memoryless_model({"E": 0.5, "1": 0.5})
+    save_model(other, here / "other.model")
+    arguments = [*DPO, "--steps", "1", "--reference", "other.model", "--allow-other-reference"]
+    assert main(arguments) == 0
+    (made,) = here.glob("*.pairs-*.jsonl")
+    rows = [json.loads(line) for line in made.read_text().splitlines()]
+    expected = [len(row["chosen"]) * torch.tensor(0.5).log().item() for row in rows]
+    assert [row["ref_chosen_logps"] for row in rows] == pytest.approx(expected, rel=1e-4)

@@ -1,0 +1,212 @@
+"""Chapters 4 and 9: shares with intervals, KL, and the closed form that training is held against."""
+
+import math
+from collections import defaultdict
+
+import numpy as np
+import pytest
+import torch
+
+from dpo_core.evaluation import (
+    class_rewards,
+    evaluate,
+    excess_nats,
+    mean_interval,
+    predicted_optimum,
+    shares,
+    tilted,
+    wilson,
+)
+from dpo_core.task import BookTask, judge
+from toys import memoryless_model, small_model
+
+TASK = BookTask()
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [
+        (81, 263, 0.2553, 0.3662),  # the worked examples of Newcombe 1998, table I, method 3
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+        (10, 10, 1 - 0.2775, 1.0),
+    ],
+)
+def test_wilson_equals_published_values(successes, n, low, high):
+    """The normal approximation gives [0, 0] for 0 of 20; a z of 1.64 or 2.58 another level."""
+    found = wilson(successes, n)
+    assert found.value == successes / n
+    assert (found.low, found.high) == pytest.approx((low, high), abs=6e-5)
+
+
+def test_wilson_covers_95_percent():
+    """Exact binomial coverage, averaged over p: an interval that forgets a term covers less."""
+    n = 60
+    intervals = [wilson(k, n) for k in range(n + 1)]
+    coverage = []
+    for p in np.linspace(0.02, 0.98, 97):
+        covered = [k for k, e in enumerate(intervals) if e.low <= p <= e.high]
+        coverage.append(sum(math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in covered))
+    assert np.mean(coverage) == pytest.approx(0.95, abs=0.01)
+    assert min(coverage) > 0.85
+
+
+def test_mean_interval_covers_95_percent():
+    """A standard deviation in place of the standard error covers always; ddof and z are seen in the share."""
+    rng = np.random.default_rng(0)
+    hits = [e.low <= 3 <= e.high for e in (mean_interval(rng.normal(3, 2, size=100)) for _ in range(4000))]
+    assert np.mean(hits) == pytest.approx(0.947, abs=0.012)
+
+
+def test_mean_interval_by_hand():
+    """1, 2, 3: mean 2, standard error 1/√3."""
+    found = mean_interval([1, 2, 3])
+    assert (found.value, found.high - 2, 2 - found.low) == pytest.approx((2, 1.959964 / 3**0.5, 1.959964 / 3**0.5))
+
+
+@pytest.mark.parametrize("call", [lambda: wilson(0, 0), lambda: wilson(3, 2), lambda: wilson(-1, 2),
+                                  lambda: mean_interval([1.0]), lambda: mean_interval([])])  # fmt: skip
+def test_intervals_of_nothing_are_refused(call):
+    """0 / 0 in a report reads as a share."""
+    with pytest.raises(ValueError, match="at least"):
+        call()
+
+
+def test_shares_by_hand():
+    """Shares of all answers, and exactness among the answers of each length: denominators differ."""
+    texts = ["2+3E", "2+4E", "1+4E", "1+1+3E", "9+9+9E", "5E", "5+", "E"]
+    report = shares([judge("S5=", text) for text in texts])
+    values = {name: estimate.value for name, estimate in report.items()}
+    assert values == pytest.approx({
+        "well_formed": 6 / 8, "exact": 4 / 8, "style": 2 / 8, "both": 1 / 8,
+        "two_number_exact": 2 / 3, "three_number_exact": 1 / 2,
+    })  # fmt: skip
+    assert report["both"] == wilson(1, 8)
+    assert "three_number_exact" not in shares([judge("S5=", "2+3E")])
+
+
+def enumerated(task: BookTask, reward, beta: float) -> dict[str, float]:
+    """The optimum text by text: p(y|x) e^{r/β} / Z(x) over every text of the population."""
+    table = task.table
+    index = {prompt: row for row, prompt in enumerate(task.prompt_distribution)}
+    prompt_of = np.array([index[prompt] for prompt in table.prompts])
+    marginal = np.bincount(prompt_of, weights=table.probability)
+    p = table.probability / marginal[prompt_of]
+    weight = p * np.exp(reward(table) / beta)
+    optimum = weight / np.bincount(prompt_of, weights=weight)[prompt_of]
+    joint = marginal[prompt_of] * optimum
+    return {
+        "style": joint[table.style].sum(),
+        "exact": joint[table.exact].sum(),
+        "both": joint[table.style & table.exact].sum(),
+        "kl": (joint * np.log(optimum / p)).sum(),
+    }
+
+
+REWARDS = {
+    "style": lambda table: table.style.astype(float),
+    "exact": lambda table: table.exact.astype(float),
+    "style+exact": lambda table: table.style.astype(float) + table.exact,
+}
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.25, 1.0, 5.0])
+@pytest.mark.parametrize("reward", REWARDS)
+def test_predicted_optimum_equals_the_sum_over_all_texts(reward, beta):
+    """Tilting the averages in place of each prompt's own rates, or a KL in the other direction."""
+    found, expected = predicted_optimum(TASK, reward, beta), enumerated(TASK, REWARDS[reward], beta)
+    assert found == pytest.approx(expected, abs=1e-9)
+
+
+def test_predicted_optimum_has_its_limits():
+    """β → ∞ leaves the population as it is; β → 0 takes the best class and stays finite."""
+    loose, tight = predicted_optimum(TASK, "style+exact", 1e6), predicted_optimum(TASK, "style+exact", 1e-3)
+    assert loose == pytest.approx({"style": 0.3, "exact": 0.75, "both": 0.225, "kl": 0}, abs=1e-5)
+    assert tight["both"] == pytest.approx(1, abs=1e-9) and tight["kl"] < 5
+
+
+def test_a_population_with_an_empty_class_is_tilted_too():
+    """Nobody slips: the slipped class has rate 0, and 0 · log 0 is 0, not NaN."""
+    careful = BookTask(slip=0.0, largest=4, largest_third=2)
+    found = predicted_optimum(careful, "style", 0.5)
+    assert found["exact"] == pytest.approx(1) and found["both"] == pytest.approx(found["style"])
+    assert found["style"] > 0.3 and math.isfinite(found["kl"]) and found["kl"] > 0
+
+
+def test_the_tilt_beats_every_rival():
+    """Gibbs: no other policy has a higher E[r] - β KL. A tilt by e^{βr} or e^{-r/β} loses to its rivals."""
+    rng, rewards, beta = np.random.default_rng(0), class_rewards("style+exact"), 0.4
+    rates = rng.dirichlet(np.ones(4), size=5).reshape(5, 2, 2)
+    optimum = tilted(rates, rewards, beta)
+    assert np.allclose(optimum.sum((1, 2)), 1)
+
+    def objective(policy):
+        return (policy * (rewards - beta * np.log(policy / rates))).sum((1, 2))
+
+    for size in (0.01, 0.1, 1.0):
+        for _ in range(50):
+            rival = optimum * np.exp(size * rng.normal(size=optimum.shape))
+            rival /= rival.sum((1, 2), keepdims=True)
+            assert (objective(rival) <= objective(optimum) + 1e-12).all()
+
+
+def test_class_rewards_by_hand():
+    """`[style, exact]`: transposing the two exchanges what the judge likes."""
+    assert class_rewards("style").tolist() == [[0, 0], [1, 1]]
+    assert class_rewards("exact").tolist() == [[0, 1], [0, 1]]
+    assert class_rewards("style+exact").tolist() == [[0, 1], [1, 2]]
+    with pytest.raises(ValueError, match="'length'; accepted are style, exact"):
+        class_rewards("length")
+
+
+@pytest.mark.parametrize("beta", [0.0, -1.0, math.nan])
+def test_predicted_optimum_refuses_a_beta_that_is_not_positive(beta):
+    """exp(r / 0) is infinite; a negative β asks for the worst."""
+    with pytest.raises(ValueError, match="beta is"):
+        predicted_optimum(TASK, "style", beta)
+
+
+def test_measured_kl_equals_its_closed_form():
+    """Two models without memory: KL a token times the expected length 1/p(E). The other direction is 1.6 times it."""
+    p, q = {"E": 0.5, "1": 0.4, "2": 0.1}, {"E": 0.5, "1": 0.1, "2": 0.4}
+    p["1"], p["2"] = 0.45, 0.05
+    expected = 2 * sum(p[c] * math.log(p[c] / q[c]) for c in p)
+    report = evaluate(memoryless_model(p), TASK, n=4000, reference=memoryless_model(q))
+    assert report["kl"].low < expected < report["kl"].high
+    assert report["kl"].high - report["kl"].low < 0.15 * expected
+
+
+def test_kl_to_itself_is_zero():
+    """Scores of two forward passes that differ (padding, dtype) would read as distance."""
+    model = small_model()
+    kl = evaluate(model, TASK, n=100, reference=model)["kl"]
+    assert (kl.value, kl.low, kl.high) == (0, 0, 0)
+
+
+def test_kl_at_another_temperature_is_refused():
+    """Answers drawn at temperature 0.5 are not draws of the model whose KL is asked for."""
+    with pytest.raises(ValueError, match=r"temperature is 0.5"):
+        evaluate(small_model(), TASK, n=10, temperature=0.5, reference=small_model())
+    with pytest.raises(ValueError, match="n is 1"):
+        evaluate(small_model(), TASK, n=1)
+
+
+def test_evaluation_is_a_pure_function_of_the_seed():
+    """Figures in a report must be the same when measured again."""
+    model = small_model()
+    assert evaluate(model, TASK, n=60, seed=4) == evaluate(model, TASK, n=60, seed=4)
+
+
+def test_excess_of_a_uniform_model_by_hand():
+    """A model that knows nothing pays ln 22 a token: the excess is that, less the floor."""
+    model = small_model()
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+    found = excess_nats(model, TASK, n=3000)
+    lengths = defaultdict(float)
+    for completion, p in zip(TASK.table.completions, TASK.table.probability):
+        lengths[len(completion)] += p
+    expected = math.log(22) * sum(length * p for length, p in lengths.items()) - TASK.entropy
+    assert found.low < expected < found.high
+    assert found.high - found.low < 0.3

@@ -1,0 +1,187 @@
+"""The one training loop: one batch and its pieces, what a line of the metrics says, and what is refused."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from dpo_core.sampling import score
+from dpo_core.tokenizer import CharTokenizer
+from dpo_core.training import dpo_step, sft_step
+from runs import RUNS, pairs, run, same_bits, sft_batch
+from toys import small_model
+
+
+def uneven(_: int) -> dict[str, torch.Tensor]:
+    """Four short answers, then four long ones: pieces of a step with very different counts of tokens."""
+    ids, mask = CharTokenizer().collate([f"S{n}=" for n in range(8)], ["1E"] * 4 + ["27+27-0+3-40E"] * 4)
+    return {"input_ids": ids, "completion_mask": mask}
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("pieces", [2, 4, 8])
+def test_accumulated_pieces_equal_one_batch(name, pieces):
+    """A mean of the pieces' means weights tokens by the length of their neighbours (transformers #35856)."""
+    batches = uneven if name.startswith("sft") else pairs().batches(8, seed=0)
+    whole, parts = small_model(), small_model()
+    one = run(name, whole, batch_at=batches, steps=3, log_every=1, save_every=0)
+    many = run(name, parts, batch_at=batches, steps=3, log_every=1, save_every=0, accumulate=pieces)
+    for line, other in zip(one, many):
+        numbers = line.keys() - {"seconds"}
+        assert {k: line[k] for k in numbers} == pytest.approx({k: other[k] for k in numbers}, rel=2e-4, abs=1e-5)
+    for a, b in zip(whole.parameters(), parts.parameters()):
+        assert torch.allclose(a, b, atol=2e-4)
+
+
+def test_the_uneven_batch_tells_a_mean_of_means_apart():
+    """The planted bug: dividing inside each piece changes loss and gradient by far more than rounding."""
+
+    def mean_of_means(model, batch):
+        total, count = sft_step(model, batch)["loss"]
+        return {"loss": (total / count, 1)}
+
+    right = run("sft, muon", small_model(), batch_at=uneven, steps=1, accumulate=4, save_every=0)[0]
+    wrong = run("sft, muon", small_model(), batch_at=uneven, steps=1, accumulate=4, save_every=0,
+                loss_step=mean_of_means)[0]  # fmt: skip
+    assert abs(right["loss"] / wrong["loss"] - 1) > 0.002  # ten times the tolerance above
+    assert abs(right["grad_norm"] / wrong["grad_norm"] - 1) > 0.002  # ten times the tolerance above
+
+
+def test_more_pieces_than_rows():
+    """A batch of 3 cut in 4 has an empty piece, whose mean would be NaN."""
+    one, four = (run("sft, muon", small_model(), batch_at=lambda s: sft_batch(s, rows=3), steps=2, save_every=0,
+                     accumulate=n)[-1] for n in (1, 4))  # fmt: skip
+    assert four["loss"] == pytest.approx(one["loss"], rel=1e-5)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_state(tmp_path):
+    """Training on through NaN overwrites the last good state with NaN."""
+
+    def breaks_at_six(model, batch):
+        result = sft_step(model, batch)
+        calls.append(1)
+        total, count = result["loss"]
+        return {**result, "loss": (total * (math.nan if len(calls) == 7 else 1), count)}
+
+    calls = []
+    model = small_model()
+    with pytest.raises(FloatingPointError, match="step 6 is nan"):
+        run("sft, muon", model, folder=tmp_path, loss_step=breaks_at_six)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    assert json.loads((tmp_path / "state" / "state.json").read_text())["step"] == 4
+
+
+def test_training_leaves_the_callers_random_state_alone_and_ignores_it():
+    """A loop that draws from the global generators cannot be resumed, and disturbs the notebook around it."""
+    results = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        numpy_before = np.random.get_state()[1].copy()
+        results.append(small_model())
+        before = torch.get_rng_state()
+        run("dpo, adamw", results[-1], steps=3, save_every=0)
+        assert torch.equal(torch.get_rng_state(), before)
+        assert (np.random.get_state()[1] == numpy_before).all()
+    assert same_bits(*results)
+
+
+def test_a_line_of_the_metrics_is_the_mean_over_its_steps():
+    """The last step's loss in place of the window's mean: jagged curves, and a floor that is passed by luck."""
+    single = run("sft, muon", small_model(), steps=6, log_every=1, save_every=0)
+    window = run("sft, muon", small_model(), steps=6, log_every=4, save_every=0)
+    assert [line["step"] for line in window] == [4, 6]
+    rows = [line["nats_per_completion"] for line in single]
+    assert [line["nats_per_completion"] for line in window] == pytest.approx([np.mean(rows[:4]), np.mean(rows[4:])])
+    tokens = [int(sft_batch(step)["completion_mask"].sum()) for step in range(4)]
+    expected = np.average([line["loss"] for line in single[:4]], weights=tokens)
+    assert window[0]["loss"] == pytest.approx(expected)
+
+
+def test_the_learning_rate_of_each_group_follows_the_schedule():
+    """A schedule that multiplies the last rate in place of the peak decays twice."""
+    lines = run("sft, muon", small_model(), steps=12, log_every=1, save_every=0)
+    expected = [0.01 * f for f in (1 / 3, 2 / 3, 1, *(0.5 * (1 + math.cos(math.pi * k / 9)) for k in range(9)))]
+    assert [line["learning_rate"] for line in lines] == pytest.approx(expected)
+
+
+def test_clipping_shortens_a_long_gradient_and_reports_its_length():
+    """Clipping before the division by the count, or piece by piece, clips another gradient."""
+    moved = []
+    for limit in (math.inf, 1e-12):
+        model = small_model()
+        line = run("dpo, adamw", model, steps=1, max_grad_norm=limit, save_every=0)[0]
+        assert line["grad_norm"] > 0.01
+        start = small_model().state_dict()
+        moved.append(max(float((p - start[n]).abs().max()) for n, p in model.state_dict().items()))
+    assert moved[1] < moved[0] / 100  # 1e-12 is far below Adam's eps
+
+
+def test_dpo_starts_at_ln_2_with_hard_labels_and_its_margin_grows():
+    """Policy = reference at step 0; a reversed sign would make the margin fall."""
+    data = pairs(soft=False)
+    lines = run("dpo, adamw", small_model(), batch_at=lambda _: data.batch(np.arange(8)), steps=12, log_every=1)
+    assert lines[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert lines[0]["rewards/accuracies"] == pytest.approx(0.5, abs=0.5)
+    assert lines[-1]["loss"] < 0.5 * lines[0]["loss"]
+    assert lines[-1]["rewards/accuracies"] == 1
+    for line in lines:
+        assert line["rewards/margins"] == pytest.approx(line["rewards/chosen"] - line["rewards/rejected"], abs=1e-5)
+
+
+def test_dpo_metrics_of_one_batch_by_hand():
+    """Means over pairs of what the docstring says; a tie counts half."""
+    data, model = pairs(), small_model(seed=3)
+    batch = data.batch(np.arange(5))
+    with torch.no_grad():
+        sums = dpo_step(0.5)(model, batch)
+    logps = {kind: score(model, data.prompt[:5], getattr(data, kind)[:5]) for kind in ("chosen", "rejected")}
+    rewards = {k: 0.5 * (v - torch.tensor(getattr(data, f"ref_{k}_logps")[:5])) for k, v in logps.items()}
+    margin = rewards["chosen"] - rewards["rejected"]
+    expected = {
+        "loss": -(0.8 * margin.sigmoid().log() + 0.2 * (-margin).sigmoid().log()).mean(),
+        "rewards/chosen": rewards["chosen"].mean(),
+        "rewards/rejected": rewards["rejected"].mean(),
+        "rewards/margins": margin.mean(),
+        "rewards/accuracies": (margin > 0).float().mean(),
+        "logps/chosen": logps["chosen"].mean(),
+        "logps/rejected": logps["rejected"].mean(),
+    }
+    assert {k: float(total) / count for k, (total, count) in sums.items()} == pytest.approx(
+        {k: float(v) for k, v in expected.items()}, rel=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"steps": -5}, "steps is -5"),
+        ({"accumulate": 0}, "accumulate is 0"),
+        ({"log_every": 0}, "log_every is 0"),
+        ({"warmup": -1}, "warmup is -1"),
+        ({"save_every": -4}, "save_every is -4"),
+        ({"save_every": 3}, "multiples of log_every, 2"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"learning_rate": math.nan}, "learning_rate is nan"),
+        ({"learning_rate": math.inf}, "learning_rate is inf"),
+        ({"max_grad_norm": -1.0}, "max_grad_norm is -1.0"),
+        ({"optimizer": "sgd"}, "'sgd'; accepted are muon, adamw"),
+    ],
+)
+def test_a_config_out_of_range_is_refused(changes, message):
+    """Named when the run is described, not when the first state is written."""
+    with pytest.raises(ValueError, match=message):
+        replace(RUNS["sft, muon"][2], **changes)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"beta": 0.0}, {"beta": 0.1, "loss_type": "ipoo"}, {"beta": 0.1, "label_smoothing": 0.6}]
+)
+def test_a_loss_out_of_range_is_refused_before_the_first_step(settings):
+    """An error at step 0 comes after the pairs are made and the metrics file is emptied."""
+    with pytest.raises(ValueError, match="accepted"):
+        dpo_step(**settings)
