@@ -12,13 +12,13 @@
 # # 1 Strings that are sums
 
 # %% [markdown] lang="zh"
-# # 1 写成字符串的算式
+# # 1 字符串里的算式
 
 # %% [markdown] lang="en"
 # > **In this chapter.** You will be able to turn a text into numbers and back, stack texts of different lengths into one batch, and mark which tokens a model is to learn. You need Python and a first look at tensors. 20 minutes to read, 10 seconds to run.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能把一段文本变成数字、再变回来，能把长短不一的文本叠成一个批次，还能标出模型该学哪些词元。需要会 Python，见过张量。阅读 20 分钟，运行 10 秒。
+# > **本章。** 读完后，你能把一段文本变成数字、再变回来，能把长短不一的文本叠成一个批次，还能标出模型该学哪些词元。需要会 Python，对张量有初步了解。阅读 20 分钟，运行 10 秒。
 
 # %%
 import numpy as np
@@ -46,7 +46,7 @@ from dpo_core.task import stream
 
 # %% [markdown] lang="zh"
 # ## 一个机器就能判分的任务
-# 这本书要训练一个语言模型，再改变它的偏好。为此，任务得小到这个地步：每个回答对不对，不用问人，机器就能判。任务是：给一个数，写一道结果等于它的算式。
+# 这本书要训练一个语言模型，再改变它的偏好。为此要找一个很小的任务，小到每个回答是对是错，机器自己就能判，不用问人。任务就是：给一个数，写一道算式，让结果等于它。
 #
 # 我们这个世界里的文本长这样：
 #
@@ -54,9 +54,9 @@ from dpo_core.task import stream
 # S54=27+27E
 # ```
 #
-# `S` 开头，`E` 收尾。到 `=` 为止（连 `=` 一起）是**提示**（prompt），说的是目标 54。后面的 `27+27E` 是**回答**（completion），由模型来写。同一个提示有许多正确的回答，比如 `50+4E`、`30+33-9E`；错误的更多。
+# `S` 开头，`E` 收尾。到 `=` 为止（连 `=` 一起）是**提示**（prompt），它给出目标 54。后面的 `27+27E` 是**回答**（completion），由模型来写。同一个提示有许多正确的回答，比如 `50+4E`、`30+33-9E`；错误的更多。
 #
-# 文本出自一个**作者群体**：有人爱写两个数，有人爱写三个，有人会失误。各占多少，第 3 章细说。先向他们要六段文本，让一个精确的判分程序来批改。
+# 文本出自一个**作者群体**（population of authors）：有人爱写两个数，有人爱写三个，有人会失误。各占多少，第 3 章细说。先向他们要六段文本，交给一个精确的判分程序批改。
 
 # %%
 task = BookTask()
@@ -72,9 +72,9 @@ assert not judge(prompts[0], completions[0]).exact and judge(prompts[0], complet
 # The whole population can write 210,000 different texts to 166 different prompts. That is small enough to list, and the library does list it. We lean on this often: what other books estimate, this one can count.
 
 # %% [markdown] lang="zh"
-# 第一段没有命中目标：作者心里的第二个数是 12，写成了 22。这个群体只犯这一种错：忘了进位。
+# 第一段没有命中目标：第二个数，作者心里想的是 12，写下来却是 22。这个群体只有这一种**失误**（slip）：忘了进位。
 #
-# 整个群体能写出 210,000 种文本，对应 166 个提示。这个数目小到可以逐一列出，程序库里也真列了一张表。后面常用到它：别的书只能估计的量，这里数得出来。
+# 整个群体能写出 210,000 种文本，对应 166 个提示。这点数目可以逐一列出，程序库里真的列了一张表。后面常要用它：别的书只能估计的量，这里数得出来。
 
 # %%
 assert len(task.table.completions) == len(set(zip(task.table.prompts, task.table.completions))) == 210_000
@@ -88,7 +88,7 @@ assert len(task.prompt_distribution) == 166
 
 # %% [markdown] lang="zh"
 # ## 从字符到编号
-# 网络只会算数，不认字。**分词器**（tokenizer）把文本切成小块，每一块叫一个**词元**（token），再给每块一个号码，叫编号（id）。所有词元列在一起，就是**词表**（vocabulary）。
+# 网络只会算数，不认字。**分词器**（tokenizer）把文本切成小块，每一块叫一个**词元**（token），再给每块一个号码，叫**编号**（id）。所有词元列在一起，就是**词表**（vocabulary）。
 #
 # 我们用最简单的一种：一个字符就是一个词元。词表固定为 22 项。`P` 用来填空位，`S` 开头，`E` 收尾，`U` 留给谁也不认识的字符；然后是数字、四个运算符，以及 `.:=_`。字符在下面这个字符串里排第几（从零数起），编号就是几：
 
@@ -109,13 +109,13 @@ assert [tokenizer.vocabulary[i] for i in tokenizer.encode("S54=27+27E")] == list
 # where $+$ puts one list, or one text, behind the other. So the prompt and the completion can be encoded apart and joined later, and the first token of the completion stands where the prompt's length says. We try both on 1,000 random texts.
 
 # %% [markdown] lang="zh"
-# 手算一个：`P` 是 0，`S` 是 1，`E` 是 2，`U` 是 3，于是数字 `0` 是 4，数字 `5` 是 9。上面那行的头两个编号正是 1 和 9。
+# 手算一个：`P` 是 0，`S` 是 1，`E` 是 2，`U` 是 3，于是数字 `0` 是 4，数字 `5` 是 9。上面那串编号，头两个正是 1 和 9。
 #
-# 这个分词器有两条好性质。第一，不丢东西：解码能还原文本。第二，拼接不变：对任意两段文本 $x$、$y$，
+# 这个分词器有两条好性质。第一，不丢东西：解码能还原文本。第二，先编码再拼接，与先拼接再编码，结果一样：对任意两段文本 $x$、$y$，
 #
 # $$\mathrm{encode}(x)+\mathrm{encode}(y)=\mathrm{encode}(x+y)$$
 #
-# 这里的 $+$ 是首尾相接，列表和文本都一样。所以提示和回答可以分开编码，再接起来；提示有多长，回答的第一个词元就在第几格。下面拿 1,000 段随机文本来验证这两条。
+# 这里的 $+$ 表示首尾相接，对列表、对文本都一样。所以提示和回答可以分开编码，再接起来；提示有几个词元，回答就从第几格开始（从零数起）。下面拿 1,000 段随机文本来验证这两条。
 
 # %%
 rng = np.random.default_rng(0)
@@ -146,7 +146,7 @@ assert len(joined) == len(apart) - 1
 # Count the tokens of the prompt alone, and you point one token too far into the joined text. Mistakes of this kind are silent: nothing crashes, the model learns slightly the wrong thing. With characters they cannot happen. What can happen is a character that the vocabulary lacks; then `encode` stops and names it.
 
 # %% [markdown] lang="zh"
-# 单独数提示有几个词元，拿到拼好的文本里去用，就会多指一格。这类错误没有声响：程序不崩，模型只是悄悄学歪了一点。按字符切就不会出这种事。会出的是另一种：词表里没有的字符。遇到它，`encode` 会停下来，指出是哪一个。
+# 先单独数出提示有几个词元，再拿这个数到拼好的文本里去用，就会多指一格。这类错误没有声响：程序不崩，模型只是悄悄学歪了一点。按字符切，就不会出这种事。要出事，只能是碰上词表里没有的字符；这时 `encode` 会停下来，指明是哪一个。
 
 # %%
 try:
@@ -174,7 +174,7 @@ assert all(labels[t] == row[t + 1] for t in range(len(labels)))
 # Forget the shift, and every label is the token that the model has just read. It would learn to repeat its input, with a loss near zero and nothing to show for it. A shift by two is worse to find: the texts look plausible and the sums are wrong.
 
 # %% [markdown] lang="zh"
-# 忘了移位，标签就成了模型刚读到的那个词元：它只要照抄输入，损失就接近零，却什么也没学到。移了两格更难发现：文本看上去像样，算式全错。
+# 忘了移位，标签就成了模型刚读到的那个词元：它只要照抄输入，损失就接近零，却什么也没学到。移了两格更难发现：文本看上去像样，算式却是错的。
 
 # %% [markdown] lang="en"
 # ## Many rows at once
@@ -184,9 +184,9 @@ assert all(labels[t] == row[t + 1] for t in range(len(labels)))
 
 # %% [markdown] lang="zh"
 # ## 一次处理许多行
-# 处理器喜欢对一大片数做同一件事。于是把文本叠成一个**批次**（batch）：一张编号组成的矩形表，记作 $(B,T)$，$B$ 行，$T$ 个位置。文本有长有短，矩形却是齐的，空出来的格子用 `P` 填满，这叫**填充**（padding）。与编号一起的还有一张同样大小的**注意力掩码**（attention mask）：真有词元的格子为真。
+# 处理器要对一大片数做同一件事，才跑得快。于是把文本叠成一个**批次**（batch）：一张写满编号的矩形表，记作 $(B,T)$，$B$ 行，$T$ 个位置。文本有长有短，矩形却要各行一样长，空出来的格子用 `P` 填满，这叫**填充**（padding）。除了编号，还有一张同样大小的**注意力掩码**（attention mask）：格子里原本就有词元的为真，填充的为假。
 #
-# 填充可以放右边，也可以放左边。训练时放右边方便：模型只往左看，根本看不到它。生成时要放左边：下一个词元写在行尾，各行的行尾必须对齐（第 4 章）。
+# 填充可以放右边，也可以放左边。训练时放右边方便：模型只往左看，根本看不到填充。生成时要放左边：下一个词元写在行尾，各行的行尾必须对齐（第 4 章）。
 
 # %%
 rows = [tokenizer.encode(text) for text in ("S7=3+4E", "S54=27+27E")]
@@ -204,7 +204,7 @@ for side in ("right", "left"):
 
 # %% [markdown] lang="zh"
 # ## 该学哪些
-# 不是每道题都值得考。填充不属于任何文本。提示是别人给的，用的时候从外面来，不必学着写。剩下的是回答，连 `E` 在内：不知道在哪儿停笔的作者没有用处。第三张矩形表记的就是这件事：**损失掩码**（loss mask），在回答的词元上为真，代码里叫 `completion_mask`。
+# 不是每道题都值得考。填充不属于任何文本。提示是别人给的，用的时候从外面来，不必学着写。剩下的就是回答，连 `E` 在内：写起来不知道在哪儿停，就派不上用场。第三张矩形表记的正是这件事，叫**损失掩码**（loss mask），在回答的词元上为真；代码里的名字是 `completion_mask`。
 #
 # 给一列提示和一列回答，`collate` 一次做完上面这些。
 
@@ -219,7 +219,7 @@ assert not (completion_mask & (input_ids == tokenizer.pad_id)).any()
 # The picture below puts the three rectangles together. On the left are the tokens, on the right the labels that count: the same rows, moved one place to the left, with everything dropped that the loss mask does not mark. The position of `=` carries the first label that counts. It asks for the first character of the answer.
 
 # %% [markdown] lang="zh"
-# 下图把三张表放到一起。左边是词元；右边是算数的标签：还是那几行，左移一格，凡是损失掩码没标的都去掉。`=` 所在的位置，挂着第一个算数的标签：它要模型写出回答的第一个字符。
+# 下图把三张表放到一起。左边是词元；右边是计入损失的标签：还是那几行，左移一格，凡是损失掩码没标的都去掉。第一个计入损失的标签，落在 `=` 的位置上：它要模型写出回答的第一个字符。
 
 # %% alt_en="Two grids of letters side by side. Left: three padded rows; prompt cells are grey, completion cells blue, padding cells empty. Right: the same completion letters one column further to the left, all other cells empty." alt_zh="左右两张字母表格。左：三行带填充的文本，提示格为灰色，回答格为蓝色，填充格为空。右：同样的回答字母整体左移一列，其余格子为空。"
 def draw(axes, letters, shades):
@@ -249,7 +249,7 @@ assert first_label.tolist() == [text.index("=") for text in map(tokenizer.decode
 # **Figure 1.1.** Left: tokens of three rows (grey: prompt, blue: completion, empty: padding). Right: the labels that count, each one place to the left of its token.
 
 # %% [markdown] lang="zh"
-# **图 1.1** 左：三行的词元（灰：提示；蓝：回答；空：填充）。右：算数的标签，每个都在原词元左边一格。
+# **图 1.1** 左：三行的词元（灰：提示；蓝：回答；空：填充）。右：计入损失的标签，每个都比自己的词元靠左一格。
 
 # %% [markdown] lang="en"
 # ## What must not change
@@ -259,17 +259,17 @@ assert first_label.tolist() == [text.index("=") for text in map(tokenizer.decode
 # 2. Reading the marked tokens of a row gives the completion back.
 # 3. A longer neighbour in the batch adds padding to a row and changes nothing else.
 #
-# Here they are for 500 texts of the population. The last line also plants the classical mistake, a mask that begins one token too late, and sees that statement 2 catches it.
+# Here they are for 500 texts of the population. The last two lines plant the classical mistake, a mask that begins one token too late, and see that statement 2 catches it.
 
 # %% [markdown] lang="zh"
 # ## 什么不能变
-# 训练代码出错，多半错在掩码上，因为掩码错了程序并不崩。对付它的办法是：把不管什么数据都该成立的事写下来，逐条测试。这一章有三条：
+# 训练代码出错，多半错在掩码上，因为掩码错了，程序并不崩。对付的办法，是把无论什么数据都该成立的事写下来，逐条测试。这一章有三条：
 #
-# 1. 被标出的词元数，恰好等于各回答的词元总数。
-# 2. 把一行里标出的词元读出来，就是回答本身。
+# 1. 标出的词元有几个，各个回答合起来就有几个词元，不多也不少。
+# 2. 把一行里标出的词元读出来，就是那个回答。
 # 3. 同一批次里来了更长的邻居，这一行只多出填充，别的都不变。
 #
-# 下面拿群体的 500 段文本来查。最后一行故意种下一个经典错误：掩码晚开始一格；第 2 条当场把它抓住。
+# 下面拿这个群体的 500 段文本来查。最后还故意种下一个经典错误：掩码晚开始一格；第 2 条当场把它抓住。
 
 # %%
 prompts, completions = task.demonstrations(500, stream("chapter 1", seed=1))
@@ -289,7 +289,7 @@ assert [tokenizer.decode(row[marked]) for row, marked in zip(ids, late)] != comp
 # > **What the toy hides.** Real vocabularies have tens of thousands of tokens or more, and encoding is not a look-up but a search for merges, so the border between prompt and completion needs care. Real prompts come in a *chat template*: special tokens around each turn, which must be masked too. And `P` is our own letter; many released models have no padding token, and people reuse the end token for it. Then a mask computed as "everything that is not padding" also drops the real end of the text, and the model never learns to stop.
 
 # %% [markdown] lang="zh"
-# > **玩具没告诉你的。** 真实的词表有几万个词元，甚至更多；编码也不是查表，而要搜索怎样合并，所以提示与回答的分界要小心处理。真实的提示套着**对话模板**（chat template）：每一轮前后都有特殊词元，它们也得遮掉。还有，`P` 是我们自己留的字母；不少公开的模型没有填充词元，大家就拿结束词元顶替。这时若把掩码写成「不是填充的都算」，文本真正的结尾也一起被遮掉，模型就永远学不会停。
+# > **玩具没告诉你的。** 真实的词表有几万个词元，甚至更多；编码也不靠查表，而要搜索该怎样合并，所以提示与回答的分界要小心处理。真实的提示套着**对话模板**（chat template）：每一轮前后都有特殊词元，它们也得遮掉。还有，`P` 是我们自己留的字母；不少公开的模型没有填充词元，大家就拿结束词元顶替。这时若把掩码写成「不是填充的都算」，文本真正的结尾也会一起遮掉，模型就永远学不会停。
 
 # %% [markdown] lang="en"
 # > **To remember.** A text is a row of ids. A batch is a rectangle, and padding makes it one. The label of a position is the next token. The loss mask marks the completion, `E` included, and nothing else. Each of these can be stated as an equality, and each equality can be tested.
@@ -409,7 +409,7 @@ check("1.2", answer_1_2)
 #
 # `collate` pads on the right. Write the function `answer_1_3(prompt_lengths, lengths, width)`: the loss mask of the same rows when the padding stands on the *left*. The first two arguments are lists of whole numbers, one entry a row: the length of the prompt and the length of the whole row. Return a tensor of booleans of shape `(B, width)`.
 #
-# This is the mask that the script of *Simple_RLHF_DPO* gets wrong; chapter 9 shows what it cost.
+# This is the mask that the script of *Simple_RLHF_DPO*, the small public project from which this book grew, gets wrong; chapter 9 shows what it cost.
 #
 # <details><summary>Hint</summary>
 #
@@ -421,9 +421,9 @@ check("1.2", answer_1_2)
 # ### 练习 1.3 · 左填充的损失掩码
 # ★★☆ · 15 分钟
 #
-# `collate` 在右边填充。请写函数 `answer_1_3(prompt_lengths, lengths, width)`：还是那些行，填充改放**左边**，损失掩码该是什么？前两个参数是整数列表，每行一项：提示的长度，整行的长度。返回形状为 `(B, width)` 的布尔张量。
+# `collate` 在右边填充。请写函数 `answer_1_3(prompt_lengths, lengths, width)`：还是那些行，填充改放**左边**，损失掩码该是什么？前两个参数都是整数列表，每行一项：前一个是提示的长度，后一个是整行的长度。返回形状为 `(B, width)` 的布尔张量。
 #
-# *Simple_RLHF_DPO* 的脚本错的正是这个掩码；代价有多大，见第 9 章。
+# *Simple_RLHF_DPO*（本书的任务就来自这个项目）的脚本，错的正是这个掩码；代价有多大，见第 9 章。
 #
 # <details><summary>提示</summary>
 #
@@ -480,11 +480,11 @@ check("1.3", answer_1_3)
 # ### 练习 1.4 · 带空洞的标签
 # ★★☆ · 10 分钟
 #
-# 许多库把标签和损失掩码存进同一个张量：算数的位置放标签，不算的位置放 -100（PyTorch 的 `CrossEntropyLoss` 会跳过 -100）。请写函数 `answer_1_4(input_ids, completion_mask)`，返回这样一个形状为 `(B, T-1)` 的张量；要先移好位，第 `t` 项就是位置 `t` 的标签。
+# 许多库把标签和损失掩码存进同一个张量：计入损失的位置放标签，不计入的位置放 -100（PyTorch 的 `CrossEntropyLoss` 会跳过 -100）。请写函数 `answer_1_4(input_ids, completion_mask)`，返回这样一个形状为 `(B, T-1)` 的张量；要先移好位，第 `t` 项就是位置 `t` 的标签。
 #
 # <details><summary>提示</summary>
 #
-# 编号和掩码要一起移同样一格。一个标签算不算数，看它自己那个词元的掩码。
+# 编号和掩码要一起移，都移一格。一个标签计不计入损失，看它自己那个词元的掩码。
 #
 # </details>
 
@@ -529,4 +529,4 @@ check("1.4", answer_1_4)
 # ## 参考文献
 # - [Sennrich et al. 2016](https://arxiv.org/abs/1508.07909)，*Neural Machine Translation of Rare Words with Subword Units*：把字节对编码用于文本。
 #
-# 下一步：[第 2 章](02_llama.ipynb)搭出读这些行的网络。
+# 下一步：[第 2 章](02_llama.ipynb)来搭读这些行的网络。

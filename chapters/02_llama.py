@@ -18,7 +18,7 @@
 # > **In this chapter.** You will be able to follow one row of ids through a Llama to its scores, compute attention and RoPE by hand, count every parameter, and say why our model *is* a Llama: its logits equal those of Hugging Face's implementation. You need [chapter 1](01_strings.ipynb), matrix products, and sine and cosine. 45 minutes to read, 10 seconds to run.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能跟着一行编号穿过 Llama、一直走到分数，能手算注意力和 RoPE，能数清每一个参数，还能说出为什么我们的模型就是 Llama：它的 logits 与 Hugging Face 的实现相等。需要读过[第 1 章](01_strings.ipynb)，会矩阵乘法，记得正弦和余弦。阅读 45 分钟，运行 10 秒。
+# > **本章。** 读完后，你能跟着一行编号穿过 Llama，一直走到分数；能手算注意力和 RoPE，能数清每一个参数，还能说出为什么我们的模型就是 Llama：它的 logits 与 Hugging Face 的实现相等。需要读过[第 1 章](01_strings.ipynb)，会矩阵乘法，还记得正弦和余弦。阅读 45 分钟，运行 10 秒。
 
 # %%
 import inspect
@@ -59,11 +59,11 @@ from dpo_core.training import default_device
 
 # %% [markdown] lang="zh"
 # ## 从编号到分数的函数
-# 语言模型是一个函数。输入是到目前为止的编号，输出是 22 个数，词表里每个词元一个：数越大，下一个越可能是它。这些数叫 **logits**。要变成概率，用 **softmax**：先取指数，再除以总和，
+# 语言模型是一个函数。输入是一段文本到目前为止的编号，输出是 22 个数，词表里每个词元一个：数越大，下一个就越可能是它。这些数叫 **logits**。要变成概率，用 **softmax**：先取指数，再除以总和，
 #
 # $$p_v=\frac{e^{z_v}}{\sum_{u}e^{z_u}}$$
 #
-# 其中 $z_v$ 是词元 $v$ 的 logit，$p_v$ 是它的概率。拿三个 logits 试试：$\ln 6$、$\ln 3$、$0$，取指数得 $6$、$3$、$1$，相除得 $0.6$、$0.3$、$0.1$。给所有 logits 加上同一个数，结果不变，因为分子分母约掉了。
+# 其中 $z_v$ 是词元 $v$ 的 logit，$p_v$ 是它的概率。拿三个 logits 试试：$\ln 6$、$\ln 3$、$0$，取指数得 $6$、$3$、$1$，相除得 $0.6$、$0.3$、$0.1$。给所有 logits 加上同一个数，结果不变，因为它在分子分母里约掉了。
 #
 # 这一章就把这个函数拆开。模型已经训练好（训练在第 3 章），这样里面看到的东西才有意义。表示大小的字母与程序库一致：
 #
@@ -76,7 +76,7 @@ from dpo_core.training import default_device
 # | $H$ | 注意力头数 | 4 |
 # | $K$ | 一个头的宽度，$D=H\cdot K$ | 16 |
 #
-# 喂给它一行 8 个词元，看每个词元之后最可能的两个词元是谁。
+# 喂给它一行 8 个词元，看它每读完一个词元，觉得下一个最可能是哪两个。
 
 # %%
 torch.set_grad_enabled(False)  # nothing is trained here
@@ -116,13 +116,13 @@ assert probs[0, 5, tokenizer.encode("+")[0]] > 0.95 and probs[0, 3].max() < 0.5
 # logits = lm_head(norm(x))                          (B, T, D) -> (B, T, V)
 # ```
 #
-# The two additions share the work: in attention (`self_attn`) the positions exchange what they have, in the MLP (`mlp`) each one thinks by itself. Below is the same plan as code, assembled from the library's own parts. We keep `positions` and `hidden` as arguments, for we shall want to tamper with them. The assertions say that a look-up is a product with one-hot rows, and that the plan is the model.
+# The two additions share the work: in attention (`self_attn`) the positions exchange what they have, in the MLP (`mlp`, explained below) each one thinks by itself. Below is the same plan as code, assembled from the library's own parts. We keep `positions` and `hidden` as arguments, for we shall want to tamper with them. The assertions say that a look-up is a product with one-hot rows, and that the plan is the model.
 
 # %% [markdown] lang="zh"
-# 从下往上看。读到 `S54=27+2`，模型把大部分概率给了 `7`，正好凑成 54。读到 `S54=27`，它几乎认定是 `+`。读到 `S54=`，它四处下注，因为许多数字开头都对。再往上的几行没有意义：模型只学过写回答，没学过写提示。
+# 从下往上看。读到 `S54=27+2`，模型把大部分概率给了 `7`，正好凑成 54。读到 `S54=27`，它几乎认定是 `+`。读到 `S54=`，它四处下注，因为用许多数字开头都行得通。再往上的几行没有意义：模型只学过写回答，没学过写提示。
 #
 # ## 残差流
-# 在模型内部，每个位置带着一个向量，有 $D$ 个数。它最初是一张表里的一行：编号 9 的词元，取第 9 行。这一步查表叫**嵌入**（embedding）。向量随后穿过四层，每一层往上加两次，从不覆盖。这个不断累加的和叫**残差流**（residual stream，[Elhage et al. 2021](https://transformer-circuits.pub/2021/framework/index.html)）：每个部件都从里面读，再把得到的东西加回去。最后用一个矩阵把 $D$ 个数变成 $V$ 个 logits。
+# 在模型内部，每个位置带着一个向量，有 $D$ 个数。它最初是一张表里的一行：编号 9 的词元，取第 9 行。这一步查表叫**嵌入**（embedding）。向量随后穿过四层，每一层往上加两次，从不覆盖旧的。这个不断累加的和，叫**残差流**（residual stream，[Elhage et al. 2021](https://transformer-circuits.pub/2021/framework/index.html)）：每个部件都从里面读，再把算出的东西加回去。最后用一个矩阵把 $D$ 个数变成 $V$ 个 logits。
 #
 # ```text
 # x = embed_tokens(input_ids)                        (B, T) -> (B, T, D)
@@ -132,7 +132,7 @@ assert probs[0, 5, tokenizer.encode("+")[0]] > 0.95 and probs[0, 3].max() < 0.5
 # logits = lm_head(norm(x))                          (B, T, D) -> (B, T, V)
 # ```
 #
-# 两次相加，分工不同：注意力（`self_attn`）让各个位置互通消息，MLP（`mlp`）让每个位置自己想一想。下面用程序库自己的部件，照这张图拼出整个模型。`positions` 和 `hidden` 留作参数，后面要在上面动手脚。断言说两件事：查表就是乘以独热（one-hot）行；拼出来的就是模型本身。
+# 两次相加，分工不同：注意力（`self_attn`）让各个位置互通消息，MLP（`mlp`，后面会讲）让每个位置自己想一想。下面用程序库自己的部件，照这份图纸拼出整个模型。`positions` 和 `hidden` 留作参数，后面要在上面动手脚。断言检验两件事。其一，查表就是拿独热行去乘这张表；独热（one-hot）行只有一格为一，其余为零。其二，拼出来的就是模型本身。
 
 # %%
 def run(model, ids, positions=None, hidden=None):
@@ -164,7 +164,7 @@ assert (run(gen, ids) - logits).abs().max() < 1e-4
 
 # %% [markdown] lang="zh"
 # ## RMSNorm：把向量缩放到同样大小
-# 一路累加，向量会越来越长：在我们的模型里，从嵌入到最后一层，长到十倍以上。读它的部件只关心方向，不想管各层大小不一。所以每个部件都隔着一层 **RMSNorm**（[Zhang & Sennrich 2019](https://arxiv.org/abs/1910.07467)）去看残差流：先除以各坐标平方的平均数的平方根，再逐坐标乘一个学出来的权重，
+# 一路累加，向量会越来越长：在我们的模型里，从嵌入到最后一层，长到十倍以上。读它的部件要看的是方向；大小各层不一，只会添乱。所以每个部件都透过 **RMSNorm**（[Zhang & Sennrich 2019](https://arxiv.org/abs/1910.07467)）去看残差流：先求各坐标平方的平均数，开方，拿它去除整个向量；再逐坐标乘上学出来的权重，
 #
 # $$\mathrm{RMSNorm}(x)=w\odot\frac{x}{\sqrt{\frac1D\sum_{i=1}^{D}x_i^2+\varepsilon}}$$
 #
@@ -201,11 +201,11 @@ assert growth > 10
 
 # %% [markdown] lang="zh"
 # ## 注意力：从别的位置读
-# 要续写 `S54=27+2`，得知道前面的 4 和 7，可它们在别的位置上。**注意力**（attention）就是一个位置向别的位置读取的办法。每个位置由自己的向量生出三个宽为 $K$ 的向量：**查询**（query）$q$，我要找什么；**键**（key）$k$，凭什么找到我；**值**（value）$v$，找到了我给什么。位置 $t$ 给位置 $j$ 打的分是内积 $q_t\cdot k_j$。对所有 $j\le t$ 做 softmax，分数变成权重 $a_{tj}$；位置 $t$ 收到的，是各个值的加权平均 $o_t$（[Vaswani et al. 2017](https://arxiv.org/abs/1706.03762)）：
+# 要续写 `S54=27+2`，得知道前面的 4 和 7，可它们在别的位置上。**注意力**（attention）就是一个位置向别的位置读取的办法。每个位置由自己的向量生出三个宽为 $K$ 的向量：**查询**（query）$q$，我要找什么；**键**（key）$k$，凭什么找到我；**值**（value）$v$，找到了我给什么。位置 $t$ 给位置 $j$ 打的分，是内积 $q_t\cdot k_j$。对所有 $j\le t$ 做 softmax，分数变成权重 $a_{tj}$；位置 $t$ 收到的，是各个值的加权平均 $o_t$（[Vaswani et al. 2017](https://arxiv.org/abs/1706.03762)）：
 #
 # $$a_{tj}=\frac{e^{q_t\cdot k_j/\sqrt K}}{\sum_{i\le t}e^{q_t\cdot k_i/\sqrt K}},\qquad o_t=\sum_{j\le t}a_{tj}\,v_j$$
 #
-# 为什么除以根号？$K$ 对大小为 1 的独立的数，相乘再相加，大小约为 $\sqrt K$。不除，softmax 一开始就几乎非此即彼。
+# 为什么要除以根号？取 $K$ 对互相独立、大小为 1 的数，每对相乘，再加起来，和的大小约为 $\sqrt K$。要是不除，softmax 一开始就几乎非此即彼。
 #
 # 手算一遍。三个位置，宽度为 2：$x_0=(1,0)$，$x_1=(0,1)$，$x_2=(1,1)$。键和值就取向量本身。查询取 $q_0=\sqrt2\,(0,\ln2)$，$q_1=\sqrt2\,(\ln3,0)$，$q_2=\sqrt2\,(\ln3,\ln2)$，好让 $\sqrt K=\sqrt2$ 约掉。
 #
@@ -245,10 +245,10 @@ print(inspect.getsource(Attention.forward))
 # In the sum above $j$ runs up to $t$ only: a position must not read its own future. This is the **causal mask**; in the code, `hidden` is true where $j>t$. Two things follow. What the model says at position $t$ stays as it is when text is added behind. And one pass over a text of $T$ tokens asks $T-1$ honest questions at once (chapter 1), because no position can see its answer. Without the mask both fail.
 
 # %% [markdown] lang="zh"
-# 从上往下读。三个矩阵生成查询、键、值；`view` 和 `transpose` 把它们切成若干头；`apply_rope` 让查询和键知道自己站在哪里。如果有缓存，先把从前的键和值接到前面。`scores` 是每个头一张 $(T,S)$ 的表，$S$ 是读得到的位置数：平时就是 $T$，有缓存时更多。`masked_fill` 去掉不许看的。`softmax(-1) @ value` 就是上面的公式。最后一行把各头拼回去，再混合一次。还没解释的掩码、RoPE、头、缓存，下面逐个来。
+# 从上往下读。三个矩阵生成查询、键、值；`view` 和 `transpose` 把它们切成若干头；`apply_rope` 让查询和键知道自己站在哪里。如果有缓存，就把先前的键和值接到前面。`scores` 是每个头一张 $(T,S)$ 的表，$S$ 是读得到的位置数：平时就是 $T$，有缓存时更多。`masked_fill` 抹掉不许看的位置。`softmax(-1) @ value` 就是上面的公式。最后一行把各头拼回去，再混合一次。掩码、RoPE、头、缓存还没有解释，下面逐个来讲。
 #
 # ## 因果掩码
-# 上面的求和里 $j$ 只到 $t$ 为止：一个位置不许读自己的未来。这就是**因果掩码**（causal mask）；代码里的 `hidden`，在 $j>t$ 处为真。由此有两件事。后面再接什么文本，位置 $t$ 上的输出都不变。还有，$T$ 个词元的文本过一遍模型，就等于老老实实答了 $T-1$ 道题（第 1 章），因为哪个位置都看不到自己的答案。去掉掩码，两件事都不成立。
+# 上面的求和里 $j$ 只到 $t$ 为止：一个位置不许读自己的未来。这就是**因果掩码**（causal mask）；代码里的 `hidden`，在 $j>t$ 处为真。由此得出两件事。其一，后面不论再接什么文本，位置 $t$ 上的输出都不变。其二，$T$ 个词元的文本过一遍模型，就等于老老实实答了 $T-1$ 道题（第 1 章），因为哪个位置都看不到自己的答案。去掉掩码，两件事都不成立。
 
 # %%
 one, other = rows("S54=27+2"), rows("S54=27-9")  # the first six tokens agree
@@ -269,13 +269,13 @@ assert (run(gen, one, hidden=everything)[:, :6] - run(gen, other, hidden=everyth
 
 # %% [markdown] lang="zh"
 # ## RoPE：词元站在哪里
-# 到此为止，单看一层，谁都不知道读到的东西孰先孰后。注意力读的是一袋词元：前面两个词元对调，加权平均还是那个。做算术这可不行，`27` 不是 `72`。
+# 到此为止，单看一层，谁都不知道读到的东西孰先孰后。注意力读的是一袋词元：把前面两个词元对调，加权平均还是老样子。做算术这可不行，`27` 不是 `72`。
 #
-# **旋转位置编码**（RoPE，[Su et al. 2021](https://arxiv.org/abs/2104.09864)）的办法是：把向量转一个角度，让它带上自己的位置。取查询的两个坐标，看成平面上一个点，转 $m\theta$，$m$ 是它的位置；位置 $n$ 上的键，转 $n\theta$。把转 $m\theta$ 记作 $R_m$。两个向量一起转，内积不变；那就把两个一起往回转 $m\theta$：
+# **旋转位置编码**（rotary position embedding，RoPE，[Su et al. 2021](https://arxiv.org/abs/2104.09864)）的办法是：把向量转一个角度，让它带上自己的位置。取查询的两个坐标，看成平面上的一个点，转 $m\theta$，$m$ 是查询的位置；位置 $n$ 上的键，转 $n\theta$。把转 $m\theta$ 记作 $R_m$。两个向量转同样的角度，内积不变；那就把两个都往回转 $m\theta$：
 #
 # $$(R_m\,q)\cdot(R_n\,k)=q\cdot(R_{n-m}\,k)$$
 #
-# 剩下的只有距离 $n-m$。手算一例：$\theta=90°$，$q=(1,0)$，$k=(0,1)$。距离为 0，分数是 $q\cdot k=0$。键在查询前一格，$k$ 转 $-90°$ 成了 $(1,0)$，分数 1。前两格是 $(0,-1)$，分数 0。前三格是 $(-1,0)$，分数 $-1$。这一对坐标于是成了探测器，专找「紧挨在我前面的那个词元」。
+# 剩下的只有距离 $n-m$。手算一例：$\theta=90°$，$q=(1,0)$，$k=(0,1)$。距离为 0，分数是 $q\cdot k=0$。键在查询前面一格，$k$ 转 $-90°$ 成了 $(1,0)$，分数 1。前面两格，$(0,-1)$，分数 0。前面三格，$(-1,0)$，分数 $-1$。这一对坐标于是成了探测器，专找「紧挨在我前面的那个词元」。
 
 # %%
 layer = gen.model.layers[0].self_attn
@@ -298,9 +298,9 @@ for m in range(3, 10):
 # The claim "distance only" is about all positions and all vectors. We take 100 random queries and keys of width 16, put each pair of them at all $128\cdot128$ positions, and compare scores of equal distance. Then we plant a mistake: the key is not turned.
 
 # %% [markdown] lang="zh"
-# 只用一对坐标，转满一圈就分不清了。所以宽为 $K$ 的头有 $K/2$ 对，第 $i$ 对（从 0 数起）每过一个位置转 $\theta_i=10000^{-2i/K}$。$K=16$ 时，依次是 1、0.316、0.1……弧度：第一对过 6.3 个位置转完一圈，最后一对要约 20,000 个。快针慢针各管一段，像钟表一样。第 $i$ 对由坐标 $i$ 和 $i+K/2$ 组成。怎么配对都可以，但检查点（checkpoint）认定训练时的那一种（练习 2.3）。
+# 只用一对坐标，转满一圈就分不清了。所以宽为 $K$ 的头有 $K/2$ 对，第 $i$ 对（从 0 数起）每过一个位置转 $\theta_i=10000^{-2i/K}$。$K=16$ 时，依次是 1、0.316、0.1……弧度：第一对过 6.3 个位置转完一圈，最后一对要走约 20,000 个。像钟表一样，快针慢针各管一段。第 $i$ 对由坐标 $i$ 和 $i+K/2$ 组成。怎么配对都可以，只要固定下来；但**检查点**（checkpoint），也就是存下来的模型，只认训练时用的那一种（练习 2.3）。
 #
-# 「只认距离」说的是所有位置、所有向量。取 100 组随机的查询和键，宽 16，放到全部 $128\cdot128$ 种位置上，比较距离相同的分数。再种下一个错误：键不转。
+# 「只认距离」说的是所有位置、所有向量。取 100 组随机的查询和键，宽 16，把每一组放到全部 $128\cdot128$ 种位置上，比较距离相同的分数。再种下一个错误：键不转。
 
 # %%
 def spread(scores):
@@ -351,15 +351,15 @@ assert (curve[24 + n - m] - both).abs().max() < 1e-3 and curve.argmax() == 24
 # **Figure 2.1.** Left: one pair of coordinates at positions 0 to 5, for the fastest pair (outer circle) and the second (inner). Right: the score of a query with an equal key at 250 random pairs of positions. Turn both and the scores lie on one curve: they depend on the distance alone, and are highest at distance 0. Turn the query only (crosses) and they scatter.
 
 # %% [markdown] lang="zh"
-# **图 2.1** 左：一对坐标在位置 0 到 5 上的样子，外圈是最快的一对，内圈是第二对。右：查询和键取同一个向量，放在 250 组随机的位置上打分。两个都转，分数落在一条曲线上：只由距离决定，距离为 0 时最高。只转查询（叉号），分数就散了。
+# **图 2.1** 左：一对坐标在位置 0 到 5 上的样子，外圈是最快的一对，内圈是第二对。右：查询和键取同一个向量，放在 250 组随机的位置上打分。两个都转，分数都落在一条曲线上：只由距离决定，距离为 0 时最高。只转查询（叉号），分数就散了。
 
 # %% [markdown] lang="en"
 # ## Heads
 # One softmax gives one distribution. To write the second number of a sum, a position may need the last digit of the target *and* the last digit of the first number; one weighted mean would blur them. So the $D$ coordinates are cut into $H$ slices of width $K$, and each slice, an **attention head**, has scores and weights of its own. In the code a head costs nothing but a `view` and a `transpose`: $(B,T,D)\to(B,T,H,K)\to(B,H,T,K)$. The cell below computes the heads one after another with plain slices.
 
 # %% [markdown] lang="zh"
-# ## 头
-# 一次 softmax 只有一个分布。要写加法的第二个数，一个位置可能既要目标的个位，又要第一个数的个位；只取一次加权平均，两样就糊在一起了。于是把 $D$ 个坐标切成 $H$ 份，每份宽 $K$，叫一个**注意力头**（attention head），各打各的分，各有各的权重。写成代码，多几个头不过是多一次 `view` 和一次 `transpose`：$(B,T,D)\to(B,T,H,K)\to(B,H,T,K)$。下面用普通的切片，一个头一个头地算，结果相同。
+# ## 注意力头
+# 一次 softmax 只给出一个分布。要写加法的第二个数，一个位置可能既要目标的个位，又要第一个数的个位；只取一次加权平均，两样就糊在一起了。于是把 $D$ 个坐标切成 $H$ 份，每份宽 $K$，叫一个**注意力头**（attention head），各打各的分，各有各的权重。写成代码，分头不过是多一次 `view` 和一次 `transpose`：$(B,T,D)\to(B,T,H,K)\to(B,H,T,K)$。下面只用普通的切片，一个头一个头地算，结果相同。
 
 # %%
 x = gen.model.layers[0].input_layernorm(gen.model.embed_tokens(ids))[0]  # (T, D)
@@ -384,11 +384,11 @@ assert (layer.o_proj(torch.cat(heads, -1)) - layer(x[None], cos, sin, future, No
 
 # %% [markdown] lang="zh"
 # ## SwiGLU：一个位置独自做的事
-# 注意力只会混合已有的东西。要从里面算出新东西，得靠每个位置拿着自己的向量单独去算，不看别人。干这件事的部件叫 MLP（多层感知机）；Llama 里用的是 **SwiGLU**（[Shazeer 2020](https://arxiv.org/abs/2002.05202)）：
+# 注意力只会混合已有的东西。要从混合的结果里算出新东西，得靠每个位置拿着自己的向量单独去算，不看别人。干这件事的部件叫 MLP（多层感知机，multi-layer perceptron）；Llama 里用的是 **SwiGLU**（[Shazeer 2020](https://arxiv.org/abs/2002.05202)）：
 #
 # $$\mathrm{MLP}(x)=W_{\mathrm{down}}\bigl(\mathrm{silu}(W_{\mathrm{gate}}\,x)\odot W_{\mathrm{up}}\,x\bigr),\qquad \mathrm{silu}(z)=\frac{z}{1+e^{-z}}$$
 #
-# 两个矩阵各生成一个向量，其中一个过 silu，当作另一个的闸门；第三个矩阵把结果送回宽度 $D$。$z$ 是很大的负数时，silu 接近 0；是很大的正数时，接近 $z$：或关或开。只取一个隐藏数来手算：闸门 $z=\ln3$，因为 $1+e^{-\ln3}=\frac43$，所以 $\mathrm{silu}(\ln3)=\frac34\ln3$。再设 $W_{\mathrm{up}}\,x=4$，乘积是 $3\ln3\approx3.296$。
+# 两个矩阵各生成一个向量，其中一个过 silu，当作另一个的闸门；第三个矩阵把结果送回宽度 $D$。$z$ 负得很多时，silu 接近 0；$z$ 很大时，silu 接近 $z$：一关一开。为了手算，设这两个向量都只有一个数：闸门 $z=\ln3$，因为 $1+e^{-\ln3}=\frac43$，所以 $\mathrm{silu}(\ln3)=\frac34\ln3$。再设 $W_{\mathrm{up}}\,x=4$，乘积是 $3\ln3\approx3.296$。
 
 # %%
 small = MLP(ModelConfig(hidden_size=2, num_attention_heads=1, intermediate_size=1))
@@ -417,7 +417,7 @@ assert abs(3 * math.log(3) - 3.296) < 5e-4
 
 # %% [markdown] lang="zh"
 # ## 118,080 个数
-# 整个模型就是这些。其中要学的有多少？手数一遍。
+# 整个模型就是这些。里面要学的数有多少？我们用手数一遍。
 #
 # | 部件 | 形状 | 个数 |
 # |---|---|---|
@@ -430,7 +430,7 @@ assert abs(3 * math.log(3) - 3.296) < 5e-4
 # | 最后的 norm | 64 | 64 |
 # | **合计** | | **118,080** |
 #
-# RoPE 没有要学的东西：角度是定死的。
+# RoPE 没有要学的东西：角度是事先定好的。
 
 # %%
 count = {name: p.numel() for name, p in gen.named_parameters()}
@@ -446,7 +446,7 @@ print(*list(count)[:10], sep="\n")
 
 # %% [markdown] lang="zh"
 # ## 它真是 Llama 吗
-# 上面打印的名字，就是 Hugging Face 的 `LlamaForCausalLM` 里的名字；设计也照 [Touvron et al. 2023](https://arxiv.org/abs/2302.13971)：每个部件之前做 RMSNorm，用 SwiGLU，用 RoPE。但名字相同，不等于数相同。所以 `chapters/data/llama_reference.py` 用同一套权重把两个模型都建起来，权重比训练之初大十倍，免得转错一个角度只露在小数点后第六位；再把 transformers 对两行文本算出的数存下来。我们的数必须与它一致，只许有舍入误差。为了确认这种比较真能抓错，再用三种办法把我们的模型弄坏。
+# 上面打印的名字，就是 Hugging Face 的 `LlamaForCausalLM` 里的名字；设计也照 [Touvron et al. 2023](https://arxiv.org/abs/2302.13971)：每个部件之前做 RMSNorm，用 SwiGLU，用 RoPE。但名字相同，不等于数相同。所以 `chapters/data/llama_reference.py` 用同一套权重把两个模型都建起来，权重比训练之初大十倍，免得角度转错了，却要到小数点后第六位才看得出来；再把 transformers 对两行文本算出的数存下来。我们的数必须与它一致，只许有舍入误差。这样的比较真能抓到错吗？再用三种办法弄坏我们的模型，看它抓不抓得到。
 
 # %%
 reference = json.loads(Path("data/llama_reference.json").read_text())
@@ -480,11 +480,11 @@ print(f"RoPE backwards {turned_backwards:.1f}  gelu for silu {other_gate:.1f}  e
 
 # %% [markdown] lang="zh"
 # ## 左填充
-# 第 1 章在左边填充，好让各行在同一处结束。这样一来有两件事会出错，要分开看。
+# 第 1 章在左边填充，好让各行在同一处结束。这样一来，有两件事可能出错，要分开看。
 #
-# **读到了填充。** 因果掩码不遮左边的东西，遮住它是注意力掩码的事；模型会把它并进 `hidden`。忘了给，这一行就成了另一行。
+# **读到了填充。** 因果掩码不管左边的东西，左边的填充要靠注意力掩码来遮；模型会把注意力掩码并进 `hidden`。忘了给，这一行就成了另一行。
 #
-# **数进了填充。** 位置的号码叫 position ids。前面有三个 `P`，`S` 算位置 0 还是 3？对 RoPE 来说无所谓：大家一起挪，距离不变，分数也不变。换成给每个绝对位置学一个向量的模型，就有关系了；有人在 GPT-2 上报告过这种偏差（[TRL issue 6800](https://github.com/huggingface/trl/issues/6800)），那份报告也说 RoPE 模型不受影响。不受影响，前提是**一起**挪。要是提示连填充一起数，新词元却不数填充（生成循环写得粗心就会这样），两段之间的距离就错了。我们的模型处处只数真词元。下面四种情形都试一遍。
+# **数进了填充。** 各个位置的号码叫 position ids。前面有三个 `P`，那么 `S` 算位置 0 还是 3？对 RoPE 来说无所谓：大家一起挪，距离不变，分数也不变。换成给每个绝对位置学一个向量的模型，就有关系了；有人在 GPT-2 上报告过这种偏差（[TRL issue 6800](https://github.com/huggingface/trl/issues/6800)），那份报告也说 RoPE 模型不受影响。但不受影响有个前提：**一起**挪。要是数提示时连填充一起数，数新词元时却不算填充（生成循环写得粗心就会这样），两段之间的距离就错了。我们的模型处处只数真正的词元。下面四种情形都试一遍。
 
 # %%
 padded = rows("PPP" + text)
@@ -506,7 +506,7 @@ print(f"  padding read {unmasked.softmax(-1)[seven]:.2f}  counted in the prompt 
 
 # %% [markdown] lang="zh"
 # ## KV 缓存
-# 写回答时，每添一个词元，就要再问模型一次。有因果掩码在，前面的位置没有新东西可算：它们的键和值不可能依赖后来的词元。那就存起来，这就是 **KV 缓存**（KV cache）；只让新词元过各层，用它的查询去对存下的键，结果与整行重算一样。[第 4 章](04_sampling.ipynb)就这样成批地写。这里只验证相等：先喂四个词元的提示，再一次添一个。
+# 写回答时，每添一个词元，就要再问模型一次。有因果掩码在，前面的位置没有新东西可算：它们的键和值不可能依赖后来的词元。那就存起来，这就是 **KV 缓存**（KV cache）。之后只让新词元过各层，用它的查询去对存下的键，结果与整行重算一样。[第 4 章](04_sampling.ipynb)就用这个办法成批地写回答。这里只验证相等：先喂四个词元的提示，再一次添一个词元。
 
 # %%
 cache = KVCache()
@@ -523,9 +523,9 @@ assert cache.length == 8 and cache.layers[0][0].shape == (1, 4, 8, 16)  # (B, H,
 
 # %% [markdown] lang="zh"
 # ## 训练好的模型往哪儿看
-# 注意力权重看得见，人就忍不住把它当成理由。我们先看，再查它到底是不是。图 2.2 左边是 `S54=27+27E` 这一行：纵向是读的位置 $t$，横向是被读的词元 $j$，格子里是 16 个头的平均权重，以百分之几计。对角线以上恰好是 0，那是因果掩码。单个头比这个平均更集中：在回答部分，一个典型的头把一半以上的权重压在同一个词元上。
+# 注意力权重看得见，人就忍不住把它当成理由。我们先看，再查这样解读对不对。图 2.2 左边是 `S54=27+27E` 这一行：纵向是在读的位置 $t$，横向是被读的词元 $j$，格子里是 16 个头的平均权重，写成百分数。对角线以上恰好是 0，那是因果掩码。单个头比这个平均更集中：在回答部分，一个典型的头会把一半以上的权重压在同一个词元上。
 #
-# 再来查。取 229 道这种形状的加法，比如 `S54=27+27E`，在位置 7 问：正确的末位数字，概率是多少？然后遮住一个词元 $j$：先只对位置 7 遮，再对后面所有位置遮。假如图上位置 7 那一行就是全部真相，那么在这一行里权重很小的词元，对谁遮住都不该有多大损失。
+# 再来查。取 229 道这种形状的加法，比如 `S54=27+27E`，在位置 7 问模型：它给正确的末位数字多大概率？然后遮住一个词元 $j$：先只对位置 7 遮，再对 $j$ 之后的所有位置遮。假如图上位置 7 那一行就是全部真相，那么一个词元在这一行里权重很小，即使对谁都遮住，也不该有多大影响。
 
 # %%
 def attention_maps(model, ids):
@@ -576,7 +576,7 @@ assert max(from_all[2], from_all[5]) < 0.3  # but nobody can do without u and b
 assert from_all[0] > seen - 0.05 and from_all[3] < seen - 0.2  # S and =, which never vary
 assert example[7].argmax() == 6 and max(from_seven[6], from_all[6]) < 0.02  # the plus is read most, and needed
 
-# %% alt_en="Left: a triangle of 10 by 10 squares, with the weight in percent in each, darker where the heads look more; empty above the diagonal. Right: pairs of bars for the 7 tokens before position 7, and a dashed line for the model that sees everything." alt_zh="左：10 乘 10 的方格三角形，每格写着权重（百分之几），看得多的格子颜色深，对角线以上全空。右：位置 7 之前的 7 个词元各一对柱子，另有一条虚线，表示什么都不遮的模型。"
+# %% alt_en="Left: a triangle of 10 by 10 squares, with the weight in percent in each, darker where the heads look more; empty above the diagonal. Right: pairs of bars for the 7 tokens before position 7, and a dashed line for the model that sees everything." alt_zh="左：10 乘 10 的方格三角形，每格写着权重（百分数），看得多的格子颜色深，对角线以上全空。右：位置 7 之前的 7 个词元各一对柱子，另有一条虚线，表示什么都不遮的模型。"
 fig, (left, bars) = figure(2, width=7.4, height=3.5)
 left.imshow(example.masked_fill(example == 0, math.nan), cmap="Blues", vmin=0, vmax=0.6)
 left.set_xticks(range(10), "S54=27+27E", family="monospace")
@@ -599,23 +599,23 @@ for t in range(10):
 # **Figure 2.2.** Left: attention weights in percent, mean of all heads; reading position $t$ downwards, token read $j$ across. Right: the probability of the right last digit when token $j$ is hidden from position 7 only (grey) or from all later positions (orange); dashed: nothing hidden. At the plus both bars are nearly 0. The letters on the axis stand for all 229 sums.
 
 # %% [markdown] lang="zh"
-# **图 2.2** 左：注意力权重，所有头的平均，以百分之几计；纵向是读的位置 $t$，横向是被读的词元 $j$。右：遮住词元 $j$ 后，正确末位数字的概率；灰色只对位置 7 遮，橙色对后面所有位置遮，虚线是什么都不遮。加号处两根柱子都接近 0。横轴上的字符代表全部 229 道加法。
+# **图 2.2** 左：注意力权重，所有头的平均，写成百分数；纵向是在读的位置 $t$，横向是被读的词元 $j$。右：遮住词元 $j$ 后，正确的末位数字还有多大概率；灰色只对位置 7 遮，橙色对 $j$ 之后的所有位置遮，虚线是什么都不遮。加号处两根柱子都接近 0。横轴上的字符代表全部 229 道加法。
 
 # %% [markdown] lang="en"
 # Look at $j=2$, the last digit of the target (the 4 of 54). Position 7 gives it less than a tenth of its weight, and hardly misses it when it is hidden from position 7 alone. Hide it from everyone, and the probability falls below 0.3. So earlier positions have read the 4 and passed it on through the stream: information travels in several steps, and one map shows one step.
 #
-# Two tokens are the same in every text and so say nothing by themselves. Hiding `S` ($j=0$) from everyone costs less than 0.05. Hiding `=` ($j=3$) costs more than 0.2. What is lost there cannot be news from `=`, which never varies; it is what the position of `=` had gathered from the digits before it, or merely the habit of reading there. So a drop says that a *place* is used, not yet what for. The same caution holds for $j=6$, the plus: position 7 reads it most and fails without it, but whether it misses the plus or what was gathered at that place, this experiment cannot say.
+# `S` and `=` stand in every text of our world and so say nothing by themselves. Hiding `S` ($j=0$) from everyone costs less than 0.05. Hiding `=` ($j=3$) costs more than 0.2. What is lost there cannot be news from `=`, which never varies; it is what the position of `=` had gathered from the digits before it, or merely the habit of reading there. So a drop says that a *place* is used, not yet what for. The same caution holds for $j=6$, the plus: position 7 reads it most and fails without it, but whether it misses the plus or what was gathered at that place, this experiment cannot say.
 
 # %% [markdown] lang="zh"
-# 先看 $j=2$，目标的个位（54 的 4）。位置 7 分给它的权重不到十分之一；只对位置 7 遮住它，也几乎没有影响。对所有位置都遮住，正确数字的概率就跌到 0.3 以下。可见前面的位置早已读了 4，顺着残差流传了过来：信息要走好几步，一张图只照见其中一步。
+# 先看 $j=2$，目标的个位（54 的 4）。位置 7 分给它的权重不到十分之一；只对位置 7 遮住它，也几乎没有影响。对后面所有位置都遮住，概率就跌到 0.3 以下。可见前面的位置早已读过这个 4，又经残差流传了过来：信息要走好几步，一张图只照见其中一步。
 #
-# 有两个词元在每段文本里都一样，本身什么也没说。对所有位置遮住 `S`（$j=0$），损失不到 0.05；遮住 `=`（$j=3$），却要丢掉 0.2 以上。丢的不会是 `=` 带来的消息，它从来不变；丢的是 `=` 那个位置从前面的数字里汇集来的东西，或者只是到那里去读的习惯。所以概率下跌，只说明用到了这个**位置**，还没说明用来做什么。对 $j=6$ 的加号也要这样小心：位置 7 读它最多，遮住它就答不出来；可缺的是加号本身，还是汇集到那里的东西，这个实验分不清。
+# 有两个词元在每段文本里都一样，本身什么也没说。对所有位置遮住 `S`（$j=0$），概率只下降不到 0.05；遮住 `=`（$j=3$），却要下降 0.2 以上。丢掉的不会是 `=` 自己的消息，因为它从来不变；丢掉的，是 `=` 那个位置从前面的数字里汇集来的东西，或者只是模型到那里去读的习惯。所以概率下跌，只说明用到了这个**位置**，还没说明用来做什么。对 $j=6$ 的加号，也要这样小心：位置 7 读它最多，遮住它就答不出来；可缺的是加号本身，还是汇集到那里的东西，这个实验分不清。
 
 # %% [markdown] lang="en"
-# > **What the toy hides.** The first Llama of 7B has this very design with width 4096, 32 layers and 32 heads: the code does not change, the sizes do. Larger relatives let several query heads share one key and value head (grouped-query attention, [Ainslie et al. 2023](https://arxiv.org/abs/2305.13245); exercises 2.2 and 2.4), which shrinks the KV cache. Some small ones use one table for embedding and output (tied embeddings); in ours that table would be 1 % of the model, with a large vocabulary it is a good part of it. Weights are often kept in bf16, 16 bits of which 8 hold the digits; then logits agree to about 2 decimal digits and no longer to 5. And at thousands of positions the $(T,T)$ scores are never written down as a whole, and RoPE's angles are stretched to reach further than training did.
+# > **What the toy hides.** The first Llama of 7B has this very design with width 4096, 32 layers and 32 heads: the code does not change, the sizes do. Larger relatives let several query heads share one key and value head (grouped-query attention, [Ainslie et al. 2023](https://arxiv.org/abs/2305.13245); exercises 2.2 and 2.4), which shrinks the KV cache. Some small ones use one table for embedding and output (tied embeddings); in ours that table would be 1 % of the model, with a large vocabulary it is a good part of it. Weights are often kept in bf16, 16 bits with 8 significant binary digits; then logits agree to about 2 decimal digits and no longer to 5. And at thousands of positions the $(T,T)$ scores are never written down as a whole, and RoPE's angles are rescaled to reach further than training did.
 
 # %% [markdown] lang="zh"
-# > **玩具没告诉你的。** 最初的 7B Llama 就是这个设计，宽 4096，32 层，32 个头：代码不变，变的是尺寸。更大的同族让几个查询头共用一组键和值（分组查询注意力，grouped-query attention，[Ainslie et al. 2023](https://arxiv.org/abs/2305.13245)；练习 2.2 和 2.4），KV 缓存就小了。有些小模型让嵌入和输出共用一张表（tied embeddings）；这张表在我们这里只占模型的 1 %，词表一大，就占去可观的一块。权重常用 bf16 存放：一个数 16 位，有效数字占 8 位；logits 因此只对得上大约 2 位十进制数字，对不到 5 位。位置上千时，$(T,T)$ 的分数表不会整张写出来；RoPE 的角度也要拉伸，才够得着训练时没到过的距离。
+# > **玩具没告诉你的。** 最初的 7B Llama 就是这个设计，宽 4096，32 层，32 个头：代码不变，变的是尺寸。同族里更大的模型，让几个查询头共用一组键和值（分组查询注意力，grouped-query attention，[Ainslie et al. 2023](https://arxiv.org/abs/2305.13245)；练习 2.2 和 2.4），KV 缓存就小了。有些小模型让嵌入和输出共用一张表（tied embeddings）；这张表在我们这里只占模型的 1 %，词表一大，就要占去可观的一块。权重常用 bf16 存放：一个数 16 位，二进制的有效数字只有 8 位；logits 因此只对得上大约 2 位十进制数字，到不了 5 位。位置上千时，$(T,T)$ 的分数表不会整张写出来；RoPE 的角度也要重新缩放，才够得着训练时没到过的距离。
 
 # %%
 assert round(100 * 22 * 64 / 118_080) == 1  # one table, in percent of the model
@@ -627,7 +627,7 @@ assert 0.001 < (coarse - logits.cpu()).abs().max() / logits.abs().max().item() <
 # > **To remember.** A Llama is a sum: an embedding, to which attention adds what it reads from earlier positions and SwiGLU what it works out alone. RMSNorm makes every reading the same size. RoPE turns queries and keys, so that only their distance counts. The causal mask hides the future, which makes training parallel and the KV cache exact. None of this need be believed: each is an equality, and each was run.
 
 # %% [markdown] lang="zh"
-# > **记住。** Llama 是一个和：从嵌入开始，注意力加上从前面位置读来的，SwiGLU 加上自己算出来的。RMSNorm 让每次读到的大小一致。RoPE 把查询和键各转一个角度，于是只有距离算数。因果掩码遮住未来，训练因此能并行，KV 缓存因此分毫不差。这些都不必相信谁：每一条都是等式，每一条都跑过。
+# > **记住。** Llama 是一个和：从嵌入开始，注意力加上从前面位置读来的东西，SwiGLU 加上自己算出来的东西。RMSNorm 让每次读到的大小一致。RoPE 把查询和键各转一个角度，于是位置只通过距离起作用。因果掩码遮住未来，训练因此能并行，KV 缓存因此分毫不差。这些都不必轻信：每一条都是等式，每一条都跑过。
 
 # %% [markdown] lang="en"
 # ## Exercises
@@ -651,7 +651,7 @@ assert 0.001 < (coarse - logits.cpu()).abs().max() / logits.abs().max().item() <
 # ### 练习 2.1 · 手算 RMSNorm
 # ★☆☆ · 5 分钟
 #
-# 取 $\varepsilon=0$，算 $x=(1,5,5,7)$ 的 RMSNorm，权重 $w=(5,1,2,10)$。把四个数写成列表。
+# 取 $\varepsilon=0$，权重 $w=(5,1,2,10)$，求 $x=(1,5,5,7)$ 的 RMSNorm。把四个数写成列表。
 #
 # <details><summary>提示</summary>
 #
@@ -701,7 +701,7 @@ check("2.1", answer_2_1)
 # ### 练习 2.2 · 四个查询，一个键
 # ★★☆ · 10 分钟
 #
-# 在分组查询注意力里，几个查询头共用一个键头和一个值头。假设我们的模型每层 4 个查询头共用唯一的键头和唯一的值头，宽度都是 16。这时模型有多少个参数？
+# 在分组查询注意力里，几个查询头共用一个键头和一个值头。假设在我们的模型里，每层的 4 个查询头共用一个键头和一个值头，宽度都是 16。这时模型有多少个参数？
 #
 # <details><summary>提示</summary>
 #
@@ -805,7 +805,7 @@ check("2.3", rope_of_neighbours)
 #
 # <details><summary>Hint</summary>
 #
-# Repeat each key head H/G times, so that the copies of one head stand side by side. `repeat_interleave` and `repeat` differ in just this. The rest is the code of `Attention.forward`.
+# Repeat each key head and each value head H/G times, so that the copies of one head stand side by side. `repeat_interleave` and `repeat` differ in just this. The rest is the code of `Attention.forward`.
 #
 # </details>
 
@@ -813,11 +813,11 @@ check("2.3", rope_of_neighbours)
 # ### 练习 2.4 · 分组查询注意力
 # ★★★ · 25 分钟
 #
-# 改写注意力，让查询头共用键和值。`query` 是 (B, H, T, K)，`key` 和 `value` 是 (B, G, T, K)，G 整除 H：前 H/G 个查询头用第 0 组，再往后 H/G 个用第 1 组，依此类推。`hidden` 是 (T, T)，不许看的地方为真。RoPE 已经做过。返回混合后的值，(B, H, T, K)。
+# 改写注意力，让查询头共用键和值。`query` 是 (B, H, T, K)，`key` 和 `value` 是 (B, G, T, K)，G 整除 H：前 H/G 个查询头用第 0 组，再往后 H/G 个用第 1 组，依此类推。`hidden` 是 (T, T)，查询不许看的地方为真。RoPE 已经做过。返回混合后的值，形状是 (B, H, T, K)。
 #
 # <details><summary>提示</summary>
 #
-# 把每个键头重复 H/G 次，同一个头的几份要挨在一起。`repeat_interleave` 和 `repeat` 的差别就在这里。其余照搬 `Attention.forward`。
+# 把每个键头和值头都重复 H/G 次，同一个头的几份要挨在一起。`repeat_interleave` 和 `repeat` 的差别就在这里。其余照搬 `Attention.forward`。
 #
 # </details>
 

@@ -397,10 +397,10 @@ assert exact["wilson"].min() > 0.89 and exact["wilson"].mean() > 0.945
 # **图 4.2** 抽 $n=50$ 次得到的 95% 区间包住 $\theta$ 的概率。三角是正态区间，$\theta=0.98$ 时有三分之一以上的样本包不住（覆盖率 0.64）；圆点是 Wilson 区间，那里是 0.92，$\theta=0.75$ 时是 0.95。点是模拟，线是精确值。锯齿来自 $k$ 只能取整数。
 
 # %% [markdown] lang="en"
-# A good model is right almost always, and there the normal interval fails. [Brown et al. 2001](https://doi.org/10.1214/ss/1009213286) study many recipes and recommend Wilson's for small $n$; every share in this book carries it. With 2,000 answers at $\theta=0.75$ it reaches about 0.019 to each side. Half of that takes four times as many answers.
+# A good model is right almost always, and there the normal interval fails. [Brown et al. 2001](https://doi.org/10.1214/ss/1009213286) study many recipes and recommend Wilson's or Jeffreys' for small $n$; every share in this book carries it. With 2,000 answers at $\theta=0.75$ it reaches about 0.019 to each side. Half of that takes four times as many answers.
 
 # %% [markdown] lang="zh"
-# 好模型几乎总是答对，正态区间偏偏在那里失灵。[Brown et al. 2001](https://doi.org/10.1214/ss/1009213286) 比较了许多做法，$n$ 较小时推荐 Wilson 的。本书的每个比例都配这种区间。$\theta=0.75$ 时抽 2,000 个回答，两边各约 0.019；想减半，回答就要多到四倍。
+# 好模型几乎总是答对，正态区间偏偏在那里失灵。[Brown et al. 2001](https://doi.org/10.1214/ss/1009213286) 比较了许多做法，$n$ 较小时推荐 Wilson 或 Jeffreys 的。本书的每个比例都配这种区间。$\theta=0.75$ 时抽 2,000 个回答，两边各约 0.019；想减半，回答就要多到四倍。
 
 # %%
 for n, half_width in ((2000, 0.019), (8000, 0.0095)):

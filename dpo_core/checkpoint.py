@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -52,30 +51,39 @@ def replacing_folder(folder: str | Path) -> Iterator[Path]:
     folder = Path(folder).absolute()
     with _folder_beside(folder) as new:
         yield new
-        old = new.with_name(new.name + ".old")
+        old = folder.with_name(f".{folder.name}.old")
         if folder.exists():
             os.replace(folder, old)
         os.replace(new, folder)
         shutil.rmtree(old, ignore_errors=True)
 
 
+def finish_replacement(folder: Path) -> None:
+    """Undo a replacement that was killed between its two renames: the old folder comes back."""
+    old = folder.absolute().with_name(f".{folder.absolute().name}.old")
+    if old.is_dir() and not folder.exists():
+        os.replace(old, folder)
+
+
 @contextmanager
 def _folder_beside(folder: Path) -> Iterator[Path]:
-    """A temporary folder on the same disk, gone at the end unless it was renamed."""
+    """A new folder on the same disk, gone at the end unless it was renamed."""
+    finish_replacement(folder)
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder} is a file; accepted is a new folder or a model folder")
     if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").exists():
         raise CheckpointError(f"{folder} has other files in it; accepted is a new folder or a model folder")
+    new = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)  # what a killed run left
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        new.mkdir(parents=True)
     except OSError as error:
         raise CheckpointError(f"cannot write {folder}: {error.strerror}") from None
     try:
-        new.chmod(0o755)
         yield new
     finally:
         shutil.rmtree(new, ignore_errors=True)
+        finish_replacement(folder)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -170,9 +178,11 @@ def load_model(folder: str | Path) -> Llama:
         CheckpointError: the folder or a file is missing, truncated, or does not fit the other.
     """
     folder = Path(folder)
+    finish_replacement(folder)
     config = read_config(folder)
     weights = read_tensors(folder / "model.safetensors")
-    model = Llama(config)
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay where they are
+        model = Llama(config)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     for name, shape in expected.items():
         found = tuple(weights[name].shape) if name in weights else "missing"

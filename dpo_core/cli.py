@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from dpo_core.model import Llama, ModelConfig
 from dpo_core.options import COMMANDS, Evaluate, Generate, TrainDpo, TrainGen, make_parser
 from dpo_core.sampling import TOKENIZER, generate
 from dpo_core.task import BookTask, ClassicTask, Task, judge, make_prompt, make_task, stream
-from dpo_core.training import Batch, LoopConfig, LossStep, default_device, dpo_step, sft_step, train
+from dpo_core.training import Batch, BatchAt, LoopConfig, LossStep, default_device, dpo_step, sft_step, train
 
 NOT_RECORDED = ("output", "device", "resume", "save_every")  # they do not shape the result
 
@@ -62,6 +61,9 @@ def train_dpo(options: TrainDpo) -> None:
     task, device = make_task(options.task), pick_device(options.device)
     if options.reference and not options.allow_other_reference:
         raise ValueError("a reference other than the start needs --allow-other-reference")
+    for name in ("reward", "labels", "pair_temperature") if options.task == "classic" else ():
+        if getattr(options, name) != getattr(TrainDpo(), name):
+            raise ValueError(f"{name} has no effect on task classic, whose pairs are fixed")
     if options.label_smoothing and options.labels == "soft" and options.task == "book":
         raise ValueError("label_smoothing has no effect on soft labels; accepted with sampled and deterministic ones")
     evaluation.class_rewards(options.reward)
@@ -90,9 +92,8 @@ def train_dpo(options: TrainDpo) -> None:
 def cached_pairs(options: TrainDpo, task: Task, reference: Llama) -> pairs.Pairs:
     """The pairs of these options: read if a run with the same ones wrote them, else made and written."""
     names = ("task", "reward", "labels", "pairs", "pair_temperature", "seed")
-    key = pairs.content_hash(
-        reference=checkpoint.fingerprint(reference), **{name: getattr(options, name) for name in names}
-    )
+    settings = {name: getattr(options, name) for name in names}
+    key = pairs.content_hash(reference=checkpoint.fingerprint(reference), **settings)
     output = Path(options.output)
     path = output.with_name(f"{output.name}.pairs-{key}.jsonl")
     if path.exists():
@@ -110,26 +111,17 @@ def cached_pairs(options: TrainDpo, task: Task, reference: Llama) -> pairs.Pairs
 
 
 def run_training(
-    options: TrainGen | TrainDpo,
-    model: Llama,
-    batch_at: Callable[[int], Batch],
-    loss_step: LossStep,
-    recipe: dict[str, Any],
+    options: TrainGen | TrainDpo, model: Llama, batch_at: BatchAt, loss_step: LossStep, recipe: dict[str, Any]
 ) -> None:
     """Train, then write the model folder with its recipe; the run state goes when the folder is there."""
     output = Path(options.output)
     partial = partial_folder(output)
     record = {name: value for name, value in asdict(options).items() if name not in NOT_RECORDED}
+    metrics = output.with_name(output.name + ".metrics.jsonl")
     history = train(
-        model,
-        batch_at,
-        loss_step,
-        loop_config(options),
-        state_folder=partial,
-        record=record,
-        resume=options.resume,
-        metrics_file=output.with_name(output.name + ".metrics.jsonl"),
-    )
+        model, batch_at, loss_step, loop_config(options),
+        state_folder=partial, record=record, resume=options.resume, metrics_file=metrics,
+    )  # fmt: skip
     checkpoint.save_model(model, output, {**record, **recipe, "torch": torch.__version__, "last": history[-1]})
     shutil.rmtree(partial, ignore_errors=True)
     print(f"wrote {output}")
@@ -148,6 +140,8 @@ def check_run(options: TrainGen | TrainDpo) -> None:
     """
     loop_config(options)
     stream("check", options.seed)
+    if not Path(options.output).name:
+        raise ValueError(f"output is {options.output!r}; accepted is the name of a folder")
     partial = partial_folder(Path(options.output))
     if partial.exists() and not options.resume:
         raise ValueError(f"{partial} holds an interrupted run; continue it with --resume, or remove the folder")
@@ -174,8 +168,6 @@ def run_generate(options: Generate) -> None:
     Raises:
         ValueError: bad input.
     """
-    if not options.prompts:
-        raise ValueError("no prompts; accepted are targets such as 54 or -12, or prompts such as S54=")
     if options.n < 1:
         raise ValueError(f"n is {options.n}; accepted are whole numbers from 1")
     prompts = [make_prompt(prompt) for prompt in options.prompts for _ in range(options.n)]

@@ -35,7 +35,7 @@ def token_logps(logits: Tensor, input_ids: Tensor) -> Tensor:
 def sequence_logps(logits: Tensor, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
     """log p(completion | prompt): the sum over completion tokens, shifted inside.
 
-    Source: the autoregressive factorisation used for log π(y|x) in Rafailov et al. 2023 (eq. 7).
+    This is log π(y|x) of Rafailov et al. 2023, eq. 7, as a sum over tokens, as in the authors' code.
 
     Args:
         logits: (B, T, V), `logits[:, t]` predicting token t + 1.

@@ -116,7 +116,7 @@ def add_option(command: argparse.ArgumentParser, field: dataclasses.Field) -> No
     text = field.metadata["help"].replace("%", "%%")
     if field.metadata.get("positional"):
         many = field.default is dataclasses.MISSING
-        command.add_argument(field.name, nargs="*" if many else None, help=text, type=str)
+        command.add_argument(field.name, nargs="+" if many else None, help=text, type=str)
     elif field.type is bool:
         command.add_argument(_flag(field), action="store_true", help=text)
     else:

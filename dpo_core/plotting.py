@@ -24,9 +24,6 @@ INK = "#787878"
 STYLE = {
     "figure.figsize": (6.4, 3.4),
     "figure.dpi": 110,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
     "font.size": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -34,12 +31,9 @@ STYLE = {
     "grid.alpha": 0.25,
     "lines.linewidth": 1.8,
     "legend.frameon": False,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "grid.color": INK,
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "none"),
+    **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "text.color"), INK),
+    **dict.fromkeys(("xtick.color", "ytick.color", "grid.color"), INK),
 }
 
 

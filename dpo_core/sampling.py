@@ -97,6 +97,9 @@ def generate(
             raise ValueError(f"{name} is {value}; accepted are whole numbers from 1")
     if not all(prompts):
         raise ValueError("an empty prompt; accepted is S<target>=, such as S54=")
+    longest, limit = max(map(len, prompts), default=0), model.config.max_position_embeddings
+    if longest + max_new_tokens > limit:
+        raise ValueError(f"a prompt of {longest} tokens and {max_new_tokens} new ones; the model has {limit} positions")
     generator = torch.Generator().manual_seed(seed)
     uniform = torch.rand((len(prompts), max_new_tokens), generator=generator)  # (N, max_new_tokens)
     device = next(model.parameters()).device

@@ -39,8 +39,8 @@ def stream(purpose: str, seed: int, step: int = 0) -> np.random.Generator:
     Raises:
         ValueError: a negative seed or step.
     """
-    if seed < 0 or step < 0:
-        raise ValueError(f"seed is {seed}, step is {step}; accepted are whole numbers from 0")
+    if not 0 <= seed < 2**63 or step < 0:
+        raise ValueError(f"seed is {seed}, step is {step}; accepted are whole numbers from 0, seeds below 2**63")
     return np.random.default_rng([zlib.crc32(purpose.encode()), seed, step])
 
 

@@ -1,8 +1,8 @@
 """Characters to ids and back: the tokenizer of the book (chapter 1).
 
 One character is one token. The vocabulary is fixed, so an id means the same thing in every
-checkpoint: `P` pads, `S` starts a text, `E` ends it, `U` stands in for a character that the
-vocabulary lacks and is never produced by `encode`.
+checkpoint: `P` pads, `S` starts a text, `E` ends it, `U` is
+reserved for a character that the vocabulary lacks; `encode` names such a character and stops.
 """
 
 from collections.abc import Iterable, Sequence

@@ -25,6 +25,7 @@ from dpo_core.run_state import RunState
 
 Batch = dict[str, Tensor]  # every tensor has the rows of the batch as its first dimension
 Sums = dict[str, tuple[Tensor, int | Tensor]]  # name -> (sum, count); "loss" is differentiated
+BatchAt = Callable[[int], Batch]
 LossStep = Callable[[Llama, Batch], Sums]
 ON_THE_BAR = ("loss", "nats_per_completion", "rewards/margins", "rewards/accuracies")
 
@@ -116,7 +117,7 @@ def dpo_step(beta: float, loss_type: str = "sigmoid", label_smoothing: float = 0
 
 def train(
     model: Llama,
-    batch_at: Callable[[int], Batch],
+    batch_at: BatchAt,
     loss_step: LossStep,
     config: LoopConfig,
     *,
@@ -141,11 +142,12 @@ def train(
 
     Raises:
         CheckpointError: nothing to resume, or the state of another run.
-        FloatingPointError: the loss is not finite; the message names the step. The last state stays.
+        FloatingPointError: loss or gradient is not finite; the message names the step. The last state stays.
     """
     device = next(model.parameters()).device
     optimizers = make_optimizers(model, config.optimizer, config.learning_rate)
-    run = RunState(model, optimizers, {**(record or {}), "loop": asdict(config)})
+    shaping = {name: value for name, value in asdict(config).items() if name != "save_every"}
+    run = RunState(model, optimizers, {**(record or {}), **shaping})
     if resume:
         run.load(state_folder)
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]  # loading makes new ones
@@ -155,41 +157,47 @@ def train(
     window: dict[str, list[float]] = {}  # sums and counts since the last line
     started, seconds_before = time.perf_counter(), run.seconds
     model.train()
-    bar = progress_bar(total=config.steps, initial=run.step, unit="step", shown=progress)
-    while run.step < config.steps:
-        factor = learning_rate_factor(run.step, config.steps, config.warmup)
-        for group, peak in zip(groups, peaks, strict=True):
-            group["lr"] = peak * factor
-        batch = {name: tensor.to(device) for name, tensor in batch_at(run.step).items()}
-        sums: dict[str, list[float]] = {}
-        for piece in _pieces(batch, config.accumulate):
-            result = loss_step(model, piece)
-            result["loss"][0].backward()
-            _add(sums, {name: (float(total.detach()), float(count)) for name, (total, count) in result.items()})
-        if not math.isfinite(sums["loss"][0]):
-            raise FloatingPointError(f"the loss at step {run.step} is {sums['loss'][0]}; try a smaller learning rate")
-        gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        torch._foreach_div_(gradients, sums["loss"][1])  # the one division, by the whole step's count
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-        run.step += 1
-        run.seconds = seconds_before + time.perf_counter() - started
-        _add(window, {**sums, "grad_norm": (float(norm), 1.0)})
-        bar.update()
-        if run.step % config.log_every == 0 or run.step == config.steps:
-            means = {name: total / count for name, (total, count) in window.items()}
-            line = {"step": run.step, **means, "learning_rate": config.learning_rate * factor, "seconds": run.seconds}
-            window = {}
-            run.history.append(line)
-            bar.set_postfix({name: f"{line[name]:.3f}" for name in ON_THE_BAR if name in line})
-            if metrics_file is not None:
-                with metrics_file.open("a", encoding="utf-8") as lines:
-                    lines.write(_json_line(line))
-        if config.save_every and state_folder is not None and run.step % config.save_every == 0:
-            run.save(state_folder)
-    bar.close()
+    with progress_bar(total=config.steps, initial=run.step, unit="step", shown=progress) as bar:
+        while run.step < config.steps:
+            factor = learning_rate_factor(run.step, config.steps, config.warmup)
+            for group, peak in zip(groups, peaks, strict=True):
+                group["lr"] = peak * factor
+            batch = {name: tensor.to(device) for name, tensor in batch_at(run.step).items()}
+            sums: dict[str, list[float]] = {}
+            for piece in _pieces(batch, config.accumulate):
+                result = loss_step(model, piece)
+                result["loss"][0].backward()
+                _add(sums, {name: (float(total.detach()), float(count)) for name, (total, count) in result.items()})
+            gradients = [p.grad for p in model.parameters() if p.grad is not None]
+            torch._foreach_div_(gradients, sums["loss"][1])  # the one division, by the whole step's count
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+            if not math.isfinite(sums["loss"][0] + float(norm)):
+                raise FloatingPointError(
+                    f"loss or gradient at step {run.step} is not finite; try a smaller learning rate"
+                )
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+            run.step += 1
+            run.seconds = seconds_before + time.perf_counter() - started
+            _add(window, {**sums, "grad_norm": (float(norm), 1.0)})
+            bar.update()
+            if run.step % config.log_every == 0 or run.step == config.steps:
+                means = {name: total / count for name, (total, count) in window.items()}
+                line = {
+                    "step": run.step,
+                    **means,
+                    "learning_rate": config.learning_rate * factor,
+                    "seconds": run.seconds,
+                }
+                window = {}
+                run.history.append(line)
+                bar.set_postfix({name: f"{line[name]:.3f}" for name in ON_THE_BAR if name in line})
+                if metrics_file is not None:
+                    with metrics_file.open("a", encoding="utf-8") as lines:
+                        lines.write(_json_line(line))
+            if config.save_every and state_folder is not None and run.step % config.save_every == 0:
+                run.save(state_folder)
     model.eval()
     return run.history
 

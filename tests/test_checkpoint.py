@@ -244,3 +244,38 @@ def test_weights_of_another_precision_are_read_as_float32(folder, dtype):
     weights = {name: tensor.to(dtype) for name, tensor in load_file(folder / "model.safetensors").items()}
     save_file(weights, folder / "model.safetensors")
     assert {tensor.dtype for tensor in load_model(folder).state_dict().values()} == {torch.float32}
+
+
+def test_a_folder_lost_between_two_renames_comes_back(tmp_path):
+    """A kill after the old folder was moved aside and before the new one is in place."""
+    folder = tmp_path / "m.model"
+    save_model(MODEL, folder)
+    folder.rename(tmp_path / ".m.model.old")
+    assert fingerprint(load_model(folder)) == fingerprint(MODEL)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.model"]
+
+
+def test_a_second_rename_that_fails_puts_the_old_folder_back(tmp_path, monkeypatch):
+    """A failure in the middle of the exchange must not cost the old model."""
+    folder = tmp_path / "m.model"
+    save_model(MODEL, folder)
+    rename, calls = os.replace, []
+
+    def fails_once(source, target):
+        calls.append(source)
+        if len(calls) == 2:
+            raise OSError("disk gone")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", fails_once)
+    with pytest.raises(OSError, match="disk gone"):
+        save_model(small_model(seed=5), folder)
+    assert fingerprint(load_model(folder)) == fingerprint(MODEL)
+
+
+def test_loading_leaves_the_callers_random_numbers_alone(tmp_path):
+    """A model that is built before its weights are read draws random ones first."""
+    save_model(MODEL, tmp_path / "m")
+    before = torch.get_rng_state()
+    load_model(tmp_path / "m")
+    assert torch.equal(before, torch.get_rng_state())

@@ -1,8 +1,10 @@
 """A run that was cut and resumed is the run that was never cut: weights, moments, schedule, metrics."""
 
 import json
+import shutil
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from dpo_core.checkpoint import CheckpointError, load_model
 from dpo_core.training import sft_step, train
@@ -111,3 +113,30 @@ def test_a_damaged_state_names_the_file(state, tmp_path, name, damage):
     with pytest.raises(CheckpointError, match=name.replace(".", r"\.")) as error:
         run("sft, muon", small_model(), folder=tmp_path, resume=True)
     assert "\n" not in str(error.value)
+
+
+def test_a_state_without_a_part_is_named(state, tmp_path):
+    """A truncated record that ends in a KeyError, or moments that silently begin anew."""
+    folder = tmp_path / "state"
+    shutil.copytree(state / "state", folder)
+    stored = json.loads((folder / "state.json").read_text())
+    (folder / "state.json").write_text(json.dumps({k: v for k, v in stored.items() if k != "history"}))
+    with pytest.raises(CheckpointError, match="state.json has no history"):
+        run("sft, muon", small_model(), folder=tmp_path, resume=True)
+    (folder / "state.json").write_text(json.dumps(stored))
+    moments = load_file(folder / "optimizer.safetensors")
+    save_file({name: value for name, value in moments.items() if not name.startswith("0.0.")},
+              folder / "optimizer.safetensors")  # fmt: skip
+    with pytest.raises(CheckpointError, match="lacks the moments"):
+        run("sft, muon", small_model(), folder=tmp_path, resume=True)
+
+
+def test_a_run_may_be_resumed_with_another_save_every(tmp_path):
+    """How often a state is kept does not shape the result."""
+    with pytest.raises(KeyboardInterrupt):
+        run("sft, muon", small_model(), folder=tmp_path, batch_at=killed_at(5, RUNS["sft, muon"][0]))
+    resumed = small_model(seed=9)
+    run("sft, muon", resumed, folder=tmp_path, resume=True, save_every=6)
+    (tmp_path / "whole").mkdir()
+    run("sft, muon", whole := small_model(), folder=tmp_path / "whole")
+    assert same_bits(whole, resumed)

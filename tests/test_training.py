@@ -68,10 +68,24 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_state(tmp_path):
 
     calls = []
     model = small_model()
-    with pytest.raises(FloatingPointError, match="step 6 is nan"):
+    with pytest.raises(FloatingPointError, match="loss or gradient at step 6 is not finite"):
         run("sft, muon", model, folder=tmp_path, loss_step=breaks_at_six)
     assert all(parameter.isfinite().all() for parameter in model.parameters())
     assert json.loads((tmp_path / "state" / "state.json").read_text())["step"] == 4
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_before_the_update(tmp_path):
+    """A finite loss with a NaN gradient: the weights would be NaN one step before anybody notices."""
+
+    def breaks_backwards(model, batch):
+        result = sft_step(model, batch)
+        total, count = result["loss"]
+        return {**result, "loss": (total + 0 * (total - total.detach()).sqrt(), count)}  # slope of sqrt at 0
+
+    model = small_model()
+    with pytest.raises(FloatingPointError, match="loss or gradient at step 0 is not finite"):
+        run("sft, muon", model, folder=tmp_path, loss_step=breaks_backwards)
+    assert same_bits(model, small_model())
 
 
 def test_training_leaves_the_callers_random_state_alone_and_ignores_it():

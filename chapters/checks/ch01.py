@@ -14,7 +14,7 @@ def encode_by_hand(answer):
     for position, (mine, right) in enumerate(zip(answer, [1, 12, 20, 13, 15, 5, 2])):
         letter = "S8=9-1E"[position]
         expect(mine == right, f"{letter} (position {position}) has another id than {mine}.",
-               f"{letter}（第 {position} 格）的编号不是 {mine}。")  # fmt: skip
+               f"{letter}（第 {position} 格，从 0 数起）的编号不是 {mine}。")  # fmt: skip
 
 
 @exercise("1.2")
@@ -52,9 +52,9 @@ def labels_with_a_hole(answer):
     expect((ids == kept).all(), "Your function changed input_ids; the model still needs them.",
            "你的函数改动了 input_ids，模型还要用它。")  # fmt: skip
     expect((labels[:, :2] == -100).all(), "Positions 0 and 1 ask for prompt tokens; they do not count.",
-           "第 0、1 格问的是提示里的词元，不算数。")  # fmt: skip
+           "第 0、1 格问的是提示里的词元，不计入损失。")  # fmt: skip
     expect((labels[:, 2] == torch.tensor([7, 5])).all(), "Position 2 holds `=`; its label is the first token of the answer.",
            "第 2 格是 `=`，它的标签是回答的第一个词元。")  # fmt: skip
-    expect((labels[1, 4:] == -100).all(), "Padding does not count.", "填充不算数。")
+    expect((labels[1, 4:] == -100).all(), "Padding does not count.", "填充不计入损失。")
     expect((labels[0] == torch.tensor([-100, -100, 7, 14, 8, 2])).all() and labels[1, 3] == 2,
-           "A label that counts is the token one place to the right.", "算数的标签，是右边一格的词元。")  # fmt: skip
+           "A label that counts is the token one place to the right.", "计入损失的标签，就是右边一格的词元。")  # fmt: skip

@@ -33,7 +33,7 @@ def rms_norm_by_hand(answer):
 def parameters_with_one_key_head(answer):
     """Two of the four attention matrices shrink to a quarter."""
     value = number(answer)
-    expect(value != 118_080 - 4 * 48 * 64, "Keys and values both shrink.", "键和值两个矩阵都变小。")
+    expect(value != 118_080 - 4 * 48 * 64, "Keys and values both shrink.", "键和值的矩阵都要变小。")
     expect(value != 118_080 - 2 * 48 * 64, "That is the saving of one layer; there are four.",
            "你只减了一层省下的数，一共有四层。")  # fmt: skip
     expect(value != 118_080 - 4 * 2 * (64 * 64 - 16 * 16),
@@ -54,18 +54,18 @@ def rope_with_neighbouring_pairs(answer):
     kept = x.clone()
     turned = tensor(rope(x, angle.cos(), angle.sin()), (5, 8))
     expect(torch.equal(x, kept), "Your function changed x itself; write into a new tensor.",
-           "你的函数改动了 x 本身，请写进新的张量。")  # fmt: skip
+           "你的函数改动了 x 本身；请把结果写进新的张量。")  # fmt: skip
     expect((turned[0] - x[0]).abs().max() < 1e-5, "At position 0 the angle is 0: nothing may change there.",
            "位置 0 的角度是 0，那里什么都不该变。")  # fmt: skip
     length = (turned[:, 0::2] ** 2 + turned[:, 1::2] ** 2 - x[:, 0::2] ** 2 - x[:, 1::2] ** 2).abs().max()
     expect(length < 1e-4, "A turn keeps the length of each pair; one of your neighbouring pairs changes its length.",
-           "旋转不改变一对数的长度，你有相邻的一对变了长度。")  # fmt: skip
+           "旋转不改变一对坐标的长度；你的结果里，有一对相邻坐标的长度变了。")  # fmt: skip
     halves = torch.cat((x[:, 0::2], x[:, 1::2]), dim=-1)
     right = apply_rope(halves, angle.cos().repeat(1, 2), angle.sin().repeat(1, 2))
     mine = torch.cat((turned[:, 0::2], turned[:, 1::2]), dim=-1)
     expect((mine - right).abs().max() < 1e-4,
            "Lengths are right, angles are not: look at the signs, and at which column of cos goes with which pair.",
-           "长度对，角度不对：看看正负号，再看 cos 的哪一列配哪一对。")  # fmt: skip
+           "长度对了，角度不对：看看正负号，再看 cos 的哪一列配哪一对。")  # fmt: skip
 
 
 @exercise("2.4")
