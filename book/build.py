@@ -1,0 +1,75 @@
+"""Builds the site: `python -m book.build` writes both editions into book/_build/html, warnings as errors."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader
+
+from book.contents import BOOK
+from book.downloads import write_downloads
+from book.editions import EDITIONS, Edition
+from book.languages import SourceError
+from book.sources import write_sources
+
+HTML = BOOK / "_build" / "html"
+
+
+class BuildError(Exception):
+    """The site could not be built; Sphinx has said why."""
+
+
+def main() -> int:
+    """Build the site where readers look for it."""
+    try:
+        build(HTML)
+    except (SourceError, BuildError) as error:
+        print(f"book: {error}", file=sys.stderr)
+        return 1
+    print(f"The book is built. Open {shown(HTML / 'index.html')}, or serve it with `make serve`.")
+    return 0
+
+
+def build(html: Path) -> None:
+    """Build both editions anew into `html`. When a build fails, the site that was there stays.
+
+    Raises:
+        SourceError: a chapter or a page breaks the format.
+        BuildError: Sphinx warns of something.
+    """
+    work = html.with_name("work")
+    shutil.rmtree(work, ignore_errors=True)
+    for edition in EDITIONS.values():
+        write_sources(edition, work / edition.lang / "source")
+    runs = {edition: start_sphinx(edition, work / edition.lang) for edition in EDITIONS.values()}
+    if failed := [edition.name for edition, run in runs.items() if run.wait() != 0]:
+        raise BuildError(f"Sphinx reports problems in: {', '.join(failed)}")
+    shutil.rmtree(html, ignore_errors=True)
+    html.mkdir(parents=True)
+    for edition in EDITIONS.values():
+        shutil.move(work / edition.lang / "html", html / edition.lang)
+    write_downloads(html / "notebooks")
+    write_front_door(html / "index.html")
+
+
+def start_sphinx(edition: Edition, folder: Path) -> subprocess.Popen:
+    """Start building one edition, from `folder`/source into `folder`/html, in a process of its own."""
+    command = [sys.executable, "-m", "sphinx", "-b", "html", "-q", "-W", "--keep-going", "-c", str(BOOK)]
+    command += ["-t", edition.lang, "-d", str(folder / "doctrees"), str(folder / "source"), str(folder / "html")]
+    return subprocess.Popen(command, cwd=BOOK.parent)
+
+
+def write_front_door(path: Path) -> None:
+    """The page at the site's root, which sends visitors to the edition of their language."""
+    templates = Environment(loader=FileSystemLoader(BOOK / "_templates"), autoescape=True)
+    path.write_text(templates.get_template("front-door.html").render(editions=EDITIONS.values()), encoding="utf-8")
+
+
+def shown(path: Path) -> Path:
+    """A path as a reader would type it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

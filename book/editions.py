@@ -1,0 +1,99 @@
+"""The two editions and the words that the site itself says in each: what Sphinx and the theme leave open."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Edition:
+    lang: str  # the `lang` of its cells, its folder on the site, its tag for Sphinx
+    name: str  # the language, in the language itself
+    html_lang: str
+    sphinx_language: str
+    title: str
+    tagline: str
+    switch: str  # shown in the *other* edition, where it leads here
+    part: str  # "Part I"
+    appendices: str
+    notebook: str
+    bilingual: str
+    notebook_hint: str
+    search_prompt: str
+    color_mode: str
+    color_modes: tuple[str, str, str]  # as the system, light, dark
+    navigation: str
+    previous: str
+    next: str
+    show_code: str
+    hide_code: str
+    to_exercise: str
+    cited_in: str
+    chapter: str  # "chapter 3"
+    comma: str  # between the members of a list
+    and_others: str
+    colophon: str
+
+    @property
+    def other(self) -> "Edition":
+        """The same book in the other language."""
+        return ZH if self is EN else EN
+
+
+EN = Edition(
+    lang="en",
+    name="English",
+    html_lang="en",
+    sphinx_language="en",
+    title="DPO from Zero",
+    tagline="A textbook that runs: from a character tokenizer to a language model trained on preferences.",
+    switch="Read this page in English",
+    part="Part {}",
+    appendices="Appendices",
+    notebook="Notebook",
+    bilingual="both languages",
+    notebook_hint="Save it in the project's chapters/ folder and open it in Jupyter.",
+    search_prompt="Search the book",
+    color_mode="Light or dark",
+    color_modes=("As the system", "Light", "Dark"),
+    navigation="Chapters",
+    previous="Previous",
+    next="Next",
+    show_code="Show the code",
+    hide_code="Hide the code",
+    to_exercise="Back to the exercise",
+    cited_in="Cited in",
+    chapter="chapter {}",
+    comma=", ",
+    and_others="et al.",
+    colophon="Code under the MIT licence, text and figures under CC BY 4.0.",
+)
+
+ZH = Edition(
+    lang="zh",
+    name="中文",
+    html_lang="zh-CN",
+    sphinx_language="zh_CN",
+    title="从零推导 DPO",
+    tagline="一本能运行的教科书：从逐字符的分词器，到用偏好训练的语言模型。",
+    switch="阅读本页的中文版",
+    part="第{}部分",
+    appendices="附录",
+    notebook="笔记本",
+    bilingual="双语",
+    notebook_hint="存到项目的 chapters/ 目录，用 Jupyter 打开。",
+    search_prompt="搜索全书",
+    color_mode="浅色或深色",
+    color_modes=("跟随系统", "浅色", "深色"),
+    navigation="各章",
+    previous="上一页",
+    next="下一页",
+    show_code="展开代码",
+    hide_code="收起代码",
+    to_exercise="回到这道练习",
+    cited_in="引用于",
+    chapter="第 {} 章",
+    comma="、",
+    and_others="等",
+    colophon="代码采用 MIT 许可证，正文与插图采用 CC BY 4.0。",
+)
+
+EDITIONS = {edition.lang: edition for edition in (EN, ZH)}

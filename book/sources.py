@@ -1,0 +1,120 @@
+"""Writes the source tree of one edition, which Sphinx then reads: chapters and pages in one language."""
+
+import re
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from book import bibliography, contents
+from book.contents import Chapter
+from book.editions import Edition
+from book.languages import in_language, label_headings
+from book.solutions import solutions
+
+PICTURE = re.compile(r"<!-- picture: (?P<alt>.+?) \| (?P<caption>.+?) -->")
+MAP = "<!-- map of the chapters -->"
+
+
+def write_sources(edition: Edition, folder: Path) -> None:
+    """Write all that Sphinx reads for one edition into a fresh `folder`."""
+    folder.mkdir(parents=True)
+    chapters = contents.chapters(edition)
+    cells = {chapter.file: chapter_cells(chapter, edition) for chapter in chapters}
+    for chapter in chapters:
+        notebook = contents.read_notebook(chapter.file)
+        notebook.cells = cells[chapter.file]
+        nbformat.write(notebook, folder / f"{chapter.file}.ipynb")
+    pages = {name: page_text(name, edition) for name in ("index", *contents.APPENDICES)}
+    pages["index"] = with_picture(pages["index"]).replace(MAP, chapter_map(edition)) + toctrees(edition)
+    pages["solutions"] += "\n\n" + collected_solutions(chapters, cells, edition)
+    pages["references"] += "\n\n" + bibliography.reference_list(edition, citations(chapters, cells, edition))
+    for name, text in pages.items():
+        (folder / f"{name}.md").write_text(text + "\n", encoding="utf-8")
+
+
+def chapter_cells(chapter: Chapter, edition: Edition) -> list[NotebookNode]:
+    """A chapter's cells in one language: headings labelled, figures described, the title numbered."""
+    cells = contents.read_notebook(chapter.file).cells
+    label_headings(cells, chapter.file)
+    cells = in_language(cells, edition.lang)
+    for cell in cells:
+        if alt := cell.metadata.get(f"alt_{edition.lang}"):
+            cell.metadata["mystnb"] = {"image": {"alt": alt}}
+    first = next(cell for cell in cells if cell.cell_type == "markdown")
+    title = f"# {chapter.number} · {chapter.title}"
+    first.source = re.sub(r"^# .*$", lambda _: title, first.source, count=1, flags=re.MULTILINE)
+    return cells
+
+
+def page_text(name: str, edition: Edition) -> str:
+    """A page of pages/ in one language."""
+    cells = contents.read_page(name)
+    label_headings(cells, name)
+    return "\n\n".join(cell.source for cell in in_language(cells, edition.lang))
+
+
+def with_picture(text: str) -> str:
+    """Put the home page's picture where its marker stands: one file, or a light one and a dark one."""
+    static = contents.BOOK / "_static"
+    single = [path for path in (static / "home.svg", static / "home.png") if path.exists()]
+    light, dark = static / "home-light.svg", static / "home-dark.svg"
+    if light.exists() and dark.exists():
+        images = [(light, "only-light"), (dark, "only-dark")]
+    else:
+        images = [(path, "dark-light") for path in single[:1]]
+
+    def figure(match: re.Match) -> str:
+        tags = (f'<img src="_static/{path.name}" class="{theme}" alt="{match["alt"]}">' for path, theme in images)
+        caption = f"<figcaption>{match['caption']}</figcaption>"
+        return f'<figure class="home-picture">{"".join(tags)}{caption}</figure>' if images else ""
+
+    return PICTURE.sub(figure, text)
+
+
+def chapter_map(edition: Edition) -> str:
+    """The parts and chapters of the book as lists; a chapter that exists is a link."""
+    blocks = []
+    for part in contents.parts(edition):
+        blocks.append(f"{{.map-part}}\n**{part.label}** {part.title}")
+        items = []
+        for chapter in part.chapters:
+            title = f"[{chapter.title}]({chapter.file}.ipynb)" if chapter.exists else f"**{chapter.title}**"
+            items.append(f"{chapter.number}. {title}\\\n   {chapter.question}")
+        blocks.append("{.map}\n" + "\n".join(items))
+    return "\n\n".join(blocks)
+
+
+def toctrees(edition: Edition) -> str:
+    """The order of the pages, for the navigation."""
+    groups = [
+        (f"{part.label} · {part.title}", [chapter.file for chapter in part.chapters if chapter.exists])
+        for part in contents.parts(edition)
+    ]
+    groups.append((edition.appendices, list(contents.APPENDICES)))
+    trees = (
+        "\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *files, "```"])
+        for caption, files in groups
+        if files
+    )
+    return "\n\n" + "\n\n".join(trees)
+
+
+def collected_solutions(chapters: list[Chapter], cells: dict[str, list[NotebookNode]], edition: Edition) -> str:
+    """The solutions of all chapters, as the body of the appendix."""
+    blocks = []
+    for chapter in chapters:
+        if found := solutions(cells[chapter.file]):
+            blocks.append(f"(solutions--chapter-{chapter.number})=\n## {chapter.number} · {chapter.title}")
+            blocks += [solution.markdown(edition) for solution in found]
+    return "\n\n".join(blocks)
+
+
+def citations(chapters: list[Chapter], cells: dict[str, list[NotebookNode]], edition: Edition) -> dict[str, list[str]]:
+    """Which chapters link to which address, as links to those chapters."""
+    found: dict[str, list[str]] = {}
+    for chapter in chapters:
+        text = "\n".join(cell.source for cell in cells[chapter.file] if cell.cell_type == "markdown")
+        for url in sorted(set(re.findall(r"\]\((https?://[^)\s]+)\)", text))):
+            found.setdefault(url, []).append(f"[{edition.chapter.format(chapter.number)}]({chapter.file}.ipynb)")
+    return found
