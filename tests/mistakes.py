@@ -188,10 +188,11 @@ MISTAKES["9.2"] = [
     ("divides log Z by beta once more", -2.78),
 ]
 MISTAKES["9.3"] = [
-    ("masks from the left edge, as the script does", Edit("width - torch.tensor(row_lengths) + ", "")),
-    ("marks the prompt as well", Edit(" + torch.tensor(prompt_lengths)", "")),
-    ("starts one token late", Edit(">= start", "> start")),
-    ("gives numbers", Edit("torch.arange(width) >= start[:, None]", "(torch.arange(width) >= start[:, None]).int()")),
+    ("multiplies 0 by log 0", Edit("torch.xlogy(1 - q, 1 - q)", "(1 - q) * (1 - q).log()")),
+    ("takes the first term alone", Edit(" + torch.xlogy(1 - q, 1 - q)", "")),
+    ("adds up", Edit(".mean()", ".sum()")),
+    ("counts in bits", Edit(".mean()", ".mean() / math.log(2)")),
+    ("forgets the minus", Edit("-(torch", "(torch")),
 ]
 MISTAKES["9.4"] = [
     ("forgets the log-probabilities", Edit("answers, logps = answers[::-1], logps[::-1]", "answers = answers[::-1]")),

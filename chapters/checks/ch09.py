@@ -1,0 +1,96 @@
+"""The checks of chapter 9: an optimum by hand, who loses probability, the floor of the loss, and sampled labels."""
+
+import math
+
+import numpy as np
+import torch
+
+from checks import Wrong, exercise, expect, function, number
+from dpo_core.pairs import Pairs
+
+
+@exercise("9.1")
+def optimum_by_hand(answer):
+    """The tilted share .3 e^2 / (.3 e^2 + .7)."""
+    value = number(answer)
+    expect(0 < value < 1, "A share is between 0 and 1; divide by the sum of the products.",
+           "比例在 0 和 1 之间：要除以各乘积之和。")  # fmt: skip
+    expect(abs(value - 1 / (1 + math.exp(-2))) > 2e-3,
+           "The base model's 30 % is missing: multiply each class by its share.",
+           "漏了基座的 30 %：每一类都要乘上它原来的比例。")  # fmt: skip
+    expect(abs(value - 0.3 * math.exp(0.5) / (0.3 * math.exp(0.5) + 0.7)) > 2e-3,
+           "The reward is divided by beta, not multiplied.",
+           "奖励要除以 β，不是乘。")  # fmt: skip
+    expect(abs(value - 0.76) < 3e-3,
+           "Multiply each class's share by e to the reward over beta, then divide by the sum.",
+           "每一类的比例乘以 e 的（奖励除以 β）次方，再除以总和。")  # fmt: skip
+
+
+@exercise("9.2")
+def who_loses(answer):
+    """-log Z of the toy."""
+    value = number(answer)
+    change = math.log(0.07459727 / 0.3)
+    expect(abs(value + change) > 0.02, "Right in size, wrong in sign: does 0.3 become more or less?",
+           "大小对，符号反了：0.3 是变大还是变小？")  # fmt: skip
+    expect(abs(value - 0.5 * change) > 0.02, "That is the implicit reward; divide it by beta to get nats.",
+           "这是隐式奖励；要得到纳特，还要除以 β。")  # fmt: skip
+    expect(abs(value - change) < 0.02, "Take the logarithm of the new probability over the old one.",
+           "取新概率与旧概率之比的对数。")  # fmt: skip
+
+
+@exercise("9.3")
+def floor_under_the_loss(answer):
+    """The mean binary entropy, in nats; 0 for hard labels."""
+    label_floor = function(answer)
+    tie, sure, hard = (torch.tensor([q, q], dtype=torch.float64) for q in (0.5, 0.9, 1.0))
+    hardest = label_floor(hard)
+    expect(not math.isnan(float(hardest)), "With q = 1 your function gives nan: 0 times log 0 has to count as 0.",
+           "q = 1 时你的函数给出 nan：0 乘 log 0 要算作 0。")  # fmt: skip
+    expect(abs(number(hardest)) < 1e-9, "Hard labels have no floor but 0.", "硬标签的下界就是 0。")
+    value = number(label_floor(tie))
+    expect(abs(value - 1) > 1e-6, "Those are bits; the loss is in nats.", "这是比特；损失的单位是纳特。")
+    expect(abs(value - 2 * math.log(2)) > 1e-6, "Take the mean over the pairs, not the sum.",
+           "要对各对取平均，不是求和。")  # fmt: skip
+    expect(abs(value - math.log(2)) < 1e-6, "For ties the floor is ln 2: both terms of line 8 count.",
+           "平局的下界是 ln 2：第 8 行的两项都要算。")  # fmt: skip
+    entropy = -(0.9 * math.log(0.9) + 0.1 * math.log(0.1))
+    expect(abs(number(label_floor(sure)) - entropy) < 1e-6, "For q = .9 the floor is the entropy of a .9 coin.",
+           "q = .9 时，下界是一枚 .9 硬币的熵。")  # fmt: skip
+
+
+@exercise("9.4")
+def draws_from_soft_labels(answer):
+    """Hard labels drawn from soft ones; texts and log-probabilities change places together."""
+    sample, count = function(answer), 4_000
+    soft = Pairs([f"S{i}=" for i in range(count)], ["3+1+0E"] * count, ["4+9E"] * count,
+                 [0.5, 0.9] * (count // 2), [-8.0] * count, [-4.0] * count)  # fmt: skip
+    result = sample(soft, 0)
+    if not isinstance(result, Pairs):
+        raise Wrong("Return a Pairs.", "应返回一个 Pairs。")
+    expect(len(result) == count and result.prompt == soft.prompt, "Every pair stays, ties too, in the old order.",
+           "每一对都留着，平局也留，顺序不变。")  # fmt: skip
+    expect(
+        all(label == 1 for label in result.preference_prob),
+        "After the draw the labels are 1.0.",
+        "抽过之后，标签都是 1.0。",
+    )
+    kept = np.array([text == "3+1+0E" for text in result.chosen])
+    expect((np.array([text == "4+9E" for text in result.rejected]) == kept).all(),
+           "A pair has lost one of its two answers.",
+           "有的回答对，两个回答丢了一个。")  # fmt: skip
+    rates = kept[0::2].mean(), kept[1::2].mean()
+    expect(abs(rates[0] - 0.5) < 0.06 and abs(rates[1] - 0.9) < 0.04,
+           f"Labels .5 and .9 stay in {rates[0]:.2f} and {rates[1]:.2f} of the pairs.",
+           f"标签为 .5 和 .9 的，保持不变的比例是 {rates[0]:.2f} 和 {rates[1]:.2f}。")  # fmt: skip
+    logps = np.array([result.ref_chosen_logps, result.ref_rejected_logps])
+    expect((logps[0] == np.where(kept, -8, -4)).all() and (logps[1] == np.where(kept, -4, -8)).all(),
+           "The reference log-probabilities belong to the answers; they change places with them.",
+           "参考对数概率是跟着回答走的，要一起对调。")  # fmt: skip
+    again = sample(soft, 0)
+    expect(again.chosen == result.chosen, "The same seed should give the same pairs.", "同一个种子应得到同样的结果。")
+    expect(
+        sample(soft, 1).chosen != result.chosen,
+        "Another seed should give another draw.",
+        "换一个种子，抽签结果应当不同。",
+    )
