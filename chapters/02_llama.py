@@ -615,7 +615,7 @@ for t in range(10):
 # > **What the toy hides.** The first Llama of 7B has this very design with width 4096, 32 layers and 32 heads: the code does not change, the sizes do. Larger relatives let several query heads share one key and value head (grouped-query attention, [Ainslie et al. 2023](https://arxiv.org/abs/2305.13245); exercises 2.2 and 2.4), which shrinks the KV cache. Some small ones use one table for embedding and output (tied embeddings); in ours that table would be 1 % of the model, with a large vocabulary it is a good part of it. Weights are often kept in bf16, 16 bits with 8 significant binary digits; then logits agree to about 2 decimal digits and no longer to 5. And at thousands of positions the $(T,T)$ scores are never written down as a whole, and RoPE's angles are rescaled to reach further than training did.
 
 # %% [markdown] lang="zh"
-# > **玩具没告诉你的。** 最初的 7B Llama 就是这个设计，宽 4096，32 层，32 个头：代码不变，变的是尺寸。同族里更大的模型，让几个查询头共用一组键和值（分组查询注意力，grouped-query attention，[Ainslie et al. 2023](https://arxiv.org/abs/2305.13245)；练习 2.2 和 2.4），KV 缓存就小了。有些小模型让嵌入和输出共用一张表（tied embeddings）；这张表在我们这里只占模型的 1 %，词表一大，就要占去可观的一块。权重常用 bf16 存放：一个数 16 位，二进制的有效数字只有 8 位；logits 因此只对得上大约 2 位十进制数字，到不了 5 位。位置上千时，$(T,T)$ 的分数表不会整张写出来；RoPE 的角度也要重新缩放，才够得着训练时没到过的距离。
+# > **玩具没告诉你的。** 最初的 7B Llama 就是这个设计，宽 4096，32 层，32 个头：代码不变，变的是尺寸。同族里更大的模型，让几个查询头共用一组键和值（分组查询注意力，grouped-query attention，[Ainslie et al. 2023](https://arxiv.org/abs/2305.13245)；练习 2.2 和 2.4），KV 缓存就小了。有些小模型让嵌入和输出共用一张表（tied embeddings）；这张表在我们这里只占模型的 1%，词表一大，就要占去可观的一块。权重常用 bf16 存放：一个数 16 位，二进制的有效数字只有 8 位；logits 因此只对得上大约 2 位十进制数字，到不了 5 位。位置上千时，$(T,T)$ 的分数表不会整张写出来；RoPE 的角度也要重新缩放，才够得着训练时没到过的距离。
 
 # %%
 assert round(100 * 22 * 64 / 118_080) == 1  # one table, in percent of the model

@@ -52,9 +52,9 @@ from dpo_core.training import LoopConfig, default_device, sft_step, train
 
 # %% [markdown] lang="zh"
 # ## 要模仿的那群人
-# 这本书的文本，都出自一个**作者群体**。他们这样写：先从 0 到 49 里挑两个数，再挑一个符号，`+` 或 `-`。十个人里有三个还要添上第三个数，从 0 到 9 里挑，符号也另挑：这叫**风格**。目标就是作者心里那个算式的值。落笔时，四个人里有一个会**失误**：忘了进位，第二个数多写了十，结果对不上目标。数和符号都是均匀地挑，各次挑选彼此独立。
+# 这本书的文本，都出自一个**作者群体**（population of authors）。他们这样写：先从 0 到 49 里挑两个数，再挑一个符号，`+` 或 `-`。十个人里有三个还要添上第三个数，从 0 到 9 里挑，符号也另挑：这叫**风格**（style）。目标就是作者心里那个算式的值。落笔时，四个人里有一个会**失误**（slip）：忘了进位，第二个数多写了十，结果对不上目标。数和符号都是均匀地挑，各次挑选彼此独立。
 #
-# 全书的第一次训练，就是让网络学着像他们那样写。（本书由**种子项目** Simple_RLHF_DPO 长出来，在那里，这个脚本叫 `train_gen`。）群体的底细我们全知道，于是可以问一个平常没法问的问题：随便什么模型，最好能做到什么地步？我们的模型又差多少？（代码里的 completion，正文里都叫回答。）
+# 全书的第一次训练，就是让网络学着像他们那样写。（本书由**种子项目**（seed project）Simple_RLHF_DPO 长出来，在那里，这个脚本叫 `train_gen`。）群体的底细我们全知道，于是可以问一个平常没法问的问题：随便什么模型，最好能做到什么地步？我们的模型又差多少？（代码里的 completion，正文里都叫回答。）
 
 # %%
 task, tokenizer, device = BookTask(), CharTokenizer(), default_device()
@@ -113,7 +113,7 @@ assert abs(entropy - 1.22) < 0.005 and abs((5 * 0.693 + 4 * 1.609 + 2.303) / 10 
 #
 # $$-\mathrm{KL}(p\,\|\,q)=\sum_y p(y)\log\frac{q(y)}{p(y)}\le\sum_y p(y)\Big(\frac{q(y)}{p(y)}-1\Big)=\sum_y q(y)-1\le 0$$
 #
-# 所以最好的猜测就是真相；而真相自己也要付 $H(p)$。最糟的猜测，是给会发生的事打零分：惊讶无穷大。下面随机猜 1,000 次试试。
+# 所以最好的猜测就是真相；而真相自己也要付 $H(p)$。最糟的猜测，是把会发生的事猜成零概率：惊讶无穷大。下面随机猜 1,000 次试试。
 
 # %%
 def cross_entropy(p, q):
@@ -177,9 +177,9 @@ assert abs(floor(careless) - floor(tiny) - yes_or_no) < 1e-12 and abs(yes_or_no 
 # %% [markdown] lang="zh"
 # 四个提示里，两个没什么可猜，熵为零。另外两个各有三种机会相同的回答，熵是 $\log 3$，它们占了八种文本里的六种。于是下界是 $\frac{6}{8}\log 3=0.824$ 奈特（每个回答）。再让四分之一的作者失误，每个回答就多了一件说不准的事：这个人失误了没有？这一问的熵是 0.562 奈特，恰好加在下界上。
 #
-# 对全部 210,000 种文本，程序库做的是同一件事：`BookTask.table` 列出文本和概率，`prompt_distribution` 把同一提示的各行加起来，`log_conditional` 拿它去除、再取对数，`entropy` 求平均。结果是**每个回答 5.736 奈特**。$e^{5.736}\approx 310$，也就是说，猜这些作者写什么，同在 310 个回答里抽签一样难。一个回答平均 6.25 个词元，摊到每个词元是 0.918 奈特。
+# 对全部 210,000 种文本，程序库做的是同一件事：`BookTask.table` 列出文本和概率，`prompt_distribution` 把同一提示的各行加起来，`log_conditional` 用各行除以这个和、再取对数，`entropy` 求平均。结果是**每个回答 5.736 奈特**。$e^{5.736}\approx 310$，也就是说，猜这些作者写什么，难度相当于猜 310 支签里会抽中哪一支。一个回答平均 6.25 个词元，摊到每个词元是 0.918 奈特。
 #
-# 从这张表还能读出第二条线。不看提示，只看各个回答在整个群体里占多少，熵是 $H(Y)=10.139$。不理会提示的模型，损失不可能低于这条线。两条线相差 4.403 奈特，这就是提示透露的消息。
+# 从这张表还能读出第二条线。不看提示，只看各个回答在整个群体里占多少，熵是 $H(Y)=10.139$。不理会提示的模型，损失不可能低于这条线。两条线相差 4.403 奈特，这就是提示透露的信息。
 
 # %%
 lengths = np.array([len(y) for y in table.completions])
@@ -244,8 +244,8 @@ with torch.no_grad():
 # `sft_step` is the loss of this chapter: run the network, sum the surprises that the loss mask marks, return the sum and how many there were. In Hugging Face's libraries the mask is written into the labels instead, as the value -100, which PyTorch's cross-entropy leaves out. The two agree:
 
 # %% [markdown] lang="zh"
-# ## 哪些词元算数
-# 本章的损失叫 `sft_step`：跑一遍网络，把损失掩码标出的惊讶加起来，返回总和与个数。Hugging Face 的库换了个写法：掩码写进标签，不算数的位置填 -100，PyTorch 的交叉熵遇到它就跳过。两种写法结果相同：
+# ## 哪些词元计入损失
+# 本章的损失叫 `sft_step`：跑一遍网络，把损失掩码标出的惊讶加起来，返回总和与个数。Hugging Face 的库换了个写法：掩码写进标签，不计入损失的位置填 -100，PyTorch 的交叉熵遇到它就跳过。两种写法结果相同：
 
 # %%
 def batch_at(step):
@@ -273,13 +273,13 @@ assert abs(total / count - math.log(22)) < 0.1 and 18 < total / len(ids) < 20.5
 # We count answers only. A prompt comes from outside when the model is used, and $\log\pi_\theta(y\mid x)$ is the quantity that DPO will compare. The choice is not free of doubt: where prompts are long and answers short, [Shi et al. 2024](https://arxiv.org/abs/2405.14394) find that counting the prompt can help.
 
 # %% [markdown] lang="zh"
-# 种子项目把填充以外的词元全算上。这样一来，模型还得猜提示：哪些目标会出现、出现得多不多。这是另一件要学的事，自带一份熵，$H(X)=4.853$ 奈特。合起来的下界是
+# 种子项目把填充以外的词元全部计入损失。这样一来，模型还得猜提示：哪些目标会出现、出现得多不多。这是另一件要学的事，自带一份熵，$H(X)=4.853$ 奈特。合起来的下界是
 #
 # $$H(X,Y)=H(X)+H(Y\mid X)=4.853+5.736=10.589$$
 #
-# 多出来的这道题会不会拖累回答？有两次存下来的训练，各 600 步，只有掩码不同（由 `chapters/data/sft_optimizers.py` 跑出）。全部词元都算的那次，提示学到了离熵不到 0.02 奈特；只算回答的那次，每个提示要付 15.0 奈特：它不会写提示，也用不着会。至于回答，两次分别比下界高 1.81 和 1.88 奈特。各只有一个种子，分不出高下。在这里，掩码决定学**什么**，不决定学得多好。
+# 多出来的这道题会不会拖累回答？有两次存下来的训练，各 600 步，只有掩码不同（由 `chapters/data/sft_optimizers.py` 跑出）。全部词元都计入的那次，提示的损失离它的熵已不到 0.02 奈特；只计回答的那次，每个提示要付 15.0 奈特：它不会写提示，也用不着会。至于回答，两次分别比下界高 1.81 和 1.88 奈特。各只有一个种子，分不出高下。在这里，掩码决定学**什么**，不决定学得多好。
 #
-# 我们只算回答。用模型的时候，提示从外面来；而且 DPO 将来要比较的量正是 $\log\pi_\theta(y\mid x)$。这个选择并非板上钉钉：提示长、回答短的时候，[Shi et al. 2024](https://arxiv.org/abs/2405.14394) 发现把提示算进去反而可能更好。
+# 我们只把回答计入损失。用模型的时候，提示从外面来；而且 DPO 将来要比较的量正是 $\log\pi_\theta(y\mid x)$。这个选择并非板上钉钉：提示长、回答短的时候，[Shi et al. 2024](https://arxiv.org/abs/2405.14394) 发现把提示计入损失反而可能更好。
 
 # %%
 p_x = np.array(list(task.prompt_distribution.values()))
@@ -307,7 +307,7 @@ assert f"{runs['muon_all']['excess_nats']['value']:.2f}" == "1.81" and f"{runs['
 # ## 一步怎么切都一样
 # 内存装不下一个批次，就切成几块，各算各的梯度，加起来再动权重：这叫**梯度累积**（gradient accumulation）。结果应该同整个批次一样。那么，该除以什么？
 #
-# 设有两块。第一块 4 个词元，共 8 奈特；第二块 8 个词元，也共 8 奈特。整体的损失是 $16/12=1.33$ 奈特（每个词元）。两块各求平均再平均，是 $(2+1)/2=1.5$。这已经是另一个损失，梯度也不同：短块里的一个词元，分量是长块里的两倍。所以本书的损失函数都返回（总和，个数），由循环在最后除一次，除以这一步的总个数。「平均的平均」很容易写错，Hugging Face 的 Trainer 直到 2024 年还这么写（[Debut et al. 2024](https://huggingface.co/blog/gradient_accumulation)）。
+# 设有两块。第一块 4 个词元，共 8 奈特；第二块 8 个词元，也共 8 奈特。整体的损失是 $16/12=1.33$ 奈特（每个词元）。两块各求平均再平均，是 $(2+1)/2=1.5$。这已经是另一个损失，梯度也不同：短块里的一个词元，分量是长块里的两倍。所以本书的损失函数都返回（总和，个数），由循环在最后除一次，除以这一步的总个数。「平均的平均」这个错很容易犯，Hugging Face 的 Trainer 直到 2024 年还在犯（[Debut et al. 2024](https://huggingface.co/blog/gradient_accumulation)）。
 #
 # 下面把一个批次按长度排好（为了少填充，大家常这么排），切成八块。总和最后除一次，得到的就是整体的梯度，只差舍入误差；「平均的平均」则偏了 1% 以上。
 
@@ -342,7 +342,7 @@ assert off[False] < 1e-4 and off[True] > 0.01
 # ## 优化器，以及为什么选它
 # **优化器**（optimiser）把梯度变成步子。常用的是 **AdamW**（[Loshchilov & Hutter 2019](https://arxiv.org/abs/1711.05101)；权重衰减我们设为 0）。它对每个权重分别计算：梯度的滑动平均，除以梯度平方的滑动平均的平方根，好让所有权重走得差不多快。在 AdamW 眼里，矩阵只是一袋数。
 #
-# **Muon**（[Jordan et al. 2024](https://kellerjordan.github.io/posts/muon/)）把矩阵看成线性映射。它在有的方向上拉得长，有的方向上拉得短，这些倍数就是**奇异值**（singular value）。梯度的奇异值衰减得很快，顺着梯度走，力气都花在少数几个方向上。Muon 也留一份梯度的滑动平均（动量），迈步之前先把它**正交化**：方向不动，倍数都拉到 1 附近。它不求奇异向量，而是先把矩阵 $X$ 除以范数，再让它过五遍多项式；每个奇异值 $s$ 于是过五遍 $f$：
+# **Muon**（[Jordan et al. 2024](https://kellerjordan.github.io/posts/muon/)）把矩阵看成线性映射。它在有的方向上拉得长，有的方向上拉得短，这些倍数就是**奇异值**（singular value）。梯度的奇异值衰减得很快，顺着梯度走，力气都花在少数几个方向上。Muon 也留一份梯度的滑动平均（动量，momentum），迈步之前先把它**正交化**（orthogonalise）：方向不动，倍数都拉到 1 附近。它不求奇异向量，而是先把矩阵 $X$ 除以范数，再让它过五遍多项式；每个奇异值 $s$ 于是过五遍 $f$：
 #
 # $$X\leftarrow aX+b\,XX^\top X+c\,(XX^\top)^2X,\qquad f(s)=as+bs^3+cs^5$$
 #
@@ -371,7 +371,7 @@ assert before[10] < 0.1 * before[0] and after[0] < 1.3 and after[before > 0.01 *
 # Was it worth it? The stored runs start from the same weights and see the same batches. After 600 steps Muon stands 1.88 nats above the floor; AdamW stands 2.47 above it at its better learning rate (0.003) and 2.66 at the other (0.01). One seed, one small task, two learning rates for AdamW: enough to choose by here, no verdict on optimisers.
 
 # %% [markdown] lang="zh"
-# Muon 只管层内的矩阵；嵌入、输出头和归一化仍交给 AdamW，这也是 Muon 作者的建议。两者共用一张时间表：开头几步学习率逐渐升高，等滑动平均攒起来（**预热**，warm-up），之后沿**余弦**降到零，让单个批次的运气在最后互相抵消。
+# Muon 只管层内的矩阵；嵌入、输出头和归一化仍交给 AdamW，这也是 Muon 作者的建议。两者共用一张时间表：开头几步学习率逐渐升高，等滑动平均攒起来（**预热**，warm-up），之后沿**余弦**降到零（余弦退火，cosine schedule），让单个批次的运气在最后互相抵消。
 #
 # 换它值不值？存下来的几次训练，起点的权重相同，见到的批次也相同。600 步之后，Muon 比下界高 1.88 奈特；AdamW 试了两个学习率，较好的一个（0.003）高 2.47，另一个（0.01）高 2.66。一个种子，一个小任务，AdamW 只试了两个学习率：在这里够做选择了，要评判优化器还差得远。
 
@@ -408,7 +408,7 @@ assert values == ["1.88", "2.47", "2.66"]
 
 # %% [markdown] lang="zh"
 # ## 从随机权重出发
-# 接下来的训练，损失和掩码都是**监督微调**（SFT）的；训练对话助手的通行做法里，它是第一步（[Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)）。缺的是它的起点。SFT 从一个**预训练**（pretraining）过的模型开始：那个模型在海量文本上预测下一个词元，已经学会了语言、常识，还有一点算术。微调主要是告诉它，该拿出哪样本事。[Zhou et al. 2023](https://arxiv.org/abs/2305.11206) 用 1,000 个精选的例子做微调，结论是：知识几乎都来自预训练。
+# 接下来的训练，损失和掩码都是**监督微调**（supervised fine-tuning，SFT）的；训练对话助手的通行做法里，它是第一步（[Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)）。缺的是它的起点。SFT 从一个**预训练**（pretraining）过的模型开始：那个模型在海量文本上预测下一个词元，已经学会了语言、常识，还有一点算术。微调主要是告诉它，该拿出哪样本事。[Zhou et al. 2023](https://arxiv.org/abs/2305.11206) 用 1,000 个精选的例子做微调，结论是：知识几乎都来自预训练。
 #
 # 我们的网络从**随机权重**开始。数字是什么、算式怎么写、加减怎么算、作者有多粗心，全得从同一批文本里学。前三样，本来可以由预训练带来。我们省掉它，一是因为这个世界里没有别的文本可读，二是因为省得起：要多少文本，群体就写多少。随书的模型读过 1,152,000 段，段段都是新抽的。也正因如此，训练损失同时就是测试损失：每个批次都是先量、后学。
 #
@@ -465,7 +465,7 @@ assert 1.0 < excess.value < 2.5
 # Form comes before arithmetic. After 100 steps more than 90 % of what the model writes is *well formed*, a text that the checker can read as a sum; less than 10 % of it hits the target. It has learnt how authors write before it has learnt what they mean. The exact share climbs slowly from there; at step 600 it is still below one half.
 
 # %% [markdown] lang="zh"
-# 先有形式，后有算术。100 步之后，它写的东西 90% 以上**格式正确**，判分程序能当算式来读；命中目标的却不到 10%：它先学会作者怎么写，再学作者写的是什么意思。此后，答案正确的比例慢慢往上爬，到第 600 步还不到一半。
+# 先有形式，后有算术。100 步之后，它写的东西 90% 以上**格式正确**（well formed），判分程序能当算式来读；命中目标的却不到 10%：它先学会作者怎么写，再学作者写的是什么意思。此后，答案正确的比例慢慢往上爬，到第 600 步还不到一半。
 
 # %% alt_en="Two panels over the step on a logarithmic axis. Left: the loss falls from 19 to below 8.5 nats, crossing the upper dashed line H(Y) before step 150 and staying above the lower one. Right: the well-formed share rises to nearly 1 within 100 steps, the style share settles near its dotted line at 0.30, the exact share is still climbing towards its own." alt_zh="左右两图，横轴为步数（对数）。左图：损失从 19 降到 8.5 奈特以下，不到 150 步就穿过上面的虚线 H(Y)，始终在下面的虚线之上。右图：格式正确的比例在 100 步内升到 1 附近，风格的比例停在 0.30 的点线附近，答案正确的比例还在向自己的点线爬。"
 fig, (left, right) = figure(2, width=7.6, height=3.0)
@@ -574,7 +574,7 @@ assert greedy["exact"].value > 0.99 and greedy["style"].value < 0.02
 # dpo-core evaluate gen.model --n 2000    # shares with intervals, floor, excess
 # ```
 #
-# `gen.model` 是一个文件夹：权重和分词器用 Hugging Face 的格式存放，`recipe.json` 记下影响结果的每一个选项。旁边的 `gen.model.metrics.jsonl`，每 100 步一行 JSON。训练途中还有一个 `gen.model.partial`，存着训练的状态，每 1,000 步更新一次，模型写完就删掉。下面用极小的规模跑一遍这条命令，列出文件。
+# `gen.model` 是一个文件夹：权重和分词器用 Hugging Face 的格式存放，`recipe.json` 记下影响结果的每一个选项。旁边的 `gen.model.metrics.jsonl`，每 100 步一行 JSON。训练途中还有一个 `gen.model.partial`，存着训练的状态，每 1,000 步更新一次，模型存好就删掉。下面用极小的规模跑一遍这条命令，列出文件。
 
 # %%
 defaults = TrainGen()
@@ -591,7 +591,7 @@ print(*sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") 
 # Resuming must not change the result, or nobody could say what a resumed model is. The batch of a step is a function of the seed and the step, and the state holds the weights, the optimiser's running means, and the step. So a run that is stopped at step 15 and resumed from its state of step 10 ends in the same bits as one that was left alone:
 
 # %% [markdown] lang="zh"
-# 续训不能改变结果，否则续出来的模型就说不清来历了。一步用哪个批次，只由种子和步数决定；状态里存着权重、优化器的滑动平均和步数。所以，第 15 步中断、从第 10 步的状态续起的训练，同一口气跑完的训练，结果每一位都相同：
+# 续训不能改变结果，否则续出来的模型就说不清来历了。一步用哪个批次，只由种子和步数决定；状态里存着权重、优化器的滑动平均和步数。所以，第 15 步中断、从第 10 步的状态续起的训练，和一口气跑完的训练比，结果每个比特都相同：
 
 # %%
 class Stopped(Exception):
@@ -622,7 +622,7 @@ place.cleanup()
 # > **What the toy hides.** A real base model is pretrained, on trillions of tokens, and SFT is a short last stretch with a small learning rate. Its texts are wrapped in a chat template, with several turns, of which only the assistant's count. To waste no cells on padding, short texts are *packed* into one row, and attention must then be kept from looking across their borders. The data are of mixed quality, and choosing among them is most of the work; here the quality is one number, the slip rate, and we left it bad on purpose. Texts are seen more than once or too few times, so training loss and test loss part. And nobody knows the floor: outside a toy one can see a loss fall, but not how far it still could.
 
 # %% [markdown] lang="zh"
-# > **玩具没告诉你的。** 真实的基座模型经过预训练，读过数以万亿计的词元；SFT 只是最后一小段，学习率也小。文本套着对话模板，一来一回好几轮，只有助手说的话算数。为了不把格子浪费在填充上，短文本会**打包**（packing）进同一行，这时要拦住注意力，不让它看过界。数据良莠不齐，大部分功夫花在挑选上；而在这里，质量只是一个数，就是失误的比例，我们还故意让它不好。真实的文本要么反复读，要么读不够，训练损失和测试损失会分开。还有，没有人知道下界在哪里：出了玩具世界，只看得见损失在降，看不见还能降多少。
+# > **玩具没告诉你的。** 真实的基座模型经过预训练，读过数以万亿计的词元；SFT 只是最后一小段，学习率也小。文本套着对话模板，一来一回好几轮，只有助手说的话计入损失。为了不把格子浪费在填充上，短文本会**打包**（packing）进同一行，这时要拦住注意力，不让它看过界。数据良莠不齐，大部分功夫花在挑选上；而在这里，质量只是一个数，就是失误的比例，我们还故意让它不好。真实的文本要么反复读，要么读不够，训练损失和测试损失会分开。还有，没有人知道下界在哪里：出了玩具世界，只看得见损失在降，看不见还能降多少。
 
 # %% [markdown] lang="en"
 # > **To remember.** The loss of a model is the entropy of its data plus the KL divergence from the data to the model. The first part is fixed by the authors; training works on the second, and ours brought it close to zero. What it reaches is the authors: their form first, then their arithmetic, and in the end their mistakes.
@@ -752,7 +752,7 @@ check("3.2", answer_3_2)
 # ### 练习 3.3 · 任意数据的下界
 # ★★☆ · 15 分钟
 #
-# 写一个函数 `count_floor(pairs)`：给一列（提示，回答），每一对算一次，返回回答的熵下界，单位是奈特。比例就用这一列里的计数来算。
+# 写一个函数 `count_floor(pairs)`：给一个列表，各项是（提示，回答），每一对算一次，返回回答的熵下界，单位是奈特。比例就用列表里的计数来算。
 #
 # <details><summary>提示</summary>
 #

@@ -60,13 +60,13 @@ task, tokenizer = BookTask(), CharTokenizer()
 
 # %% [markdown] lang="zh"
 # ## 从 logits 到词元
-# 读完一段文本，模型给出 logits：词表里每个词元 $i$ 对应一个实数 $\ell_i$。softmax 把它们变成概率 $p_i$。按这些概率选出下一个词元，叫**解码**（decoding）。**温度**（temperature）$\tau$ 是大于 0 的数，先拿它去除 logits：
+# 读完一段文本，模型给出 logits：词表里每个词元 $i$ 对应一个实数 $\ell_i$。softmax 把它们变成概率 $p_i$。按这些概率选出下一个词元，叫**解码**（decoding）。**温度**（temperature）$\tau$ 是大于 0 的数；在 softmax 之前，先把各个 logits 都除以 $\tau$：
 #
-# $$p_i(\tau)=\frac{e^{\ell_i/\tau}}{\sum_j e^{\ell_j/\tau}}=\frac{p_i^{1/\tau}}{\sum_j p_j^{1/\tau}}.$$
+# $$p_i(\tau)=\frac{e^{\ell_i/\tau}}{\sum_j e^{\ell_j/\tau}}=\frac{p_i^{1/\tau}}{\sum_j p_j^{1/\tau}}$$
 #
 # 看第二个式子就明白它在做什么：每个概率都取 $1/\tau$ 次方，再除以总和。$\tau$ 小于 1，大的更大；大于 1，差距缩小。$\tau$ 降到 0 时，概率全部归到最大的 logit 上，这个极限叫**贪心解码**（greedy decoding），代码里写作 `temperature=0`。
 #
-# 另外两种设置是切掉尾巴。**top-k** 只留概率最大的 $k$ 个词元（[Fan et al. 2018](https://arxiv.org/abs/1805.04833)）。**top-p** 从概率最大的词元数起，留下的概率一达到门槛就停（[Holtzman et al. 2020](https://arxiv.org/abs/1904.09751)）：模型拿不定主意时留得多，有把握时留得少。两种办法最后都要除以留下部分的总和。
+# 另外两种设置用来切掉尾巴。**top-k** 只留概率最大的 $k$ 个词元（[Fan et al. 2018](https://arxiv.org/abs/1805.04833)）。**top-p** 从概率最大的词元数起，留下的概率一达到门槛就停（[Holtzman et al. 2020](https://arxiv.org/abs/1904.09751)）：模型拿不定主意时留得多，有把握时留得少。两种办法最后都要除以留下部分的总和。
 #
 # 拿四个词元来算，概率是 0.4、0.3、0.2、0.1。$\tau=1/2$ 就是取平方：0.16、0.09、0.04、0.01，总和 0.30。top-k 取 $k=2$，留下 0.4 和 0.3，总和 0.7。top-p 的门槛取 0.8：一个词元有 0.4，两个有 0.7，三个有 0.9，所以留三个。
 
@@ -92,7 +92,7 @@ for setting, expected in by_hand:
 
 # %% [markdown] lang="zh"
 # ## 从随机数到词元
-# 怎样按概率抽？把各个概率首尾相接，铺在 0 到 1 的线段上。第一个词元占 0 到 0.4，第二个接着到 0.7，第三个到 0.9，第四个到 1。在 0 到 1 之间均匀地取一个数 $u$，落在谁的一段上，就抽中谁；比如 $u=0.55$，抽中第二个。一段有多长，被抽中的机会就有多大。换成代码的说法：累积概率第一个超过 $u$ 的词元。这叫逆 CDF 采样（inverse-CDF sampling）。
+# 怎样按概率抽？把各个概率首尾相接，铺在 0 到 1 的线段上。第一个词元占 0 到 0.4，第二个接着到 0.7，第三个到 0.9，第四个到 1。在 0 到 1 之间均匀地取一个数 $u$，落在谁的一段上，就抽中谁；比如 $u=0.55$，抽中第二个。一段有多长，被抽中的机会就有多大。换成代码的说法：从头累加概率，总和第一次超过 $u$ 时轮到的那个词元。这叫逆 CDF 采样（inverse-CDF sampling；CDF 是累积分布函数）。
 #
 # 这样一来，运气全在 $u$ 里。留着 $u$，就能把同一次抽签再来一遍。
 
@@ -148,7 +148,7 @@ print(slow)
 #
 # 工作量按**词元位置**（token-position）数：一个词元走一遍各层，算一个。提示有 $m$ 个词元，回答有 $a$ 个词元，不用缓存的循环要做 $W_{\mathrm{all}}$ 个，用缓存的做 $W_{\mathrm{cache}}$ 个：
 #
-# $$W_{\mathrm{all}}=a\,m+\frac{a(a-1)}{2},\qquad W_{\mathrm{cache}}=m+a-1.$$
+# $$W_{\mathrm{all}}=a\,m+\frac{a(a-1)}{2},\qquad W_{\mathrm{cache}}=m+a-1$$
 #
 # `S54=` 配 `27+27E`，$m=4$，$a=6$：39 比 9。（最后一个词元 `E` 抽出来就完事了，不必再读。）下面的代码数一数真正进了模型的有多少。
 
@@ -284,7 +284,7 @@ assert 0.1 + 0.2 != 0.3 and judge("S0.3=", "0.1+0.2E").exact
 # `judge` checks the text against the grammar, then walks through it once with a list of terms. `+` and `-` append a term; `*` and `/` change the last one. Nothing more is needed for precedence: `60-2*3` gives the list 60, then 60 and -2, then 60 and -6, and the sum is 54. Numbers are exact fractions, so nothing is rounded. A division by zero is well formed but has no value. The hand-made cases below have one trap each.
 
 # %% [markdown] lang="zh"
-# `judge` 先拿文本去对文法，再从头到尾走一遍，手里拿一张项的清单。遇到 `+`、`-`，添一项；遇到 `*`、`/`，改最后一项。先乘除后加减，这样就够了：`60-2*3` 的清单先是 60，再是 60 和 -2，再是 60 和 -6，加起来是 54。所有的数都是精确的分数，没有舍入。除以零算合乎文法，但没有值。下面这些例子是手工出的，每个都有一处陷阱。
+# `judge` 先拿文本去对文法，再从头到尾走一遍，手里拿一张项的清单。遇到 `+`、`-`，添一项；遇到 `*`、`/`，改最后一项。先乘除后加减，这样就够了：`60-2*3` 的清单先是 60，再是 60 和 -2，再是 60 和 -6，加起来是 54。所有的数都是精确的分数，没有舍入。除以零也算格式正确，只是没有值。下面这些例子是手工出的，每个都有一处陷阱。
 
 # %%
 cases = [  # prompt, completion, then well formed, how many numbers, exact
@@ -328,11 +328,11 @@ assert repeats.max() - repeats.min() >= 0.1
 #
 # **正态区间**把估计值代进标准差：$\hat\theta\pm z\sqrt{\hat\theta(1-\hat\theta)/n}$，$z=1.96$。20 次里成功 0 次，区间就是从 0 到 0：才抽 20 次，就已经万无一失了。[Wilson 1927](https://doi.org/10.1080/01621459.1927.10502953) 换了个问法：哪些 $\theta$ 抽得出这样的估计值？估计值离 $\theta$ 不超过 $z$ 个标准差的，都留下，而标准差用**这个** $\theta$ 来算：
 #
-# $$(\hat\theta-\theta)^2\le z^2\,\frac{\theta(1-\theta)}{n}.$$
+# $$(\hat\theta-\theta)^2\le z^2\,\frac{\theta(1-\theta)}{n}$$
 #
 # 20 次成功 0 次，$z^2=3.84$：$\theta^2\le 0.192\,\theta(1-\theta)$。两边除以 $\theta$，移项，得 $\theta\le 0.192/1.192=0.161$。一般情形下，上下界是一个二次方程的两个根：
 #
-# $$\frac{\hat\theta+\dfrac{z^2}{2n}\pm z\sqrt{\dfrac{\hat\theta(1-\hat\theta)}{n}+\dfrac{z^2}{4n^2}}}{1+\dfrac{z^2}{n}}.$$
+# $$\frac{\hat\theta+\dfrac{z^2}{2n}\pm z\sqrt{\dfrac{\hat\theta(1-\hat\theta)}{n}+\dfrac{z^2}{4n^2}}}{1+\dfrac{z^2}{n}}$$
 
 # %%
 def normal_interval(k, n, z=1.96):
@@ -400,7 +400,7 @@ assert exact["wilson"].min() > 0.89 and exact["wilson"].mean() > 0.945
 # A good model is right almost always, and there the normal interval fails. [Brown et al. 2001](https://doi.org/10.1214/ss/1009213286) study many recipes and recommend Wilson's or Jeffreys' for small $n$; every share in this book carries it. With 2,000 answers at $\theta=0.75$ it reaches about 0.019 to each side. Half of that takes four times as many answers.
 
 # %% [markdown] lang="zh"
-# 好模型几乎总是答对，正态区间偏偏在那里失灵。[Brown et al. 2001](https://doi.org/10.1214/ss/1009213286) 比较了许多做法，$n$ 较小时推荐 Wilson 或 Jeffreys 的。本书的每个比例都配这种区间。$\theta=0.75$ 时抽 2,000 个回答，两边各约 0.019；想减半，回答就要多到四倍。
+# 好模型几乎总是答对，正态区间偏偏在那里失灵。[Brown et al. 2001](https://doi.org/10.1214/ss/1009213286) 比较了许多做法，$n$ 较小时推荐 Wilson 区间或 Jeffreys 区间。本书的每个比例，配的都是 Wilson 区间。$\theta=0.75$ 时抽 2,000 个回答，区间向两边各伸出约 0.019；想减半，回答就要多到四倍。
 
 # %%
 for n, half_width in ((2000, 0.019), (8000, 0.0095)):
@@ -540,7 +540,7 @@ assert sum(p < 0.03 for p in next_of_population("S54=", "27+2").values()) == 9
 # %% [markdown] lang="zh"
 # 第一个岔口上，失误是少数。第二个岔口上，另一种风格也输了，虽然近三分之一的作者是那样写的：它的概率摊在九个数字上，没有一个超过 0.03。贪心解码在每个岔口都走最大的一支，所以几乎不失误，也几乎不需要第三个数。**温度 1 的采样照出整个群体，贪心解码照出其中最有可能的作者。** 模型学来的失误，在这位作者身上看不到。
 #
-# 介于两者之间，比例该怎么变？作者群体也能换个温度重抽，而且算得精确：回答的每一种开头，概率都已知，于是接着写什么，分布也已知，$\tau$ 照样可以用上去。
+# 介于两者之间，比例该怎么变？作者群体也能换个温度重抽，而且算得精确：回答的每一种开头，概率都已知，于是接下来写什么，分布也已知，$\tau$ 照样用得上。
 
 # %%
 table, distribution = task.table, task.prompt_distribution
@@ -591,13 +591,13 @@ assert exact == sorted(exact, reverse=True) and exact[-1] < curve[-1][0] - 0.05
 # **Figure 4.4.** Share $e$ of exact answers and share $s$ of three-number answers against the temperature $\tau$. Lines: the population redrawn at $\tau$, computed. Points: the model, 1,500 answers each. Up to 1.25 they agree within 0.05. At 2 the model falls below on the left: temperature lifts every small probability, also the tiny ones that the model gives to texts that no author writes.
 
 # %% [markdown] lang="zh"
-# **图 4.4** 答案正确的比例 $e$、三个数的回答占比 $s$ 随温度 $\tau$ 的变化。线是按 $\tau$ 重抽的作者群体，由计算得出；点是模型，每点 1,500 个回答。到 1.25 为止，两者相差不超过 0.05。到 2 时，左图的模型掉到线下：温度抬高所有小概率，模型给那些没有作者会写的文本留的一点点概率也被抬了起来。
+# **图 4.4** 答案正确的比例 $e$、三个数的回答占比 $s$ 随温度 $\tau$ 的变化。线是按 $\tau$ 重抽的作者群体，由计算得出；点是模型，每点 1,500 个回答。到 1.25 为止，两者相差不超过 0.05。到 2 时，左图的模型掉到线下：温度会抬高所有的小概率；有些文本没有哪个作者会写，模型却给它们留了一点点概率，这点概率也跟着抬高。
 
 # %% [markdown] lang="en"
 # So a sentence such as “the model is right in 75 % of cases” says little without the temperature. The weights behind both ends of the left panel are the same.
 
 # %% [markdown] lang="zh"
-# 所以，不说明温度，“模型有 75% 答对”这种话没有多少内容。左图两头用的是同一套权重。
+# 所以，不说明温度，「模型有 75% 答对」这种话没有多少内容。左图两头用的是同一套权重。
 
 # %% [markdown] lang="en"
 # ## How far apart are two samplers
@@ -613,7 +613,7 @@ assert exact == sorted(exact, reverse=True) and exact[-1] < curve[-1][0] - 0.05
 
 # %% [markdown] lang="zh"
 # ## 两个采样器相距多远
-# 同一个模型，温度 0.7 和温度 1 是两个采样器。它们差多少？从第 6 章起，训练能把模型推开多远，就由这个差别来限制。量它的是 KL 散度（KL divergence，[Kullback & Leibler 1951](https://doi.org/10.1214/aoms/1177729694)）。设 $P$、$Q$ 是同一批结果 $y$ 上的两个分布，
+# 同一个模型，温度 0.7 和温度 1 是两个采样器。它们差多少？从第 6 章起，训练能把模型推开多远，就靠这个差别来限制。量它的是 KL 散度（KL divergence，[Kullback & Leibler 1951](https://doi.org/10.1214/aoms/1177729694)）。设 $P$、$Q$ 是同一批结果 $y$ 上的两个分布，
 #
 # $$\mathrm{KL}(P\,\|\,Q)=\sum_y P(y)\log\frac{P(y)}{Q(y)}=\mathbb{E}_{y\sim P}\bigl[\log P(y)-\log Q(y)\bigr]$$
 #
@@ -621,7 +621,7 @@ assert exact == sorted(exact, reverse=True) and exact[-1] < curve[-1][0] - 0.05
 #
 # 用三个结果手算：$P=(0.5,0.25,0.25)$，$Q=(0.8,0.1,0.1)$。相同的两项合在一起算：$\mathrm{KL}(P\,\|\,Q)=0.5\log\frac{0.5}{0.8}+0.5\log\frac{0.25}{0.1}=-0.235+0.458=0.223$，而 $\mathrm{KL}(Q\,\|\,P)=0.8\log\frac{0.8}{0.5}+0.2\log\frac{0.1}{0.25}=0.376-0.183=0.193$。如果 $P$ 会抽到的某个结果，$Q$ 给了 0（top-k 就会这样），$\mathrm{KL}(P\,\|\,Q)$ 就是无穷大。
 #
-# 只看下一个词元，求和不过 22 项，精确值拿得到，正好用来检验估计：从 $P$ 里抽词元，对 $\log P-\log Q$ 求平均。下面 $P$ 是 `S54=` 之后的第一个词元在温度 0.7 下的分布，$Q$ 是温度 1 下的。
+# 只看下一个词元，求和不过 22 项，精确值算得出来，正好用来检验估计：从 $P$ 里抽词元，对 $\log P-\log Q$ 求平均。下面 $P$ 是 `S54=` 之后的第一个词元在温度 0.7 下的分布，$Q$ 是温度 1 下的。
 
 # %%
 def kl(p, q):
@@ -646,7 +646,7 @@ for name, (first, second) in {"KL(0.7 || 1)": (p, q), "KL(1 || 0.7)": (q, p)}.it
 # A whole answer has too many outcomes for the sum, but the mean needs only draws. The log-probability of an answer is the sum over its tokens; at temperature $\tau$ every row of logits is divided by $\tau$ first. `score` does this for $\tau=1$. Prompts come from the population, so the result is an average over prompts, in nats an answer. The population redrawn at both temperatures gives a value to hold it against.
 
 # %% [markdown] lang="zh"
-# 整个回答的可能太多，求和办不到；求平均却只要抽样。一个回答的对数概率是各词元之和；温度为 $\tau$ 时，每一行 logits 先除以 $\tau$。`score` 做的是 $\tau=1$ 的情形。提示抽自作者群体，所以结果是对提示的平均，单位是每个回答多少奈特。作者群体在这两个温度下重抽，也有一个精确值，可以拿来对照。
+# 整个回答的可能太多，没法一一求和；求平均却只要抽样。一个回答的对数概率，是各词元的对数概率之和；温度为 $\tau$ 时，每一行 logits 先除以 $\tau$。`score` 做的是 $\tau=1$ 的情形。提示抽自作者群体，所以结果是对提示的平均，单位是每个回答多少奈特。让作者群体在这两个温度下重抽，也能算出一个精确值，拿来对照。
 
 # %%
 def answer_logps(prompts, completions, temperature):
@@ -872,7 +872,7 @@ check("4.3", answer_4_3)
 # ### 练习 4.4 · 逐词元的 KL
 # ★★★ · 25 分钟
 #
-# 估计整个回答的 $\mathrm{KL}(P\,\|\,Q)$，是在抽到的词元上对 $\log P-\log Q$ 求平均。其实在每个岔口，都可以换成两个下一词元分布之间精确的 KL。平均值不变（KL 的链式法则），区间更窄。请写一个函数，一次算一个批次：给出 $P$ 和 $Q$ 的 logits，形状都是 (B, T, V)，第 $t$ 行预测第 $t+1$ 个词元；还有掩码 (B, T)，在回答的词元上为 True。返回 (B,)：对每条序列，把回答各词元被抽出的那个岔口上的 KL 加起来。
+# 估计整个回答的 $\mathrm{KL}(P\,\|\,Q)$，是在抽到的词元上对 $\log P-\log Q$ 求平均。其实在每个岔口，都可以换成两个下一词元分布之间精确的 KL。平均值不变（KL 的链式法则），区间更窄。请写一个函数，一次算一个批次：给出 $P$ 和 $Q$ 的 logits，形状都是 (B, T, V)，第 $t$ 行预测第 $t+1$ 个词元；还有掩码 (B, T)，在回答的词元上为 True。返回 (B,)，每条序列一个数：回答的每个词元都是在一个岔口上抽出来的，把这些岔口上的 KL 加起来。
 #
 # <details><summary>提示</summary>
 #

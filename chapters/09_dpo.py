@@ -68,13 +68,13 @@ from dpo_core.training import LoopConfig, default_device, dpo_step, sft_step, tr
 #
 # 1. **奖励**（reward）$r(x,y)$ 是一个数，说的是回答有多好。不必有人知道它是多少，有了它才好推理。
 # 2. **Bradley–Terry 模型**把奖励变成偏好：两个回答里，$y_1$ 胜出的概率是 $\sigma(r_1-r_2)$，其中 $\sigma(z)=1/(1+e^{-z})$（[Bradley & Terry 1952](https://doi.org/10.2307/2334029)）。
-# 3. 奖励要高，参考策略原有的本事又不能丢。于是拴一根绳子：策略对参考策略的 KL 散度，松紧由 $\beta>0$ 定。对一个提示，目标是策略所写回答的平均奖励，减去这一项：
+# 3. 奖励要高，参考策略原有的本事又不能丢。于是给策略拴一根绳子：它相对参考策略的 KL 散度，松紧由 $\beta>0$ 定。对一个提示，目标是策略写出的回答的平均奖励，减去 $\beta$ 倍的 KL 散度：
 #
-# $$J(\pi)=\mathbb{E}_{y\sim\pi}\,[r(x,y)]-\beta\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}}).$$
+# $$J(\pi)=\mathbb{E}_{y\sim\pi}\,[r(x,y)]-\beta\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$$
 #
 # 4. 最优解是已知的：拿参考策略来，重新加权，
 #
-# $$\pi^*(y\mid x)=\frac{1}{Z(x)}\,\pi_{\mathrm{ref}}(y\mid x)\,e^{r(x,y)/\beta},$$
+# $$\pi^*(y\mid x)=\frac{1}{Z(x)}\,\pi_{\mathrm{ref}}(y\mid x)\,e^{r(x,y)/\beta}$$
 #
 # 其中 $Z(x)$ 负责让概率加起来等于 1。
 #
@@ -125,7 +125,7 @@ assert torch.allclose(implicit[:, None] - implicit, r[:, None] - r)  # lines 6 a
 # %% [markdown] lang="zh"
 # 8. 拿这份看法去对数据。设 $y_w$ 是 chosen（被偏好的回答，赢家），$y_l$ 是 rejected（不被偏好的回答，输家），$q$ 是 $y_w$ 胜出的概率，$h=\hat r(x,y_w)-\hat r(x,y_l)$ 叫**奖励间隔**（reward margin）。这一对的 DPO 损失（[Rafailov et al. 2023](https://arxiv.org/abs/2305.18290)，那里 $q=1$）是
 #
-# $$\ell=-q\log\sigma(h)-(1-q)\log\sigma(-h).$$
+# $$\ell=-q\log\sigma(h)-(1-q)\log\sigma(-h)$$
 #
 # 9. 若标签 $q$ 就是 $r$ 的 Bradley–Terry 概率，那么 $h$ 等于真实的奖励差时损失最小，也就是在 $\pi^*$ 处。不用奖励模型，训练中也不用采样。
 # 10. 开始时 $\pi=\pi_{\mathrm{ref}}$，于是 $h=0$，损失是 $\ln 2$，与标签无关。
@@ -158,7 +158,7 @@ assert abs(toy_loss(ref.log()).item() - math.log(2)) < 1e-12  # line 10
 
 # %% [markdown] lang="zh"
 # ## 用模型自己的回答配对
-# 轮到网络了。参考策略就是第 3 章训练、[第 4 章](04_sampling.ipynb)测过的那个模型：30 % 的回答写三个数，75 % 命中目标，与它的作者们一样。我们想改变它，要什么由我们定：写三个数得一分，值对得一分。于是 $r$ 是 0、1 或 2，随便拿个回答来，程序都能给分。换成真人评判，只看得到谁胜谁负，看不到分数；这里两样都有，所以才能对账。
+# 轮到网络了。参考策略就是第 3 章训练、[第 4 章](04_sampling.ipynb)测过的那个模型：30% 的回答写三个数，75% 命中目标，与它的作者们一样。我们想改变它，要什么由我们定：写三个数得一分，值对得一分。于是 $r$ 是 0、1 或 2，随便拿个回答来，程序都能给分。换成真人评判，只看得到谁胜谁负，看不到分数；这里两样都有，所以才能对账。
 #
 # 配一对：抽一个提示，让参考策略答两次，好的那个叫 chosen。标签直接用 Bradley–Terry 概率，这叫**软标签**（soft label）：平局是 .5，差 1 分是 .731，差 2 分是 .881。一共做 19,200 对。每一对旁边记下参考策略给两个回答的对数概率。只算一次，训练时内存里就只要放一个模型。
 
@@ -178,7 +178,7 @@ assert abs(ties - 0.44) < 0.02
 # About 44 % of the pairs are ties. They stay in. A tie is information too: it asks that these two answers keep the ratio that they have under the reference.
 
 # %% [markdown] lang="zh"
-# 约 44 % 是平局，照样留着。平局也是信息：它要求这两个回答保持在参考策略下的比例。
+# 约 44% 是平局，照样留着。平局也是信息：它要求这两个回答保持在参考策略下的比例。
 
 # %% [markdown] lang="en"
 # ## Before the first step
@@ -188,7 +188,7 @@ assert abs(ties - 0.44) < 0.02
 
 # %% [markdown] lang="zh"
 # ## 第一步之前
-# 三项检查，花一秒钟，DPO 代码里的许多毛病都能查出来。
+# 三项检查只花一秒钟，DPO 代码里的许多毛病都能查出来。
 #
 # **策略就是参考策略。** 现算的对数概率必须等于存下的。不等，就说明打分时用的是别的模型、别的分词器或别的掩码，每个间隔从一开始就是歪的。`check_same_start` 会指出第一个对不上的回答对；我们故意碰一个权重，看它报不报。
 
@@ -345,7 +345,7 @@ assert abs(last["logps/rejected"] - predicted["logps/rejected"]) < 0.9
 # ## chosen 的概率也在降
 # 再看 `logps/chosen`：它在降。用 DPO 训练的人，一次次问起的就是这件事。损失里只有两个对数比 $\log(\pi/\pi_{\mathrm{ref}})$ 的差；两个都降，只要 rejected 降得更快，损失照样变小。这叫**似然位移**（likelihood displacement，[Razin et al. 2025](https://arxiv.org/abs/2410.08847)）：概率离开了这一对里的两个回答，去了别处。[Pal et al. 2024](https://arxiv.org/abs/2402.13228) 说明了损失允许这样。
 #
-# 在这里还能多说一句：其中一部分正是*我们要的*。在最优解处，奖励高于 $V(x)$ 的回答概率上升，低于它的下降。$V$ 是基座模型够得着的奖励的「软最大值」，平均约 1.6，因为两分的回答够得着。一个只有一分的 chosen，虽说赢了对手，仍低于 $V$，理应变少。这样的 chosen 约占 60 %。全部加起来，chosen 的平均对数概率应当下降约 1.1 纳特（nat）。实测正是如此。
+# 在这里还能多说一句：其中一部分正是*我们要的*。在最优解处，奖励高于 $V(x)$ 的回答概率上升，低于它的下降。$V$ 是基座模型够得着的奖励的「软最大值」，平均约 1.6，因为两分的回答够得着。一个只有一分的 chosen，虽说赢了对手，仍低于 $V$，理应变少。这样的 chosen 约占 60%。全部加起来，chosen 的平均对数概率应当下降约 1.1 奈特（nat）。实测正是如此。
 #
 # 所以单看 `logps/chosen` 下降，用不着慌。要问的是概率去了哪里：去了更好的回答，还是更差的？训练曲线不会说，只能采样出来看。
 
@@ -363,7 +363,7 @@ assert last["logps/chosen"] < np.mean(data.ref_chosen_logps) - 0.5  # measured: 
 
 # %% [markdown] lang="zh"
 # ## 同预言对账
-# 曲线说的都是那些回答对。我们想知道的，是新策略会写出什么。把闭式解对群体的提示取平均，$\beta=.25$ 时的预言是：写三个数的占 .959，值对的占 .994，两样都对的占 .953，与参考策略的 KL 散度是 1.256 纳特。再看 2,000 个新提示上的实测，附 95 % 置信区间：
+# 曲线说的都是那些回答对。我们想知道的，是新策略会写出什么。把闭式解对群体的提示取平均，$\beta=.25$ 时的预言是：写三个数的占 .959，值对的占 .994，两样都对的占 .953，与参考策略的 KL 散度是 1.256 奈特。再看 2,000 个新提示上的实测，附 95% 置信区间：
 
 # %%
 theory = predicted_optimum(task, "style+exact", beta)
@@ -388,7 +388,7 @@ assert measured["dpo_live"]["well_formed"].value > 0.99
 # The style lands on the prediction. Exactness rises from .75 but stops short of .994, and the policy has moved further than the optimum needs: more KL, less reward. Where is the gap? We sort the wrong answers into two kinds. A *slip* is an answer that some author writes, a carry forgotten. Everything else is *new*: a wrong text that no author ever writes.
 
 # %% [markdown] lang="zh"
-# 风格正落在预言上。正确率从 .75 升上来了，却没到 .994；策略走得也比最优解需要的更远：KL 多花了，奖励反而少。差在哪里？把错的回答分成两类：*失误*，有作者会这样写，即忘了进位；其余都是*新错*，没有哪个作者会写的错误文本。
+# 风格正落在预言上。正确率从 .75 升上来了，却没到 .994；策略走得也比最优解需要的更远：KL 多花了，奖励反而少。差在哪里？把错的回答分成两类：*失误*，就是作者里有人会写的错，即忘了进位；其余都是*新错*，没有哪个作者会这样写。
 
 # %% tags=["nbval-ignore-output"]
 def wrong_answers(model):
@@ -412,7 +412,7 @@ assert by_ten > 0.5 and len(new_in_pairs) / len(in_pairs) < 0.02
 # DPO has done what it was shown. The slips, a quarter of the base model's answers, are nearly gone. What came instead are new mistakes, most of them off by exactly ten in a way that no author slips. The base model makes them in fewer than 2 % of its answers, so the pairs hardly contain them, and a loss that only sees the pairs cannot push down what is not there. The leash is meant for that. But DPO enforces the leash through pairs too: where no pair looks, nothing holds. This is likelihood displacement of the harmful kind.
 
 # %% [markdown] lang="zh"
-# 给 DPO 看过的，它都做到了：占基座回答四分之一的失误，几乎绝迹。取而代之的是新错，大多恰好差十，却不是作者失误的那种差法。基座写出这种错的不到 2 %，回答对里几乎没有；损失只看得见回答对，不在里面的，它压不下去。按说有绳子管着。可是 DPO 的绳子也是靠回答对拉住的：没有一对回答看到的地方，就没有东西拉着。这就是有害的那种似然位移。
+# 给 DPO 看过的，它都做到了：占基座回答四分之一的失误，几乎绝迹。取而代之的是新错，大多恰好差十，却不是作者失误的那种差法。基座写出这种错的不到 2%，回答对里几乎没有；损失只看得见回答对，不在里面的，它压不下去。按说有绳子管着。可是 DPO 的绳子也要靠回答对来拉：哪一对都照不到的地方，就没有东西拉着。这就是有害的那种似然位移。
 
 # %% [markdown] lang="en"
 # ## The baseline: imitate the winners
@@ -420,7 +420,7 @@ assert by_ten > 0.5 and len(new_in_pairs) / len(in_pairs) < 0.02
 
 # %% [markdown] lang="zh"
 # ## 基线：照着赢家学
-# 真的需要偏好损失吗？也可以只拿 chosen 来做监督微调，把 rejected 丢开。我们试一试：同样的起点，同样的步数。这也能预言。chosen 是两次抽取里较好的那个，完美的模仿者，写出来就是「二选一取优」的水平。概率为 $p$ 的回答，成为 chosen 的概率是 $2p\,P(\text{更差})+p\,P(\text{同分})$：先抽到也好，后抽到也好，赢过更差的；或者打平，有一半机会被选上。
+# 真的需要偏好损失吗？也可以只拿 chosen 来做监督微调，把 rejected 丢开。我们试一试：同样的起点，同样的步数。这也能预言。chosen 是两次抽样里较好的那个；完美的模仿者，写出来就是「二选一取优」（best of two）的水平。概率为 $p$ 的回答，成为 chosen 的概率是 $2p\,P(\text{更差})+p\,P(\text{同分})$：先抽到也好，后抽到也好，赢过更差的；或者打平，有一半机会被选上。
 
 # %% tags=["nbval-ignore-output"]
 def best_of_two(rates, rewards):  # class shares of the better of two independent answers, (prompts, 2, 2)
@@ -534,9 +534,9 @@ for name, strength in (("hard_0.25", 0.25), ("hard_0.10", 0.1)):
 # The next cell adds the shipped `dpo`, which was trained longer and on other pairs (the section after this one), and draws all six models.
 
 # %% [markdown] lang="zh"
-# 训练指标样样漂亮：损失低于 .25，准确率超过 .95，平均间隔远超真实的奖励差。模型却毁了：奖励里明明有「值对」，算对的反而比基座还少；错的几乎全是新错；chosen 的对数概率掉了 4 纳特以上；KL 是最优解所需的 2.5 倍以上。这就是**过度优化**（over-optimisation）：过了某一点，替身的分数越好，真正的结果越差。这里的替身不是有毛病的裁判，我们的裁判分毫不差；替身是回答对上的那个损失。
+# 训练指标样样漂亮：损失低于 .25，准确率超过 .95，平均间隔远超真实的奖励差。模型却毁了：奖励里明明有「值对」，算对的反而比基座还少；错的几乎全是新错；chosen 的对数概率掉了 4 奈特以上；KL 是最优解所需的 2.5 倍以上。这就是**过度优化**（over-optimisation）：过了某一点，替身（proxy）的分数越好，真正的结果越差。这里的替身不是有毛病的裁判，我们的裁判分毫不差；替身是回答对上的那个损失。
 #
-# 下一个单元再加上随书的 `dpo`，它训练得更久，用的是另外的回答对（见下一节），然后把六个模型画在一起。
+# 下一个单元格再加上随书的 `dpo`，它训练得更久，用的是另外的回答对（见下一节），然后把六个模型画在一起。
 
 # %% tags=["nbval-ignore-output"]
 shipped = load_pretrained("dpo").to(device)
@@ -566,49 +566,61 @@ for panel, name in zip(axes.flat, NAMES):
 # **Figure 9.2.** Prediction (lines; dashed: the population's rates, and the best of two) and measurement (points with 95 % intervals) for the reference, imitation of the chosen answers, the DPO of this chapter, the shipped `dpo`, and two runs with hard labels, $\beta=.25$ and $.1$. DPO gets the style right and most of the exactness. Hard labels get the style and lose the rest.
 
 # %% [markdown] lang="zh"
-# **图 9.2** 预言（线；虚线是群体的比例和二选一取优）与实测（点，带 95 % 置信区间）。从左到右：参考策略、模仿 chosen、本章的 DPO、随书的 `dpo`、两次硬标签训练（$\beta=.25$ 与 $.1$）。DPO 的风格到位，正确率到了大半；硬标签只得到风格，其余全丢。
+# **图 9.2** 预言（线；虚线是群体的比例和二选一取优）与实测（点，带 95% 置信区间）。从左到右：参考策略、模仿 chosen、本章的 DPO、随书的 `dpo`、两次硬标签训练（$\beta=.25$ 与 $.1$）。DPO 的风格到位，正确率也到了大半；硬标签只得到风格，其余全丢。
 
 # %% [markdown] lang="en"
 # ## What closes the gap
 # The diagnosis suggests a cure: let the pairs contain the rare mistakes. Draw the first answer as before and the second at a higher temperature, where the base model slips in every way it can. With soft labels this does not move the optimum. The loss is smallest where every margin is right, however often a pair is drawn, as long as every answer can occur (chapter 7).
 #
-# Eight runs were recorded, all from the shipped base model at $\beta=.25$. They differ in the number of pairs and of passes over them, in the optimiser, and in the temperature of the second answer.
+# Ten runs were recorded, all from the shipped base model at $\beta=.25$. They differ in the number of pairs and of passes over them, in the optimiser, and in $T$, the temperature of the second answer. In the last run second answers are drawn at 1.5 and 2.0 in turn.
 
 # %% [markdown] lang="zh"
 # ## 怎样缩小差距
 # 诊断里已有药方：让回答对里出现那些罕见的错。第一个回答照旧，第二个采样时把温度调高，基座能犯的错就都会犯出来。用软标签，这样做不会挪动最优解：只要每个回答都有机会出现，不管某一对抽到多少次，损失都在间隔处处正确时最小（第 7 章）。
 #
-# 记录下来的训练有八次，都从随书的基座出发，$\beta=.25$。不同的是：回答对有多少、过几遍，用什么优化器，第二个回答的温度是多少。
+# 记录下来的训练有十次，都从随书的基座出发，$\beta=.25$。不同的是：回答对有多少、过几遍，用什么优化器，第二个回答的温度 $T$ 是多少。最后一次，第二个回答轮流用 1.5 和 2.0。
 
 # %%
 gap = json.loads(Path("data/dpo_gap.json").read_text(encoding="utf-8"))["runs"]
 seeds = json.loads(Path("data/seeds.json").read_text(encoding="utf-8"))["seeds"]
 found = {}
 for run in gap:
-    key = run["pairs"], run["optimizer"], run["pair_temperature"]
-    found[key] = {name: run[name]["value"] for name in NAMES}
-    print(f"{run['pairs']:6} x {run['epochs']:g}  {run['optimizer']:5}  temperature {run['pair_temperature']}", end="  ")
+    key = run["pairs"], run["optimizer"], "/".join(f"{T:g}" for T in run["pair_temperatures"])
+    found[key] = {name: run[name]["value"] for name in (*NAMES, "well_formed")}
+    print(f"{run['pairs']:6} x {run['epochs']:g}  {run['optimizer']:5}  T={key[2]:5}", end="  ")
     print("  ".join(f"{name} {value:.3f}" for name, value in found[key].items()))
 for seed in seeds:
     print("seed", seed["seed"], " ".join(f"{name} {seed['base'][name]['value']:.3f}" for name in NAMES[:3]), end="   dpo ")
     print(" ".join(f"{name} {seed['dpo'][name]['value']:.3f}" for name in NAMES))
 exact = {key: f"{row['exact']:.2f}" for key, row in found.items()}
-assert (exact[24_000, "adamw", 1], exact[48_000, "adamw", 1]) == ("0.76", "0.82")
-assert [exact[96_000, name, T] for T in (1, 1.5) for name in ("adamw", "muon")] == ["0.66", "0.59", "0.91", "0.96"]
-assert f"{found[96_000, 'adamw', 1]['kl']:.1f} {found[96_000, 'muon', 1.5]['kl']:.1f}" == "4.0 1.4"
-assert [f"{found[96_000, 'muon', 2][name]:.2f}" for name in ("exact", "kl", "style")] == ["0.98", "1.29", "0.94"]
+assert (exact[24_000, "adamw", "1"], exact[48_000, "adamw", "1"]) == ("0.76", "0.82")
+assert [exact[96_000, name, T] for T in ("1", "1.5") for name in ("adamw", "muon")] == ["0.66", "0.59", "0.91", "0.96"]
+assert f"{found[96_000, 'adamw', '1']['kl']:.1f} {found[96_000, 'muon', '1.5']['kl']:.1f}" == "4.0 1.4"
+odd = {run["pair_temperatures"][0]: run["odd_pairs"] for run in gap if run["pairs"] == 96_000 and len(run["pair_temperatures"]) == 1}
+assert f"{found[96_000, 'muon', '1.75']['well_formed']:.2f}" == "0.76" and (odd[1.75], odd[1.5], odd[2]) == (268, 63, 753)
+assert len(gap) == 10 and {"S67=37+30-UE", "S-15=33-48-SE"} <= set(gap[6]["malformed"])
+for T, numbers in (("2", ["0.98", "1.29", "0.94"]), ("1.5/2", ["0.98", "1.30", "0.94"])):
+    assert [f"{found[96_000, 'muon', T][name]:.2f}" for name in ("exact", "kl", "style")] == numbers
 spread = sorted(seed["dpo"]["exact"]["value"] for seed in seeds)
-assert len(gap) == 8 and [f"{value:.2f}" for value in (spread[0], spread[-1])] == ["0.96", "0.98"]
+assert [f"{value:.2f}" for value in (spread[0], spread[-1])] == ["0.97", "0.98"]
 
 # %% [markdown] lang="en"
 # Read it from the top. At 750 updates, 48,000 pairs used once beat 24,000 used twice: .82 right against .76. But twice the pairs *and* twice the updates make matters worse: .66 right, KL 4.0. It is the mechanism from above: further steps push more probability into corners that no pair looks into. Muon, which learns faster, gets there sooner: .59.
 #
-# Now raise the temperature of the second answer to 1.5, same number of pairs, same steps: .91 with AdamW, and .96 with Muon, whose KL is 1.4. At 2.0 Muon reaches .98 and 1.29, where the optimum has .994 and 1.256. So neither the optimiser nor the number of pairs was to blame, but where the pairs look. There is a price: the style ends at .94, a little below the predicted .959. The shipped `dpo` takes temperature 1.5 and Muon; over three seeds, base model and DPO trained anew, its exactness is .96 to .98.
+# Now raise the temperature of the second answer to 1.5, same number of pairs, same steps: .91 with AdamW, and .96 with Muon, whose KL is 1.4. So neither the optimiser nor the number of pairs was to blame, but where the pairs look.
+#
+# At 1.75 comes a surprise: only .76 of the answers are well formed. Among the others are `37+30-UE` for 67 and `33-48-SE` for -15: a right sum, an operator, and a character that no author ever writes. It is the same leak through another hole. The base model gives such characters next to no probability; of the 96,000 pairs 268 hold one, too few to keep them down. At 1.5 it is 63 pairs, so the hole is there as well; whether a run finds it is luck. At 2.0 it is 753, and the hole is closed: .98 right, a KL of 1.29, where the optimum has .994 and 1.256.
+#
+# There is a price: the style ends at .94, a little below the predicted .959. The shipped `dpo` takes 1.5 and 2.0 in turn, and Muon: .98 right, KL 1.30, style .94. Over three seeds, base model and DPO trained anew, exactness is .97 to .98.
 
 # %% [markdown] lang="zh"
 # 从上往下读。同样更新 750 步，48,000 对各用一次，胜过 24,000 对各用两次：答对的 .82 比 .76。可是回答对再翻倍、步数*也*翻倍，反而更糟：只有 .66，KL 4.0。道理同前面一样：多走的步子，把更多概率推进了没有一对回答照到的角落。Muon 学得更快，到得也更早：.59。
 #
-# 把第二个回答的温度调到 1.5，对数、步数不变：AdamW 得 .91；Muon 得 .96，KL 是 1.4。调到 2.0，Muon 得 .98 和 1.29，而最优解是 .994 和 1.256。可见问题不在优化器，也不在回答对的多少，而在它们照到哪里。代价也有：风格停在 .94，略低于预言的 .959。随书的 `dpo` 取温度 1.5 和 Muon；换三个种子，基座和 DPO 都从头训练，正确率在 .96 到 .98 之间。
+# 把第二个回答的温度调到 1.5，对数、步数不变：AdamW 得 .91；Muon 得 .96，KL 是 1.4。可见问题不在优化器，也不在回答对的多少，而在它们照到哪里。
+#
+# 到了 1.75，出了一件怪事：格式正确的回答只剩 .76。其余的，像目标 67 写成 `37+30-UE`，目标 -15 写成 `33-48-SE`：算式是对的，后面却多出一个运算符，再跟一个从没有作者写过的字符。漏洞换了一个，道理没变。基座几乎不给这些字符概率，96,000 对里只有 268 对见得到，压不住它们。1.5 的时候是 63 对，漏洞其实也在；一次训练会不会撞上，全凭运气。到 2.0 是 753 对，漏洞就堵上了：答对 .98，KL 1.29，而最优解是 .994 和 1.256。
+#
+# 代价也有：风格停在 .94，略低于预言的 .959。随书的 `dpo` 轮流取 1.5 和 2.0，用 Muon：答对 .98，KL 1.30，风格 .94。换三个种子，基座和 DPO 都从头训练，正确率在 .97 到 .98 之间。
 
 # %% [markdown] lang="en"
 # One picture holds all of it. Its axes are the two quantities of the objective, KL and reward. The line is what the best policy can reach, for every $\beta$; no policy lies above it. Chapter 12 puts reinforcement learning on the same picture.
@@ -623,7 +635,7 @@ line = [(f["kl"], f["style"] + f["exact"]) for f in reversed(frontier)]
 axes.plot(*zip(*line, (7, line[-1][1])), color=COLORS["theory"])
 axes.plot(theory["kl"], theory["style"] + theory["exact"], "*", color=COLORS["theory"], markersize=13)
 shown = [(marks[order.index(name)].replace("$\n$", ",\\ "), color, measured[name]) for name, color in zip(order, colors)]
-shown += [("$T{=}1$" if run["pair_temperature"] == 1 else "", "policy", run) for run in gap]
+shown += [("$T{=}1$" if run["pair_temperatures"] == [1] else "", "policy", run) for run in gap]
 shown += [("", "policy", seed["dpo"]) for seed in seeds]
 for mark, color, report in shown:
     get = {n: Estimate(**report[n]) if isinstance(report[n], dict) else report[n] for n in NAMES}
@@ -649,7 +661,7 @@ axes.set(xlabel=r"$\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$", ylabel=r"$\mathbb
 
 # %% [markdown] lang="zh"
 # ## 经典设置，照实说
-# 这本书由一个小项目 *Simple_RLHF_DPO* 长成。它的任务比我们的难：绝对值不超过 100 的两位小数，四种运算。它的偏好对做起来很省事。chosen：一个正确的*三个数*的算式，而基座只见过两个数的。rejected：空回答，只有一个 `E`。这样的回答对，要的是什么？
+# 这本书由一个小项目 *Simple_RLHF_DPO* 长成。它的任务比我们的难：绝对值不超过 100 的两位小数，四种运算。它的偏好对做起来很省事。chosen：一个正确的算式，写*三个数*，而基座只见过写两个数的。rejected：空回答，只有一个 `E`。这样的回答对，要的是什么？
 #
 # 要的是：*写点什么*。被压下去的只有 `E` 这一个回答，腾出的位置，随便哪个算式都能占，对的错的都行。至于值对不对，它们只字未提，因为从没有哪个错的算式被当作 rejected。何况基座本来就不写空回答：间隔要变大，读者看得见的东西一样也不用变。
 #
@@ -674,10 +686,10 @@ assert start["logps/rejected"] < -10  # the base model does not write the empty 
 assert round(start["exact"]["value"], 3) == 0.019 and round(strong["exact"]["value"], 3) == 0.001
 
 # %% [markdown] lang="en"
-# With $\beta=1.0$ the pairs are soon satisfied. After 300 steps the mean margin is 15.5, where the pull $\sigma(-h)$ is below one in a million, and training has in effect ended. Yet only .08 of the answers have three numbers: the chosen ones started so low that many nats of gain leave them rare. With $\beta=.1$ the same satisfaction needs ten times the log-ratio, so the pull lasts. After 300 steps .86 of the answers have three numbers, .95 are well formed, and the share of right values, .019 before, is .001. The model does what its pairs ask for, in either case. The project's published weights, measured in the same way, show the same picture: the style is learnt in part, the value not at all.
+# With $\beta=1.0$ the pairs are soon satisfied. After 300 steps the mean margin is 15.5, where the pull $\sigma(-h)$ is below one in a million, and training has in effect ended. Yet only .08 of the answers have three numbers: the chosen ones started so low that many nats of gain leave them rare. With $\beta=.1$ the same satisfaction needs ten times the log-ratio, so the pull lasts. After 300 steps .86 of the answers have three numbers, .95 are well formed, and the share of right values, .019 before, is .001. The model does what its pairs ask for, in either case.
 
 # %% [markdown] lang="zh"
-# $\beta=1.0$ 时，回答对很快就「满意」了。300 步后平均间隔是 15.5，拉力 $\sigma(-h)$ 不到百万分之一，训练实际上已经停了。可是只有 .08 的回答写三个数：chosen 起点太低，涨了许多纳特，仍然罕见。$\beta=.1$ 时，要同样满意，对数比得大到十倍，拉力就一直在。300 步后，.86 的回答写三个数，.95 合格式，值对的却从 .019 掉到 .001。两种情形，模型都照回答对的要求做了。项目公开的权重，用同样的办法量一遍，景象也一样：风格学到一部分，值完全没学到。
+# $\beta=1.0$ 时，回答对很快就「满意」了。300 步后平均间隔是 15.5，拉力 $\sigma(-h)$ 不到百万分之一，训练实际上已经停了。可是只有 .08 的回答写三个数：chosen 起点太低，涨了许多奈特，仍然罕见。$\beta=.1$ 时，要同样满意，对数比得大到十倍，拉力就一直在。300 步后，.86 的回答写三个数，.95 格式正确，值对的却从 .019 掉到 .001。两种情形，模型都照回答对的要求做了。
 
 # %% [markdown] lang="en"
 # ### A mask that forgets the padding
@@ -691,9 +703,9 @@ assert round(start["exact"]["value"], 3) == 0.019 and round(strong["exact"]["val
 # ### 忘了填充的掩码
 # 标着 wrong 的几行，出自原项目后来那份脚本里的一个错误。它在左边填充，让各行在右端对齐；遮提示时却从左边缘数起，数够提示的长度就停，可左边缘那里是填充。提示 $n$ 个词元，整行 $L$ 个，矩形宽 $W$，留在损失里的提示词元数是
 #
-# $$\min(n,\;W-L).$$
+# $$\min(n,\;W-L)$$
 #
-# 取一个 64 行的批次，看其中三行。第一行 23 个词元，矩形宽 30：提示的 7 个词元全被算了进去。第二行 27 个词元：提示有 8 个，末尾 3 个被算了进去。第三行是第二行的 rejected：9 个词元，整个提示都被算了进去。
+# 取一个 64 行的批次，看其中三行。第一行 23 个词元，矩形宽 30：提示的 7 个词元全算进了损失。第二行 27 个词元：提示占 8 个，末尾 3 个算进了损失。第三行是第二行的 rejected：9 个词元，整个提示都算进了损失。
 
 # %% alt_en="Three rows of characters aligned at the right edge of a grid of 30 columns. Green cells: the answer, rightly counted. Orange cells: prompt tokens that are counted by mistake. Grey cells: prompt tokens left out. The first row's prompt is all orange; the second row's has five grey and three orange cells; the third row's is all orange." alt_zh="30 列的方格里有三行字符，右端对齐。绿格：回答，理应计入。橙格：误被计入的提示词元。灰格：遮掉的提示词元。第一行的提示全是橙色；第二行的提示五格灰、三格橙；第三行的提示全是橙色。"
 tokenizer = CharTokenizer()
@@ -723,7 +735,7 @@ assert counted == [7, 3, 8]
 # **Figure 9.4.** What the script counts. Green: the answer. Orange: prompt tokens counted by mistake. Grey: prompt tokens masked as they should be. The shorter the row, the more of its prompt is in the loss.
 
 # %% [markdown] lang="zh"
-# **图 9.4** 脚本算了哪些词元。绿：回答。橙：误被计入的提示词元。灰：照理遮掉的提示词元。行越短，留在损失里的提示越多。
+# **图 9.4** 脚本把哪些词元计入损失。绿：回答。橙：误被计入的提示词元。灰：照理遮掉的提示词元。行越短，留在损失里的提示越多。
 
 # %% [markdown] lang="en"
 # With a right mask the prompt cannot matter: both answers share it, and it cancels in $h$. In the second and third row, one pair, it does not: the rejected row counts 8 of its tokens and the chosen row 3. Five remain with a minus sign, and the loss falls when the model makes its prompts improbable. Nothing crashes. In our run, the table says, the wrong mask changes next to nothing that can be measured: .99 well formed and .08 with three numbers after 300 steps, as with the right one. That makes it worse, not better: no curve gives it away. Counting does: the marked tokens of a row must be the tokens of its answer.
@@ -732,10 +744,10 @@ assert counted == [7, 3, 8]
 # The script takes `log(sigmoid(x))`. In float32, $\sigma(x)$ is rounded to 0 below about -88.7, and the logarithm of that is $-\infty$, with a gradient that is no number. `logsigmoid` computes the same function without the detour.
 
 # %% [markdown] lang="zh"
-# 掩码要是对的，提示就无关紧要：两个回答共用一个提示，在 $h$ 里抵消了。第二、三行是一对，就抵消不掉：rejected 那行算了 8 个，chosen 那行算了 3 个，剩下五个带着负号留在 $h$ 里；模型只要把提示弄得不可能，损失就降。程序不崩。从表里看，在我们这次训练中，掩码错了，量得到的几乎没有变：300 步后合格式 .99，三个数 .08，同掩码正确时一样。这更糟，不是更好：没有哪条曲线会露馅。数一数才会露馅：一行里标出的词元，必须正好是回答的词元。
+# 掩码要是对的，提示就无关紧要：两个回答共用一个提示，在 $h$ 里抵消了。第二、三行是一对，就抵消不掉：rejected 那行计入 8 个，chosen 那行计入 3 个，剩下五个带着负号留在 $h$ 里；模型只要压低提示的概率，损失就降。程序照跑不误。从表里看，我们这次训练，掩码虽错，量得出的东西几乎没变：300 步后格式正确的 .99，三个数 .08，同掩码正确时一样。这更糟，不是更好：没有哪条曲线会露馅。数一数才会露馅：一行里标出的词元，必须正好是回答的词元。
 #
 # ### 还有两行
-# 脚本里写的是 `log(sigmoid(x))`。float32 下，$x$ 低于约 -88.7 时，$\sigma(x)$ 舍入成 0，取对数得 $-\infty$，梯度不是数。`logsigmoid` 算的是同一个函数，不绕这个弯。
+# 脚本里写的是 `log(sigmoid(x))`。float32 下，$x$ 低于约 -88.7 时，$\sigma(x)$ 舍入成 0，取对数得 $-\infty$，梯度成了 nan（不是数）。`logsigmoid` 算的是同一个函数，不绕这个弯。
 
 # %%
 x = torch.tensor([-50.0, -88.0, -89.0, -200.0], requires_grad=True)
@@ -756,7 +768,7 @@ assert torch.equal(torch.autograd.grad(logsigmoid(x).sum(), x)[0], torch.ones(4)
 # %% [markdown] lang="zh"
 # 项目最早的笔记本（2023 年）掩码是对的，却有更怪的一行。设 $m$ 是两个对数比的差，它最小化的是 $\log\sigma(-.1\,m)$（取对数前加了一个极小的数），而 DPO 最小化的是 $-\log\sigma(.1\,m)$。两者都把 $m$ 往上推，可是看看推的力气，即权重 $-\partial\ell/\partial m$：
 #
-# $$\text{DPO: } .1\,\sigma(-.1\,m)\qquad\text{notebook: } .1\,\sigma(.1\,m).$$
+# $$\text{DPO: } .1\,\sigma(-.1\,m)\qquad\text{notebook: } .1\,\sigma(.1\,m)$$
 #
 # 一对赢了，DPO 就松手。笔记本却对已经赢了的用力最大，所以多大的间隔它都嫌不够。
 
@@ -779,7 +791,7 @@ assert weight["chosen"][at[100]] < 1e-5 and weight["rejected"][at[100]] > 0.099
 # **Figure 9.5.** The pull on a pair against its margin $m$, in nats. Green: DPO. Orange: the notebook, whose pull grows until the tiny added number ends it.
 
 # %% [markdown] lang="zh"
-# **图 9.5** 对一个回答对的拉力，随间隔 $m$（纳特）的变化。绿：DPO。橙：笔记本，拉力一直涨，直到那个加上去的极小数把它截断。
+# **图 9.5** 对一个回答对的拉力，随间隔 $m$（奈特）的变化。绿：DPO。橙：笔记本，拉力一直涨，直到那个加上去的极小数把它截断。
 
 # %% [markdown] lang="en"
 # ## From the command line
@@ -795,7 +807,7 @@ assert weight["chosen"][at[100]] < 1e-5 and weight["rejected"][at[100]] > 0.099
 
 # %% [markdown] lang="zh"
 # ## 命令行
-# 本章分单元做的事，用一条命令就能做。随书的模型就是这么来的：
+# 本章一格一格做的事，用一条命令就能做。随书的模型就是这么来的：
 #
 # ```text
 # dpo-core train-dpo --model gen --output dpo.model
@@ -803,7 +815,7 @@ assert weight["chosen"][at[100]] < 1e-5 and weight["rejected"][at[100]] > 0.099
 # dpo-core evaluate dpo.model --n 2000 --json
 # ```
 #
-# 它会写出：模型文件夹 `dpo.model`，Hugging Face transformers 打得开；训练指标，每 10 步一行；回答对，每行一对，列名是 TRL 认的（`prompt`、`chosen`、`rejected`），另加我们的三列。回答对的文件名里有一段哈希，由做出它们的全部设置算出，换个 $\beta$ 再跑时能找到现成的。中途被杀，状态留在 `dpo.model.partial` 里；加 `--resume` 就接着跑，最后得到的每个比特都一样。下面在一个临时文件夹里跑八步：
+# 它会写出：模型文件夹 `dpo.model`，Hugging Face transformers 打得开；训练指标，每 10 步一行；回答对，每行一对，列名是 TRL 认的（`prompt`、`chosen`、`rejected`），另加我们的三列。回答对的文件名里有一段哈希，由生成它们的设置算出，换个 $\beta$ 再跑时能找到现成的。中途断了，状态留在 `dpo.model.partial` 里；加 `--resume` 就接着跑，最后得到的每个比特都一样。下面在一个临时文件夹里跑八步：
 
 # %%
 with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
@@ -824,13 +836,13 @@ assert columns[:3] == ["prompt", "chosen", "rejected"] and {"exact", "style", "k
 # > **What the toy hides.** Nobody knows the rewards of real answers. People compare them, disagree, and tire; there is no checker and no predicted optimum, so the gap of this chapter exists and cannot be seen. Answers run to hundreds of tokens, their log-probabilities to hundreds of nats, and a small change per token is a large one per answer; raters and DPO both drift towards long answers ([Park et al. 2024](https://arxiv.org/abs/2403.19159)). The pairs often come from other models, and then most of what the policy itself would write was never compared (chapter 10). A 7B model needs two copies or stored log-probabilities, learning rates hundreds of times smaller than ours, and a held-out evaluation by something better than the training loss.
 
 # %% [markdown] lang="zh"
-# > **玩具没告诉你的。** 真实的回答，奖励是多少没人知道。人只会比较，意见不一，还会累；没有判分程序，也没有预言的最优解，所以本章的差距照样存在，只是看不见。回答有几百个词元，对数概率有几百纳特，每个词元动一点，整个回答就动很多；评分的人和 DPO 都会滑向长回答（[Park et al. 2024](https://arxiv.org/abs/2403.19159)）。回答对常常来自别的模型，策略自己会写的东西，多半从来没人比较过（第 10 章）。7B 的模型要放两份，或者存好对数概率；学习率要比我们的小几百倍；还要在留出的数据上评估，用比训练损失更可靠的办法。
+# > **玩具没告诉你的。** 真实的回答，奖励是多少没人知道。人只会比较，意见不一，还会累；没有判分程序，也没有预言的最优解，所以本章的差距照样存在，只是看不见。回答有几百个词元，对数概率有几百奈特，每个词元动一点，整个回答就动很多；评分的人和 DPO 都会滑向长回答（[Park et al. 2024](https://arxiv.org/abs/2403.19159)）。回答对常常来自别的模型，策略自己会写的东西，多半从来没人比较过（第 10 章）。7B 的模型要放两份，或者存好对数概率；学习率要比我们的小几百倍；还要在留出的数据上评估，用比训练损失更可靠的办法。
 
 # %% [markdown] lang="en"
 # > **To remember.** DPO starts at $\ln 2$, moves probability by comparing two answers, and knows nothing about answers that no pair contains. Check the start. Know the floor. A falling `logps/chosen` can be right; a perfect accuracy can be wrong. Sample and look.
 
 # %% [markdown] lang="zh"
-# > **记住。** DPO 从 $\ln 2$ 出发，靠两两比较搬动概率；没有哪一对包含的回答，它一无所知。起点要查，下界要知道。`logps/chosen` 下降可能是对的，准确率完美可能是错的。要采样出来看。
+# > **记住。** DPO 从 $\ln 2$ 出发，靠两两比较搬动概率；哪一对里都没有的回答，它一无所知。起点要查，下界要知道。`logps/chosen` 下降可能是对的，准确率完美可能是错的。要采样出来看。
 
 # %% [markdown] lang="en"
 # ## Exercises
@@ -854,7 +866,7 @@ assert columns[:3] == ["prompt", "chosen", "rejected"] and {"exact", "style", "k
 # ### 练习 9.1 · 手算最优解
 # ★☆☆ · 5 分钟
 #
-# 对某个提示，基座的回答有 30 % 写三个数。写三个数奖励 1，否则奖励 0，$\beta=.5$。最优策略写三个数的比例是多少？
+# 对某个提示，基座的回答有 30% 写三个数。写三个数奖励 1，否则奖励 0，$\beta=.5$。最优策略写三个数的比例是多少？
 #
 # <details><summary>提示</summary>
 #
@@ -904,7 +916,7 @@ check("9.1", answer_9_1)
 # ### 练习 9.2 · 哪些 chosen 会降
 # ★★☆ · 10 分钟
 #
-# 回到第一节的三个回答：参考概率 .5、.3、.2，奖励 1、0、-1，$\beta=.5$。在（第二个回答，第三个回答）这一对里，第二个是 chosen。从参考策略到最优解，它的对数概率变化多少纳特？写一个带符号的数。
+# 回到第一节的三个回答：参考概率 .5、.3、.2，奖励 1、0、-1，$\beta=.5$。在（第二个回答，第三个回答）这一对里，第二个是 chosen。从参考策略到最优解，它的对数概率变化多少奈特？写一个带符号的数。
 #
 # <details><summary>提示</summary>
 #
@@ -954,7 +966,7 @@ check("9.2", answer_9_2)
 # ### 练习 9.3 · 离下界还有多远
 # ★★☆ · 10 分钟
 #
-# 一次训练，损失停在 .66，有人问还有多少可学。写一个 `label_floor(q)`：给一个标签张量，形状 `(B,)`，返回任何策略都突破不了的最低平均 DPO 损失。里面可能混着硬标签。
+# 一次训练，损失停在 .66，有人问还有多少可学。写一个 `label_floor(q)`：输入是标签张量，形状 `(B,)`；返回平均 DPO 损失的下界，即任何策略最低能降到多少。标签里可能混着硬标签。
 #
 # <details><summary>提示</summary>
 #
@@ -1009,7 +1021,7 @@ check("9.3", label_floor)
 # ### 练习 9.4 · 从软标签到采样标签
 # ★★★ · 25 分钟
 #
-# 写一个 `sampled(data, seed)`：拿软标签的 `Pairs`，做出每一对只比一次的 `Pairs`。chosen 以 `preference_prob` 的概率保持不变；否则两个回答对调，属于它们的东西也一起对调。标签全部变成 1.0。然后照前面那样训练，同软标签那次比一比：预言相同，噪声更大。
+# 写一个 `sampled(data, seed)`：由软标签的 `Pairs` 做出一份新的 `Pairs`，其中每一对都当真比过一次。chosen 以 `preference_prob` 的概率保持不变；否则两个回答对调，属于它们的东西也一起对调。标签全部变成 1.0。然后照前面那样训练，同软标签那次比一比：预言相同，噪声更大。
 #
 # <details><summary>提示</summary>
 #

@@ -61,7 +61,7 @@ def train_dpo(options: TrainDpo) -> None:
     task, device = make_task(options.task), pick_device(options.device)
     if options.reference and not options.allow_other_reference:
         raise ValueError("a reference other than the start needs --allow-other-reference")
-    for name in ("reward", "labels", "pair_temperature") if options.task == "classic" else ():
+    for name in ("reward", "labels", "pair_temperatures") if options.task == "classic" else ():
         if getattr(options, name) != getattr(TrainDpo(), name):
             raise ValueError(f"{name} has no effect on task classic, whose pairs are fixed")
     if options.label_smoothing and options.labels == "soft" and options.task == "book":
@@ -91,7 +91,7 @@ def train_dpo(options: TrainDpo) -> None:
 
 def cached_pairs(options: TrainDpo, task: Task, reference: Llama) -> pairs.Pairs:
     """The pairs of these options: read if a run with the same ones wrote them, else made and written."""
-    names = ("task", "reward", "labels", "pairs", "pair_temperature", "seed")
+    names = ("task", "reward", "labels", "pairs", "pair_temperatures", "seed")
     settings = {name: getattr(options, name) for name in names}
     key = pairs.content_hash(reference=checkpoint.fingerprint(reference), **settings)
     output = Path(options.output)
@@ -103,7 +103,7 @@ def cached_pairs(options: TrainDpo, task: Task, reference: Llama) -> pairs.Pairs
     else:
         made = pairs.on_policy_pairs(
             reference, task, options.pairs,
-            reward=options.reward, labels=options.labels, temperature=options.pair_temperature,
+            reward=options.reward, labels=options.labels, temperatures=options.pair_temperatures,
             seed=options.seed, progress=True,
         )  # fmt: skip
     made.write(path)

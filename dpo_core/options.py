@@ -46,7 +46,7 @@ class TrainDpo:
     loss_type: str = option("sigmoid", "sigmoid, the loss of DPO")
     label_smoothing: float = option(0.0, "share of flipped labels, for sampled and deterministic labels")
     pairs: int = option(96_000, "preference pairs; made once, kept in OUTPUT.pairs-HASH.jsonl")
-    pair_temperature: float = option(1.5, "temperature of a pair's second answer; the first is drawn at 1")
+    pair_temperatures: tuple[float, ...] = option((1.5, 2.0), "of the pairs' second answers, in turn; first ones: 1")
     steps: int = option(1500, "updates")
     batch_size: int = option(64, "pairs per update")
     learning_rate: float = option(2e-3, "peak of the schedule")
@@ -121,7 +121,8 @@ def add_option(command: argparse.ArgumentParser, field: dataclasses.Field) -> No
         command.add_argument(_flag(field), action="store_true", help=text)
     else:
         shown = f"{text} (default: {field.default})" if field.default != "" else text
-        command.add_argument(_flag(field), type=field.type, default=field.default, help=shown, metavar="X")
+        many = {"type": float, "nargs": "+"} if isinstance(field.default, tuple) else {"type": field.type}
+        command.add_argument(_flag(field), **many, default=field.default, help=shown, metavar="X")
 
 
 def _flag(field: dataclasses.Field) -> str:

@@ -7,7 +7,7 @@ reference log-probabilities, so that training needs no reference model at hand.
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -138,15 +138,15 @@ def on_policy_pairs(
     *,
     reward: str = "style+exact",
     labels: str = "soft",
-    temperature: float = 1.0,
+    temperatures: Sequence[float] = (1.0,),
     seed: int = 0,
     progress: bool = False,
 ) -> Pairs:
     """Two answers of the reference to each of `count` prompts, labelled by the reward of their class.
 
-    The first answer is drawn at temperature 1, the second at `temperature`. Which pairs are drawn does
-    not move the minimiser of the DPO loss with soft or sampled labels, as long as every answer can
-    occur; a higher temperature shows more of the mistakes that the reference makes rarely.
+    The first answer is drawn at temperature 1, the second at `temperatures` in turn. Which pairs are
+    drawn does not move the minimiser of the DPO loss with soft or sampled labels, as long as every
+    answer can occur; higher temperatures show more of the mistakes that the reference makes rarely.
 
     Ties between answers of one class stay in (soft labels call them 1/2); a deterministic judge has
     no label for them, so it returns fewer pairs.
@@ -154,14 +154,17 @@ def on_policy_pairs(
     Raises:
         ValueError: an unknown reward or kind of label, or a count below 1.
     """
-    if count < 1:
-        raise ValueError(f"pairs is {count}; accepted are whole numbers from 1")
+    if count < 1 or not temperatures:
+        raise ValueError(f"pairs is {count}, temperatures {temperatures}; accepted is at least one of each")
     label(np.zeros(1), labels, stream("check", seed))  # an unknown kind is named before the sampling
     rewards, rng = class_rewards(reward), stream("pairs", seed)
     prompts, _ = task.demonstrations(count, rng)
     first, second = rng.integers(2**31, size=2).tolist()
-    answers = generate(reference, prompts, seed=first, progress=progress)
-    answers += generate(reference, prompts, seed=second, temperature=temperature, progress=progress)
+    answers = generate(reference, prompts, seed=first, progress=progress) + [""] * count
+    for turn, temperature in enumerate(temperatures):
+        mine = slice(turn, count, len(temperatures))
+        draws = generate(reference, prompts[mine], seed=second + turn, temperature=temperature, progress=progress)
+        answers[count + turn :: len(temperatures)] = draws
     verdicts = [judge(p, a, task.tolerance) for p, a in zip(prompts * 2, answers)]
     worth = np.array([rewards[int(v.style), int(v.exact)] for v in verdicts])
     swap, probability, kept = label(worth[:count] - worth[count:], labels, rng)
@@ -184,13 +187,9 @@ def classic_pairs(reference: Llama, task: ClassicTask, count: int, *, seed: int 
 
 
 def with_reference(
-    reference: Llama,
-    prompts: list[str],
-    chosen: list[str],
-    rejected: list[str],
-    preference_prob: list[float],
-    progress: bool = False,
-) -> Pairs:
+    reference: Llama, prompts: list[str], chosen: list[str], rejected: list[str],
+    preference_prob: list[float], progress: bool = False,
+) -> Pairs:  # fmt: skip
     """Pairs with their log-probabilities under the reference."""
     logps = score(reference, prompts * 2, chosen + rejected, progress=progress).tolist()
     return Pairs(prompts, chosen, rejected, preference_prob, logps[: len(prompts)], logps[len(prompts) :])

@@ -94,11 +94,12 @@ def test_every_kind_of_label_speaks_about_the_same_prompts():
     assert made["soft"].prompt == made["sampled"].prompt == BookTask().demonstrations(20, stream("pairs", 0))[0]
 
 
-def test_only_the_second_answer_is_drawn_at_the_pair_temperature():
+def test_only_second_answers_are_drawn_at_the_temperatures_in_turn():
     """At temperature 0 a model that says E with 0.4 always says it second; the first keeps its own distribution."""
     base, n = memoryless_model({"E": 0.4, "1": 0.35, "2": 0.25}), 1000
-    made = on_policy_pairs(base, BookTask(), n, temperature=0.0)  # all malformed, so nothing is swapped
-    assert set(made.rejected) == {"E"}
+    made = on_policy_pairs(base, BookTask(), n, temperatures=(0.0, 1.0))  # all malformed, so nothing is swapped
+    assert set(made.rejected[::2]) == {"E"}
+    assert made.rejected[1::2].count("E") / (n / 2) == pytest.approx(0.4, abs=0.07)
     assert made.chosen.count("E") / n == pytest.approx(0.4, abs=0.05)
 
 

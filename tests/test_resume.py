@@ -121,7 +121,7 @@ def test_a_state_without_a_part_is_named(state, tmp_path):
     shutil.copytree(state / "state", folder)
     stored = json.loads((folder / "state.json").read_text())
     (folder / "state.json").write_text(json.dumps({k: v for k, v in stored.items() if k != "history"}))
-    with pytest.raises(CheckpointError, match="state.json has no history"):
+    with pytest.raises(CheckpointError, match=r"state\.json has no history"):
         run("sft, muon", small_model(), folder=tmp_path, resume=True)
     (folder / "state.json").write_text(json.dumps(stored))
     moments = load_file(folder / "optimizer.safetensors")

@@ -56,7 +56,7 @@ def floor_of_any_data(answer):
     close(count_floor(pairs), 4 / 8 * _entropy(0.25),
           "Three x and one y for prompt a, four x for prompt b: half of the pairs have an entropy of 0.562. "
           "Every pair in the list counts once, repeated ones too.",
-          "提示 a 有三个 x、一个 y，提示 b 有四个 x：一半的对，熵是 0.562。重复的对，每次都算。")  # fmt: skip
+          "提示 a 有三个 x、一个 y，提示 b 有四个 x：列表里有一半，熵是 0.562。重复的项，每次都算。")  # fmt: skip
 
 
 @exercise("3.4")

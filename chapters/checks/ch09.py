@@ -17,7 +17,7 @@ def optimum_by_hand(answer):
            "比例在 0 和 1 之间：要除以各乘积之和。")  # fmt: skip
     expect(abs(value - 1 / (1 + math.exp(-2))) > 2e-3,
            "The base model's 30 % is missing: multiply each class by its share.",
-           "漏了基座的 30 %：每一类都要乘上它原来的比例。")  # fmt: skip
+           "漏了基座的 30%：每一类都要乘上它原来的比例。")  # fmt: skip
     expect(abs(value - 0.3 * math.exp(0.5) / (0.3 * math.exp(0.5) + 0.7)) > 2e-3,
            "The reward is divided by beta, not multiplied.",
            "奖励要除以 β，不是乘。")  # fmt: skip
@@ -34,7 +34,7 @@ def who_loses(answer):
     expect(abs(value + change) > 0.02, "Right in size, wrong in sign: does 0.3 become more or less?",
            "大小对，符号反了：0.3 是变大还是变小？")  # fmt: skip
     expect(abs(value - 0.5 * change) > 0.02, "That is the implicit reward; divide it by beta to get nats.",
-           "这是隐式奖励；要得到纳特，还要除以 β。")  # fmt: skip
+           "这是隐式奖励；换成奈特，还要除以 β。")  # fmt: skip
     expect(abs(value - change) < 0.02, "Take the logarithm of the new probability over the old one.",
            "取新概率与旧概率之比的对数。")  # fmt: skip
 
@@ -49,7 +49,7 @@ def floor_under_the_loss(answer):
            "q = 1 时你的函数给出 nan：0 乘 log 0 要算作 0。")  # fmt: skip
     expect(abs(number(hardest)) < 1e-9, "Hard labels have no floor but 0.", "硬标签的下界就是 0。")
     value = number(label_floor(tie))
-    expect(abs(value - 1) > 1e-6, "Those are bits; the loss is in nats.", "这是比特；损失的单位是纳特。")
+    expect(abs(value - 1) > 1e-6, "Those are bits; the loss is in nats.", "这是比特；损失的单位是奈特。")
     expect(abs(value - 2 * math.log(2)) > 1e-6, "Take the mean over the pairs, not the sum.",
            "要对各对取平均，不是求和。")  # fmt: skip
     expect(abs(value - math.log(2)) < 1e-6, "For ties the floor is ln 2: both terms of line 8 count.",
