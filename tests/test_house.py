@@ -442,7 +442,7 @@ def test_a_stranger_at_the_top_is_found():
 
 
 TEXT = {".py", ".md", ".toml", ".yml", ".cff", ".lock", ".sh", ".js", ".css", ".html", ".bib", ".json", ".jsonl", ""}
-MACHINE_PATH = re.compile(r"(?<![\w./:*-])/(?:work|tmp|root|home|Users|opt|var)/[\w.]")
+MACHINE_PATH = re.compile(r"(?<![\w./:*-])/(?:work|tmp|root|home|Users|opt|srv|var)/[\w.]")
 
 
 def machine_paths(text: str) -> list[str]:
@@ -459,7 +459,7 @@ EXAMPLES = {"tests/test_house.py", "tests/test_pairing.py"}  # name such places 
 
 
 def test_a_machine_path_is_found():
-    assert machine_paths("see /work/main/x.py") and machine_paths('open("/tmp/x")') and machine_paths("/home/ann/b")
+    assert machine_paths("see /opt/book/x.py") and machine_paths('open("/tmp/x")') and machine_paths("/home/ann/b")
     assert not machine_paths("https://host/home/ann and book/tmp/x")
 
 
