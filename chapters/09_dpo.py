@@ -628,14 +628,15 @@ assert [f"{value:.2f}" for value in (spread[0], spread[-1])] == ["0.97", "0.98"]
 # %% [markdown] lang="zh"
 # 一张图就能收尽。两根轴正是目标里的两个量：KL 与奖励。曲线是最优策略能达到的地方，每个 $\beta$ 一点；没有策略在曲线上方。第 12 章会把强化学习也放进这张图。
 
-# %% alt_en="KL on the horizontal axis, mean reward on the vertical axis. A curve, the exact frontier, rises steeply and is flat at 2 from a KL of 1.5 on; a star marks its point for the beta of this chapter. The reference lies at its left end, imitation on it a little further right. The shipped model and the runs with a higher temperature lie close to the star. The runs marked T=1 lie below the flat part, the further to the right the lower. The two runs with hard labels lie furthest to the right and lowest." alt_zh="横轴是 KL，纵轴是平均奖励。一条曲线是精确的前沿，先陡升，从 KL 等于 1.5 起在 2 处变平；星号是本章的 beta 对应的点。参考策略在最左端，模仿在曲线上稍靠右。随书的模型和温度较高的几次，紧挨着星号。标着 T=1 的几次在平段下方，越靠右越低。两次硬标签最靠右，也最低。"
+# %% alt_en="KL on the horizontal axis, mean reward on the vertical axis. A curve, the exact frontier, rises steeply and is flat at 2 from a KL of 1.5 on; a star marks its point for the beta of this chapter. The reference lies at its left end, imitation on it a little further right. The shipped model and the other runs with a higher temperature lie close to the star. The runs marked T=1 and T=1.75 lie below the flat part, the further to the right the lower. The two runs with hard labels lie furthest to the right and lowest." alt_zh="横轴是 KL，纵轴是平均奖励。一条曲线是精确的前沿，先陡升，从 KL 等于 1.5 起在 2 处变平；星号是本章的 beta 对应的点。参考策略在最左端，模仿在曲线上稍靠右。随书的模型和其余温度较高的几次，紧挨着星号。标着 T=1 和 T=1.75 的几次在平段下方，越靠右越低。两次硬标签最靠右，也最低。"
 frontier = [predicted_optimum(task, "style+exact", b) for b in np.geomspace(0.06, 20, 80)]
 fig, axes = figure(width=6.8, height=4.0)
 line = [(f["kl"], f["style"] + f["exact"]) for f in reversed(frontier)]
 axes.plot(*zip(*line, (7, line[-1][1])), color=COLORS["theory"])
 axes.plot(theory["kl"], theory["style"] + theory["exact"], "*", color=COLORS["theory"], markersize=13)
 shown = [(marks[order.index(name)].replace("$\n$", ",\\ "), color, measured[name]) for name, color in zip(order, colors)]
-shown += [("$T{=}1$" if run["pair_temperatures"] == [1] else "", "policy", run) for run in gap]
+leaks = {"1": "$T{=}1$", "1.75": "$T{=}1.75$"}
+shown += [(leaks.get("/".join(f"{T:g}" for T in run["pair_temperatures"]), ""), "policy", run) for run in gap]
 shown += [("", "policy", seed["dpo"]) for seed in seeds]
 for mark, color, report in shown:
     get = {n: Estimate(**report[n]) if isinstance(report[n], dict) else report[n] for n in NAMES}
@@ -643,13 +644,13 @@ for mark, color, report in shown:
     points(axes, [get["kl"].value], [y], color)
     axes.annotate(mark, (get["kl"].value, y.value), xytext=(5, 8 if mark[:2] in ("DP", "$q") else -16),
                   textcoords="offset points", fontsize=9)  # fmt: skip
-axes.set(xlabel=r"$\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$", ylabel=r"$\mathbb{E}[r]$", ylim=(0.9, 2.1))
+_ = axes.set(xlabel=r"$\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$", ylabel=r"$\mathbb{E}[r]$", ylim=(0.9, 2.1))
 
 # %% [markdown] lang="en"
-# **Figure 9.3.** Reward against KL. The line is the exact frontier, the star its point for $\beta=.25$. Points without a name are the recorded runs at higher temperatures and the seeds; $T=1$ marks the recorded runs at temperature 1. Both ways of going wrong lead to the right and down: hard labels, and pairs that do not look where the policy goes.
+# **Figure 9.3.** Reward against KL. The line is the exact frontier, the star its point for $\beta=.25$. Points without a name are the other recorded runs and the seeds; $T=1$ and $T=1.75$ mark the recorded runs that leak. Both ways of going wrong lead to the right and down: hard labels, and pairs that do not look where the policy goes.
 
 # %% [markdown] lang="zh"
-# **图 9.3** 奖励与 KL。曲线是精确的前沿，星号是 $\beta=.25$ 的那一点。没写名字的点，是温度较高的几次训练和各个种子；标 $T=1$ 的，是温度为 1 的几次。走偏的两种办法都通向右下方：硬标签；回答对照不到策略要去的地方。
+# **图 9.3** 奖励与 KL。曲线是精确的前沿，星号是 $\beta=.25$ 的那一点。没写名字的点，是其余几次训练和各个种子；标着 $T=1$ 和 $T=1.75$ 的，是漏了的几次。走偏的两种办法都通向右下方：硬标签；回答对照不到策略要去的地方。
 
 # %% [markdown] lang="en"
 # ## The classic setting, told honestly
