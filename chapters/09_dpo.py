@@ -837,7 +837,7 @@ assert columns[:3] == ["prompt", "chosen", "rejected"] and {"exact", "style", "k
 # > **What the toy hides.** Nobody knows the rewards of real answers. People compare them, disagree, and tire; there is no checker and no predicted optimum, so the gap of this chapter exists and cannot be seen. Answers run to hundreds of tokens, their log-probabilities to hundreds of nats, and a small change per token is a large one per answer; raters and DPO both drift towards long answers ([Park et al. 2024](https://arxiv.org/abs/2403.19159)). The pairs often come from other models, and then most of what the policy itself would write was never compared (chapter 10). A 7B model needs two copies or stored log-probabilities, learning rates hundreds of times smaller than ours, and a held-out evaluation by something better than the training loss.
 
 # %% [markdown] lang="zh"
-# > **玩具没告诉你的。** 真实的回答，奖励是多少没人知道。人只会比较，意见不一，还会累；没有判分程序，也没有预言的最优解，所以本章的差距照样存在，只是看不见。回答有几百个词元，对数概率有几百奈特，每个词元动一点，整个回答就动很多；评分的人和 DPO 都会滑向长回答（[Park et al. 2024](https://arxiv.org/abs/2403.19159)）。回答对常常来自别的模型，策略自己会写的东西，多半从来没人比较过（第 10 章）。7B 的模型要放两份，或者存好对数概率；学习率要比我们的小几百倍；还要在留出的数据上评估，用比训练损失更可靠的办法。
+# > **玩具没告诉你的。** 真实的回答，奖励是多少没人知道。人只会比较，意见不一，还会累；没有判分程序，也没有预言的最优解，所以本章的差距照样存在，只是看不见。回答有几百个词元，对数概率有几百奈特，每个词元动一点，整个回答就动很多；评分的人和 DPO 都会滑向长回答（[Park et al. 2024](https://arxiv.org/abs/2403.19159)）。回答对常常来自别的模型，策略自己会写的东西，多半从来没人比较过（第 10 章）。7B 的模型要放两份，或者存好对数概率；学习率要比我们的小上百倍；还要在留出的数据上评估，用比训练损失更可靠的办法。
 
 # %% [markdown] lang="en"
 # > **To remember.** DPO starts at $\ln 2$, moves probability by comparing two answers, and knows nothing about answers that no pair contains. Check the start. Know the floor. A falling `logps/chosen` can be right; a perfect accuracy can be wrong. Sample and look.
