@@ -81,7 +81,7 @@ class Evaluate:
     """Draw answers to fresh prompts and report shares with 95 % intervals."""
 
     model: str = option("gen", "a folder, gen or dpo", positional=True)
-    n: int = option(2000, "answers to draw")
+    n: int = option(5000, "answers to draw; 5000 measure a share to about one point")
     seed: int = option(0, "of the prompts and of the draws")
     temperature: float = option(1.0, "0 is greedy decoding; KL and loss are reported at 1 only")
     reference: str = option("", "model to measure the KL to; default: the one that training recorded")
