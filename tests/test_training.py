@@ -10,7 +10,7 @@ import torch
 
 from dpo_core.sampling import score
 from dpo_core.tokenizer import CharTokenizer
-from dpo_core.training import dpo_step, sft_step
+from dpo_core.training import LoopConfig, dpo_step, sft_step, train
 from runs import RUNS, pairs, run, same_bits, sft_batch
 from toys import small_model
 
@@ -199,3 +199,15 @@ def test_a_loss_out_of_range_is_refused_before_the_first_step(settings):
     """An error at step 0 comes after the pairs are made and the metrics file is emptied."""
     with pytest.raises(ValueError, match="accepted"):
         dpo_step(**settings)
+
+
+def test_the_gradient_is_that_of_the_mean_loss():
+    """A sum that is never divided: Adam and Muon hide the scale, clipping and the logged norm do not."""
+    batch = sft_batch(0)
+    twin = small_model()
+    total, count = sft_step(twin, batch)["loss"]
+    (total / count).backward()
+    expected = torch.cat([parameter.grad.flatten() for parameter in twin.parameters()]).norm().item()
+    config = LoopConfig(steps=1, learning_rate=1e-3, log_every=1, accumulate=3)
+    (line,) = train(small_model(), lambda step: batch, sft_step, config, progress=False)
+    assert line["grad_norm"] == pytest.approx(expected, rel=1e-4)
