@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from dpo_core import generate, judge, load_pretrained
-from dpo_core.evaluation import class_rewards, tilted, wilson
+from dpo_core.evaluation import class_problem, wilson
 from dpo_core.plotting import COLORS, figure, points
+from dpo_core.tabular import optimal_policy
 from dpo_core.task import BookTask, read_prompt
 
 ANSWERS, SEED = 200, 0
@@ -31,7 +32,7 @@ def main() -> None:
     task = BookTask()
     every = list(task.prompt_distribution)
     targets = [int(read_prompt(prompt)) for prompt in every]
-    optimum = tilted(task.class_rates, class_rewards("style+exact"), beta=0.25)
+    optimum = optimal_policy(class_problem(task, "style+exact"), beta=0.25).exp().numpy().reshape(-1, 2, 2)
     fig, axes = figure(width=7.2, height=3.6)
     some = slice(None, None, 3)  # every third prompt, so that intervals stay apart
     for name, color, rates, label in (

@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from dpo_core.model import Llama
 from dpo_core.sampling import generate, score
+from dpo_core.tabular import Problem, kl, optimal_policy
 from dpo_core.task import BookTask, Task, Verdict, judge, stream
 
 Z95 = 1.959963984540054  # the 97.5 % quantile of the standard normal
@@ -130,39 +133,35 @@ def class_rewards(reward: str) -> np.ndarray:
     return known[reward]
 
 
-def tilted(rates: np.ndarray, rewards: np.ndarray, beta: float) -> np.ndarray:
-    """The KL-regularised optimum by class: each prompt's rates reweighted by exp(reward / beta).
+def class_problem(task: BookTask, reward: str) -> Problem:
+    """The population as a problem that can be enumerated: one row a prompt, and its four classes as answers.
 
-    Source: Rafailov et al. 2023, eq. 4. Within a class the optimum keeps the reference's proportions.
+    Returns:
+        log-rates and rewards, (prompts, 4) each; prompts as in `BookTask.prompt_distribution`, classes
+        as in `class_rewards` read row by row. Within a class an optimum keeps the population's proportions.
 
-    Args:
-        rates: (prompts, 2, 2) of the reference, as `BookTask.class_rates`.
-        rewards: (2, 2), as `class_rewards`.
+    Raises:
+        ValueError: an unknown reward.
     """
-    weights = rates * np.exp((rewards - rewards.max()) / beta)
-    return weights / weights.sum(axis=(1, 2), keepdims=True)
+    rates = torch.from_numpy(task.class_rates).flatten(1)
+    return Problem(rates.log(), torch.from_numpy(class_rewards(reward)).flatten().expand_as(rates))
+
+
+def predicted_shares(task: BookTask, class_logps: Tensor) -> dict[str, float]:
+    """What a policy over classes, (prompts, 4), shows on the population's own prompts.
+
+    Shares of `style`, `exact` and `both`, and `kl` (to the population, nats an answer): averages over the prompts.
+    """
+    weights = torch.tensor(list(task.prompt_distribution.values()), dtype=torch.float64)
+    divergence = kl(class_logps, class_problem(task, "style").ref_logps)
+    _, exact, style, both = (weights @ class_logps.exp()).tolist()
+    return {"style": style + both, "exact": exact + both, "both": both, "kl": float(weights @ divergence)}
 
 
 def predicted_optimum(task: BookTask, reward: str, beta: float) -> dict[str, float]:
-    """What the KL-regularised optimum of a calibrated base model would show.
-
-    Shares of `style`, `exact` and `both`, and `kl` (to the reference, nats an answer): the averages
-    over the population's prompts of each prompt's own closed form.
+    """`predicted_shares` of the KL-regularised optimum (Rafailov et al. 2023, eq. 4) of a calibrated base model.
 
     Raises:
         ValueError: an unknown reward, or a beta that is not above 0.
     """
-    if not beta > 0:
-        raise ValueError(f"beta is {beta}; accepted are numbers above 0")
-    weights = np.array(list(task.prompt_distribution.values()))
-    rates = task.class_rates
-    optimum = tilted(rates, class_rewards(reward), beta)
-    ratio = np.divide(optimum, rates, out=np.ones_like(rates), where=rates > 0)
-    kl = (optimum * np.log(np.where(optimum > 0, ratio, 1.0))).sum(axis=(1, 2))
-    mean = np.einsum("p,pse->se", weights, optimum)
-    return {
-        "style": float(mean[1].sum()),
-        "exact": float(mean[:, 1].sum()),
-        "both": float(mean[1, 1]),
-        "kl": float(weights @ kl),
-    }
+    return predicted_shares(task, optimal_policy(class_problem(task, reward), beta))

@@ -59,6 +59,30 @@ def sequence_logps(logits: Tensor, input_ids: Tensor, completion_mask: Tensor) -
     return token_logps(logits, input_ids).masked_fill(~mask[:, 1:], 0.0).sum(-1)
 
 
+def bradley_terry_loss(margins: Tensor, preference_prob: Tensor | None = None) -> Tensor:
+    """-q log σ(margin) - (1 - q) log σ(-margin): how badly a difference of rewards explains a preference.
+
+    Source: Ouyang et al. 2022, eq. 1 (q = 1, two answers a prompt).
+
+    Args:
+        margins: reward of the chosen answer minus that of the rejected one, any shape.
+        preference_prob: q, the probability that "chosen" is preferred, of the same shape; 1 where absent.
+
+    Returns:
+        losses, of the shape of `margins`.
+
+    Raises:
+        ValueError: the shapes differ, or a probability is outside 0 to 1.
+    """
+    if preference_prob is None:
+        return -F.logsigmoid(margins)
+    if preference_prob.shape != margins.shape:
+        raise ValueError(f"preference_prob is {tuple(preference_prob.shape)}, margins {tuple(margins.shape)}")
+    if not ((preference_prob >= 0) & (preference_prob <= 1)).all():
+        raise ValueError("preference_prob has a value outside 0 to 1")
+    return -preference_prob * F.logsigmoid(margins) - (1 - preference_prob) * F.logsigmoid(-margins)
+
+
 def preference_loss(
     policy_chosen_logps: Tensor,
     policy_rejected_logps: Tensor,
@@ -108,11 +132,8 @@ def preference_loss(
     chosen_rewards = beta * (policy_chosen_logps - ref_chosen_logps)  # (B,)
     rejected_rewards = beta * (policy_rejected_logps - ref_rejected_logps)  # (B,)
     margin = chosen_rewards - rejected_rewards  # (B,)
-    if preference_prob is None:
+    if label_smoothing:
+        if preference_prob is not None:
+            raise ValueError("preference_prob excludes label_smoothing; give one of them")
         preference_prob = torch.full_like(margin, 1 - label_smoothing)
-    elif label_smoothing:
-        raise ValueError("preference_prob excludes label_smoothing; give one of them")
-    elif not ((preference_prob >= 0) & (preference_prob <= 1)).all():
-        raise ValueError("preference_prob has a value outside 0 to 1")
-    losses = -preference_prob * F.logsigmoid(margin) - (1 - preference_prob) * F.logsigmoid(-margin)
-    return losses, chosen_rewards.detach(), rejected_rewards.detach()
+    return bradley_terry_loss(margin, preference_prob), chosen_rewards.detach(), rejected_rewards.detach()

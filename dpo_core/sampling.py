@@ -3,7 +3,7 @@
 Shapes: N prompts, B rows of one batch, T positions, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -129,7 +129,6 @@ def generate(
     return completions
 
 
-@torch.no_grad()
 def score(
     model: Llama, prompts: Sequence[str], completions: Sequence[str], *, batch_size: int = 1024, progress: bool = False
 ) -> Tensor:
@@ -138,13 +137,29 @@ def score(
     Raises:
         ValueError: an unknown character, an empty prompt, or lists of different lengths.
     """
+
+    def logps(ids: Tensor, mask: Tensor) -> Tensor:
+        return sequence_logps(model(ids), ids, mask)
+
+    device = next(model.parameters()).device
+    return in_batches(logps, prompts, completions, device, batch_size=batch_size, progress=progress)
+
+
+@torch.no_grad()
+def in_batches(
+    value: Callable[[Tensor, Tensor], Tensor], prompts: Sequence[str], completions: Sequence[str],
+    device: torch.device, *, batch_size: int, progress: bool,
+) -> Tensor:  # fmt: skip
+    """`value(input_ids, completion_mask)`, a number for each row, of all pairs of texts: (N,) on the CPU.
+
+    Raises:
+        ValueError: an unknown character, or lists of different lengths.
+    """
     if len(prompts) != len(completions):
         raise ValueError(f"{len(prompts)} prompts and {len(completions)} completions; they must pair up")
-    device = next(model.parameters()).device
-    logps = []
+    values = [torch.empty(0)]
     for start in progress_bar(range(0, len(prompts), batch_size), "scoring", shown=progress):
-        stop = start + batch_size
-        ids, mask = TOKENIZER.collate(prompts[start:stop], completions[start:stop])
-        ids = ids.to(device)
-        logps.append(sequence_logps(model(ids), ids, mask.to(device)).cpu())
-    return torch.cat(logps) if logps else torch.empty(0)
+        rows = slice(start, start + batch_size)
+        ids, mask = TOKENIZER.collate(prompts[rows], completions[rows])
+        values.append(value(ids.to(device), mask.to(device)).cpu())
+    return torch.cat(values)

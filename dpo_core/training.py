@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from dpo_core.losses import preference_loss, sequence_logps
+from dpo_core.losses import bradley_terry_loss, preference_loss, sequence_logps
 from dpo_core.model import Llama
 from dpo_core.optim import OPTIMIZERS, learning_rate_factor, make_optimizers
 from dpo_core.progress import progress_bar
@@ -26,7 +26,7 @@ from dpo_core.run_state import RunState
 Batch = dict[str, Tensor]  # every tensor has the rows of the batch as its first dimension
 Sums = dict[str, tuple[Tensor, int | Tensor]]  # name -> (sum, count); "loss" is differentiated
 BatchAt = Callable[[int], Batch]
-LossStep = Callable[[Llama, Batch], Sums]
+LossStep = Callable[[nn.Module, Batch], Sums]
 ON_THE_BAR = ("loss", "nats_per_completion", "rewards/margins", "rewards/accuracies")
 
 
@@ -93,30 +93,49 @@ def dpo_step(beta: float, loss_type: str = "sigmoid", label_smoothing: float = 0
     preference_loss(*[torch.zeros(1)] * 4, beta=beta, loss_type=loss_type, label_smoothing=label_smoothing)
 
     def step(model: Llama, batch: Batch) -> Sums:
-        ids = torch.cat((batch["chosen_ids"], batch["rejected_ids"]))  # (2B, T): one forward for both
-        mask = torch.cat((batch["chosen_mask"], batch["rejected_mask"]))
+        ids, mask = _both_answers(batch)  # (2B, T)
         chosen_logps, rejected_logps = sequence_logps(model(ids), ids, mask).chunk(2)  # (B,) each
         losses, chosen_rewards, rejected_rewards = preference_loss(
             chosen_logps, rejected_logps, batch["ref_chosen_logps"], batch["ref_rejected_logps"],
             beta=beta, loss_type=loss_type, label_smoothing=label_smoothing,
             preference_prob=batch.get("preference_prob"),
         )  # fmt: skip
-        margins = chosen_rewards - rejected_rewards
-        metrics = {
-            "rewards/chosen": chosen_rewards,
-            "rewards/rejected": rejected_rewards,
-            "rewards/margins": margins,
-            "rewards/accuracies": (margins > 0).float() + 0.5 * (margins == 0).float(),
-            "logps/chosen": chosen_logps.detach(),
-            "logps/rejected": rejected_logps.detach(),
-        }
-        return {"loss": (losses.sum(), len(losses))} | {k: (v.sum(), len(v)) for k, v in metrics.items()}
+        logps = {"logps/chosen": chosen_logps.detach(), "logps/rejected": rejected_logps.detach()}
+        return _preference_sums(losses, chosen_rewards, rejected_rewards, **logps)
 
     return step
 
 
+def reward_step(model: nn.Module, batch: Batch) -> Sums:
+    """The Bradley-Terry loss of a reward model on a batch of pairs (Ouyang et al. 2022, eq. 1).
+
+    `model(ids, completion_mask)` gives (B,) rewards, as `dpo_core.reward.RewardModel` does. The batch is that
+    of `dpo_step`; its reference log-probabilities are not read.
+    """
+    chosen_rewards, rejected_rewards = model(*_both_answers(batch)).chunk(2)  # (B,) each
+    losses = bradley_terry_loss(chosen_rewards - rejected_rewards, batch.get("preference_prob"))
+    return _preference_sums(losses, chosen_rewards.detach(), rejected_rewards.detach())
+
+
+def _both_answers(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Chosen rows, then rejected ones, (2B, T) ids and mask: one forward pass serves both."""
+    return tuple(torch.cat((batch[f"chosen_{name}"], batch[f"rejected_{name}"])) for name in ("ids", "mask"))
+
+
+def _preference_sums(losses: Tensor, chosen_rewards: Tensor, rejected_rewards: Tensor, **more: Tensor) -> Sums:
+    margins = chosen_rewards - rejected_rewards
+    metrics = {
+        "rewards/chosen": chosen_rewards,
+        "rewards/rejected": rejected_rewards,
+        "rewards/margins": margins,
+        "rewards/accuracies": (margins > 0).float() + 0.5 * (margins == 0).float(),
+        **more,
+    }
+    return {"loss": (losses.sum(), len(losses))} | {k: (v.sum(), len(v)) for k, v in metrics.items()}
+
+
 def train(
-    model: Llama,
+    model: nn.Module,
     batch_at: BatchAt,
     loss_step: LossStep,
     config: LoopConfig,
