@@ -20,7 +20,7 @@
 # A model gives a probability to every text. A probability is not yet an answer, and an answer is not yet a good one. This chapter draws answers from `gen`, the model of chapter 3, and judges them. Then it asks the question that this small world allows: the rates of the authors are known, so has the model learnt them?
 
 # %% [markdown] lang="zh"
-# > **本章。** 你将学会：用四种办法把 logits 变成回答；说清 KV 缓存省了什么；不执行回答就判定对错；给一个比例配上靠得住的区间；用奈特量出两个采样器相距多远。需要先读[第 2 章](02_llama.ipynb)（模型）和[第 3 章](03_sft.ipynb)（数据与熵），并知道什么是标准差。阅读约 50 分钟，运行约 25 秒。
+# > **本章。** 读完后，你能用四种办法把 logits 变成回答；说清 KV 缓存省了什么；不执行回答就判定对错；给一个比例配上靠得住的区间；用奈特量出两个采样器相距多远。需要先读[第 2 章](02_llama.ipynb)（模型）和[第 3 章](03_sft.ipynb)（数据与熵），并知道什么是标准差。阅读约 50 分钟，运行约 25 秒。
 #
 # 模型给每段文本一个概率。有了概率，还没有回答；有了回答，也不等于答得好。这一章先从第 3 章的模型 `gen` 里抽出回答，再来评判。然后问一个只有在小世界里才问得出的问题：作者的各种比率都是已知的，模型学到了吗？
 

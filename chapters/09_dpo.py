@@ -15,10 +15,10 @@
 # # 9 在真实网络上做 DPO
 
 # %% [markdown] lang="en"
-# > **In this chapter.** You will be able to run a DPO training, read its curves, hold the result against the policy that theory predicts, and recognise three ways in which it goes wrong. You need [chapter 3](03_sft.ipynb) and [chapter 4](04_sampling.ipynb); what chapters 5 to 8 derive is repeated here in ten lines. 45 minutes to read, 90 seconds to run.
+# > **In this chapter.** You will be able to run a DPO training, read its curves, hold the result against the policy that theory predicts, and recognise three ways in which it goes wrong. You need [chapter 3](03_sft.ipynb) and [chapter 4](04_sampling.ipynb); what chapters 5 to 8 derive stands here once more, in ten lines, so that the chapter can also be read by itself. 45 minutes to read, 90 seconds to run.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能跑完一次 DPO 训练，看懂它的曲线，拿结果同理论预言的策略对照，还能认出三种走偏的样子。需要读过[第 3 章](03_sft.ipynb)和[第 4 章](04_sampling.ipynb)；第 5 章到第 8 章推出的结论，这里用十行重述一遍。阅读 45 分钟，运行 90 秒。
+# > **本章。** 读完后，你能跑完一次 DPO 训练，看懂它的曲线，拿结果同理论预言的策略对照，还能认出三种走偏的样子。需要读过[第 3 章](03_sft.ipynb)和[第 4 章](04_sampling.ipynb)；第 5 章到第 8 章推出的结论，这里用十行重述一遍，所以单读这一章也行。阅读 45 分钟，运行 90 秒。
 
 # %%
 import contextlib
@@ -37,8 +37,8 @@ from checks import check
 from matplotlib.patches import Rectangle
 from torch.nn.functional import logsigmoid
 
-from dpo_core import BookTask, CharTokenizer, ClassicTask, cli, generate, judge, load_pretrained, sequence_logps
-from dpo_core.evaluation import Estimate, class_rewards, evaluate, predicted_optimum
+from dpo_core import BookTask, CharTokenizer, ClassicTask, cli, generate, judge, load_pretrained, sequence_logps, tabular
+from dpo_core.evaluation import Estimate, class_problem, class_rewards, evaluate, predicted_optimum, predicted_shares
 from dpo_core.pairs import Pairs, check_same_start, on_policy_pairs
 from dpo_core.plotting import COLORS, INK, figure, points, use_style
 from dpo_core.task import read_prompt, stream
@@ -46,7 +46,7 @@ from dpo_core.training import LoopConfig, default_device, dpo_step, sft_step, tr
 
 # %% [markdown] lang="en"
 # ## Ten lines from chapters 5 to 8
-# A language model is a **policy**: to a prompt $x$ it writes an answer $y$ with probability $\pi(y\mid x)$. The model that training starts from is the **reference policy**, $\pi_{\mathrm{ref}}$. Training wants answers that people prefer. The ten lines say what that means, and why a loss of one line is enough.
+# A language model is a **policy**: to a prompt $x$ it writes an answer $y$ with probability $\pi(y\mid x)$. The model that training starts from is the **reference policy**, $\pi_{\mathrm{ref}}$. Training wants answers that people prefer. The ten lines say what that means, and why a loss of one line is enough. Lines 1 and 2 are [chapter 5](05_preferences.ipynb), 3 and 4 [chapter 6](06_objective.ipynb), 5 to 9 [chapter 7](07_derivation.ipynb); line 10 is the first test of [chapter 8](08_tensors.ipynb).
 #
 # 1. A **reward** $r(x,y)$, a number, says how good an answer is. Nobody has to know it; it is there to reason with.
 # 2. The **Bradley–Terry model** turns rewards into preferences: of two answers, $y_1$ is preferred with probability $\sigma(r_1-r_2)$, where $\sigma(z)=1/(1+e^{-z})$ ([Bradley & Terry 1952](https://doi.org/10.2307/2334029)).
@@ -60,11 +60,11 @@ from dpo_core.training import LoopConfig, default_device, dpo_step, sft_step, tr
 #
 # where $Z(x)$ is the number that makes the probabilities sum to 1.
 #
-# Take three answers with reference probabilities .5, .3, .2, rewards 1, 0, -1, and $\beta=.5$. By hand: the factors $e^{r/\beta}$ are $e^{2}$, 1 and $e^{-2}$; the products 3.695, .300 and .027; their sum $Z$ is 4.022. Divide, and the optimum is .919, .075, .007. It beats 1,000 random rivals:
+# Take three answers with reference probabilities 0.5, 0.3, 0.2, rewards 1, 0, -1, and $\beta=0.5$. By hand: the factors $e^{r/\beta}$ are $e^{2}$, 1 and $e^{-2}$; the products 3.695, 0.300 and 0.027; their sum $Z$ is 4.022. Divide, and the optimum is 0.919, 0.075, 0.007. It beats 1,000 random rivals:
 
 # %% [markdown] lang="zh"
 # ## 第 5 章到第 8 章，十行说完
-# 语言模型是一个**策略**（policy）：看到提示 $x$，它以概率 $\pi(y\mid x)$ 写出回答 $y$。训练从哪个模型出发，哪个就是**参考策略**（reference policy），记作 $\pi_{\mathrm{ref}}$。训练的目的，是让回答更合人意。这话是什么意思，为什么一行损失就够，看下面十行。
+# 语言模型是一个**策略**（policy）：看到提示 $x$，它以概率 $\pi(y\mid x)$ 写出回答 $y$。训练从哪个模型出发，哪个就是**参考策略**（reference policy），记作 $\pi_{\mathrm{ref}}$。训练的目的，是让回答更合人意。这话是什么意思，为什么一行损失就够，看下面十行。第 1、2 行出自[第 5 章](05_preferences.ipynb)，第 3、4 行出自[第 6 章](06_objective.ipynb)，第 5 到 9 行出自[第 7 章](07_derivation.ipynb)；第 10 行是[第 8 章](08_tensors.ipynb)的头一项检查。
 #
 # 1. **奖励**（reward）$r(x,y)$ 是一个数，说的是回答有多好。不必有人知道它是多少，有了它才好推理。
 # 2. **Bradley–Terry 模型**把奖励变成偏好：两个回答里，$y_1$ 胜出的概率是 $\sigma(r_1-r_2)$，其中 $\sigma(z)=1/(1+e^{-z})$（[Bradley & Terry 1952](https://doi.org/10.2307/2334029)）。
@@ -78,7 +78,7 @@ from dpo_core.training import LoopConfig, default_device, dpo_step, sft_step, tr
 #
 # 其中 $Z(x)$ 负责让概率加起来等于 1。
 #
-# 举三个回答为例：参考概率 .5、.3、.2，奖励 1、0、-1，$\beta=.5$。手算一遍：三个系数 $e^{r/\beta}$ 是 $e^{2}$、1、$e^{-2}$；乘出来是 3.695、.300、.027；和 $Z$ 等于 4.022。一除，最优解就是 .919、.075、.007。随机找 1,000 个对手，都比不过它：
+# 举三个回答为例：参考概率 0.5、0.3、0.2，奖励 1、0、-1，$\beta=0.5$。手算一遍：三个系数 $e^{r/\beta}$ 是 $e^{2}$、1、$e^{-2}$；乘出来是 3.695、0.300、0.027；和 $Z$ 等于 4.022。一除，最优解就是 0.919、0.075、0.007。随机找 1,000 个对手，都比不过它：
 
 # %%
 ref, r, beta = torch.tensor([0.5, 0.3, 0.2]).double(), torch.tensor([1.0, 0.0, -1.0]).double(), 0.5
@@ -120,7 +120,7 @@ assert torch.allclose(implicit[:, None] - implicit, r[:, None] - r)  # lines 6 a
 # 9. If the labels $q$ are Bradley–Terry probabilities of $r$, this loss is smallest where $h$ equals the true difference of rewards, that is, at $\pi^*$. No reward model, no sampling during training.
 # 10. At the start $\pi=\pi_{\mathrm{ref}}$, so $h=0$ and the loss is $\ln 2$, whatever the labels.
 #
-# On the toy, the mean over its three pairs is .5099 at the optimum. The gradient with respect to the policy's logits is zero there, and at the reference the loss is $\ln 2$:
+# On the toy, the mean over its three pairs is 0.5099 at the optimum. The gradient with respect to the policy's logits is zero there, and at the reference the loss is $\ln 2$:
 
 # %% [markdown] lang="zh"
 # 8. 拿这份看法去对数据。设 $y_w$ 是 chosen（被偏好的回答，赢家），$y_l$ 是 rejected（不被偏好的回答，输家），$q$ 是 $y_w$ 胜出的概率，$h=\hat r(x,y_w)-\hat r(x,y_l)$ 叫**奖励间隔**（reward margin）。这一对的 DPO 损失（[Rafailov et al. 2023](https://arxiv.org/abs/2305.18290)，那里 $q=1$）是
@@ -130,7 +130,7 @@ assert torch.allclose(implicit[:, None] - implicit, r[:, None] - r)  # lines 6 a
 # 9. 若标签 $q$ 就是 $r$ 的 Bradley–Terry 概率，那么 $h$ 等于真实的奖励差时损失最小，也就是在 $\pi^*$ 处。不用奖励模型，训练中也不用采样。
 # 10. 开始时 $\pi=\pi_{\mathrm{ref}}$，于是 $h=0$，损失是 $\ln 2$，与标签无关。
 #
-# 还是那个例子：在最优解处，三对回答的平均损失是 .5099，对策略 logits 的梯度为零；在参考策略处，损失是 $\ln 2$：
+# 还是那个例子：在最优解处，三对回答的平均损失是 0.5099，对策略 logits 的梯度为零；在参考策略处，损失是 $\ln 2$：
 
 # %%
 first, second = torch.tensor([0, 0, 1]), torch.tensor([1, 2, 2])  # the three pairs
@@ -154,13 +154,13 @@ assert abs(toy_loss(ref.log()).item() - math.log(2)) < 1e-12  # line 10
 # ## Pairs of the model's own answers
 # Now the network. The reference is the model that chapter 3 trained and [chapter 4](04_sampling.ipynb) measured: it writes three numbers in 30 % of its answers and hits the target in 75 %, as its authors do. We want to change that, and we choose what to want: one point of reward for three numbers, one for the right value. So $r$ is 0, 1 or 2, and a program can read it off any answer. With people in its place we would see their choices and not the numbers; here we see both, and that is what lets us check.
 #
-# For a pair, draw a prompt, let the reference answer it twice, and call the better answer *chosen*. The label is the Bradley–Terry probability itself, a **soft label**: .5 for a tie, .731 for a difference of 1, .881 for a difference of 2. We make 19,200 pairs. Beside each stands the log-probability of both answers under the reference, computed once, so that training needs only one model in memory.
+# For a pair, draw a prompt, let the reference answer it twice, and call the better answer *chosen*. The label is the Bradley–Terry probability itself, a **soft label**: 0.5 for a tie, 0.731 for a difference of 1, 0.881 for a difference of 2. We make 19,200 pairs. Beside each stands the log-probability of both answers under the reference, computed once, so that training needs only one model in memory.
 
 # %% [markdown] lang="zh"
 # ## 用模型自己的回答配对
 # 轮到网络了。参考策略就是第 3 章训练、[第 4 章](04_sampling.ipynb)测过的那个模型：30% 的回答写三个数，75% 命中目标，与它的作者们一样。我们想改变它，要什么由我们定：写三个数得一分，值对得一分。于是 $r$ 是 0、1 或 2，随便拿个回答来，程序都能给分。换成真人评判，只看得到谁胜谁负，看不到分数；这里两样都有，所以才能对账。
 #
-# 配一对：抽一个提示，让参考策略答两次，好的那个叫 chosen。标签直接用 Bradley–Terry 概率，这叫**软标签**（soft label）：平局是 .5，差 1 分是 .731，差 2 分是 .881。一共做 19,200 对。每一对旁边记下参考策略给两个回答的对数概率。只算一次，训练时内存里就只要放一个模型。
+# 配一对：抽一个提示，让参考策略答两次，好的那个叫 chosen。标签直接用 Bradley–Terry 概率，这叫**软标签**（soft label）：平局是 0.5，差 1 分是 0.731，差 2 分是 0.881。一共做 19,200 对。每一对旁边记下参考策略给两个回答的对数概率。只算一次，训练时内存里就只要放一个模型。
 
 # %%
 task, device = BookTask(), default_device()
@@ -204,14 +204,14 @@ except ValueError as error:
     print(str(error).split(":")[0])
 
 # %% [markdown] lang="en"
-# **The loss is $\ln 2$.** Line 10 promises .693 with soft labels and with hard ones ($q=1$).
+# **The loss is $\ln 2$.** Line 10 promises 0.693 with soft labels and with hard ones ($q=1$).
 #
-# **The floor is known.** With hard labels the loss can go to 0. With soft labels it cannot: the best that a policy can do is $\sigma(h)=q$ on every pair, and then the loss is the mean entropy of the labels, about .614. So the whole training takes place between .693 and .614, and the curve will look flat to anyone who expects zero. The accuracy has a ceiling as well: a tie counts half, so `rewards/accuracies` cannot be expected above about .78.
+# **The floor is known.** With hard labels the loss can go to 0. With soft labels it cannot: the best that a policy can do is $\sigma(h)=q$ on every pair, and then the loss is the mean entropy of the labels, about 0.614. So the whole training takes place between 0.693 and 0.614, and the curve will look flat to anyone who expects zero. The accuracy has a ceiling as well: a tie counts half, so `rewards/accuracies` cannot be expected above about 0.78.
 
 # %% [markdown] lang="zh"
-# **损失是 $\ln 2$。** 第 10 行保证：软标签也好，硬标签（hard label，$q=1$）也好，都是 .693。
+# **损失是 $\ln 2$。** 第 10 行保证：软标签也好，硬标签（hard label，$q=1$）也好，都是 0.693。
 #
-# **下界已知。** 硬标签的损失能降到 0，软标签不能：策略做得再好，也只是每一对都有 $\sigma(h)=q$，这时损失等于标签的平均熵，约 .614。所以整个训练都发生在 .693 与 .614 之间；等着它降到零的人，会以为曲线没动。准确率也有上限：平局算半个，`rewards/accuracies` 不能指望超过 .78 左右。
+# **下界已知。** 硬标签的损失能降到 0，软标签不能：策略做得再好，也只是每一对都有 $\sigma(h)=q$，这时损失等于标签的平均熵，约 0.614。所以整个训练都发生在 0.693 与 0.614 之间；等着它降到零的人，会以为曲线没动。准确率也有上限：平局算半个，`rewards/accuracies` 不能指望超过 0.78 左右。
 
 # %%
 on_device = {name: tensor.to(device) for name, tensor in data.batch(np.arange(64)).items()}
@@ -251,11 +251,11 @@ with torch.no_grad():
 
 # %% [markdown] lang="en"
 # ## Three hundred steps
-# Now the training: $\beta=.25$, AdamW at 3e-4, 64 pairs a step, 300 steps, so that every pair is used once.
+# Now the training: $\beta=0.25$, AdamW at 3e-4, 64 pairs a step, 300 steps, so that every pair is used once.
 
 # %% [markdown] lang="zh"
 # ## 三百步
-# 现在训练：$\beta=.25$，AdamW，学习率 3e-4，每步 64 对，300 步，每一对恰好用一次。
+# 现在训练：$\beta=0.25$，AdamW，学习率 3e-4，每步 64 对，300 步，每一对恰好用一次。
 
 # %% tags=["nbval-ignore-output"]
 beta = 0.25
@@ -284,8 +284,9 @@ assert last["loss"] - floor < 0.02 and abs(last["rewards/accuracies"] - ceiling)
 
 # %%
 class_reward = class_rewards("style+exact")  # (2, 2): [three numbers?, exact?]
-V = beta * np.log((task.class_rates * np.exp(class_reward / beta)).sum(axis=(1, 2)))  # one number a prompt
-V_of = dict(zip(task.prompt_distribution, V))
+classes = class_problem(task, "style+exact")  # each prompt's four classes, as answers of a tabular problem
+V = beta * tabular.log_partition(classes, beta)  # one number a prompt
+V_of = dict(zip(task.prompt_distribution, V.tolist()))
 
 
 def reward(prompt, answer):
@@ -359,11 +360,11 @@ assert last["logps/chosen"] < np.mean(data.ref_chosen_logps) - 0.5  # measured: 
 
 # %% [markdown] lang="en"
 # ## Held against the prediction
-# The curves are about the pairs. What we want to know is what the new policy writes. Averaging the closed form over the population's prompts predicts, for $\beta=.25$: three numbers in .959 of the answers, the right value in .994, both in .953, and a KL divergence of 1.256 nats from the reference. Measured on 2,000 fresh prompts, with 95 % intervals:
+# The curves are about the pairs. What we want to know is what the new policy writes. Averaging the closed form over the population's prompts predicts, for $\beta=0.25$: three numbers in 0.959 of the answers, the right value in 0.994, both in 0.953, and a KL divergence of 1.256 nats from the reference. Measured on 2,000 fresh prompts, with 95 % intervals:
 
 # %% [markdown] lang="zh"
 # ## 同预言对账
-# 曲线说的都是那些回答对。我们想知道的，是新策略会写出什么。把闭式解对群体的提示取平均，$\beta=.25$ 时的预言是：写三个数的占 .959，值对的占 .994，两样都对的占 .953，与参考策略的 KL 散度是 1.256 奈特。再看 2,000 个新提示上的实测，附 95% 置信区间：
+# 曲线说的都是那些回答对。我们想知道的，是新策略会写出什么。把闭式解对群体的提示取平均，$\beta=0.25$ 时的预言是：写三个数的占 0.959，值对的占 0.994，两样都对的占 0.953，与参考策略的 KL 散度是 1.256 奈特。再看 2,000 个新提示上的实测，附 95% 置信区间：
 
 # %%
 theory = predicted_optimum(task, "style+exact", beta)
@@ -385,10 +386,10 @@ assert 0.75 < live["both"] < theory["both"] - 0.03 and live["kl"] > theory["kl"]
 assert measured["dpo_live"]["well_formed"].value > 0.99
 
 # %% [markdown] lang="en"
-# The style lands on the prediction. Exactness rises from .75 but stops short of .994, and the policy has moved further than the optimum needs: more KL, less reward. Where is the gap? We sort the wrong answers into two kinds. A *slip* is an answer that some author writes, a carry forgotten. Everything else is *new*: a wrong text that no author ever writes.
+# The style lands on the prediction. Exactness rises from 0.75 but stops short of 0.994, and the policy has moved further than the optimum needs: more KL, less reward. Where is the gap? We sort the wrong answers into two kinds. A *slip* is an answer that some author writes, a carry forgotten. Everything else is *new*: a wrong text that no author ever writes.
 
 # %% [markdown] lang="zh"
-# 风格正落在预言上。正确率从 .75 升上来了，却没到 .994；策略走得也比最优解需要的更远：KL 多花了，奖励反而少。差在哪里？把错的回答分成两类：*失误*，就是作者里有人会写的错，即忘了进位；其余都是*新错*，没有哪个作者会这样写。
+# 风格正落在预言上。正确率从 0.75 升上来了，却没到 0.994；策略走得也比最优解需要的更远：KL 多花了，奖励反而少。差在哪里？把错的回答分成两类：*失误*，就是作者里有人会写的错，即忘了进位；其余都是*新错*，没有哪个作者会这样写。
 
 # %% tags=["nbval-ignore-output"]
 def wrong_answers(model):
@@ -416,25 +417,14 @@ assert by_ten > 0.5 and len(new_in_pairs) / len(in_pairs) < 0.02
 
 # %% [markdown] lang="en"
 # ## The baseline: imitate the winners
-# Is a preference loss needed at all? One could fine-tune on the chosen answers and forget the rejected ones. We do so, from the same start, with the same number of steps. This, too, can be predicted. The chosen answer is the better of two draws, so a perfect imitator writes like the best of two. An answer of probability $p$ becomes the chosen one with probability $2p\,P(\text{worse})+p\,P(\text{equal})$: drawn first or second it beats a worse one, or it ties and is taken half of the time.
+# Is a preference loss needed at all? One could fine-tune on the chosen answers and forget the rejected ones. We do so, from the same start, with the same number of steps. This, too, can be predicted. The chosen answer is the better of two draws, so a perfect imitator writes like the best of two. An answer of probability $p$ becomes the chosen one with probability $2p\,P(\text{worse})+p\,P(\text{equal})$: drawn first or second it beats a worse one, or it ties and is taken half of the time. [Chapter 6](06_objective.ipynb) has the general case, the best of $n$.
 
 # %% [markdown] lang="zh"
 # ## 基线：照着赢家学
-# 真的需要偏好损失吗？也可以只拿 chosen 来做监督微调，把 rejected 丢开。我们试一试：同样的起点，同样的步数。这也能预言。chosen 是两次抽样里较好的那个；完美的模仿者，写出来就是「二选一取优」（best of two）的水平。概率为 $p$ 的回答，成为 chosen 的概率是 $2p\,P(\text{更差})+p\,P(\text{同分})$：先抽到也好，后抽到也好，赢过更差的；或者打平，有一半机会被选上。
+# 真的需要偏好损失吗？也可以只拿 chosen 来做监督微调，把 rejected 丢开。我们试一试：同样的起点，同样的步数。这也能预言。chosen 是两次抽样里较好的那个；完美的模仿者，写出来就是「二选一取优」（best of two）的水平。概率为 $p$ 的回答，成为 chosen 的概率是 $2p\,P(\text{更差})+p\,P(\text{同分})$：先抽到也好，后抽到也好，赢过更差的；或者打平，有一半机会被选上。取 $n$ 个中最好的，一般公式在[第 6 章](06_objective.ipynb)。
 
 # %% tags=["nbval-ignore-output"]
-def best_of_two(rates, rewards):  # class shares of the better of two independent answers, (prompts, 2, 2)
-    worse = [(rates * (rewards < level)).sum(axis=(1, 2)) for level in rewards.flat]
-    equal = [(rates * (rewards == level)).sum(axis=(1, 2)) for level in rewards.flat]
-    return rates * (2 * np.stack(worse, 1) + np.stack(equal, 1)).reshape(rates.shape)
-
-
-weights, rates = np.array(list(task.prompt_distribution.values())), task.class_rates
-winners = best_of_two(rates, class_reward)  # (prompts, 2, 2)
-log_ratio = np.log(np.divide(winners, rates, out=np.ones_like(rates), where=winners > 0))
-mean = np.einsum("p,pse->se", weights, winners)
-theory_sft = {"style": mean[1].sum(), "exact": mean[:, 1].sum(), "both": mean[1, 1],
-              "kl": weights @ (winners * log_ratio).sum(axis=(1, 2))}  # fmt: skip
+theory_sft = predicted_shares(task, tabular.best_of_n(classes, 2))
 chosen_at = data.batches(64, seed=0)
 
 
@@ -455,10 +445,10 @@ assert all(abs(measured["sft"][name].value - theory_sft[name]) < 0.07 for name i
 assert measured["sft"]["style"].value < live["style"] - 0.3 and measured["sft"]["both"].value < live["both"] - 0.3
 
 # %% [markdown] lang="en"
-# Imitation lands on its own prediction: style .47, both .40, and hardly any KL. It cannot go further, because its target is the winners' distribution, and the best of two is still a sample of the base model. DPO's target is set by $\beta$, not by the sampler: it extrapolates from who wins to how much better, and multiplies by $e^{r/\beta}$. At $\beta=.25$ two points of reward are a factor of $e^8$, about 3,000. That is also why DPO can overshoot and imitation cannot.
+# Imitation lands on its own prediction: style 0.47, both 0.40, and hardly any KL. It cannot go further, because its target is the winners' distribution, and the best of two is still a sample of the base model. DPO's target is set by $\beta$, not by the sampler: it extrapolates from who wins to how much better, and multiplies by $e^{r/\beta}$. At $\beta=0.25$ two points of reward are a factor of $e^8$, about 3,000. That is also why DPO can overshoot and imitation cannot.
 
 # %% [markdown] lang="zh"
-# 模仿也落在自己的预言上：风格 .47，都对 .40，几乎不花 KL。它走不远，因为它的目标就是赢家的分布，而二选一终究还是基座自己的样本。DPO 的目标由 $\beta$ 决定，与怎么采样无关：它从谁赢推到好多少，再乘上 $e^{r/\beta}$。$\beta=.25$ 时，两分奖励就是 $e^8$ 倍，约 3,000 倍。也正因为如此，DPO 会冲过头，模仿不会。
+# 模仿也落在自己的预言上：风格 0.47，都对 0.40，几乎不花 KL。它走不远，因为它的目标就是赢家的分布，而二选一终究还是基座自己的样本。DPO 的目标由 $\beta$ 决定，与怎么采样无关：它从谁赢推到好多少，再乘上 $e^{r/\beta}$。$\beta=0.25$ 时，两分奖励就是 $e^8$ 倍，约 3,000 倍。也正因为如此，DPO 会冲过头，模仿不会。
 
 # %%
 print(round(math.exp(2 / beta)))
@@ -466,7 +456,7 @@ assert 2_900 < math.exp(2 / beta) < 3_000 + 50
 
 # %% [markdown] lang="en"
 # ## One setting away
-# Our labels said how sure they are. Most preference data do not: a judge names a winner, and that is all. Three kinds of label look alike in a file and mean different things.
+# Our labels said how sure they are. Most preference data do not: a judge names a winner, and that is all. Three kinds of label ([chapter 5](05_preferences.ipynb)) look alike in a file and mean different things.
 #
 # | label | value of $q$ | ties | what minimises the loss |
 # |---|---|---|---|
@@ -478,7 +468,7 @@ assert 2_900 < math.exp(2 / beta) < 3_000 + 50
 
 # %% [markdown] lang="zh"
 # ## 只差一个设置
-# 我们的标签说明了有几分把握。多数偏好数据不说：裁判点出胜者，就完了。有三种标签，存进文件看起来差不多，意思却不同。
+# 我们的标签说明了有几分把握。多数偏好数据不说：裁判点出胜者，就完了。有三种标签（[第 5 章](05_preferences.ipynb)），存进文件看起来差不多，意思却不同。
 #
 # | 标签 | $q$ 的值 | 平局 | 什么策略使损失最小 |
 # |---|---|---|---|
@@ -504,10 +494,10 @@ assert min(losses, key=lambda stretch: losses[stretch][0]) == 1 == min(losses, k
 assert losses[8][2] < losses[4][2] < losses[2][2] < losses[1][2] and losses[8][2] < 0.001
 
 # %% [markdown] lang="en"
-# Soft labels punish an exaggerated margin, deterministic ones reward it without end. [Azar et al. 2024](https://arxiv.org/abs/2310.12036) state it for DPO: the more deterministic the preferences, the weaker the leash. Now the network. The same pairs, ties dropped, the better answer always wins; nothing else changes. Then the same with $\beta=.1$.
+# Soft labels punish an exaggerated margin, deterministic ones reward it without end. [Azar et al. 2024](https://arxiv.org/abs/2310.12036) state it for DPO: the more deterministic the preferences, the weaker the leash. Now the network. The same pairs, ties dropped, the better answer always wins; nothing else changes. Then the same with $\beta=0.1$.
 
 # %% [markdown] lang="zh"
-# 间隔夸大了，软标签会罚，确定性标签却一直奖下去。[Azar et al. 2024](https://arxiv.org/abs/2310.12036) 就 DPO 指出：偏好越确定，绳子越松。放到网络上试：还是那些回答对，丢掉平局，好的一方必胜，别的都不动。然后取 $\beta=.1$ 再来一次。
+# 间隔夸大了，软标签会罚，确定性标签却一直奖下去。[Azar et al. 2024](https://arxiv.org/abs/2310.12036) 就 DPO 指出：偏好越确定，绳子越松。放到网络上试：还是那些回答对，丢掉平局，好的一方必胜，别的都不动。然后取 $\beta=0.1$ 再来一次。
 
 # %% tags=["nbval-ignore-output"]
 decided = np.flatnonzero(np.array(data.preference_prob) > 0.5)
@@ -529,12 +519,12 @@ for name, strength in (("hard_0.25", 0.25), ("hard_0.10", 0.1)):
     assert lines[-1]["logps/chosen"] < lines[0]["logps/chosen"] - 4
 
 # %% [markdown] lang="en"
-# Every training metric is splendid: the loss is below .25, the accuracy above .95, the mean margin far above the true difference of rewards. And the model is ruined. It was rewarded for right values and gets fewer right than the base model did; nearly all of its mistakes are new ones; the chosen answers lost more than 4 nats; KL is more than 2.5 times what the optimum needs. This is **over-optimisation**: past a point, a better score on the proxy buys a worse result. The proxy here is a loss on pairs, not a faulty judge; our judge is exact.
+# Every training metric is splendid: the loss is below 0.25, the accuracy above 0.95, the mean margin far above the true difference of rewards. And the model is ruined. It was rewarded for right values and gets fewer right than the base model did; nearly all of its mistakes are new ones; the chosen answers lost more than 4 nats; KL is more than 2.5 times what the optimum needs. This is **over-optimisation**: past a point, a better score on the proxy buys a worse result. The proxy here is a loss on pairs, not a faulty judge; our judge is exact.
 #
 # The next cell adds the shipped `dpo`, which was trained longer and on other pairs (the section after this one), and draws all six models.
 
 # %% [markdown] lang="zh"
-# 训练指标样样漂亮：损失低于 .25，准确率超过 .95，平均间隔远超真实的奖励差。模型却毁了：奖励里明明有「值对」，算对的反而比基座还少；错的几乎全是新错；chosen 的对数概率掉了 4 奈特以上；KL 是最优解所需的 2.5 倍以上。这就是**过度优化**（over-optimisation）：过了某一点，替身（proxy）的分数越好，真正的结果越差。这里的替身不是有毛病的裁判，我们的裁判分毫不差；替身是回答对上的那个损失。
+# 训练指标样样漂亮：损失低于 0.25，准确率超过 0.95，平均间隔远超真实的奖励差。模型却毁了：奖励里明明有「值对」，算对的反而比基座还少；错的几乎全是新错；chosen 的对数概率掉了 4 奈特以上；KL 是最优解所需的 2.5 倍以上。这就是**过度优化**（over-optimisation）：过了某一点，替身（proxy）的分数越好，真正的结果越差。这里的替身不是有毛病的裁判，我们的裁判分毫不差；替身是回答对上的那个损失。
 #
 # 下一个单元格再加上随书的 `dpo`，它训练得更久，用的是另外的回答对（见下一节），然后把六个模型画在一起。
 
@@ -548,7 +538,7 @@ assert measured["dpo"]["well_formed"].value > 0.995
 
 # %% alt_en="Four panels: style, exact, both, KL, each with six models from left to right: reference, imitation, live DPO, shipped DPO, and two runs with hard labels. A horizontal line marks the predicted optimum. Imitation sits on its own dashed mark, far from the line. Both DPO models sit on the line for style, somewhat below it for exact and both, above it for KL. The runs with hard labels reach the line for style and fall far below it for exact and both; their KL is several times higher." alt_zh="四幅小图：风格、值对、都对、KL，每幅从左到右六个模型：参考、模仿、现场训练的 DPO、随书的 DPO、两次硬标签训练。水平线是预言的最优解。模仿落在自己的虚线上，离水平线很远。两个 DPO 模型：风格在线上，值对和都对略低于线，KL 高于线。硬标签的两次：风格到线，值对和都对远低于线，KL 高出几倍。"
 order = ("ref", "sft", "dpo_live", "dpo", "hard_0.25", "hard_0.10")
-marks = (r"$\pi_{\mathrm{ref}}$", "SFT", "DPO", "dpo", "$q{=}1$\n$.25$", "$q{=}1$\n$.1$")
+marks = (r"$\pi_{\mathrm{ref}}$", "SFT", "DPO", "dpo", "$q{=}1$\n$0.25$", "$q{=}1$\n$0.1$")
 colors = ("ref", "baseline", "policy", "policy", "rejected", "rejected")
 population = {"style": task.style, "exact": 1 - task.slip, "both": task.style * (1 - task.slip), "kl": 0.0}
 use_style()
@@ -563,22 +553,22 @@ for panel, name in zip(axes.flat, NAMES):
     panel.set_xticks(range(6), marks, fontsize=8)
 
 # %% [markdown] lang="en"
-# **Figure 9.2.** Prediction (lines; dashed: the population's rates, and the best of two) and measurement (points with 95 % intervals) for the reference, imitation of the chosen answers, the DPO of this chapter, the shipped `dpo`, and two runs with hard labels, $\beta=.25$ and $.1$. DPO gets the style right and most of the exactness. Hard labels get the style and lose the rest.
+# **Figure 9.2.** Prediction (lines; dashed: the population's rates, and the best of two) and measurement (points with 95 % intervals) for the reference, imitation of the chosen answers, the DPO of this chapter, the shipped `dpo`, and two runs with hard labels, $\beta=0.25$ and $0.1$. DPO gets the style right and most of the exactness. Hard labels get the style and lose the rest.
 
 # %% [markdown] lang="zh"
-# **图 9.2** 预言（线；虚线是群体的比例和二选一取优）与实测（点，带 95% 置信区间）。从左到右：参考策略、模仿 chosen、本章的 DPO、随书的 `dpo`、两次硬标签训练（$\beta=.25$ 与 $.1$）。DPO 的风格到位，正确率也到了大半；硬标签只得到风格，其余全丢。
+# **图 9.2** 预言（线；虚线是群体的比例和二选一取优）与实测（点，带 95% 置信区间）。从左到右：参考策略、模仿 chosen、本章的 DPO、随书的 `dpo`、两次硬标签训练（$\beta=0.25$ 与 $0.1$）。DPO 的风格到位，正确率也到了大半；硬标签只得到风格，其余全丢。
 
 # %% [markdown] lang="en"
 # ## What closes the gap
-# The diagnosis suggests a cure: let the pairs contain the rare mistakes. Draw the first answer as before and the second at a higher temperature, where the base model slips in every way it can. With soft labels this does not move the optimum. The loss is smallest where every margin is right, however often a pair is drawn, as long as every answer can occur (chapter 7).
+# The diagnosis suggests a cure: let the pairs contain the rare mistakes. Draw the first answer as before and the second at a higher temperature, where the base model slips in every way it can. With soft labels this does not move the optimum. The loss is smallest where every margin is right, however often a pair is drawn, as long as every answer can occur ([chapter 7](07_derivation.ipynb)).
 #
-# Ten runs were recorded, all from the shipped base model at $\beta=.25$. They differ in the number of pairs and of passes over them, in the optimiser, and in $T$, the temperature of the second answer. In the last run second answers are drawn at 1.5 and 2.0 in turn.
+# Ten runs were recorded, all from the shipped base model at $\beta=0.25$. They differ in the number of pairs and of passes over them, in the optimiser, and in $T$, the temperature of the second answer. In the last run second answers are drawn at 1.5 and 2.0 in turn.
 
 # %% [markdown] lang="zh"
 # ## 怎样缩小差距
-# 诊断里已有药方：让回答对里出现那些罕见的错。第一个回答照旧，第二个采样时把温度调高，基座能犯的错就都会犯出来。用软标签，这样做不会挪动最优解：只要每个回答都有机会出现，不管某一对抽到多少次，损失都在间隔处处正确时最小（第 7 章）。
+# 诊断里已有药方：让回答对里出现那些罕见的错。第一个回答照旧，第二个采样时把温度调高，基座能犯的错就都会犯出来。用软标签，这样做不会挪动最优解：只要每个回答都有机会出现，不管某一对抽到多少次，损失都在间隔处处正确时最小（[第 7 章](07_derivation.ipynb)）。
 #
-# 记录下来的训练有十次，都从随书的基座出发，$\beta=.25$。不同的是：回答对有多少、过几遍，用什么优化器，第二个回答的温度 $T$ 是多少。最后一次，第二个回答轮流用 1.5 和 2.0。
+# 记录下来的训练有十次，都从随书的基座出发，$\beta=0.25$。不同的是：回答对有多少、过几遍，用什么优化器，第二个回答的温度 $T$ 是多少。最后一次，第二个回答轮流用 1.5 和 2.0。
 
 # %%
 gap = json.loads(Path("data/dpo_gap.json").read_text(encoding="utf-8"))["runs"]
@@ -605,22 +595,22 @@ spread = sorted(seed["dpo"]["exact"]["value"] for seed in seeds)
 assert [f"{value:.2f}" for value in (spread[0], spread[-1])] == ["0.97", "0.98"]
 
 # %% [markdown] lang="en"
-# Read it from the top. At 750 updates, 48,000 pairs used once beat 24,000 used twice: .82 right against .76. But twice the pairs *and* twice the updates make matters worse: .66 right, KL 4.0. It is the mechanism from above: further steps push more probability into corners that no pair looks into. Muon, which learns faster, gets there sooner: .59.
+# Read it from the top. At 750 updates, 48,000 pairs used once beat 24,000 used twice: 0.82 right against 0.76. But twice the pairs *and* twice the updates make matters worse: 0.66 right, KL 4.0. It is the mechanism from above: further steps push more probability into corners that no pair looks into. Muon, which learns faster, gets there sooner: 0.59.
 #
-# Now raise the temperature of the second answer to 1.5, same number of pairs, same steps: .91 with AdamW, and .96 with Muon, whose KL is 1.4. So neither the optimiser nor the number of pairs was to blame, but where the pairs look.
+# Now raise the temperature of the second answer to 1.5, same number of pairs, same steps: 0.91 with AdamW, and 0.96 with Muon, whose KL is 1.4. So neither the optimiser nor the number of pairs was to blame, but where the pairs look.
 #
-# At 1.75 comes a surprise: only .76 of the answers are well formed. Among the others are `37+30-UE` for 67 and `33-48-SE` for -15: a right sum, an operator, and a character that no author ever writes. It is the same leak through another hole. The base model gives such characters next to no probability; of the 96,000 pairs 268 hold one, too few to keep them down. At 1.5 it is 63 pairs, so the hole is there as well; whether a run finds it is luck. At 2.0 it is 753, and the hole is closed: .98 right, a KL of 1.29, where the optimum has .994 and 1.256.
+# At 1.75 comes a surprise: only 0.76 of the answers are well formed. Among the others are `37+30-UE` for 67 and `33-48-SE` for -15: a right sum, an operator, and a character that no author ever writes. It is the same leak through another hole. The base model gives such characters next to no probability; of the 96,000 pairs 268 hold one, too few to keep them down. At 1.5 it is 63 pairs, so the hole is there as well; whether a run finds it is luck. At 2.0 it is 753, and the hole is closed: 0.98 right, a KL of 1.29, where the optimum has 0.994 and 1.256.
 #
-# There is a price: the style ends at .94, a little below the predicted .959. The shipped `dpo` takes 1.5 and 2.0 in turn, and Muon: .98 right, KL 1.30, style .94. Over three seeds, base model and DPO trained anew, exactness is .97 to .98.
+# There is a price: the style ends at 0.94, a little below the predicted 0.959. The shipped `dpo` takes 1.5 and 2.0 in turn, and Muon: 0.98 right, KL 1.30, style 0.94. Over three seeds, base model and DPO trained anew, exactness is 0.97 to 0.98.
 
 # %% [markdown] lang="zh"
-# 从上往下读。同样更新 750 步，48,000 对各用一次，胜过 24,000 对各用两次：答对的 .82 比 .76。可是回答对再翻倍、步数*也*翻倍，反而更糟：只有 .66，KL 4.0。道理同前面一样：多走的步子，把更多概率推进了没有一对回答照到的角落。Muon 学得更快，到得也更早：.59。
+# 从上往下读。同样更新 750 步，48,000 对各用一次，胜过 24,000 对各用两次：答对的 0.82 比 0.76。可是回答对再翻倍、步数*也*翻倍，反而更糟：只有 0.66，KL 4.0。道理同前面一样：多走的步子，把更多概率推进了没有一对回答照到的角落。Muon 学得更快，到得也更早：0.59。
 #
-# 把第二个回答的温度调到 1.5，对数、步数不变：AdamW 得 .91；Muon 得 .96，KL 是 1.4。可见问题不在优化器，也不在回答对的多少，而在它们照到哪里。
+# 把第二个回答的温度调到 1.5，对数、步数不变：AdamW 得 0.91；Muon 得 0.96，KL 是 1.4。可见问题不在优化器，也不在回答对的多少，而在它们照到哪里。
 #
-# 到了 1.75，出了一件怪事：格式正确的回答只剩 .76。其余的，像目标 67 写成 `37+30-UE`，目标 -15 写成 `33-48-SE`：算式是对的，后面却多出一个运算符，再跟一个从没有作者写过的字符。漏洞换了一个，道理没变。基座几乎不给这些字符概率，96,000 对里只有 268 对见得到，压不住它们。1.5 的时候是 63 对，漏洞其实也在；一次训练会不会撞上，全凭运气。到 2.0 是 753 对，漏洞就堵上了：答对 .98，KL 1.29，而最优解是 .994 和 1.256。
+# 到了 1.75，出了一件怪事：格式正确的回答只剩 0.76。其余的，像目标 67 写成 `37+30-UE`，目标 -15 写成 `33-48-SE`：算式是对的，后面却多出一个运算符，再跟一个从没有作者写过的字符。漏洞换了一个，道理没变。基座几乎不给这些字符概率，96,000 对里只有 268 对见得到，压不住它们。1.5 的时候是 63 对，漏洞其实也在；一次训练会不会撞上，全凭运气。到 2.0 是 753 对，漏洞就堵上了：答对 0.98，KL 1.29，而最优解是 0.994 和 1.256。
 #
-# 代价也有：风格停在 .94，略低于预言的 .959。随书的 `dpo` 轮流取 1.5 和 2.0，用 Muon：答对 .98，KL 1.30，风格 .94。换三个种子，基座和 DPO 都从头训练，正确率在 .97 到 .98 之间。
+# 代价也有：风格停在 0.94，略低于预言的 0.959。随书的 `dpo` 轮流取 1.5 和 2.0，用 Muon：答对 0.98，KL 1.30，风格 0.94。换三个种子，基座和 DPO 都从头训练，正确率在 0.97 到 0.98 之间。
 
 # %% [markdown] lang="en"
 # One picture holds all of it. Its axes are the two quantities of the objective, KL and reward. The line is what the best policy can reach, for every $\beta$; no policy lies above it. Chapter 12 puts reinforcement learning on the same picture.
@@ -647,10 +637,10 @@ for mark, color, report in shown:
 _ = axes.set(xlabel=r"$\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$", ylabel=r"$\mathbb{E}[r]$", ylim=(0.9, 2.1))
 
 # %% [markdown] lang="en"
-# **Figure 9.3.** Reward against KL. The line is the exact frontier, the star its point for $\beta=.25$. Points without a name are the other recorded runs and the seeds; $T=1$ and $T=1.75$ mark the recorded runs that leak. Both ways of going wrong lead to the right and down: hard labels, and pairs that do not look where the policy goes.
+# **Figure 9.3.** Reward against KL. The line is the exact frontier, the star its point for $\beta=0.25$. Points without a name are the other recorded runs and the seeds; $T=1$ and $T=1.75$ mark the recorded runs that leak. Both ways of going wrong lead to the right and down: hard labels, and pairs that do not look where the policy goes.
 
 # %% [markdown] lang="zh"
-# **图 9.3** 奖励与 KL。曲线是精确的前沿，星号是 $\beta=.25$ 的那一点。没写名字的点，是其余几次训练和各个种子；标着 $T=1$ 和 $T=1.75$ 的，是漏了的几次。走偏的两种办法都通向右下方：硬标签；回答对照不到策略要去的地方。
+# **图 9.3** 奖励与 KL。曲线是精确的前沿，星号是 $\beta=0.25$ 的那一点。没写名字的点，是其余几次训练和各个种子；标着 $T=1$ 和 $T=1.75$ 的，是漏了的几次。走偏的两种办法都通向右下方：硬标签；回答对照不到策略要去的地方。
 
 # %% [markdown] lang="en"
 # ## The classic setting, told honestly
@@ -658,7 +648,7 @@ _ = axes.set(xlabel=r"$\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$", ylabel=r"$\ma
 #
 # They ask: *write something*. What is pushed down is one answer, `E`; every expression, right or wrong, may take its place. About right values they say nothing, for no wrong expression is ever rejected. And the base model does not write the empty answer anyway, so nothing that a reader sees has to change for the margin to grow.
 #
-# We ran it once, with a base model trained on all tokens as the project does, a right mask, its learning rate of 1e-4, and both of the values of $\beta$ that its history knows: 1.0 and .1.
+# We ran it once, with a base model trained on all tokens as the project does, a right mask, its learning rate of 1e-4, and both of the values of $\beta$ that its history knows: 1.0 and 0.1.
 
 # %% [markdown] lang="zh"
 # ## 经典设置，照实说
@@ -666,7 +656,7 @@ _ = axes.set(xlabel=r"$\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$", ylabel=r"$\ma
 #
 # 要的是：*写点什么*。被压下去的只有 `E` 这一个回答，腾出的位置，随便哪个算式都能占，对的错的都行。至于值对不对，它们只字未提，因为从没有哪个错的算式被当作 rejected。何况基座本来就不写空回答：间隔要变大，读者看得见的东西一样也不用变。
 #
-# 我们跑了一次：基座照原项目那样在全部词元上训练，掩码用对的，学习率用它的 1e-4，$\beta$ 取它历史上用过的两个值：1.0 和 .1。
+# 我们跑了一次：基座照原项目那样在全部词元上训练，掩码用对的，学习率用它的 1e-4，$\beta$ 取它历史上用过的两个值：1.0 和 0.1。
 
 # %%
 classic = json.loads(Path("data/classic.json").read_text(encoding="utf-8"))["runs"]
@@ -687,10 +677,10 @@ assert start["logps/rejected"] < -10  # the base model does not write the empty 
 assert round(start["exact"]["value"], 3) == 0.019 and round(strong["exact"]["value"], 3) == 0.001
 
 # %% [markdown] lang="en"
-# With $\beta=1.0$ the pairs are soon satisfied. After 300 steps the mean margin is 15.5, where the pull $\sigma(-h)$ is below one in a million, and training has in effect ended. Yet only .08 of the answers have three numbers: the chosen ones started so low that many nats of gain leave them rare. With $\beta=.1$ the same satisfaction needs ten times the log-ratio, so the pull lasts. After 300 steps .86 of the answers have three numbers, .95 are well formed, and the share of right values, .019 before, is .001. The model does what its pairs ask for, in either case.
+# With $\beta=1.0$ the pairs are soon satisfied. After 300 steps the mean margin is 15.5, where the pull $\sigma(-h)$ is below one in a million, and training has in effect ended. Yet only 0.08 of the answers have three numbers: the chosen ones started so low that many nats of gain leave them rare. With $\beta=0.1$ the same satisfaction needs ten times the log-ratio, so the pull lasts. After 300 steps 0.86 of the answers have three numbers, 0.95 are well formed, and the share of right values, 0.019 before, is 0.001. The model does what its pairs ask for, in either case.
 
 # %% [markdown] lang="zh"
-# $\beta=1.0$ 时，回答对很快就「满意」了。300 步后平均间隔是 15.5，拉力 $\sigma(-h)$ 不到百万分之一，训练实际上已经停了。可是只有 .08 的回答写三个数：chosen 起点太低，涨了许多奈特，仍然罕见。$\beta=.1$ 时，要同样满意，对数比得大到十倍，拉力就一直在。300 步后，.86 的回答写三个数，.95 格式正确，值对的却从 .019 掉到 .001。两种情形，模型都照回答对的要求做了。
+# $\beta=1.0$ 时，回答对很快就「满意」了。300 步后平均间隔是 15.5，拉力 $\sigma(-h)$ 不到百万分之一，训练实际上已经停了。可是只有 0.08 的回答写三个数：chosen 起点太低，涨了许多奈特，仍然罕见。$\beta=0.1$ 时，要同样满意，对数比得大到十倍，拉力就一直在。300 步后，0.86 的回答写三个数，0.95 格式正确，值对的却从 0.019 掉到 0.001。两种情形，模型都照回答对的要求做了。
 
 # %% [markdown] lang="en"
 # ### A mask that forgets the padding
@@ -739,16 +729,16 @@ assert counted == [7, 3, 8]
 # **图 9.4** 脚本把哪些词元计入损失。绿：回答。橙：误被计入的提示词元。灰：照理遮掉的提示词元。行越短，留在损失里的提示越多。
 
 # %% [markdown] lang="en"
-# With a right mask the prompt cannot matter: both answers share it, and it cancels in $h$. In the second and third row, one pair, it does not: the rejected row counts 8 of its tokens and the chosen row 3. Five remain with a minus sign, and the loss falls when the model makes its prompts improbable. Nothing crashes. In our run, the table says, the wrong mask changes next to nothing that can be measured: .99 well formed and .08 with three numbers after 300 steps, as with the right one. That makes it worse, not better: no curve gives it away. Counting does: the marked tokens of a row must be the tokens of its answer.
+# With a right mask the prompt cannot matter: both answers share it, and it cancels in $h$. In the second and third row, one pair, it does not: the rejected row counts 8 of its tokens and the chosen row 3. Five remain with a minus sign, and the loss falls when the model makes its prompts improbable. Nothing crashes. In our run, the table says, the wrong mask changes next to nothing that can be measured: 0.99 well formed and 0.08 with three numbers after 300 steps, as with the right one. That makes it worse, not better: no curve gives it away. Counting does: the marked tokens of a row must be the tokens of its answer.
 #
 # ### Two more lines
-# The script takes `log(sigmoid(x))`. In float32, $\sigma(x)$ is rounded to 0 below about -88.7, and the logarithm of that is $-\infty$, with a gradient that is no number. `logsigmoid` computes the same function without the detour.
+# [Chapter 8](08_tensors.ipynb) keeps a museum of such bugs, with a test for each. Two more come from this project. The script takes `log(sigmoid(x))`. In float32, $\sigma(x)$ is rounded to 0 below about -88.7, and the logarithm of that is $-\infty$, with a gradient that is no number. `logsigmoid` computes the same function without the detour.
 
 # %% [markdown] lang="zh"
-# 掩码要是对的，提示就无关紧要：两个回答共用一个提示，在 $h$ 里抵消了。第二、三行是一对，就抵消不掉：rejected 那行计入 8 个，chosen 那行计入 3 个，剩下五个带着负号留在 $h$ 里；模型只要压低提示的概率，损失就降。程序照跑不误。从表里看，我们这次训练，掩码虽错，量得出的东西几乎没变：300 步后格式正确的 .99，三个数 .08，同掩码正确时一样。这更糟，不是更好：没有哪条曲线会露馅。数一数才会露馅：一行里标出的词元，必须正好是回答的词元。
+# 掩码要是对的，提示就无关紧要：两个回答共用一个提示，在 $h$ 里抵消了。第二、三行是一对，就抵消不掉：rejected 那行计入 8 个，chosen 那行计入 3 个，剩下五个带着负号留在 $h$ 里；模型只要压低提示的概率，损失就降。程序照跑不误。从表里看，我们这次训练，掩码虽错，量得出的东西几乎没变：300 步后格式正确的 0.99，三个数 0.08，同掩码正确时一样。这更糟，不是更好：没有哪条曲线会露馅。数一数才会露馅：一行里标出的词元，必须正好是回答的词元。
 #
 # ### 还有两行
-# 脚本里写的是 `log(sigmoid(x))`。float32 下，$x$ 低于约 -88.7 时，$\sigma(x)$ 舍入成 0，取对数得 $-\infty$，梯度成了 nan（不是数）。`logsigmoid` 算的是同一个函数，不绕这个弯。
+# 这类错误，[第 8 章](08_tensors.ipynb)专门开了一座博物馆，件件配了测试。这个项目里还有两件。脚本里写的是 `log(sigmoid(x))`。float32 下，$x$ 低于约 -88.7 时，$\sigma(x)$ 舍入成 0，取对数得 $-\infty$，梯度成了 nan（不是数）。`logsigmoid` 算的是同一个函数，不绕这个弯。
 
 # %%
 x = torch.tensor([-50.0, -88.0, -89.0, -200.0], requires_grad=True)
@@ -760,16 +750,16 @@ assert torch.autograd.grad(naive.sum(), x)[0][2:].isnan().all()
 assert torch.equal(torch.autograd.grad(logsigmoid(x).sum(), x)[0], torch.ones(4))
 
 # %% [markdown] lang="en"
-# The project's first notebook, of 2023, masks correctly and has a stranger line. With $m$ the difference of the two log-ratios, it minimises $\log\sigma(-.1\,m)$ (a tiny number added before the logarithm), where DPO minimises $-\log\sigma(.1\,m)$. Both push $m$ up. But look at how hard, the weight $-\partial\ell/\partial m$:
+# The project's first notebook, of 2023, masks correctly and has a stranger line. With $m$ the difference of the two log-ratios, it minimises $\log\sigma(-0.1\,m)$ (a tiny number added before the logarithm), where DPO minimises $-\log\sigma(0.1\,m)$. Both push $m$ up. But look at how hard, the weight $-\partial\ell/\partial m$:
 #
-# $$\text{DPO: } .1\,\sigma(-.1\,m)\qquad\text{notebook: } .1\,\sigma(.1\,m).$$
+# $$\text{DPO: } 0.1\,\sigma(-0.1\,m)\qquad\text{notebook: } 0.1\,\sigma(0.1\,m).$$
 #
 # DPO lets go of a pair once it is won. The notebook pulls hardest at pairs that are won already, so no margin is ever enough.
 
 # %% [markdown] lang="zh"
-# 项目最早的笔记本（2023 年）掩码是对的，却有更怪的一行。设 $m$ 是两个对数比的差，它最小化的是 $\log\sigma(-.1\,m)$（取对数前加了一个极小的数），而 DPO 最小化的是 $-\log\sigma(.1\,m)$。两者都把 $m$ 往上推，可是看看推的力气，即权重 $-\partial\ell/\partial m$：
+# 项目最早的笔记本（2023 年）掩码是对的，却有更怪的一行。设 $m$ 是两个对数比的差，它最小化的是 $\log\sigma(-0.1\,m)$（取对数前加了一个极小的数），而 DPO 最小化的是 $-\log\sigma(0.1\,m)$。两者都把 $m$ 往上推，可是看看推的力气，即权重 $-\partial\ell/\partial m$：
 #
-# $$\text{DPO: } .1\,\sigma(-.1\,m)\qquad\text{notebook: } .1\,\sigma(.1\,m)$$
+# $$\text{DPO: } 0.1\,\sigma(-0.1\,m)\qquad\text{notebook: } 0.1\,\sigma(0.1\,m)$$
 #
 # 一对赢了，DPO 就松手。笔记本却对已经赢了的用力最大，所以多大的间隔它都嫌不够。
 
@@ -780,7 +770,7 @@ weight = {
     "rejected": -torch.autograd.grad((torch.sigmoid(-0.1 * m) + 1e-8).log().sum(), m)[0],
 }
 fig, axes = figure(width=6.4, height=2.8)
-for color, formula in (("chosen", r"$-\log\sigma(.1\,m)$"), ("rejected", r"$\log(\sigma(-.1\,m)+10^{-8})$")):
+for color, formula in (("chosen", r"$-\log\sigma(0.1\,m)$"), ("rejected", r"$\log(\sigma(-0.1\,m)+10^{-8})$")):
     axes.plot(m.detach(), weight[color], color=COLORS[color], label=formula)
 axes.set(xlabel="$m$", ylabel=r"$-\partial\ell/\partial m$")
 axes.legend()
@@ -855,7 +845,7 @@ assert columns[:3] == ["prompt", "chosen", "rejected"] and {"exact", "style", "k
 # ### Exercise 9.1 · The optimum by hand
 # ★☆☆ · 5 minutes
 #
-# For some prompt the base model writes three numbers in 30 % of its answers. The reward is 1 for three numbers and 0 otherwise, and $\beta=.5$. What share of three-number answers has the optimal policy?
+# For some prompt the base model writes three numbers in 30 % of its answers. The reward is 1 for three numbers and 0 otherwise, and $\beta=0.5$. What share of three-number answers has the optimal policy?
 #
 # <details><summary>Hint</summary>
 #
@@ -867,7 +857,7 @@ assert columns[:3] == ["prompt", "chosen", "rejected"] and {"exact", "style", "k
 # ### 练习 9.1 · 手算最优解
 # ★☆☆ · 5 分钟
 #
-# 对某个提示，基座的回答有 30% 写三个数。写三个数奖励 1，否则奖励 0，$\beta=.5$。最优策略写三个数的比例是多少？
+# 对某个提示，基座的回答有 30% 写三个数。写三个数奖励 1，否则奖励 0，$\beta=0.5$。最优策略写三个数的比例是多少？
 #
 # <details><summary>提示</summary>
 #
@@ -882,7 +872,7 @@ check("9.1", answer_9_1)
 # %% [markdown] lang="en"
 # <details><summary>Solution</summary>
 #
-# The products are $.3\cdot e^{2}=2.217$ and $.7\cdot 1=.7$, their sum is 2.917, and the share is 2.217 / 2.917 = .76.
+# The products are $0.3\cdot e^{2}=2.217$ and $0.7\cdot 1=0.7$, their sum is 2.917, and the share is 2.217 / 2.917 = 0.76.
 #
 # ```python
 # answer_9_1 = 0.3 * math.exp(1 / 0.5) / (0.3 * math.exp(1 / 0.5) + 0.7)
@@ -893,7 +883,7 @@ check("9.1", answer_9_1)
 # %% [markdown] lang="zh"
 # <details><summary>解答</summary>
 #
-# 乘出来是 $.3\cdot e^{2}=2.217$ 和 $.7\cdot 1=.7$，和是 2.917，比例是 2.217 / 2.917 = .76。
+# 乘出来是 $0.3\cdot e^{2}=2.217$ 和 $0.7\cdot 1=0.7$，和是 2.917，比例是 2.217 / 2.917 = 0.76。
 #
 # ```python
 # answer_9_1 = 0.3 * math.exp(1 / 0.5) / (0.3 * math.exp(1 / 0.5) + 0.7)
@@ -905,7 +895,7 @@ check("9.1", answer_9_1)
 # ### Exercise 9.2 · Which chosen answers lose?
 # ★★☆ · 10 minutes
 #
-# Back to the three answers of the first section: reference .5, .3, .2, rewards 1, 0, -1, $\beta=.5$. In the pair (second answer, third answer) the second is chosen. By how many nats does its log-probability change from the reference to the optimum? Give a signed number.
+# Back to the three answers of the first section: reference 0.5, 0.3, 0.2, rewards 1, 0, -1, $\beta=0.5$. In the pair (second answer, third answer) the second is chosen. By how many nats does its log-probability change from the reference to the optimum? Give a signed number.
 #
 # <details><summary>Hint</summary>
 #
@@ -917,7 +907,7 @@ check("9.1", answer_9_1)
 # ### 练习 9.2 · 哪些 chosen 会降
 # ★★☆ · 10 分钟
 #
-# 回到第一节的三个回答：参考概率 .5、.3、.2，奖励 1、0、-1，$\beta=.5$。在（第二个回答，第三个回答）这一对里，第二个是 chosen。从参考策略到最优解，它的对数概率变化多少奈特？写一个带符号的数。
+# 回到第一节的三个回答：参考概率 0.5、0.3、0.2，奖励 1、0、-1，$\beta=0.5$。在（第二个回答，第三个回答）这一对里，第二个是 chosen。从参考策略到最优解，它的对数概率变化多少奈特？写一个带符号的数。
 #
 # <details><summary>提示</summary>
 #
@@ -955,7 +945,7 @@ check("9.2", answer_9_2)
 # ### Exercise 9.3 · How far is the floor?
 # ★★☆ · 10 minutes
 #
-# A training stands at a loss of .66, and somebody asks how much is left to learn. Write `label_floor(q)`: from a tensor of labels, shape `(B,)`, the lowest mean DPO loss that any policy can reach. Hard labels may be among them.
+# A training stands at a loss of 0.66, and somebody asks how much is left to learn. Write `label_floor(q)`: from a tensor of labels, shape `(B,)`, the lowest mean DPO loss that any policy can reach. Hard labels may be among them.
 #
 # <details><summary>Hint</summary>
 #
@@ -967,7 +957,7 @@ check("9.2", answer_9_2)
 # ### 练习 9.3 · 离下界还有多远
 # ★★☆ · 10 分钟
 #
-# 一次训练，损失停在 .66，有人问还有多少可学。写一个 `label_floor(q)`：输入是标签张量，形状 `(B,)`；返回平均 DPO 损失的下界，即任何策略最低能降到多少。标签里可能混着硬标签。
+# 一次训练，损失停在 0.66，有人问还有多少可学。写一个 `label_floor(q)`：输入是标签张量，形状 `(B,)`；返回平均 DPO 损失的下界，即任何策略最低能降到多少。标签里可能混着硬标签。
 #
 # <details><summary>提示</summary>
 #

@@ -48,9 +48,11 @@ def figure(columns: int = 1, width: float = 6.4, height: float = 3.4) -> tuple[F
     return plt.subplots(1, columns, figsize=(width, height), layout="constrained")
 
 
-def points(axes: Axes, x: Sequence[float], estimates: Sequence, color: str, label: str | None = None) -> None:
+def points(
+    axes: Axes, x: Sequence[float], estimates: Sequence, color: str, label: str | None = None, marker: str = "o"
+) -> None:
     """Measurements: points with their intervals (`estimates` have value, low and high)."""
     values = [e.value for e in estimates]
     below = [e.value - e.low for e in estimates]
     above = [e.high - e.value for e in estimates]
-    axes.errorbar(x, values, yerr=(below, above), fmt="o", capsize=3, color=COLORS[color], label=label, zorder=3)
+    axes.errorbar(x, values, yerr=(below, above), fmt=marker, capsize=3, color=COLORS[color], label=label, zorder=3)

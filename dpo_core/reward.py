@@ -14,7 +14,7 @@ from dpo_core.sampling import in_batches
 
 
 class RewardModel(nn.Module):
-    """r(x, y): ids in, one number a sequence out. It starts at the language model's weights, with r = 0."""
+    """r(x, y): ids in, one number a sequence out, in float32. It starts at the language model's weights, with r = 0."""
 
     def __init__(self, base: Llama) -> None:
         super().__init__()
@@ -56,7 +56,8 @@ def predict_rewards(
     """r(x, y) of each pair of texts, (N,) float32 on the CPU.
 
     Raises:
-        ValueError: an unknown character, an empty prompt or completion, or lists of different lengths.
+        ValueError: an unknown character, an empty prompt or completion, a text too long for the model,
+            lists of different lengths, or a batch size below 1.
     """
     device = next(model.parameters()).device
     return in_batches(model, prompts, completions, device, batch_size=batch_size, progress=progress)

@@ -153,10 +153,15 @@ def in_batches(
     """`value(input_ids, completion_mask)`, a number for each row, of all pairs of texts: (N,) on the CPU.
 
     Raises:
-        ValueError: an unknown character, or lists of different lengths.
+        ValueError: an unknown character, an empty prompt, a text too long for the model, lists of
+            different lengths, or a batch size below 1.
     """
     if len(prompts) != len(completions):
         raise ValueError(f"{len(prompts)} prompts and {len(completions)} completions; they must pair up")
+    if not all(prompts):
+        raise ValueError("an empty prompt; accepted is S<target>=, such as S54=")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; accepted are whole numbers from 1")
     values = [torch.empty(0)]
     for start in progress_bar(range(0, len(prompts), batch_size), "scoring", shown=progress):
         rows = slice(start, start + batch_size)

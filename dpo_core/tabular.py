@@ -50,13 +50,17 @@ def kl(logps: Tensor, other_logps: Tensor) -> Tensor:
     return mean(logps, logps - other_logps)
 
 
-def objective(logps: Tensor, problem: Problem, beta: float) -> Tensor:
-    """J(π) = E_π[r] - β KL(π || π_ref), (...). Source: Rafailov et al. 2023, eq. 3."""
+def objective(logps: Tensor, problem: Problem, beta: float | Tensor) -> Tensor:
+    """J(π) = E_π[r] - β KL(π || π_ref), (...). Source: Rafailov et al. 2023, eq. 3. `beta` may be a tensor (...)."""
     return mean(logps, problem.reward) - beta * kl(logps, problem.ref_logps)
 
 
 def log_partition(problem: Problem, beta: float | Tensor) -> Tensor:
-    """log Z, (...), with Z the sum over answers of π_ref e^{r/β}. Source: Rafailov et al. 2023, eq. 4."""
+    """log Z, (...), with Z the sum over answers of π_ref e^{r/β}. Source: Rafailov et al. 2023, eq. 4.
+
+    Raises:
+        ValueError: a beta that is not finite and above 0.
+    """
     return (problem.ref_logps + problem.reward / _positive(beta)).logsumexp(-1)
 
 
@@ -66,13 +70,17 @@ def optimal_policy(problem: Problem, beta: float | Tensor) -> Tensor:
     Source: Rafailov et al. 2023, eq. 4. `beta` may be a tensor that broadcasts against (..., A).
 
     Raises:
-        ValueError: a beta that is not above 0.
+        ValueError: a beta that is not finite and above 0.
     """
     return (problem.ref_logps + problem.reward / _positive(beta)).log_softmax(-1)
 
 
 def frontier(problem: Problem, betas: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Mean reward and KL of the optimum at each of K betas, (..., K) each: no policy has more reward at that KL."""
+    """Mean reward and KL of the optimum at each of K betas, (..., K) each: no policy has more reward at that KL.
+
+    Raises:
+        ValueError: a beta that is not finite and above 0.
+    """
     wide = Problem(problem.ref_logps.unsqueeze(-2), problem.reward.unsqueeze(-2))  # (..., 1, A)
     optimum = optimal_policy(wide, torch.as_tensor(betas, dtype=torch.float64)[:, None])  # (..., K, A)
     return mean(optimum, wide.reward), kl(optimum, wide.ref_logps)
@@ -85,16 +93,18 @@ def best_of_n(problem: Problem, n: int) -> Tensor:
     and within a level the answers keep the reference's proportions.
 
     Raises:
-        ValueError: n below 1.
+        ValueError: n is no whole number from 1.
     """
-    if n < 1:
+    if n < 1 or n != int(n):
         raise ValueError(f"n is {n}; accepted are whole numbers from 1")
     probs, reward = problem.ref_logps.exp(), problem.reward
     other = reward.unsqueeze(-2)  # (..., 1, A), against (..., A, 1)
     below = ((other < reward.unsqueeze(-1)) * probs.unsqueeze(-2)).sum(-1)  # (..., A)
     level = ((other == reward.unsqueeze(-1)) * probs.unsqueeze(-2)).sum(-1)
-    raised = ((below + level) ** n - below**n).log() - level.log() + problem.ref_logps
-    return torch.where(probs > 0, raised, -math.inf)
+    at_most = below + level
+    # log(at_most^n - below^n), without the difference: it would lose a rare best answer
+    raised = n * at_most.log() + (-torch.expm1(n * torch.log1p(-level / at_most))).log()
+    return torch.where(probs > 0, raised - level.log() + problem.ref_logps, -math.inf)
 
 
 # ---------------------------------------------------------------- comparisons and rewards (chapter 5)
@@ -106,7 +116,13 @@ def preference_probs(reward: Tensor) -> Tensor:
 
 
 def uniform_pairs(answers: int) -> Tensor:
-    """The pair distribution in which all pairs of different answers are equally likely, (A, A)."""
+    """The pair distribution in which all pairs of different answers are equally likely, (A, A).
+
+    Raises:
+        ValueError: fewer than two answers.
+    """
+    if answers < 2:
+        raise ValueError(f"{answers} answers make no pair; accepted are whole numbers from 2")
     return (1 - torch.eye(answers, dtype=torch.float64)) / (answers * (answers - 1))
 
 
@@ -150,8 +166,15 @@ def draw_comparisons(wins: Tensor, count: int, seed: int) -> Tensor:
 
 
 def bradley_terry_nll(reward: Tensor, wins: Tensor) -> Tensor:
-    """The mean of -log σ(r_i - r_j) over a table of comparisons, (...): minus the mean log-likelihood."""
-    return -(wins * F.logsigmoid(_gaps(reward))).sum((-1, -2)) / wins.sum((-1, -2))
+    """The mean of -log σ(r_i - r_j) over a table of comparisons, (...): minus the mean log-likelihood.
+
+    Raises:
+        ValueError: a table without comparisons.
+    """
+    total = wins.sum((-1, -2))
+    if not (total > 0).all():
+        raise ValueError("a table without comparisons has no mean loss (deterministic labels drop ties)")
+    return -torch.where(wins > 0, wins * F.logsigmoid(_gaps(reward)), 0.0).sum((-1, -2)) / total
 
 
 def fit_rewards(wins: Tensor) -> tuple[Tensor, Tensor]:
@@ -161,25 +184,31 @@ def fit_rewards(wins: Tensor) -> tuple[Tensor, Tensor]:
     holds where `wins` are counts of independent comparisons.
 
     Raises:
-        ValueError: some answers never lost to any of the others, so the likelihood has no maximum
-            (Ford 1957), or the method does not converge.
+        ValueError: a weight is negative or not finite, or some answers never lost to any of the
+            others, so the likelihood has no maximum (Ford 1957), or 100 steps do not reach it.
     """
     answers = wins.shape[-1]
+    if not ((wins >= 0) & wins.isfinite()).all():
+        raise ValueError("wins holds a weight that is negative or not finite")
     reach = ((wins > 0).double() + torch.eye(answers)).matrix_power(answers)
     if not (reach > 0).all():
         raise ValueError("some answers never lost to the others: no finite rewards have the highest likelihood")
-    games, ones = wins + wins.transpose(-1, -2), torch.full((answers, answers), 1 / answers, dtype=torch.float64)
+    games = wins + wins.transpose(-1, -2)
+    constants = torch.full((answers, answers), 1 / answers, dtype=torch.float64)  # projects on what no comparison sees
     reward = torch.zeros(wins.shape[:-1], dtype=torch.float64)
     for _ in range(100):
         prob = preference_probs(reward)
-        slope = (wins - games * prob).sum(-1)  # of the log-likelihood, (..., A)
-        weights = games * prob * (1 - prob)
+        lost = prob.transpose(-1, -2)  # 1 - prob, without the difference: nothing cancels far out
+        slope = (wins * lost - wins.transpose(-1, -2) * prob).sum(-1)  # of the log-likelihood, (..., A)
+        weights = games * prob * lost
+        scale = weights.sum((-1, -2), keepdim=True)
         information = weights.sum(-1).diag_embed() - weights  # a graph Laplacian: constants are its null space
-        step = torch.linalg.solve(information + ones * weights.sum((-1, -2), keepdim=True), slope)
+        regular = information + scale * constants
+        step = torch.linalg.solve(regular, slope)
         size = step.abs().amax(-1, keepdim=True)
         reward = reward + step / (1 + size)  # damped: the full step overshoots far from the optimum
         if (size < 1e-9).all():
-            return reward - reward.mean(-1, keepdim=True), torch.linalg.pinv(information, hermitian=True)
+            return reward - reward.mean(-1, keepdim=True), torch.linalg.inv(regular) - constants / scale
     raise ValueError("the likelihood has not been maximised in 100 Newton steps")
 
 
@@ -207,7 +236,8 @@ def minimise(loss: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
 
     L-BFGS finds the minimum; Newton steps, which need no line search, then bring it from the square root
     of float64's precision to all of it. Parameters of different leading index must be independent
-    instances: each has its own loss, and finds its own minimum.
+    instances: each has its own loss, and finds its own minimum. A loss without a minimum, such as that of
+    deterministic labels, ends somewhere far out.
     """
     parameters = start.detach().clone().requires_grad_()
     options = {"max_iter": 1000, "tolerance_grad": 1e-12, "tolerance_change": 0, "line_search_fn": "strong_wolfe"}
@@ -235,6 +265,7 @@ def _gaps(reward: Tensor) -> Tensor:
 
 
 def _positive(beta: float | Tensor) -> float | Tensor:
-    if not (torch.as_tensor(beta) > 0).all() or (isinstance(beta, float) and math.isinf(beta)):
+    value = torch.as_tensor(beta)
+    if not ((value > 0) & value.isfinite()).all():
         raise ValueError(f"beta is {beta}; accepted are finite numbers above 0")
     return beta

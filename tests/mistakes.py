@@ -201,3 +201,147 @@ MISTAKES["9.4"] = [
     ("swaps nothing", Edit("answers[::-1], logps[::-1]", "answers, logps")),
     ("forgets the seed", Edit("default_rng(seed)", "default_rng()")),
 ]
+
+# ---------------------------------------------------------------- chapter 7
+
+MISTAKES["7.1"] = [
+    ("forgets beta", (math.log(1.25), 0.8 - 1)),
+    ("forgets the minus of the loss", (-math.log(1.5), -1 / 6)),
+    ("exchanges the answers", (math.log(3), -1 / 3)),
+    ("differentiates with respect to h", (math.log(1.5), -1 / 3)),
+    ("gets the sign of the derivative wrong", (math.log(1.5), 1 / 6)),
+    ("gives the derivative for the rejected answer", (math.log(1.5), 0.167)),
+    ("gives the loss alone", math.log(1.5)),
+]
+MISTAKES["7.2"] = [
+    ("takes the true reference", (0.91867, 0.0)),
+    ("does not normalise", (1.478, 0.039)),
+    ("multiplies by beta", (0.2 * math.exp(0.5) / (0.2 * math.exp(0.5) + 0.3 + 0.5 * math.exp(-0.5)), 0.039)),
+    ("gives the KL", (0.8008, 0.0790)),
+    ("turns the KL round", (0.8008, 0.5 * 0.0578)),
+    ("gives the probability alone", 0.8008),
+]
+MISTAKES["7.3"] = [
+    ("forgets the losses", Edit("(wins + wins.T) * claims", "wins * claims")),
+    ("forgets the mean", Edit(" / wins.sum()", "")),
+    ("forgets beta in front", Edit("by_logit = beta * (", "by_logit = (")),
+    ("forgets beta inside", Edit("gaps(beta * (features @ theta))", "gaps(features @ theta)")),
+    ("gets the sign wrong", Edit("features.T @ by_logit", "-(features.T @ by_logit)")),
+    ("stops at the logits", Edit("features.T @ by_logit", "by_logit")),
+    ("takes the label for the claim", Edit("- wins).sum(-1)", "- wins.T).sum(-1)")),
+]
+MISTAKES["7.4"] = [
+    ("forgets beta", Edit("beta * (target - ref_logps)", "target - ref_logps")),
+    ("divides by beta", Edit("beta * (target - ref_logps)", "(target - ref_logps) / beta")),
+    ("forgets the reference", Edit("(target - ref_logps)", "target")),
+    ("turns the pair round", Edit("(target - ref_logps)", "(ref_logps - target)")),
+    ("lets the likelier answer always win", Edit("torch.sigmoid(gaps(beta * (target - ref_logps)))", "(gaps(target - ref_logps) > 0).double()")),
+    ("gives the rewards", Edit("torch.sigmoid(gaps(beta * (target - ref_logps)))", "beta * (target - ref_logps)")),
+]
+
+# ---------------------------------------------------------------- chapter 6
+
+MISTAKES["6.1"] = [
+    ("gives the other answer", (0.351, 0.412)),
+    ("forgets the reference", (0.881, 0.412)),
+    ("multiplies by beta", (0.292, 0.061)),
+    ("gives log Z", (0.649, 0.823)),
+    ("gives Z", (0.649, 2.278)),
+    ("gives one number", 0.649),
+    ("does not normalise", (1.478, 0.412)),
+]
+MISTAKES["6.2"] = [
+    ("gives 1/beta", 3.045),
+    ("forgets the base rate", 0.455),
+    ("takes probabilities for odds", 1 / math.log(3)),
+    ("turns the sign round", -0.328),
+    ("works in percent", 32.8),
+]
+MISTAKES["6.3"] = [
+    ("gives the log-ratio", Edit("log_rho.exp() - 1 - log_rho", "-log_rho")),
+    ("turns the direction round", Edit("ref_logps - logps", "logps - ref_logps")),
+    ("forgets the 1", Edit("log_rho.exp() - 1 - log_rho", "log_rho.exp() - log_rho")),
+    ("squares", Edit("log_rho.exp() - 1 - log_rho", "log_rho**2 / 2")),
+    ("takes the mean", Edit("log_rho.exp() - 1 - log_rho", "(log_rho.exp() - 1 - log_rho).mean()")),
+]
+MISTAKES["6.4"] = [
+    ("rewards the last column", Edit("(mask * torch.arange(mask.shape[1])).argmax(1)", "-1")),
+    ("rewards the first token", Edit("(mask * torch.arange(mask.shape[1])).argmax(1)", "mask.int().argmax(1)")),
+    ("charges the prompt", Edit(" * mask\n", "\n")),
+    ("turns the sign round", Edit("-beta *", "beta *")),
+    ("takes the mean over tokens", Edit(" * mask\n", " * mask / mask.sum(1, keepdim=True)\n")),
+    ("forgets beta", Edit("-beta *", "-")),
+    ("pays at every token", Edit("given[torch.arange(len(reward)), last] += reward", "given += mask * reward[:, None]")),
+]
+
+# ---------------------------------------------------------------- chapter 5
+
+MISTAKES["5.1"] = [
+    ("multiplies the probabilities", 0.75 * 2 / 3),
+    ("gives the odds", 6),
+    ("adds the odds", 5 / 6),
+    ("takes the mean of the two shares", (0.75 + 2 / 3) / 2),
+    ("gives percent", 85.7),
+]
+MISTAKES["5.2"] = [
+    ("rounds down", 384),
+    ("forgets to round", 1.96**2 / (0.25**2 * 0.16)),
+    ("takes the interval of the share", 10),
+    ("takes 0.25 for the whole width", 1537),
+    ("takes an even pair", 246),
+    ("forgets the square", 49),
+]
+MISTAKES["5.3"] = [
+    ("expected wins minus wins", Edit("wins - games * prob", "games * prob - wins")),
+    ("counts only the wins as comparisons", Edit("games = wins + wins.mT", "games = wins")),
+    ("adds up the columns", Edit(".sum(-1)", ".sum(0)")),
+    ("divides by the number of comparisons", Edit(".sum(-1)", ".sum(-1) / wins.sum()")),
+    ("turns the differences round", Edit("reward[:, None] - reward[None, :]", "reward[None, :] - reward[:, None]")),
+    ("forgets the sum", Edit(".sum(-1)", "")),
+]
+MISTAKES["5.4"] = [
+    ("only asks that everyone has lost", Edit("reached.all()", "((wins > 0).any(0)).all()")),
+    ("only asks that everyone has won and lost", Edit("reached.all()", "((wins > 0).any(0) & (wins > 0).any(1)).all()")),
+    ("forgets the direction of the arrows", Edit("(wins > 0) |", "(wins + wins.mT > 0) |")),
+    ("takes one step only", Edit("range(answers)", "range(0)")),
+    ("stops after two steps", Edit("range(answers)", "range(1)")),
+]
+
+# ---------------------------------------------------------------- chapter 8
+
+MISTAKES["8.1"] = [
+    ("starts after the first answer token", math.log(0.5 * 0.25 * 0.8)),
+    ("forgets E", math.log(0.2 * 0.5 * 0.25)),
+    ("counts the prompt", math.log(0.1 * 0.5 * 0.2 * 0.5 * 0.25 * 0.8)),
+    ("gives the probability", 0.02),
+    ("takes the mean", math.log(0.02) / 4),
+    ("forgets the minus", -math.log(0.02)),
+    ("takes the decimal logarithm", math.log10(0.02)),
+]
+MISTAKES["8.2"] = [
+    ("does not shift", Edit("logits[:, :-1].transpose(1, 2), labels[:, 1:]", "logits.transpose(1, 2), labels")),
+    ("shifts the wrong way", Edit("logits[:, :-1].transpose(1, 2), labels[:, 1:]", "logits[:, 1:].transpose(1, 2), labels[:, :-1]")),
+    ("forgets the minus", Edit("-surprise", "surprise")),
+    ("takes the mean", Edit("-surprise.sum(-1)", "-surprise.sum(-1) / (labels != -100).sum(-1)")),
+    ("takes the mean of the row", Edit("surprise.sum(-1)", "surprise.mean(-1)")),
+    ("adds the batch up", Edit("surprise.sum(-1)", "surprise.sum()")),
+    ("forgets which dimension is the vocabulary", Edit(".transpose(1, 2)", "")),
+]
+MISTAKES["8.3"] = [
+    ("tries one case without padding", Edit("(HAND, padded)", "(HAND,)")),
+    ("compares with the wrong value", Edit("math.log(1 / 8)", "math.log(1 / 4)")),
+    ("is too lenient", Edit("1e-6", "10")),
+    ("turns the verdict round", Edit("return any", "return not any")),
+    ("asks that all cases fail", Edit("any(", "all(")),
+    ("returns what it was given", Edit("return any", "return logps or any")),
+]
+MISTAKES["8.4"] = [
+    ("keeps every other row", Edit("(beta * (policy_logps - ref_logps)).chunk(2)", "(beta * (policy_logps - ref_logps)).view(-1, 2).T")),
+    ("keeps log(sigmoid)", Edit("F.logsigmoid(chosen_rewards - rejected_rewards)", "torch.log(torch.sigmoid(chosen_rewards - rejected_rewards))")),
+    ("adds an epsilon", Edit("F.logsigmoid(chosen_rewards - rejected_rewards)", "torch.log(torch.sigmoid(chosen_rewards - rejected_rewards) + 1e-8)")),
+    ("swaps chosen and rejected", Edit("chosen_rewards - rejected_rewards", "rejected_rewards - chosen_rewards")),
+    ("forgets the reference", Edit("(policy_logps - ref_logps)", "policy_logps")),
+    ("forgets beta", Edit("beta * ", "")),
+    ("adds up", Edit(".mean()", ".sum()")),
+    ("takes no mean", Edit(".mean()", "")),
+]

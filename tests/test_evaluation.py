@@ -8,14 +8,17 @@ import pytest
 import torch
 
 from dpo_core.evaluation import (
+    class_problem,
     class_rewards,
     evaluate,
     excess_nats,
     mean_interval,
     predicted_optimum,
+    predicted_shares,
     shares,
     wilson,
 )
+from dpo_core.tabular import random_policies
 from dpo_core.task import BookTask, judge
 from toys import memoryless_model, small_model
 
@@ -140,6 +143,49 @@ def test_class_rewards_by_hand():
     assert class_rewards("style+exact").tolist() == [[0, 1], [1, 2]]
     with pytest.raises(ValueError, match="'length'; accepted are style, exact"):
         class_rewards("length")
+
+
+@pytest.mark.parametrize("reward", REWARDS)
+def test_class_problem_is_the_population_summed_over_texts(reward):
+    """Classes [style, exact] read column by column exchange what is long and what is right."""
+    problem, table = class_problem(TASK, reward), TASK.table
+    rates = {prompt: [0.0] * 4 for prompt in TASK.prompt_distribution}
+    rewards = [0.0] * 4
+    for prompt, p, style, exact, r in zip(table.prompts, table.probability, table.style, table.exact,
+                                          REWARDS[reward](table)):  # fmt: skip
+        rates[prompt][2 * style + exact] += p
+        rewards[2 * style + exact] = r
+    found = problem.ref_logps.exp()
+    assert found.dtype == torch.float64 and problem.reward.shape == found.shape == (len(rates), 4)
+    for row, judged, of_prompt in zip(found.tolist(), problem.reward.tolist(), rates.values(), strict=True):
+        assert row == pytest.approx([rate / sum(of_prompt) for rate in of_prompt], abs=1e-12)
+        assert judged == rewards
+    with pytest.raises(ValueError, match="'length'; accepted are style, exact"):
+        class_problem(TASK, "length")
+
+
+def test_predicted_shares_are_averages_over_the_populations_prompts():
+    """A plain mean over prompts in place of the weighted one; a KL of the population to the policy."""
+    prompts = TASK.prompt_distribution
+    rates = class_problem(TASK, "style").ref_logps
+    policy = (rates + random_policies(len(prompts), 4, seed=0)).log_softmax(-1)  # empty classes stay empty
+    expected = {"style": 0.0, "exact": 0.0, "both": 0.0, "kl": 0.0}
+    for weight, row, ref in zip(prompts.values(), policy.tolist(), rates.tolist(), strict=True):
+        for index, (logp, ref_logp) in enumerate(zip(row, ref)):
+            style, exact = divmod(index, 2)
+            share = weight * math.exp(logp)
+            expected["style"] += share * style
+            expected["exact"] += share * exact
+            expected["both"] += share * style * exact
+            expected["kl"] += share * (logp - ref_logp) if share else 0.0
+    assert 0.1 < expected["kl"] < 1
+    assert predicted_shares(TASK, policy) == pytest.approx(expected, abs=1e-9)
+
+
+def test_predicted_shares_of_the_population_are_its_rates():
+    """The population itself: 30 % long, 75 % right, unrelated, and no distance."""
+    found = predicted_shares(TASK, class_problem(TASK, "exact").ref_logps)
+    assert found == pytest.approx({"style": 0.3, "exact": 0.75, "both": 0.225, "kl": 0}, abs=1e-9)
 
 
 @pytest.mark.parametrize("beta", [0.0, -1.0, math.nan])

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpo_core.losses import preference_loss, sequence_logps, token_logps
+from dpo_core.losses import bradley_terry_loss, preference_loss, sequence_logps, token_logps
 from dpo_core.tokenizer import CharTokenizer
 from toys import random_ids, small_model
 
@@ -140,6 +140,41 @@ def numbers(*values):
     return torch.tensor(values, dtype=torch.float64)
 
 
+def test_bradley_terry_loss_by_hand():
+    """σ(ln 3) = 3/4. A reward model has no β and no reference: a margin is all that it is held against."""
+    margins = numbers(0, math.log(3), -math.log(3))
+    hard = [math.log(2), math.log(4 / 3), math.log(4)]
+    assert bradley_terry_loss(margins).tolist() == pytest.approx(hard, abs=1e-12)
+    assert bradley_terry_loss(margins, numbers(1, 1, 1)).tolist() == pytest.approx(hard, abs=1e-12)
+    soft = [math.log(2), 0.9 * math.log(4 / 3) + 0.1 * math.log(4), 0.2 * math.log(4) + 0.8 * math.log(4 / 3)]
+    assert bradley_terry_loss(margins, numbers(0.4, 0.9, 0.2)).tolist() == pytest.approx(soft, abs=1e-12)
+
+
+def test_bradley_terry_loss_takes_margins_of_any_shape():
+    """A table of margins, or one number: each has its own loss, and nothing is averaged."""
+    margins = torch.linspace(-3, 3, 24, dtype=torch.float64)
+    labels = torch.linspace(0, 1, 24, dtype=torch.float64)
+    flat = bradley_terry_loss(margins, labels)
+    assert torch.equal(bradley_terry_loss(margins.view(2, 3, 4), labels.view(2, 3, 4)), flat.view(2, 3, 4))
+    assert torch.equal(bradley_terry_loss(margins[5], labels[5]), flat[5])
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (numbers(0.5), r"preference_prob is \(1,\), margins \(2,\)"),
+        (numbers(0.5, 0.5)[:, None], r"preference_prob is \(2, 1\), margins \(2,\)"),
+        (numbers(0.5, 1.1), "outside 0 to 1"),
+        (numbers(-0.1, 0.5), "outside 0 to 1"),
+        (numbers(0.5, math.nan), "outside 0 to 1"),
+    ],
+)
+def test_bradley_terry_loss_refuses_labels_that_are_no_probabilities(label, message):
+    """A (B, 1) of labels broadcasts to (B, B) losses; 1.1 rewards a wrong order without bound."""
+    with pytest.raises(ValueError, match=message):
+        bradley_terry_loss(numbers(1, -1), label)
+
+
 def at_margin(h, **rest):
     """The loss at a given margin h = β · [(log π - log π_ref)(chosen) - (...)(rejected)], with β = 0.5."""
     policy_chosen = numbers(h).requires_grad_()
@@ -254,7 +289,7 @@ def test_rewards_are_detached_and_a_detached_reference_gets_no_gradient():
 
 
 def test_losses_are_one_per_pair():
-    """A mean inside the function makes accumulation a mean of means (transformers #35856)."""
+    """A mean inside the function makes accumulation a mean of means (transformers PR #34191)."""
     four = [torch.randn(5) for _ in range(4)]
     outputs = preference_loss(*four, beta=0.1)
     assert [tuple(output.shape) for output in outputs] == [(5,)] * 3

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpo_core.sampling import draw, generate, next_token_probs, score
+from dpo_core.sampling import draw, generate, in_batches, next_token_probs, score
 from dpo_core.tokenizer import CharTokenizer
 from toys import memoryless_model, small_model
 
@@ -201,9 +201,33 @@ def test_score_in_closed_form():
 
 @pytest.mark.parametrize(
     ("prompts", "completions", "message"),
-    [(["S5="], [], "1 prompts and 0 completions"), ([""], ["1E"], "first token"), (["S5="], ["x"], "'x'")],
+    [(["S5="], [], "1 prompts and 0 completions"), ([""], ["1E"], "empty prompt"), (["S5="], ["x"], "'x'")],
 )
 def test_score_names_unfit_texts(prompts, completions, message):
     """Lists of different lengths would pair answers with the wrong prompts."""
     with pytest.raises(ValueError, match=message):
         score(MODEL, prompts, completions)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
+def test_in_batches_gives_the_value_of_every_row_in_order(batch_size):
+    """A last batch that is dropped when it is short, rows in another order, or prompts marked as completions."""
+    prompts, completions = ["S5=", "S-12=", "S7=", "S100=", "S0="], ["5E", "1-13E", "E", "99+1E", ""]
+    sizes = []
+
+    def value(ids, mask):
+        assert ids.shape == mask.shape and not torch.is_grad_enabled()
+        sizes.append(len(ids))
+        return (ids > 0).sum(-1) + 100.0 * mask.sum(-1)
+
+    found = in_batches(value, prompts, completions, torch.device("cpu"), batch_size=batch_size, progress=False)
+    assert found.tolist() == [len(p + c) + 100.0 * len(c) for p, c in zip(prompts, completions)]
+    assert sizes == [min(batch_size, 5 - start) for start in range(0, 5, batch_size)]
+
+
+def test_in_batches_of_nothing_calls_nothing():
+    """An empty list is a list; lists of different lengths are not a shorter one."""
+    cpu = torch.device("cpu")
+    assert in_batches(None, [], [], cpu, batch_size=4, progress=False).shape == (0,)
+    with pytest.raises(ValueError, match="2 prompts and 1 completions; they must pair up"):
+        in_batches(None, ["S5=", "S6="], ["5E"], cpu, batch_size=4, progress=False)

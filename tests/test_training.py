@@ -10,7 +10,7 @@ import torch
 
 from dpo_core.sampling import score
 from dpo_core.tokenizer import CharTokenizer
-from dpo_core.training import LoopConfig, dpo_step, sft_step, train
+from dpo_core.training import LoopConfig, dpo_step, reward_step, sft_step, train
 from runs import RUNS, pairs, run, same_bits, sft_batch
 from toys import small_model
 
@@ -167,6 +167,35 @@ def test_dpo_metrics_of_one_batch_by_hand():
     assert {k: float(total) / count for k, (total, count) in sums.items()} == pytest.approx(
         {k: float(v) for k, v in expected.items()}, rel=1e-4
     )
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_reward_step_of_one_batch_by_hand(soft):
+    """Chosen less rejected: the halves of the forward pass exchanged. A tie counts half; a count is of pairs."""
+
+    def largest_marked_id(ids, mask):  # a judge whose rewards are read off the page
+        return (ids * mask).amax(-1).float().requires_grad_()
+
+    batch = {
+        "chosen_ids": torch.tensor([[1, 0, 3], [1, 2, 0], [9, 1, 1], [1, 4, 0]]),
+        "rejected_ids": torch.tensor([[9, 1, 0], [1, 3, 0], [1, 1, 0], [1, 1, 2]]),
+        "chosen_mask": torch.tensor([[0, 1, 1]] * 4),
+        "rejected_mask": torch.tensor([[0, 1, 1]] * 4),
+    }
+    margins, labels = [2.0, -1.0, 0.0, 2.0], [0.9, 0.8, 0.3, 0.6] if soft else [1.0] * 4
+    if soft:
+        batch["preference_prob"] = torch.tensor(labels)
+    sums = reward_step(largest_marked_id, batch)
+    losses = [q * math.log1p(math.exp(-h)) + (1 - q) * math.log1p(math.exp(h)) for h, q in zip(margins, labels)]
+    assert all(count == 4 for _, count in sums.values())
+    assert {name: total.item() for name, (total, _) in sums.items()} == pytest.approx({
+        "loss": sum(losses),
+        "rewards/chosen": 10,
+        "rewards/rejected": 7,
+        "rewards/margins": 3,
+        "rewards/accuracies": 2.5,
+    })  # fmt: skip
+    assert [name for name, (total, _) in sums.items() if total.requires_grad] == ["loss"]
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,8 @@ def floor_under_the_loss(answer):
     expect(abs(value - math.log(2)) < 1e-6, "For ties the floor is ln 2: both terms of line 8 count.",
            "平局的下界是 ln 2：第 8 行的两项都要算。")  # fmt: skip
     entropy = -(0.9 * math.log(0.9) + 0.1 * math.log(0.1))
-    expect(abs(number(label_floor(sure)) - entropy) < 1e-6, "For q = .9 the floor is the entropy of a .9 coin.",
-           "q = .9 时，下界是一枚 .9 硬币的熵。")  # fmt: skip
+    expect(abs(number(label_floor(sure)) - entropy) < 1e-6, "For q = 0.9 the floor is the entropy of a 0.9 coin.",
+           "q = 0.9 时，下界是一枚 0.9 硬币的熵。")  # fmt: skip
 
 
 @exercise("9.4")
@@ -81,8 +81,8 @@ def draws_from_soft_labels(answer):
            "有的回答对，两个回答丢了一个。")  # fmt: skip
     rates = kept[0::2].mean(), kept[1::2].mean()
     expect(abs(rates[0] - 0.5) < 0.06 and abs(rates[1] - 0.9) < 0.04,
-           f"Labels .5 and .9 stay in {rates[0]:.2f} and {rates[1]:.2f} of the pairs.",
-           f"标签为 .5 和 .9 的，保持不变的比例是 {rates[0]:.2f} 和 {rates[1]:.2f}。")  # fmt: skip
+           f"Labels 0.5 and 0.9 stay in {rates[0]:.2f} and {rates[1]:.2f} of the pairs.",
+           f"标签为 0.5 和 0.9 的，保持不变的比例是 {rates[0]:.2f} 和 {rates[1]:.2f}。")  # fmt: skip
     logps = np.array([result.ref_chosen_logps, result.ref_rejected_logps])
     expect((logps[0] == np.where(kept, -8, -4)).all() and (logps[1] == np.where(kept, -4, -8)).all(),
            "The reference log-probabilities belong to the answers; they change places with them.",

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from dpo_core import cli, evaluation, load_model
-from dpo_core.pairs import LABELS, on_policy_pairs
+from dpo_core.pairs import LABELS, Pairs, on_policy_pairs
 from dpo_core.progress import progress_bar
 from dpo_core.task import BookTask
 from dpo_core.training import LoopConfig, dpo_step, train
@@ -36,10 +36,10 @@ def base_model(seed: int, folder: Path):
     return load_model(path)
 
 
-def measure(seed: int, labels: str, beta: float, folder: Path, task: BookTask, pairs) -> dict:
+def measure(seed: int, labels: str, beta: float, folder: Path, task: BookTask, pairs: Pairs, config=CONFIG) -> dict:
     """One training and what it reached; the last line of its metrics is kept beside."""
     reference, policy = base_model(seed, folder), base_model(seed, folder)
-    history = train(policy, pairs.batches(BATCH, seed), dpo_step(beta), CONFIG, progress=False)
+    history = train(policy, pairs.batches(BATCH, seed), dpo_step(beta), config, progress=False)
     shares = evaluation.evaluate(policy, task, n=N, seed=EVALUATION_SEED, reference=reference)
     setting = {"seed": seed, "labels": labels, "beta": beta, "pairs": len(pairs)}
     last = {name: history[-1][name] for name in ("loss", "rewards/margins", "rewards/accuracies", "logps/chosen")}

@@ -1,0 +1,1310 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] lang="en"
+# # 8 From formula to tensors
+
+# %% [markdown] lang="zh"
+# # 8 从公式到张量
+
+# %% [markdown] lang="en"
+# > **In this chapter.** You will be able to turn the loss of chapter 7 into tensors, to test every step on cases whose answer is known beforehand, to say what a mean in place of a sum does to $\beta$, and to recognise fourteen bugs that train without a message. You need [chapter 1](01_strings.ipynb) (masks), [chapter 3](03_sft.ipynb) (the chain rule) and [chapter 7](07_derivation.ipynb), or the ten lines at the head of [chapter 9](09_dpo.ipynb). 60 minutes to read, 15 seconds to run.
+#
+# Chapter 7 ended with a loss of one line. Between that line and a training run stand perhaps thirty lines of code, and hardly any of them can crash. A mask that is off by one, a mean where a sum belongs, a reference that moves: shapes fit, the loss falls, the curves look as curves look. So each step here comes with a test that fails when the step is wrong.
+
+# %% [markdown] lang="zh"
+# > **本章。** 读完后，你能把第 7 章的损失写成张量运算，每一步都拿答案已知的例子来测试；能说清求和一旦换成求平均，$\beta$ 会变成什么；还能认出十四种不报错、训练照跑的错误。需要读过[第 1 章](01_strings.ipynb)（掩码）、[第 3 章](03_sft.ipynb)（链式法则）和[第 7 章](07_derivation.ipynb)，或者[第 9 章](09_dpo.ipynb)开头的十行。阅读 60 分钟，运行 15 秒。
+#
+# 第 7 章最后得到一行损失。从这一行到跑起来的训练，中间大约隔着三十行代码，而这三十行写错了，多半也不报错。掩码错一位，该求和的求了平均，参考策略自己在动：形状照样对得上，损失照样下降，曲线也像那么回事。所以这一章每走一步，都配一个测试；这一步错了，测试就通不过。
+
+# %%
+import copy
+import json
+import math
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from checks import check
+from matplotlib.patches import Rectangle
+from torch.nn import functional as F
+
+from dpo_core import BookTask, CharTokenizer, Llama, ModelConfig, load_pretrained, score, sequence_logps, tabular
+from dpo_core.losses import preference_loss
+from dpo_core.model import apply_rope, rope_tables
+from dpo_core.plotting import COLORS, INK, figure
+from dpo_core.training import default_device
+
+# %% tags=["setup"]
+SEED = 0
+INSTANCES = 20
+generator = torch.Generator().manual_seed(SEED)
+tokenizer, device = CharTokenizer(), default_device()
+gen = load_pretrained("gen").to(device)
+
+
+def normal(*shape):
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+# %% [markdown] lang="en"
+# ## The log-probability of an answer
+# The loss needs one number of each answer, $\log\pi(y\mid x)$. A network gives logits: at each position, one real number for each token of the vocabulary. Chapter 3 wrote down how the first comes from the second, with $y_t$ for the $t$-th of the answer's $|y|$ tokens:
+#
+# $$\log\pi(y\mid x)=\sum_{t=1}^{|y|}\log\pi(y_t\mid x,y_{<t}).$$
+#
+# To test code for this sum, build logits whose answer is known. Take a vocabulary of three tokens: `a`, `b` and the end token `E`. The prompt is `ab`, the answer `aE`. Choose the probabilities by hand:
+#
+# | after reading | `a` | `b` | `E` | and the next token is |
+# |---|---|---|---|---|
+# | `a` | 1/2 | 1/4 | 1/4 | `b` (prompt) |
+# | `ab` | 1/4 | 1/4 | 1/2 | `a`: 1/4 |
+# | `aba` | 1/8 | 3/8 | 1/2 | `E`: 1/2 |
+# | `abaE` | 1/3 | 1/3 | 1/3 | nothing |
+#
+# The answer has probability $\frac14\cdot\frac12=\frac18$, so its log-probability is $\log\frac18=-2.079$. As logits take the logarithms of the table, and add to each row a number of our choice: softmax divides by the sum of the row, so what is added to all logits of a row cancels.
+#
+# One thing is easy to get wrong, and the table shows it: the row of a position speaks about the *next* token. The log-probability of token $t+1$ is read at position $t$. The first token has no row that speaks about it, and the last row speaks about nothing. This is **the shift**. The code is five lines:
+
+# %% [markdown] lang="zh"
+# ## 一个回答的对数概率
+# 对每个回答，损失只要一个数：$\log\pi(y\mid x)$。网络给的却是 logits：在每个位置上，给词表里的每个词元一个实数。怎样从 logits 算到对数概率，第 3 章写过。记 $y_t$ 为回答的第 $t$ 个词元，回答共 $|y|$ 个词元：
+#
+# $$\log\pi(y\mid x)=\sum_{t=1}^{|y|}\log\pi(y_t\mid x,y_{<t})$$
+#
+# 要测试算这个和的代码，就造一组答案已知的 logits。词表取三个词元：`a`、`b` 和结束词元 `E`。提示是 `ab`，回答是 `aE`。概率由我们来定：
+#
+# | 读完 | `a` | `b` | `E` | 下一个词元是 |
+# |---|---|---|---|---|
+# | `a` | 1/2 | 1/4 | 1/4 | `b`（提示） |
+# | `ab` | 1/4 | 1/4 | 1/2 | `a`，概率 1/4 |
+# | `aba` | 1/8 | 3/8 | 1/2 | `E`，概率 1/2 |
+# | `abaE` | 1/3 | 1/3 | 1/3 | 没有了 |
+#
+# 回答的概率是 $\frac14\cdot\frac12=\frac18$，对数概率是 $\log\frac18=-2.079$。logits 就取表中概率的对数，每一行再各加一个随便选的数：softmax 要除以整行的和，一行的 logits 都加上同一个数，正好约掉。
+#
+# 最容易错的地方，表里看得清楚：一个位置上的那行概率，说的是*下一个*词元。词元 $t+1$ 的对数概率，要到位置 $t$ 去读。第一个词元，没有哪一行说到它；最后一行，没有词元可说。这就是**移位**（shift）。代码五行：
+
+# %% tags=["setup", "proof"]
+probs = [[1 / 2, 1 / 4, 1 / 4], [1 / 4, 1 / 4, 1 / 2], [1 / 8, 3 / 8, 1 / 2], [1 / 3, 1 / 3, 1 / 3]]
+added = torch.tensor([[3.0], [-7.0], [0.5], [100.0]])
+HAND = (
+    torch.tensor([probs], dtype=torch.float64).log() + added,  # logits (1, 4, 3)
+    torch.tensor([[0, 1, 0, 2]]),  # ids of a b a E
+    torch.tensor([[0, 0, 1, 1]]),  # the answer: a E
+)
+
+
+def logps_of_tokens(logits, ids):
+    logps = logits[:, :-1].log_softmax(-1)  # (B, T-1, V): position t speaks about token t + 1
+    return logps.gather(-1, ids[:, 1:, None]).squeeze(-1)  # (B, T-1): the entry of the token that came
+
+
+def logps_of_answers(logits, ids, mask):
+    return logps_of_tokens(logits, ids).masked_fill(mask[:, 1:] == 0, 0.0).sum(-1)  # (B,)
+
+
+assert abs(logps_of_answers(*HAND).item() - math.log(1 / 8)) < 1e-12 and abs(math.log(1 / 8) + 2.079) < 5e-4
+
+# %% [markdown] lang="en"
+# `dpo_core.sequence_logps` is the same five lines with checks of the shapes. `gather` picks from each row the entry of the token that really came. `masked_fill` writes 0 where the mask is 0. (Multiplying by the mask would do as long as nothing is infinite; $0\cdot(-\infty)$ is not a number.)
+#
+# One case by hand is one case. For a proof we need the chain rule itself, on distributions of no special form. Draw twenty random probability tables over all $3^4=81$ strings of four tokens. From a table, every conditional probability follows by adding up: $p(c\mid ab)=p(abc)/p(ab)$, where $p(ab)$ is the sum over all strings that begin so. Feed the logarithms as logits and call the last two tokens the answer. Then the code must return what the table says, $\log p(abcd)-\log p(ab)$, for all $20\cdot 81$ strings; and over the nine answers to one prompt the probabilities must sum to 1.
+
+# %% [markdown] lang="zh"
+# `dpo_core.sequence_logps` 就是这五行，外加对形状的检查。`gather` 从每一行里挑出一项，就是真正出现的那个词元的对数概率。`masked_fill` 在掩码为 0 处写 0。（不出现无穷大的话，直接乘以掩码也行；可 $0\cdot(-\infty)$ 得 nan，「不是数」。）
+#
+# 手算的例子，终究只有一个。要证明，得拿链式法则本身来对，分布也不能挑特殊的。随机造二十张概率表，每张列出四个词元能排成的全部 $3^4=81$ 个串。有了表，加一加、除一除就得到条件概率：$p(c\mid ab)=p(abc)/p(ab)$，其中 $p(ab)$ 是以 $ab$ 开头的各串的概率之和。把条件概率的对数当作 logits 喂进去，后两个词元算回答。那么对全部 $20\cdot 81$ 个串，代码返回的都应当是表里的 $\log p(abcd)-\log p(ab)$；而同一个提示的九个回答，概率之和应当是 1。
+
+# %% tags=["proof"]
+joint = normal(INSTANCES, 81).log_softmax(-1).view(INSTANCES, 3, 3, 3, 3)  # log p of every string of four tokens
+two, three = joint.logsumexp((3, 4)), joint.logsumexp(4)  # log p of its first two and first three tokens
+strings = torch.cartesian_prod(*[torch.arange(3)] * 4)  # (81, 4)
+a, b, c, d = strings.unbind(1)
+rows = (two[:, a], three[:, a, b], joint[:, a, b, c], normal(INSTANCES, 81, 3))  # what stands at positions 0 to 3
+logits, ids = torch.stack(rows, dim=2).flatten(0, 1), strings.repeat(INSTANCES, 1)  # (1620, 4, 3), (1620, 4)
+answer = torch.tensor([0, 0, 1, 1]).expand(len(ids), 4)
+found = sequence_logps(logits, ids, answer).view(INSTANCES, 81)
+assert (found - (joint[:, a, b, c, d] - two[:, a, b])).abs().max() < 1e-12
+assert (found.exp().view(INSTANCES, 9, 9).sum(-1) - 1).abs().max() < 1e-12
+assert (logps_of_answers(logits, ids, answer) - found.flatten()).abs().max() < 1e-12
+
+# %% [markdown] lang="en"
+# ## Which tokens count
+# Here is a real row: a prompt and an answer of the book's task, padded to the length of a longer neighbour. The **loss mask** marks the tokens of the answer, `E` among them. It belongs to the tokens; when the log-probabilities are shifted, the mask is shifted with them, once.
+
+# %% [markdown] lang="zh"
+# ## 哪些词元计入
+# 下面是真实的一行：本书任务里的一个提示和一个回答，填充到和旁边更长的一行等长。**损失掩码**（loss mask）标出回答的词元，包括 `E`。掩码是给词元标的；对数概率移了位，掩码就跟着移一次，只移一次。
+
+# %% alt_en="Two strips of cells under positions 0 to 11. The upper strip holds the row S54=27+27EPP. The lower strip holds its labels, the same row moved left by one. A line leads from each token down to the left, to the label cell under the position before it. The labels 5, 4 and = are grey; 2, 7, +, 2, 7 and E are green; the padding is empty. Bars below the green labels give their surprise: 1.5, 2.3, 0.0, 0.4, 0.2 and 0.0." alt_zh="横轴是位置 0 到 11，上方有两排方格。上排是整行 S54=27+27EPP。下排是标签，即同一行左移一格。每个词元有一条线引向左下方，连到前一个位置的标签格。标签 5、4、= 是灰色；2、7、+、2、7、E 是绿色；填充的格子不上色。绿色标签下的柱子是各自的惊讶：1.5、2.3、0.0、0.4、0.2、0.0。"
+rows, marks = tokenizer.collate(["S54="] * 2, ["27+27E", "27+27-0E"])  # the second row is the longer neighbour
+with torch.no_grad():
+    surprise = -logps_of_tokens(gen(rows.to(device)), rows.to(device))[0].cpu()
+fig, axes = figure(width=7.6, height=3.0)
+text, T = tokenizer.decode(rows[0]), rows.shape[1]
+for t, letter in enumerate(text):
+    for at, y, counted in ((t, 1.5, False), (t - 1, 0.0, bool(marks[0, t]))):  # as input, as label
+        color = "none" if letter == "P" else COLORS["chosen"] if counted else COLORS["ref"]
+        if at >= 0:
+            axes.add_patch(Rectangle((at, y), 1, 0.8, facecolor=color, edgecolor=INK, linewidth=0.6))
+            ink = INK if letter == "P" else "white"
+            axes.text(at + 0.5, y + 0.4, letter, ha="center", va="center", family="monospace", color=ink)
+    if t > 0 and letter != "P":
+        axes.plot([t + 0.5, t - 0.5], [1.5, 0.8], color=INK, linewidth=0.8)
+    if marks[0, t]:
+        depth = -surprise[t - 1].item() / 3
+        axes.bar(t - 0.5, depth, 0.8, bottom=-0.1, color=COLORS["policy"])
+        axes.text(t - 0.5, depth - 0.25, f"{surprise[t - 1]:.1f}", ha="center", va="top", color=INK)
+axes.set(xlim=(-0.1, T + 0.1), ylim=(-1.5, 2.4), xticks=[t + 0.5 for t in range(T)], xticklabels=range(T), xlabel="$t$")
+axes.set_yticks([1.9, 0.4, -0.5], ["ids", "labels", r"$-\log\pi$"])
+axes.grid(False)
+assert text == "S54=27+27EPP" and "".join(text[t] for t in range(T) if marks[0, t]) == "27+27E"
+assert (surprise[3:9] - torch.tensor([1.5, 2.3, 0.0, 0.4, 0.2, 0.0])).abs().max() < 0.05
+
+# %% [markdown] lang="en"
+# **Figure 8.1.** The mask on a real row. Above, the row as it is read; below, the labels: each position predicts the token to its right (lines). Grey labels, those of the prompt, do not count. Green: the six that do, from the answer's first token, predicted at the `=` of the prompt, to `E`. Blue: the surprise of `gen` at each, in nats; their sum is $-\log\pi(y\mid x)$.
+
+# %% [markdown] lang="zh"
+# **图 8.1** 掩码落在真实的一行上。上面是读进去的一行，下面是标签：每个位置预测它右边的词元（连线）。灰色标签属于提示，不计入。绿：计入的六个，从回答的第一个词元（在提示的 `=` 那里预测）到 `E`。蓝：`gen` 对这六个标签各有多惊讶，单位奈特；加起来就是 $-\log\pi(y\mid x)$。
+
+# %% [markdown] lang="en"
+# **The prompt is not counted,** because $\pi(y\mid x)$ is a probability *given* the prompt. What if it is counted by mistake? Both answers of a pair follow the same prompt, and the terms of the prompt are the same in both rows. In the margin $h$ they cancel. So a prompt that is counted in full, on both sides, changes no loss and no gradient; it only spoils the logged log-probabilities. A prompt that is counted on one side, or in different amounts, does not cancel. Chapter 9 meets one such mask, and the museum below another.
+
+# %% [markdown] lang="zh"
+# **提示不计入**，因为 $\pi(y\mid x)$ 是*给定*提示之后的概率。误把它算进去会怎样？一对回答接在同一个提示后面，提示的那几项在两行里一模一样，到了间隔 $h$ 里正好抵消。所以两边要是都把提示完整地算进去，损失和梯度都不变，只是日志里的对数概率不对了。可要是只有一边算了提示，或者两边算得不一样多，就抵消不掉。第 9 章有一个这样的掩码，下面的博物馆里还有一个。
+
+# %% tags=["proof"]
+T, V, n = 9, 5, 4  # positions, vocabulary, tokens of the prompt
+prompt = torch.randint(V, (INSTANCES, n), generator=generator)  # one prompt for both answers
+ids = torch.cat((prompt.repeat(2, 1), torch.randint(V, (2 * INSTANCES, T - n), generator=generator)), dim=1)
+so_far = [normal(INSTANCES, n, V).requires_grad_() for _ in range(2)]  # logits of policy and reference on the prompt
+policy, ref = (torch.cat((x.repeat(2, 1, 1), normal(2 * INSTANCES, T - n, V)), dim=1) for x in so_far)
+
+
+def margins(first):
+    """h / beta of each pair, counting all tokens from index `first` on."""
+    mask = (torch.arange(T) >= first).expand(2 * INSTANCES, T)
+    chosen, rejected = (sequence_logps(policy, ids, mask) - sequence_logps(ref, ids, mask)).chunk(2)
+    return chosen - rejected, chosen
+
+
+assert (margins(n)[0] - margins(1)[0]).abs().max() < 1e-12  # the margin does not see the prompt
+assert (margins(n)[1] - margins(1)[1]).abs().min() > 1e-3  # the logged log-ratio does
+(slope,) = torch.autograd.grad(margins(1)[0].sum(), so_far[0])
+assert slope[:, :-1].abs().max() < 1e-12  # and no gradient reaches the logits that predict the prompt
+
+# %% [markdown] lang="en"
+# **The end token is counted,** because without it there is no answer yet, only a beginning. The authors of the task answer `S54=` with `27+27E` in 0.0117 of the cases. All answers that begin with `27+27`, the longer `27+27+0E` and `27+27-0E` among them, make up 0.0122. Drop `E` from the sum, and the code reports the second number for the first. Summed over all 1,880 answers to this prompt the true probabilities give 1; without `E` they give 1.03. So the short answer gets the credit of everything that begins like it, and no term of the loss says: here you stop.
+
+# %% [markdown] lang="zh"
+# **结束词元要计入**，因为没有它，就还不是一个回答，只是一个开头。任务的作者们看到 `S54=`，写 `27+27E` 的占 0.0117。而凡是以 `27+27` 开头的，连同更长的 `27+27+0E`、`27+27-0E`，一共占 0.0122。求和时丢掉 `E`，代码就把后一个数当成前一个报出来。这个提示有 1,880 个回答，真正的概率加起来是 1；丢掉 `E`，加起来是 1.03。也就是说，凡是以短回答开头的，功劳都让这个短回答领了去；损失里又没有哪一项告诉模型：写到这里该停。
+
+# %%
+table = BookTask().table
+weight = {y: w for x, y, w in zip(table.prompts, table.completions, table.probability) if x == "S54="}
+share = {y: w / sum(weight.values()) for y, w in weight.items()}
+
+
+def begins_with(text):
+    return sum(p for y, p in share.items() if y.startswith(text))
+
+
+print(len(share), round(share["27+27E"], 4), round(begins_with("27+27"), 4), round(sum(begins_with(y[:-1]) for y in share), 2))
+assert len(share) == 1_880 and abs(share["27+27E"] - 0.0117) < 5e-5 and abs(begins_with("27+27") - 0.0122) < 5e-5
+assert abs(sum(share.values()) - 1) < 1e-9 and abs(sum(begins_with(y[:-1]) for y in share) - 1.03) < 5e-3
+
+# %% [markdown] lang="en"
+# **Padding is not counted.** It stands where a row has no text, and which rows have it depends on who sits beside them in the batch. The next section makes a test of that.
+#
+# ## A row does not notice its batch
+# A sequence has one log-probability. It cannot depend on the side of the padding, on its width, on the order of the rows, on the number of rows, or on what the logits say at positions that predict no answer token. These are five tests, and they need no known answer: compute twice, compare. First the dependence on logits. Replace everything that does not matter by noise, ids of the prompt included, and the result must be the same number, bit for bit.
+
+# %% [markdown] lang="zh"
+# **填充不计入。** 填充只是补空位；一行要补多少，全看同一批里还有哪些行。下一节就拿这一点来做测试。
+#
+# ## 一行不该察觉自己在哪个批次里
+# 一个序列只有一个对数概率。有五样东西不该影响它：填充在左还是在右，填充有多宽，各行怎样排，一共几行，以及不预测回答词元的那些位置上 logits 是多少。五样就是五个测试，而且不必知道答案：算两遍，比一比。先看 logits。把无关的东西统统换成噪声，连提示的词元编号也换掉，结果必须是同一个数，一个比特都不差。
+
+# %% tags=["proof"]
+marks = torch.zeros(INSTANCES, T, dtype=torch.bool)
+for row in range(INSTANCES):
+    start, end = 1 + row % 4, 6 + row % 4  # answers begin and end in different places
+    marks[row, start:end] = True
+speaks = marks.roll(-1, 1)  # the positions that predict an answer token
+logits, ids = normal(INSTANCES, T, V), torch.randint(V, (INSTANCES, T), generator=generator)
+noisy_logits = torch.where(speaks[..., None], logits, 50 * normal(INSTANCES, T, V))
+noisy_ids = torch.where(marks, ids, torch.randint(V, (INSTANCES, T), generator=generator))
+found = sequence_logps(logits, ids, marks)
+assert torch.equal(found, sequence_logps(noisy_logits, noisy_ids, marks))
+order = torch.randperm(INSTANCES, generator=generator)
+assert torch.equal(found[order], sequence_logps(logits[order], ids[order], marks[order]))
+halves = [sequence_logps(*(x.tensor_split(2)[half] for x in (logits, ids, marks))) for half in (0, 1)]
+assert torch.equal(found, torch.cat(halves))
+
+# %% [markdown] lang="en"
+# Now with networks, for a network can break what the sum keeps: attention may look at padding, positions may count it. Twenty small Llamas with random weights score three answers of 8, 4 and 1 tokens: all in one batch with padding on the right; on the left; in another order; each alone. In float64 they agree to $10^{-6}$. (In float32 expect differences in the last digits.)
+
+# %% [markdown] lang="zh"
+# 再放到网络上。求和守得住的，网络可能守不住：注意力也许会看到填充，位置也许会把填充数进去。二十个权重随机的小 Llama，给三个回答打分，长度是 8、4、1 个词元。算四遍：放在一批里，右填充；改成左填充；换个次序；一个一个单独算。用 float64，结果相差不到 $10^{-6}$。（用 float32，最后几位会有出入。）
+
+# %% tags=["setup"]
+config = ModelConfig(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2)
+prompts, answers = ["S54=", "S-1=", "S7="], ["27+27-0E", "1-2E", "E"]
+BATCH = [0, 1, 2]
+
+
+def random_llama(seed):
+    model = Llama(config).reset_parameters(seed).double()
+    for parameter in model.parameters():
+        if parameter.dim() == 2:
+            parameter.data.mul_(10)  # far from uniform
+    return model
+
+
+# %% tags=["proof"]
+def batch_logps(model, chosen_rows, side="right"):
+    ids, real = tokenizer.pad([tokenizer.encode(prompts[i] + answers[i]) for i in chosen_rows], side)
+    marks, _ = tokenizer.pad([[0] * len(prompts[i]) + [1] * len(answers[i]) for i in chosen_rows], side)
+    with torch.no_grad():
+        return sequence_logps(model(ids, real), ids, marks)
+
+
+for seed in range(INSTANCES):
+    model = random_llama(INSTANCES * SEED + seed)
+    together, alone = batch_logps(model, BATCH), torch.cat([batch_logps(model, [i]) for i in BATCH])
+    assert (together - alone).abs().max() < 1e-6  # batch = single
+    assert (together - batch_logps(model, BATCH, side="left")).abs().max() < 1e-6  # right = left
+    assert (together[[2, 0, 1]] - batch_logps(model, [2, 0, 1])).abs().max() < 1e-6  # in any order
+
+# %% [markdown] lang="en"
+# Left padding costs care in one more place. A **position id** tells the network where a token stands. With padding on the left the first real token stands in column 4, say, but it is still the first token. This library counts real tokens only, by a running sum over the attention mask.
+#
+# What if one forgets, and numbers the columns? That depends on the model. With RoPE, attention sees only *differences* of positions (chapter 2); all tokens move by the same 4, and nothing changes. GPT-2 adds a learned vector for each position to the embedding; there a row that starts at 4 is another input. We build both in miniature, one attention and no layers around it.
+
+# %% [markdown] lang="zh"
+# 左填充还有一处要小心。**位置编号**（position id）告诉网络一个词元站在哪里。左边填充之后，第一个真正的词元可能站在第 4 列，可它仍然是第一个。本书的库只数真正的词元，办法是沿注意力掩码累加。
+#
+# 要是忘了，拿列号当位置呢？看是什么模型。用 RoPE，注意力只看位置之*差*（第 2 章），所有词元一起挪 4 格，什么也不变。GPT-2 则给每个位置学一个向量，加到嵌入上；一行从位置 4 开始，就成了另一个输入。两种都做一个最小的：只有一层注意力，别的都不要。
+
+# %% tags=["setup"]
+def tiny_logits(tokens, places, ids, real, positions):
+    """One attention, in float64. With `places`, learned positions are added; without, RoPE turns queries and keys."""
+    x = tokens[ids] if places is None else tokens[ids] + places[positions]  # (B, T, 8)
+    turned = x
+    if places is None:
+        cos, sin = (angles[positions].double()[:, None] for angles in rope_tables(32, 8, 10_000.0))
+        turned = apply_rope(x[:, None], cos, sin)[:, 0]
+    hidden = torch.ones(2 * ids.shape[1:]).triu(1).bool() | ~real[:, None]  # the future and the padding
+    weights = (turned @ turned.transpose(1, 2)).masked_fill(hidden, -1e9).softmax(-1)  # (B, T, T)
+    return (x + weights @ x) @ tokens.T  # (B, T, V)
+
+
+def padded_gap(tokens, places, number):
+    """How far 4 columns of padding on the left move the log-probability of an answer."""
+    real = torch.arange(14)[None] >= 4
+    ids = torch.tensor([[0] * 4 + tokenizer.encode("S54=27+27E")])
+    values = []
+    for cut in (4, 0):  # without the padding, with it
+        part, mask = real[:, cut:], torch.arange(14)[None, cut:] >= 8
+        values.append(sequence_logps(tiny_logits(tokens, places, ids[:, cut:], part, number(part)), ids[:, cut:], mask))
+    return abs(values[1] - values[0]).item()
+
+
+# %% tags=["proof"]
+def real_tokens(real):
+    return (real.cumsum(1) - 1).clamp(min=0)
+
+
+def columns(real):
+    return torch.arange(real.shape[1]).expand(real.shape)
+
+
+tokens, places = normal(INSTANCES, 22, 8), normal(INSTANCES, 32, 8)
+for i in range(INSTANCES):
+    assert padded_gap(tokens[i], places[i], real_tokens) < 1e-9 and padded_gap(tokens[i], None, real_tokens) < 1e-9
+    assert padded_gap(tokens[i], None, columns) < 1e-4  # RoPE: angles in float32
+    assert padded_gap(tokens[i], places[i], columns) > 1e-3  # learned positions: nats
+
+# %% [markdown] lang="en"
+# ## From four numbers to a loss
+# The rest is arithmetic on four numbers a pair. Write $\Delta=\log\pi_\theta-\log\pi_{\mathrm{ref}}$ for the **log-ratio** of an answer. With $q$, the probability that $y_w$ is preferred, the loss of [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290) ($q=1$ there) reads
+#
+# $$h=\beta\,(\Delta_w-\Delta_l),\qquad\ell=-q\log\sigma(h)-(1-q)\log\sigma(-h).$$
+
+# %% [markdown] lang="zh"
+# ## 从四个数到损失
+# 剩下的只是算术，每一对四个数。记 $\Delta=\log\pi_\theta-\log\pi_{\mathrm{ref}}$，即一个回答的**对数比**（log-ratio）；$q$ 是 $y_w$ 胜出的概率。[Rafailov et al. 2023](https://arxiv.org/abs/2305.18290) 的损失（那里 $q=1$）就是
+#
+# $$h=\beta\,(\Delta_w-\Delta_l),\qquad\ell=-q\log\sigma(h)-(1-q)\log\sigma(-h)$$
+
+# %% tags=["setup", "proof"]
+def loss_of_pairs(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta, q=1.0):
+    h = beta * ((policy_chosen - ref_chosen) - (policy_rejected - ref_rejected))  # (B,)
+    return -q * F.logsigmoid(h) - (1 - q) * F.logsigmoid(-h)  # (B,): one loss a pair, no mean yet
+
+
+four, q, beta = 10 * normal(4, INSTANCES), normal(INSTANCES).sigmoid(), 0.3
+losses, chosen_rewards, rejected_rewards = preference_loss(*four, beta=beta, preference_prob=q)
+assert (losses - loss_of_pairs(*four, beta, q)).abs().max() < 1e-12
+odds = ((four[0] - four[2]) - (four[1] - four[3])).exp() ** beta  # the same by another route: e^h = odds
+by_odds = q * (1 + 1 / odds).log() + (1 - q) * (1 + odds).log()
+assert (losses - by_odds).abs().max() < 1e-9
+assert (chosen_rewards - beta * (four[0] - four[2])).abs().max() < 1e-12
+
+# %% [markdown] lang="en"
+# Two implementations that agree may share a mistake. The file `data/loss_cases.json` holds cases worked out on paper. The margins are chosen so that $\sigma$ is a fraction: at $h=\ln 3$ we have $\sigma(h)=\frac34$, so the loss is $\ln\frac43$ and the pull on the pair is $\beta\cdot\frac14$. Each number stands beside its closed form. There are soft labels, label smoothing, five values of $\beta$, a pair whose answers both fall, and margins of $\pm 200$; and seven sequences like the one above. The tests of the library read the same file. Use it for your own code, in any language.
+
+# %% [markdown] lang="zh"
+# 两份实现对得上，也可能犯的是同一个错。文件 `data/loss_cases.json` 里是在纸上算好的例子。间隔特意选过，好让 $\sigma$ 是简单的分数：$h=\ln 3$ 时 $\sigma(h)=\frac34$，于是损失是 $\ln\frac43$，对这一对的拉力是 $\beta\cdot\frac14$。每个数旁边写着它的闭式。里面有软标签、标签平滑、五种 $\beta$；有一对，两个回答的概率都下降；有 $\pm 200$ 的间隔；还有七个序列，同前面手算的那个一样。库的测试读的是同一个文件。你自己的代码，无论用什么语言写，也可以拿它来试。
+
+# %%
+cases = json.loads(Path("data/loss_cases.json").read_text(encoding="utf-8"))
+names = ("policy_chosen_logps", "policy_rejected_logps", "ref_chosen_logps", "ref_rejected_logps")
+for case in cases["losses"]:
+    four = [torch.tensor([case[name][1]], dtype=torch.float64, requires_grad=True) for name in names]
+    q = case.get("preference_prob", 1 - case.get("label_smoothing", 0.0))
+    loss = loss_of_pairs(*four, case["beta"], q)
+    gradients = torch.autograd.grad(loss.sum(), four[:2])
+    found = [loss.item(), gradients[0].item(), gradients[1].item()]
+    for value, name in zip(found, ("loss", "grad_chosen", "grad_rejected")):
+        assert math.isclose(value, case[name][1], rel_tol=1e-9, abs_tol=1e-12), (case["name"], name)
+    print(f"beta {case['beta']:4}  q {q:4}  loss {case['loss'][0]:27} gradient {case['grad_chosen'][0]}")
+for case in cases["sequences"]:
+    table_of_probs = [[float(Fraction(p)) for p in row] for row in case["probs"]]
+    logits = torch.tensor([table_of_probs], dtype=torch.float64).log()
+    sequence = (logits, torch.tensor([case["ids"]]), torch.tensor([case["mask"]]))
+    assert abs(logps_of_answers(*sequence).item() - case["logp"][1]) < 1e-12
+print(len(cases["losses"]), len(cases["sequences"]))
+assert len({case["beta"] for case in cases["losses"]}) == 5 and len(cases["sequences"]) == 7
+
+# %% [markdown] lang="en"
+# ## The first test of any run, and what it cannot see
+# A run starts with $\pi_\theta=\pi_{\mathrm{ref}}$. Then both log-ratios are 0, so $h=0$, and whatever the labels, the lengths and $\beta$, the loss is
+#
+# $$-q\log\tfrac12-(1-q)\log\tfrac12=\ln 2=0.6931.$$
+#
+# If the first number that your code prints is another one, stop. Policy and reference are not the same function, or the reduction over the batch is wrong. (A companion: `rewards/accuracies`. Every pair is a tie at step 0. This library counts a tie half and prints 0.5; TRL's comparison is a strict `>` and prints 0. Neither is a bug.)
+#
+# But look at what the argument used: that the *same* function is applied to both models. It did not use that this function is the log-probability. Take any mask, any shift, a mean for a sum: applied to both sides, it gives $\Delta=0$ and $\ln 2$. The cell proves it with twenty random masks. So the test says that policy and reference agree, and nothing about whether either is right. That is why the hand-made cases above exist.
+
+# %% [markdown] lang="zh"
+# ## 训练的头一项检查，以及它看不见的
+# 训练开始时 $\pi_\theta=\pi_{\mathrm{ref}}$。两个对数比都是 0，所以 $h=0$；无论标签、长度和 $\beta$ 是什么，损失都是
+#
+# $$-q\log\tfrac12-(1-q)\log\tfrac12=\ln 2=0.6931$$
+#
+# 如果你的代码打印的第一个数不是它，就停下来。要么策略与参考策略算得不一样，要么批次上的归约（reduction，求和或求平均）写错了。（同时看一眼 `rewards/accuracies`。第 0 步时每一对都是平局。本书的库把平局算半个，打印 0.5；TRL 用严格的 `>`，打印 0。两者都不算错。）
+#
+# 不过，看看这个论证靠的是什么：两个模型用*同一个*函数来算。这个函数算的是不是对数概率，它没有问。随便什么掩码，随便怎么移位，把求和换成求平均，只要两边一样，就得 $\Delta=0$，得 $\ln 2$。下面取二十对回答，每个回答配一个随机的掩码，证明这一点。所以这项检查只说明策略与参考策略一致；两边是不是都错了，它看不见。前面那些手算的例子，正是为此准备的。
+
+# %% tags=["proof"]
+wrong = torch.rand((2 * INSTANCES, T), generator=generator) < 0.5  # any mask
+wrong[:, 0] = False
+logits, ids = normal(2 * INSTANCES, T, V), torch.randint(V, (2 * INSTANCES, T), generator=generator)
+same = sequence_logps(logits, ids, wrong).chunk(2)
+labels = normal(INSTANCES).sigmoid()
+for beta in (0.05, 1.0, 7.0):
+    start = loss_of_pairs(*same, *same, beta, labels)
+    assert (start - math.log(2)).abs().max() < 1e-12
+other = sequence_logps(logits + 0.1 * normal(2 * INSTANCES, T, V), ids, wrong).chunk(2)
+assert (loss_of_pairs(*same, *other, 1.0) - math.log(2)).abs().max() > 1e-2  # another reference: seen at once
+
+# %% [markdown] lang="en"
+# ## Sum or mean
+# Long answers have log-probabilities of hundreds of nats, short ones of ten. It is tempting to divide by the number of tokens, and people ask again and again why DPO does not ([TRL #789](https://github.com/huggingface/trl/issues/789)). Put the mean into the margin, with $|y|$ the number of tokens of an answer:
+#
+# $$\bar h=\beta\left(\frac{\Delta_w}{|y_w|}-\frac{\Delta_l}{|y_l|}\right).$$
+#
+# *Equal lengths.* Let both answers have $L$ tokens. Take $1/L$ out of the bracket: $\bar h=\frac{\beta}{L}(\Delta_w-\Delta_l)$. This is DPO with $\beta/L$ in place of $\beta$, exactly. The book's answers have 5.65 tokens on average with two numbers and 7.65 with three, so $\beta=0.5$ would act as 0.088 and as 0.065. With answers of 200 tokens, $\beta=0.1$ acts as 0.0005: hardly a leash.
+
+# %% [markdown] lang="zh"
+# ## 求和还是求平均
+# 长回答的对数概率有几百奈特，短回答只有十来奈特。于是很想除以词元数；DPO 为什么不除，一再有人问（[TRL #789](https://github.com/huggingface/trl/issues/789)）。间隔里改用平均，$|y|$ 是回答的词元数：
+#
+# $$\bar h=\beta\left(\frac{\Delta_w}{|y_w|}-\frac{\Delta_l}{|y_l|}\right)$$
+#
+# *长度相同。* 设两个回答都是 $L$ 个词元。把 $1/L$ 提到括号外：$\bar h=\frac{\beta}{L}(\Delta_w-\Delta_l)$。这就是 DPO，只是 $\beta$ 换成了 $\beta/L$，一点不差。本书的回答，写两个数的平均 5.65 个词元，写三个数的平均 7.65 个，于是 $\beta=0.5$ 实际相当于 0.088 和 0.065。若回答有 200 个词元，$\beta=0.1$ 就相当于 0.0005：绳子几乎没了。
+
+# %% tags=["proof"]
+L, beta = 6, 0.5
+four = 10 * normal(4, INSTANCES)
+assert (loss_of_pairs(*four / L, beta) - loss_of_pairs(*four, beta / L)).abs().max() < 1e-12
+
+# %%
+for three_numbers, expected in ((False, 5.65), (True, 7.65)):
+    texts = [(len(y), p) for y, p, s in zip(table.completions, table.probability, table.style) if s == three_numbers]
+    mean_length = sum(length * p for length, p in texts) / sum(p for _, p in texts)
+    print(f"{mean_length:.2f} {0.5 / mean_length:.3f}")
+    assert abs(mean_length - expected) < 5e-3
+assert abs(0.5 / 5.65 - 0.088) < 6e-4 and abs(0.5 / 7.65 - 0.065) < 5e-4 and abs(0.1 / 200 - 0.0005) < 1e-12
+
+# %% [markdown] lang="en"
+# *Unequal lengths.* Then no single $\beta$ does it, and the minimiser is another policy. We can say which. With soft Bradley–Terry labels of a reward $r$ the loss is least where every margin equals the difference of the rewards (chapter 7). Here this asks that $\frac{\beta}{|y|}\Delta(y)$ equals $r(x,y)$ up to one number $c$ for the prompt. Multiply by $|y|/\beta$; then add $\log\pi_{\mathrm{ref}}$ and take the exponential:
+#
+# $$\Delta(y)=\frac{|y|}{\beta}\bigl(r(x,y)-c\bigr),\qquad\pi(y\mid x)=\pi_{\mathrm{ref}}(y\mid x)\,e^{|y|(r(x,y)-c)/\beta}.$$
+#
+# The number $c$ is the one for which these probabilities sum to 1. There is exactly one: the sum falls as $c$ grows. For the sum of log-probabilities, $|y|$ is replaced by 1, and $c$ is the soft maximum $V$ of chapter 6. So the mean multiplies an answer's distance from $c$ by its length: a long good answer is raised more than a short one that is just as good, and a long bad answer is lowered more. Where all rewards are equal, $c$ is that reward, and nothing moves.
+#
+# The cell finds $c$ by halving an interval, and compares with the minimiser that an optimiser finds on the exact loss.
+
+# %% [markdown] lang="zh"
+# *长度不同。* 这时换哪个 $\beta$ 都不顶用，使损失最小的成了另一个策略。是哪一个，写得出来。标签若是奖励 $r$ 的 Bradley–Terry 软标签，那么每个间隔都等于奖励之差时，损失最小（第 7 章）。放到这里，就是要求 $\frac{\beta}{|y|}\Delta(y)$ 与 $r(x,y)$ 只差一个数 $c$，同一个提示用同一个 $c$。两边乘 $|y|/\beta$；再加上 $\log\pi_{\mathrm{ref}}$，取指数：
+#
+# $$\Delta(y)=\frac{|y|}{\beta}\bigl(r(x,y)-c\bigr),\qquad\pi(y\mid x)=\pi_{\mathrm{ref}}(y\mid x)\,e^{|y|(r(x,y)-c)/\beta}$$
+#
+# $c$ 的取值要让概率之和等于 1。这样的 $c$ 恰有一个，因为和随 $c$ 增大而减小。若用的是求和，就把 $|y|$ 换成 1，$c$ 便是第 6 章的软最大值 $V$。可见求平均，等于把奖励与 $c$ 之差再乘上回答的长度：同样好的两个回答，长的抬得更高；同样差的，长的压得更低。所有奖励都相等时，$c$ 就是这个奖励，谁也不动。
+#
+# 下面用二分法求 $c$，再让优化器去把精确的损失降到最小，看两个策略是否一样。
+
+# %% tags=["proof"]
+def mean_optimum(problem, lengths, beta):
+    """The minimiser of the DPO loss with means over tokens, as log-probabilities (..., A)."""
+    low, high = problem.reward.amin(-1, keepdim=True), problem.reward.amax(-1, keepdim=True)
+    for _ in range(100):
+        c = (low + high) / 2
+        logps = problem.ref_logps + lengths * (problem.reward - c) / beta
+        too_much = logps.logsumexp(-1, keepdim=True) > 0
+        low, high = torch.where(too_much, c, low), torch.where(too_much, high, c)
+    return logps
+
+
+problem = tabular.random_problems(INSTANCES, 6, SEED)
+lengths = torch.randint(4, 9, (INSTANCES, 6), generator=generator).double()
+wins = tabular.comparisons(problem.reward, tabular.uniform_pairs(6))
+
+
+def mean_loss(logits):
+    log_ratio = logits.log_softmax(-1) - problem.ref_logps
+    return tabular.bradley_terry_nll(3.0 * log_ratio / lengths, wins)
+
+
+minimiser = tabular.minimise(mean_loss, problem.ref_logps).log_softmax(-1)
+assert (minimiser - mean_optimum(problem, lengths, 3.0)).abs().max() < 1e-8
+assert (minimiser - tabular.optimal_policy(problem, 0.5)).abs().amax(-1).min() > 1e-2  # unequal: another policy
+
+# %% tags=["proof"]
+assert (mean_optimum(problem, torch.tensor(6.0), 3.0) - tabular.optimal_policy(problem, 0.5)).abs().max() < 1e-9
+flat = tabular.Problem(problem.ref_logps, torch.full_like(problem.reward, 0.7))
+assert (mean_optimum(flat, lengths, 3.0) - problem.ref_logps).abs().max() < 1e-9  # equal rewards: nothing moves
+
+# %% alt_en="Log-ratio against answer length 4 to 8, for rewards 1, 0 and -1. Three horizontal lines at 0.96, -1.04 and -3.04: the sum. Three lines of points that fan out: the mean. They go from 0.62 up to 1.24, from -0.72 down to -1.43, and from -2.05 down to -4.10, and cross the horizontal lines near length 6." alt_zh="横轴是回答长度 4 到 8，纵轴是对数比，奖励有 1、0、-1 三种。三条水平线在 0.96、-1.04、-3.04：求和。三串点像扇子一样张开：求平均。它们从 0.62 升到 1.24，从 -0.72 降到 -1.43，从 -2.05 降到 -4.10，在长度 6 附近与水平线相交。"
+rewards, lengths = torch.tensor([1.0, 0.0, -1.0]).double(), torch.arange(4, 9).double()
+fan = tabular.Problem(torch.full((15,), 1 / 15).double().log(), rewards.repeat_interleave(5))
+mean = (mean_optimum(fan, lengths.repeat(3), 3.0) - fan.ref_logps).view(3, 5)
+total = (tabular.optimal_policy(fan, 0.5) - fan.ref_logps).view(3, 5)
+fig, axes = figure(width=6.0, height=3.2)
+for i, (reward, color) in enumerate(zip((1, 0, -1), ("chosen", "ref", "rejected"))):
+    axes.plot(lengths, total[i], color=COLORS["theory"], zorder=1)
+    axes.plot(lengths, mean[i], "o--", color=COLORS[color], label=f"$r={reward}$")
+axes.set(xlabel="$|y|$", ylabel=r"$\Delta$", xticks=range(4, 9))
+axes.legend(ncols=3, loc="lower left")
+print([[round(x, 2) for x in row] for row in mean.tolist()], [round(x, 2) for x in total[:, 0].tolist()])
+corners = mean[[0, 0, 2, 2], [0, 4, 0, 4]]
+assert (corners - torch.tensor([0.62, 1.24, -2.05, -4.10]).double()).abs().max() < 5e-3
+
+# %% [markdown] lang="en"
+# **Figure 8.2.** What each loss asks for, fifteen equally likely answers, $\beta=0.5$ for the sum (lines) and $6\cdot 0.5=3$ for the mean (points), so that the two all but agree at six tokens. The sum treats answers of equal reward alike. The mean fans out with length: among the good answers, eight tokens gain 1.24 nats and four tokens 0.62.
+
+# %% [markdown] lang="zh"
+# **图 8.2** 两种损失各要什么。十五个等可能的回答；求和用 $\beta=0.5$（线），求平均用 $6\cdot 0.5=3$（点），这样六个词元时两者几乎一致。求和对奖励相同的回答一视同仁。求平均则按长度拉开差距：同是好回答，八个词元的涨 1.24 奈特，四个词元的只涨 0.62。
+
+# %% [markdown] lang="en"
+# A mean is not forbidden; it is another method, with another optimum, and its $\beta$ is another quantity. SimPO and others choose it on purpose (chapter 11). TRL's IPO ([Azar et al. 2024](https://arxiv.org/abs/2310.12036)) divides by the length since [PR #1265](https://github.com/huggingface/trl/pull/1265), "so that the beta is not dependent on the sequence length". What must not happen is that one library divides, the other does not, and a $\beta$ is copied from one to the other.
+
+# %% [markdown] lang="zh"
+# 求平均不是不许用；它是另一种方法，最优解不同，$\beta$ 也是另一个量。SimPO 等方法就是有意选它（第 11 章）。TRL 的 IPO（[Azar et al. 2024](https://arxiv.org/abs/2310.12036)）从 [PR #1265](https://github.com/huggingface/trl/pull/1265) 起除以长度，理由是「so that the beta is not dependent on the sequence length」（让 beta 不随序列长度变）。要防的是：一个库除，另一个库不除，却有人把 $\beta$ 从这边抄到那边。
+
+# %% [markdown] lang="en"
+# ## Where the numbers run out
+# A float has a largest number and a last digit. DPO meets both.
+#
+# **The largest number.** `log(sigmoid(x))` and `logsigmoid(x)` are the same function on paper. In the first, $\sigma(x)=1/(1+e^{-x})$ is computed and rounded before the logarithm is taken. In float32, $e^{-x}$ is too large for a number once $-x$ exceeds 88.72, the logarithm of the largest float32; then $\sigma(x)$ is 0, its logarithm $-\infty$ and the gradient nan. One such pair in one batch, and every weight is nan after the step. On the other side $\sigma(x)$ rounds to 1: the loss is exactly 0, and so the gradient is 0. bfloat16 has the range of float32, but only three digits, and gives up there at 7.
+
+# %% [markdown] lang="zh"
+# ## 浮点数到了头
+# 浮点数有个最大的数，也有个最后一位。这两头，DPO 都会碰到。
+#
+# **最大的数。** `log(sigmoid(x))` 与 `logsigmoid(x)` 在纸上是同一个函数。前一种写法先算 $\sigma(x)=1/(1+e^{-x})$，舍入，再取对数。用 float32，$-x$ 一超过 88.72（最大的 float32 取对数），就没有哪个数装得下 $e^{-x}$；于是 $\sigma(x)$ 是 0，对数是 $-\infty$，梯度是 nan。一个批次里只要有这样一对，走完这一步，所有权重都成了 nan。$x$ 是很大的正数时，$\sigma(x)$ 舍入成 1：损失恰好是 0，梯度也是 0。bfloat16 的范围同 float32 一样大，有效数字却只有三位，$x$ 到 7 就已经这样了。
+
+# %%
+def first_dead(dtype, sign):
+    """The first whole number n at which log(sigmoid(sign * n)) is infinite (sign -1) or exactly 0 (sign +1)."""
+    x = (sign * torch.arange(1, 200)).to(dtype)
+    value = x.sigmoid().log()
+    return int((value.isinf() if sign < 0 else value == 0).nonzero()[0]) + 1
+
+
+for dtype in (torch.float32, torch.bfloat16, torch.float16):
+    x = torch.tensor([-100.0, 10.0], dtype=dtype, requires_grad=True)
+    naive, exact = x.sigmoid().log(), F.logsigmoid(x)
+    slopes = [torch.autograd.grad(y.sum(), x)[0].tolist() for y in (naive, exact)]
+    values = [f"{value:.1e}" for value in (*naive.tolist(), *slopes[1])]
+    print(f"{dtype!s:15} {-first_dead(dtype, -1):4} {first_dead(dtype, +1):3}", *values)
+    assert exact[0] == -100 and slopes[1][0] == 1 and math.isnan(slopes[0][0])
+assert abs(math.log(torch.finfo(torch.float32).max) - 88.72) < 5e-3
+assert [first_dead(torch.float32, -1), first_dead(torch.bfloat16, +1)] == [89, 7]
+
+# %% [markdown] lang="en"
+# The columns: the first whole number at which `log(sigmoid(x))` is $-\infty$; the first at which it is exactly 0; its values at -100 and 10; the gradients of `logsigmoid` there, all sound.
+#
+# `(softmax + 1e-8).log()`, often written to avoid $\log 0$, has a quieter fault. No log-probability can be below $\ln 10^{-8}=-18.42$. A token of true log-probability -30 is reported as -18.42, with a gradient of about $10^{-5}$ instead of 1: what is very unlikely cannot be learnt. `log_softmax` needs no help.
+
+# %% [markdown] lang="zh"
+# 各列依次是：往负的方向数，`log(sigmoid(x))` 变成 $-\infty$ 的第一个整数；往正的方向数，它恰好变成 0 的第一个整数；它在 -100 和 10 处的值；`logsigmoid` 在这两处的梯度，全都正常。
+#
+# `(softmax + 1e-8).log()` 也常见，写它是为了避开 $\log 0$，毛病却更隐蔽。这样算，对数概率低不过 $\ln 10^{-8}=-18.42$。一个词元真正的对数概率是 -30，报出来却是 -18.42，梯度本该是 1，却只有 $10^{-5}$ 左右：概率极小的词元，再也学不会。`log_softmax` 用不着这样帮忙。
+
+# %%
+z = torch.tensor([0.0, -30.0], requires_grad=True)
+for value in ((z.softmax(-1) + 1e-8).log()[1], z.log_softmax(-1)[1]):
+    slope = torch.autograd.grad(value, z)[0][1].item()
+    print(f"{value.item():.2f} {slope:.0e}")
+assert abs(math.log(1e-8) + 18.42) < 5e-3 and abs((z.softmax(-1) + 1e-8).log()[1].item() + 18.42) < 5e-3
+assert abs(z.log_softmax(-1)[1].item() + 30) < 1e-5 and abs(slope - 1) < 1e-5
+
+# %% [markdown] lang="en"
+# **The last digit.** A log-ratio is a small difference of two large sums: $-399.6-(-400)$. bfloat16 keeps 8 binary digits, so between 256 and 512 its numbers are 2 apart. There $-399.6$ *is* $-400$, and with $\beta=0.1$ the margin moves in steps of 0.2 or not at all. In float32 the numbers there are 0.00003 apart. It gets worse where the *running* sum is kept in bfloat16: add -0.7 two hundred times, and the result is -120.5, not -140; add -0.5 for ever, and the sum stops at -128: from there on the numbers are 1 apart, and half a nat is rounded away.
+#
+# So: weights and activations in sixteen bits if you must, but logits to float32 before `log_softmax`, and sums, log-ratios and the loss in float32.
+
+# %% [markdown] lang="zh"
+# **最后一位。** 对数比是两个大数相减，剩下的差很小：$-399.6-(-400)$。bfloat16 只有 8 位二进制有效数字，在 256 与 512 之间，相邻两数隔 2。在那里，$-399.6$ *就是* $-400$；$\beta=0.1$ 时，奖励间隔要么不动，一动就是 0.2。用 float32，那里的相邻两数只隔 0.00003。要是连*累加*都用 bfloat16，更糟：把 -0.7 加两百次，得到 -120.5，而不是 -140；一直加 -0.5，和停在 -128：从那里起，相邻两数隔 1，半个奈特一舍入就没了。
+#
+# 所以，权重和激活值实在要省，可以用十六位；但 logits 要先转成 float32 再做 `log_softmax`，求和、对数比和损失也都用 float32。
+
+# %% alt_en="The log-ratio as computed against the true log-ratio, both from -4 to 4 nats, around a log-probability of -400. float32 is the diagonal. bfloat16 is a staircase with steps of 2: 0 from -1 to 1, then 2, then 4." alt_zh="横轴是真实的对数比，纵轴是算出来的，都从 -4 到 4 奈特，对数概率在 -400 附近。float32 是对角线。bfloat16 是台阶，每级高 2：从 -1 到 1 都是 0，再往上是 2，再是 4。"
+true = torch.linspace(-4, 4, 801, dtype=torch.float64)
+fig, axes = figure(width=5.2, height=3.0)
+for dtype, color, label in ((torch.float32, "policy", "float32"), (torch.bfloat16, "rejected", "bfloat16")):
+    computed = (true - 400).to(dtype) - torch.tensor(-400.0, dtype=dtype)
+    axes.plot(true, computed.float(), color=COLORS[color], label=label)
+axes.set(xlabel=r"$\Delta$", ylabel=r"$\Delta$ (dtype)", xticks=range(-4, 5, 2), yticks=range(-4, 5, 2))
+axes.legend()
+assert computed.unique().tolist() == [-4, -2, 0, 2, 4] and torch.tensor(-399.6).bfloat16() == -400
+assert torch.finfo(torch.bfloat16).eps * 256 == 2 and 3e-5 < torch.finfo(torch.float32).eps * 256 < 3.1e-5
+sums = {}
+for value, count in ((-0.7, 200), (-0.5, 1_000)):
+    running = torch.zeros((), dtype=torch.bfloat16)
+    for _ in range(count):
+        running = running + torch.tensor(value).bfloat16()
+    sums[value] = running.item()
+print(sums)
+assert torch.finfo(torch.bfloat16).eps * 128 == 1
+assert sums == {-0.7: -120.5, -0.5: -128.0} and abs(200 * -0.7 + 140) < 1e-9
+
+# %% [markdown] lang="en"
+# **Figure 8.3.** A log-ratio in nats, computed as a difference of two log-probabilities near -400. float32 (blue) gives the true value. bfloat16 (orange) gives a staircase: every log-ratio between -1 and 1 is reported as 0.
+
+# %% [markdown] lang="zh"
+# **图 8.3** 对数比（奈特），由 -400 附近的两个对数概率相减得到。float32（蓝）给出真值。bfloat16（橙）给出台阶：-1 与 1 之间的对数比，报出来全是 0。
+
+# %% [markdown] lang="en"
+# ## The bug museum
+# All fourteen exhibits were found in public code, by people who wrote down what they saw; follow the links for their words. The faulty lines are written afresh, in miniature. Each comes with a test that lets the right code pass and stops the bug. The column $\ln 2$ says whether the loss at step 0 gives it away.
+#
+# | | exhibit | found in | what one sees | $\ln 2$ | caught by |
+# |---|---|---|---|---|---|
+# | 1 | no shift | [maxtext #2103](https://github.com/AI-Hypercomputer/maxtext/issues/2103) | log-probabilities as of random tokens | no | a case by hand |
+# | 2 | first token dropped | [cookbook #388](https://github.com/fw-ai/cookbook/pull/388) | margin 0 for short answers | no | answers that differ there |
+# | 3 | mask shifted twice | [verl #3562](https://github.com/verl-project/verl/issues/3562) | answers never end | no | list the counted tokens |
+# | 4 | one prompt unmasked | [OpenRLHF #294](https://github.com/OpenRLHF/OpenRLHF/issues/294) | splendid margins | no | count the counted tokens |
+# | 5 | `E` taken for padding | [TRL #976](https://github.com/huggingface/trl/issues/976) | answers never end | no | count the counted tokens |
+# | 6 | short rows cut away | [TRL #3382](https://github.com/huggingface/trl/issues/3382) | log-probability exactly 0 | no | every row keeps its end |
+# | 7 | positions count padding | [TRL #6800](https://github.com/huggingface/trl/issues/6800) | scores depend on the batch | no | left padding = none |
+# | 8 | mean over the width | [minimind #298](https://github.com/jingyaogong/minimind/issues/298) | $\beta$ depends on padding | no | pad more, compare |
+# | 9 | $\beta$ twice | [maxtext #1530](https://github.com/AI-Hypercomputer/maxtext/issues/1530) | slow loss, far drift | no | a case by hand, $\beta\ne1$ |
+# | 10 | pieces summed | [TRL #2615](https://github.com/huggingface/trl/pull/2615) | loss a multiple of 0.693 | yes | one batch = its pieces |
+# | 11 | `log(sigmoid)` | [tinker #188](https://github.com/thinking-machines-lab/tinker-cookbook/pull/188) | nan, after days | no | a margin of -200 |
+# | 12 | reference in 16 bits | [DPO #34](https://github.com/eric-mitchell/direct-preference-optimization/issues/34) | rewards start beside 0 | hardly | each reward, not the mean |
+# | 13 | reference that moves | [TRL #1962](https://github.com/huggingface/trl/issues/1962) | loss stays at 0.693 | no | take a step, look again |
+# | 14 | ties are wins | [TRL #1012](https://github.com/huggingface/trl/pull/1012) | untrained accuracy 1 | no | accuracy at step 0 |
+
+# %% [markdown] lang="zh"
+# ## 错误博物馆
+# 十四件展品全都出自公开的代码；发现的人把看到的现象写了下来，原话请点链接去看。出错的那几行，我们另写了一份缩微的。每件配一个测试：代码对，就放行；有错，就拦下。$\ln 2$ 一列说的是：只看第 0 步的损失是不是 $\ln 2$，能不能发现这个错。
+#
+# | | 展品 | 出处 | 看到的现象 | $\ln 2$ | 靠什么抓住 |
+# |---|---|---|---|---|---|
+# | 1 | 没有移位 | [maxtext #2103](https://github.com/AI-Hypercomputer/maxtext/issues/2103) | 对数概率低得像随机词元 | 否 | 手算的例子 |
+# | 2 | 丢了第一个词元 | [cookbook #388](https://github.com/fw-ai/cookbook/pull/388) | 短回答的间隔是 0 | 否 | 第一个词元就不同的一对 |
+# | 3 | 掩码移了两次 | [verl #3562](https://github.com/verl-project/verl/issues/3562) | 回答停不下来 | 否 | 列出计入的词元 |
+# | 4 | 只遮了一边的提示 | [OpenRLHF #294](https://github.com/OpenRLHF/OpenRLHF/issues/294) | 间隔漂亮得很 | 否 | 数一数计入的词元 |
+# | 5 | 把 `E` 当成填充 | [TRL #976](https://github.com/huggingface/trl/issues/976) | 回答停不下来 | 否 | 数一数计入的词元 |
+# | 6 | 短行被切得只剩填充 | [TRL #3382](https://github.com/huggingface/trl/issues/3382) | 对数概率恰好是 0 | 否 | 每一行都要留住末尾 |
+# | 7 | 位置把填充也数了 | [TRL #6800](https://github.com/huggingface/trl/issues/6800) | 分数随批次变 | 否 | 左填充等于不填充 |
+# | 8 | 按整行宽度求平均 | [minimind #298](https://github.com/jingyaogong/minimind/issues/298) | $\beta$ 随填充变 | 否 | 多填几格，再比 |
+# | 9 | 乘了两次 $\beta$ | [maxtext #1530](https://github.com/AI-Hypercomputer/maxtext/issues/1530) | 损失降得慢，策略跑得远 | 否 | 手算的例子，$\beta\ne1$ |
+# | 10 | 各块只加不除 | [TRL #2615](https://github.com/huggingface/trl/pull/2615) | 损失是 0.693 的好几倍 | 是 | 整批等于分块 |
+# | 11 | `log(sigmoid)` | [tinker #188](https://github.com/thinking-machines-lab/tinker-cookbook/pull/188) | 跑了几天，出现 nan | 否 | 间隔取 -200 |
+# | 12 | 参考策略用 16 位 | [DPO #34](https://github.com/eric-mitchell/direct-preference-optimization/issues/34) | 奖励不从 0 起步 | 很难 | 看每个奖励，别看平均 |
+# | 13 | 参考策略自己在动 | [TRL #1962](https://github.com/huggingface/trl/issues/1962) | 损失停在 0.693 | 否 | 走一步再看 |
+# | 14 | 平局算赢 | [TRL #1012](https://github.com/huggingface/trl/pull/1012) | 还没训练，准确率就是 1 | 否 | 第 0 步的准确率 |
+
+# %% tags=["setup"]
+MUSEUM = {}
+
+
+def exhibit(number, right, buggy, test):
+    """Hang an exhibit: `test` must let the right code pass and stop the buggy code."""
+    test(right)
+    try:
+        test(buggy)
+    except AssertionError:
+        MUSEUM[number] = (right, buggy, test)
+    else:
+        raise RuntimeError(f"exhibit {number}: its test does not notice the bug")
+
+
+def counted(logps, ids, mask):
+    """The text that `logps` counts: a token counts where the logits before it have a gradient."""
+    logits = torch.zeros(*ids.shape, 22, dtype=torch.float64, requires_grad=True)
+    logps(logits, ids, mask).sum().backward()
+    position = logits.grad.abs().sum(-1)[0].nonzero()[:, 0]
+    return tokenizer.decode(ids[0, (position + 1).clamp(max=ids.shape[1] - 1)])
+
+
+# %% [markdown] lang="en"
+# ### 1 · No shift
+# Position $t$ is asked about token $t$, which it has just read. [maxtext #2103](https://github.com/AI-Hypercomputer/maxtext/issues/2103), about an inference engine, "observed very large negative logprobs across all prompt positions". In a training the loss would still fall: the model learns which tokens to repeat. Our `gen` gives `27+27E` a log-probability of about -4.4; without the shift it is below -40. The test is the case made by hand. Fix: `logits[:, :-1]` with `ids[:, 1:]`.
+
+# %% [markdown] lang="zh"
+# ### 1 · 没有移位
+# 拿位置 $t$ 去问词元 $t$，也就是它刚读过的那个。[maxtext #2103](https://github.com/AI-Hypercomputer/maxtext/issues/2103) 说的是一个推理引擎：「observed very large negative logprobs across all prompt positions」（提示的每个位置上，对数概率都负得厉害）。放到训练里，损失照样会降：模型学的是哪些词元该再写一遍。我们的 `gen` 给 `27+27E` 的对数概率约 -4.4；不移位，就低于 -40。测试用开头手算的例子：答案该是 $\log\frac18$，不移位就对不上。改法：`logits[:, :-1]` 配 `ids[:, 1:]`。
+
+# %% tags=["museum"]
+def no_shift(logits, ids, mask):
+    logps = logits.log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1)  # about the token that was just read
+    return (logps * mask).sum(-1)
+
+
+def by_hand(logps):
+    assert abs(logps(*HAND).item() - math.log(1 / 8)) < 1e-9
+
+
+exhibit(1, logps_of_answers, no_shift, by_hand)
+row, marks = tokenizer.collate(["S54="], ["27+27E"])
+with torch.no_grad():
+    logits = gen(row.to(device)).cpu()
+right, wrong = (logps(logits, row, marks).item() for logps in (logps_of_answers, no_shift))
+print(f"{right:.1f} {wrong:.0f}")
+assert abs(right + 4.4) < 0.1 and wrong < -40
+
+# %% [markdown] lang="en"
+# ### 2 · The first answer token dropped
+# The shifted array is one entry shorter than the ids, and its entry $j$ speaks about token $j+1$. Cut it with an index that belongs to the ids, and the answer's first token is gone. [cookbook #388](https://github.com/fw-ai/cookbook/pull/388): for a pair that differs there, the loss "collapses to log(2) with zero gradient". The test is such a pair. Fix: cut at `start - 1`, or keep one mask and shift it with the labels.
+
+# %% [markdown] lang="zh"
+# ### 2 · 丢了第一个词元
+# 移位后的数组比编号少一项，第 $j$ 项说的是词元 $j+1$。下标若是在编号里数出来的，拿来切这个数组就晚了一格，回答的第一个词元没了。[cookbook #388](https://github.com/fw-ai/cookbook/pull/388)：两个回答若只在那里不同，损失「collapses to log(2) with zero gradient」（塌到 $\ln 2$，梯度为零）。测试就用这样一对，看两个对数概率之差还在不在。改法：从 `start - 1` 切起；或者只用掩码，让它跟标签一起移位。
+
+# %% tags=["museum"]
+def late_start(logits, ids, mask):
+    start = mask.long().argmax(-1)  # the index of the first answer token among the ids
+    return torch.stack([logps[i:].sum() for logps, i in zip(logps_of_tokens(logits, ids), start)])
+
+
+def differ_at_the_first_token(logps):
+    logits, ids, mask = HAND
+    other = torch.tensor([[0, 1, 2, 2]])  # E in place of a: 1/2 against 1/4, and the same after that
+    gap = logps(logits, ids, mask) - logps(logits, other, mask)
+    assert abs(gap.item() + math.log(2)) < 1e-9
+
+
+exhibit(2, logps_of_answers, late_start, differ_at_the_first_token)
+
+# %% [markdown] lang="en"
+# ### 3 · A mask shifted twice
+# The data set stores its mask already shifted; the trainer shifts it again. What counts is now the last token of the prompt and the answer without `E`. In verl one trainer served data sets of both conventions; a repair for one kind spoilt the other ([#5362](https://github.com/verl-project/verl/pull/5362)), and [verl #3562](https://github.com/verl-project/verl/issues/3562), an SFT run, saw replies that loop at the end and cannot stop. The test prints the counted tokens: `=27+27` is not the answer. Fix: one convention, stated; here the mask marks tokens.
+
+# %% [markdown] lang="zh"
+# ### 3 · 掩码移了两次
+# 数据集存下的掩码已经移过位，训练代码又移一次。于是计入的成了提示的最后一个词元，加上不带 `E` 的回答。verl 有一份训练代码，用的数据集有两种约定，照一种修好，另一种就坏了（[#5362](https://github.com/verl-project/verl/pull/5362)）；[verl #3562](https://github.com/verl-project/verl/issues/3562) 做的是 SFT，训练后的模型「经常在回复的结尾陷入循环回复，无法终止」：`E` 从没计入过损失。测试把计入的词元列出来：列出的是 `=27+27`，不是回答。改法：只用一种约定，并且写明；本书的掩码标的是词元。
+
+# %% tags=["museum"]
+def shifted_twice(logits, ids, mask):
+    stored = mask.roll(-1, 1)  # the data set has shifted already
+    return (logps_of_tokens(logits, ids) * stored[:, 1:]).sum(-1)
+
+
+def counts_the_answer(logps):
+    ids, mask = tokenizer.collate(["S54=", "S54="], ["27+27E", "27+27-0E"])
+    assert counted(logps, ids[:1], mask[:1]) == "27+27E"
+
+
+exhibit(3, logps_of_answers, shifted_twice, counts_the_answer)
+print(counted(logps_of_answers, row, marks), counted(shifted_twice, row, marks))
+
+# %% [markdown] lang="en"
+# ### 4 · Only the chosen prompt masked
+# Chosen and rejected rows are stacked, $2B$ of them, but there are $B$ prompt lengths, and `zip` stops at the shorter list without a word. [OpenRLHF #294](https://github.com/OpenRLHF/OpenRLHF/issues/294): "it will only mask the chosen prompt ids". Now the margin grows when the model makes its prompts improbable. The test counts: marked tokens = tokens of the answer, row by row. Fix: `prompt_lengths * 2`, and `strict=True`.
+
+# %% [markdown] lang="zh"
+# ### 4 · 只遮了 chosen 的提示
+# chosen 与 rejected 叠在一起，共 $2B$ 行，提示长度却只有 $B$ 个。`zip` 走完短的那个列表就停，一声不响，后一半 rejected 的提示全没遮。[OpenRLHF #294](https://github.com/OpenRLHF/OpenRLHF/issues/294)：「it will only mask the chosen prompt ids」（只会遮 chosen 的提示）。这样一来，模型只要压低提示的概率，间隔就变大。测试就是数数：回答有几个词元，那一行就该标出几个。改法：`prompt_lengths * 2`，并加上 `strict=True`。
+
+# %% tags=["museum"]
+def mask_both(attention_mask, prompt_lengths):  # (2B, T), chosen rows first; B lengths
+    mask = attention_mask.clone()
+    for row, length in zip(mask, prompt_lengths * 2, strict=True):
+        row[:length] = False
+    return mask
+
+
+def mask_with_short_zip(attention_mask, prompt_lengths):
+    mask = attention_mask.clone()
+    for row, length in zip(mask, prompt_lengths):
+        row[:length] = False
+    return mask
+
+
+def marks_each_answer(masks):
+    pairs = [("S54=", "27+27E"), ("S7=", "3+4E"), ("S54=", "30+24E"), ("S7=", "E")]
+    _, attention_mask = tokenizer.pad([tokenizer.encode(x + y) for x, y in pairs])
+    assert masks(attention_mask, [4, 3]).sum(-1).tolist() == [6, 4, 6, 1]
+
+
+exhibit(4, mask_both, mask_with_short_zip, marks_each_answer)
+
+# %% [markdown] lang="en"
+# ### 5 · The end token taken for padding
+# A model without a padding token is given its end token for that purpose. Then everything that *is called* padding is masked, and the one `E` that ends the answer goes with it. [TRL #976](https://github.com/huggingface/trl/issues/976): "we never teach the model to end a sentence". The loss curve is normal; answers run to the length limit. The test counts again. Fix: mask by place, from the lengths, not by the name of a token.
+
+# %% [markdown] lang="zh"
+# ### 5 · 把结束词元当成填充
+# 有的模型没有填充词元，就拿结束词元来顶替。后面再把*叫作*填充的一律遮掉，真正收尾的那个 `E` 也一起遮掉了。[TRL #976](https://github.com/huggingface/trl/issues/976)：「we never teach the model to end a sentence」（我们从没教过模型怎样结束一句话）。损失曲线一切正常，回答却一直写到长度上限。测试还是数数。改法：遮哪里，由各行的长度来定，别看词元叫什么。
+
+# %% tags=["museum"]
+def real_by_place(ids, lengths, pad_id):
+    return torch.arange(ids.shape[1]) < lengths[:, None]
+
+
+def real_by_name(ids, lengths, pad_id):
+    return ids != pad_id
+
+
+def keeps_the_end(real):
+    E = tokenizer.eos_id
+    rows = [tokenizer.encode("S54=27+27E"), tokenizer.encode("S7=3+4E")]
+    lengths = torch.tensor([len(row) for row in rows])
+    ids = torch.tensor([row + [E] * (10 - len(row)) for row in rows])  # padded with E
+    assert torch.equal(real(ids, lengths, E).sum(-1), lengths)
+
+
+exhibit(5, real_by_place, real_by_name, keeps_the_end)
+
+# %% [markdown] lang="en"
+# ### 6 · Short rows cut away
+# A batch is too long, and its end is to be kept. Rows are padded on the right first, then the rectangle is cut with `[:, -keep:]`: from short rows that takes text and leaves padding. [TRL #3382](https://github.com/huggingface/trl/issues/3382) reports rows that consist of padding alone. Such a row has log-probability exactly 0 under every model, so its reward is 0 for ever. The test asks that each row keeps its own end. Fix: cut every row before padding.
+
+# %% [markdown] lang="zh"
+# ### 6 · 短行被切得只剩填充
+# 批次太宽，只想留下末尾几列。代码先右填充，再用 `[:, -keep:]` 切整个矩形：短行被切走的是文本，留下的是填充。[TRL #3382](https://github.com/huggingface/trl/issues/3382) 报告说，有的行切完只剩填充。这样一行，不管什么模型来算，对数概率都恰好是 0，奖励也就永远是 0。测试要求每一行都留住自己的末尾。改法：先逐行切，再填充。
+
+# %% tags=["museum"]
+def cut_rows(rows, keep):
+    return tokenizer.pad([row[-keep:] for row in rows])[0]
+
+
+def cut_rectangle(rows, keep):
+    return tokenizer.pad(rows)[0][:, -keep:]
+
+
+def keeps_each_end(cut):
+    ids = cut([tokenizer.encode("S54=27+27-0E"), tokenizer.encode("S7=3+4E")], 5)
+    assert [tokenizer.decode(row).rstrip("P") for row in ids] == ["27-0E", "=3+4E"]
+
+
+exhibit(6, cut_rows, cut_rectangle, keeps_each_end)
+print([tokenizer.decode(row) for row in cut_rectangle([tokenizer.encode("S54=27+27-0E"), tokenizer.encode("S7=3+4E")], 5)])
+
+# %% [markdown] lang="en"
+# ### 7 · Positions that count the padding
+# The section on batches has shown the mechanism. [TRL #6800](https://github.com/huggingface/trl/issues/6800) reports it for online DPO and says itself that for RoPE models "this is a genuine no-op"; with GPT-2 the difference was 34.005 nats for one sequence ([PR #6819](https://github.com/huggingface/trl/pull/6819)). At step 0 nothing shows, since both models are shifted alike. The test: padding on the left, or none, must give the same number, on a model with learned positions. Fix: a running sum over the attention mask.
+
+# %% [markdown] lang="zh"
+# ### 7 · 位置把填充也数了
+# 道理前面讲批次时说过。[TRL #6800](https://github.com/huggingface/trl/issues/6800) 报告的是在线 DPO（online DPO），并且自己说明：对 RoPE 模型「this is a genuine no-op」（确实毫无影响）；换成 GPT-2，一个序列就差了 34.005 奈特（[PR #6819](https://github.com/huggingface/trl/pull/6819)）。第 0 步什么也看不出，因为两个模型的位置挪得一样多。测试要用位置向量靠学来的模型：左填充与不填充，必须得到同一个数。改法：沿注意力掩码累加。
+
+# %% tags=["museum"]
+def ignores_left_padding(number):
+    weights = torch.Generator().manual_seed(3)
+    tokens, places = (torch.randn(n, 8, generator=weights, dtype=torch.float64) for n in (22, 32))
+    assert padded_gap(tokens, places, number) < 1e-9
+
+
+exhibit(7, lambda real: (real.cumsum(1) - 1).clamp(min=0), lambda real: torch.arange(real.shape[1])[None], ignores_left_padding)
+
+# %% [markdown] lang="en"
+# ### 8 · A mean over the width of the row
+# The masked log-probabilities are averaged over all columns, padding included, so the sum is divided by the width of the rectangle. A reader of [minimind #298](https://github.com/jingyaogong/minimind/issues/298) noticed that every answer was divided by the same `seq_length`. The effective $\beta$ is $\beta$ over the width: pad more, and the leash gets looser. The test pads one row further and compares. Fix: the sum.
+
+# %% [markdown] lang="zh"
+# ### 8 · 按整行宽度求平均
+# 遮好之后，对数概率按全部列求平均，连填充也算在内，等于把总和除以矩形的宽度。[minimind #298](https://github.com/jingyaogong/minimind/issues/298) 的提问者看出来了：「相当于每个句子都同时除以同一个数字 seq_length」。实际起作用的是 $\beta$ 除以宽度：填充越多，绳子越松。测试：把一行多填几格，结果不该变。改法：求和。
+
+# %% tags=["museum"]
+def mean_over_width(logits, ids, mask):
+    return (logps_of_tokens(logits, ids) * mask[:, 1:]).mean(-1)
+
+
+def ignores_more_padding(logps):
+    wider = [F.pad(HAND[0], (0, 0, 0, 8)), F.pad(HAND[1], (0, 8)), F.pad(HAND[2], (0, 8))]
+    assert abs(logps(*HAND) - logps(*wider)).item() < 1e-9
+
+
+exhibit(8, logps_of_answers, mean_over_width, ignores_more_padding)
+
+# %% [markdown] lang="en"
+# ### 9 · Beta twice
+# The log-ratios are multiplied by $\beta$, and inside the sigmoid once more: the loss is DPO with $\beta^2$. [maxtext #1530](https://github.com/AI-Hypercomputer/maxtext/issues/1530) asks: "there are two BETA in the DPO loss, but there should be only one. Is this intentional?" Set 0.1, get 0.01: a smaller push at every step, and a looser leash at the end. At $\beta=1$ the bug cannot be seen, so never test there. The test is a case by hand, $\beta=0.5$, $h=\ln 3$. Fix: one $\beta$.
+
+# %% [markdown] lang="zh"
+# ### 9 · 乘了两次 β
+# 对数比先乘一次 $\beta$，进 sigmoid 之前又乘一次：成了用 $\beta^2$ 的 DPO。[maxtext #1530](https://github.com/AI-Hypercomputer/maxtext/issues/1530) 问：「there are two BETA in the DPO loss, but there should be only one. Is this intentional?」（DPO 损失里有两个 BETA，本该只有一个，是故意的吗？）设成 0.1，实际是 0.01：每一步推得更轻，最后绳子却更松。$\beta=1$ 时这个错看不出来，所以测试时别取 $\beta=1$。测试用手算的例子，$\beta=0.5$，$h=\ln 3$，损失该是 $\ln\frac43$。改法：只乘一次 $\beta$。
+
+# %% tags=["museum"]
+def beta_twice(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta):
+    delta = beta * ((policy_chosen - ref_chosen) - (policy_rejected - ref_rejected))
+    return -F.logsigmoid(beta * delta)
+
+
+def numbers(*values):
+    return [torch.tensor([value], dtype=torch.float64) for value in values]
+
+
+def quarter_left(loss):
+    found = loss(*numbers(2 * math.log(3) - 4, -6, -4, -6), beta=0.5)
+    assert abs(found.item() - math.log(4 / 3)) < 1e-9
+
+
+exhibit(9, loss_of_pairs, beta_twice, quarter_left)
+
+# %% [markdown] lang="en"
+# ### 10 · Pieces summed, not averaged
+# A step of $G$ pieces adds up $G$ means and forgets to divide. [TRL #2615](https://github.com/huggingface/trl/pull/2615) repaired it in early 2025; with eight pieces the loss starts at $8\ln 2=5.545$. The gradient is eight times as long as it should be, which Adam mostly hides and clipping does not. $\ln 2$ sees it at once. The test: one batch and its pieces give one number. Fix: collect sums and counts, divide once (chapter 3).
+
+# %% [markdown] lang="zh"
+# ### 10 · 各块只加不除
+# 一步分成 $G$ 块，把 $G$ 个平均值加起来，忘了除以 $G$。[TRL #2615](https://github.com/huggingface/trl/pull/2615) 在 2025 年初修好；分八块时，损失从 $8\ln 2=5.545$ 起步。梯度是应有的八倍长；用 Adam，这一点大体看不出，加了梯度裁剪就不一样了。同 $\ln 2$ 一比，一眼就能看出来。测试：整批算与分块算，得到同一个数。改法：分别累计总和与个数，最后除一次（第 3 章）。
+
+# %% tags=["museum"]
+def divide_once(pieces):
+    return sum(losses.sum() for losses in pieces) / sum(len(losses) for losses in pieces)
+
+
+def add_up_means(pieces):
+    return sum(losses.mean() for losses in pieces)
+
+
+def pieces_equal_the_batch(reduce):
+    losses = torch.tensor([0.6, 0.7, 0.8, 0.5, 0.9])
+    assert abs(reduce([losses]) - reduce(list(losses.split(2)))) < 1e-6
+
+
+exhibit(10, divide_once, add_up_means, pieces_equal_the_batch)
+start = torch.full((16,), math.log(2)).split(2)
+print(f"{divide_once(start):.3f} {add_up_means(start):.3f}")
+assert abs(8 * math.log(2) - 5.545) < 5e-4 and abs(add_up_means(start) - 8 * math.log(2)) < 1e-5
+
+# %% [markdown] lang="en"
+# ### 11 · The logarithm of a sigmoid
+# Shown above; here it is in a DPO loss. [tinker #188](https://github.com/thinking-machines-lab/tinker-cookbook/pull/188) replaced it: "This prevents `NaN` gradients caused by floating point underflow when the scaled log-ratios are large negative numbers." Thousands of steps pass, one pair goes badly wrong, and the weights are gone. The test sets a margin of -200 and asks for the loss 200 and a finite gradient, in float32. Fix: `logsigmoid`.
+
+# %% [markdown] lang="zh"
+# ### 11 · 先 sigmoid 再取对数
+# 前面已经看过，这里放进 DPO 的损失。[tinker #188](https://github.com/thinking-machines-lab/tinker-cookbook/pull/188) 把它换掉了：「This prevents `NaN` gradients caused by floating point underflow when the scaled log-ratios are large negative numbers.」（对数比乘上系数后若是绝对值很大的负数，浮点数会下溢，梯度成了 `NaN`；换掉就不会。）几千步平安无事，忽然有一对错得离谱，权重就全毁了。测试：float32 下把间隔设成 -200，要求损失是 200，梯度有限。改法：`logsigmoid`。
+
+# %% tags=["museum"]
+def log_of_sigmoid(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta):
+    return -torch.log(torch.sigmoid(beta * ((policy_chosen - ref_chosen) - (policy_rejected - ref_rejected))))
+
+
+def survives_a_lost_pair(loss):
+    chosen, zero = torch.tensor([-2000.0], requires_grad=True), torch.zeros(1)
+    found = loss(chosen, zero, zero, zero, beta=0.1)
+    assert abs(found.item() - 200) < 1e-3
+    assert abs(torch.autograd.grad(found.sum(), chosen)[0].item() + 0.1) < 1e-6
+
+
+exhibit(11, loss_of_pairs, log_of_sigmoid, survives_a_lost_pair)
+
+# %% [markdown] lang="en"
+# ### 12 · A reference in half precision
+# In [DPO #34](https://github.com/eric-mitchell/direct-preference-optimization/issues/34) a reader asks why the rewards of the authors' own run do not start at 0. Answer: the reference was loaded in fp16, "because we're only using it for inference", the policy was not. The mean loss still reads 0.693: errors of both signs average out. The test looks at each reward. Fix: the same precision on both sides, or stored log-probabilities from the policy itself. Dropout in one of the passes has the same symptom ([TRL #639](https://github.com/huggingface/trl/pull/639)).
+
+# %% [markdown] lang="zh"
+# ### 12 · 参考策略用了半精度
+# [DPO #34](https://github.com/eric-mitchell/direct-preference-optimization/issues/34) 里有人问：作者自己那次训练，奖励怎么不从 0 起步？答复是：参考策略用 fp16 载入，「because we're only using it for inference」（因为只拿它做推理），策略则不是。平均损失看上去仍是 0.693：误差有正有负，平均掉了。所以测试要看每一个奖励。改法：两边用同一种精度，或者训练前用策略自己算好参考的对数概率，存下来用。两边的前向计算若有一边开着 dropout，症状相同（[TRL #639](https://github.com/huggingface/trl/pull/639)）。
+
+# %% tags=["museum"]
+PROMPTS, ANSWERS = ["S54=", "S-12=", "S7=", "S33="], ["27+27E", "3-15E", "9-2E", "40-7E"]
+
+
+def in_half(model):
+    return copy.deepcopy(model).half()
+
+
+def rewards_start_at_zero(make_reference):
+    logps, ref_logps = (score(model, PROMPTS, ANSWERS).double() for model in (gen, make_reference(gen)))
+    assert (0.1 * (logps - ref_logps)).abs().max() < 1e-5
+
+
+exhibit(12, copy.deepcopy, in_half, rewards_start_at_zero)
+gaps = score(gen, PROMPTS, ANSWERS).double() - score(in_half(gen), PROMPTS, ANSWERS).double()
+mean_loss_at_start = F.softplus(-0.1 * (gaps[:2] - gaps[2:])).mean().item()
+assert abs(mean_loss_at_start - math.log(2)) < 1e-3 and gaps.abs().max() > 1e-4
+
+# %% [markdown] lang="en"
+# ### 13 · A reference that moves
+# The reference is the policy itself, evaluated at each step. Then $h=0$ at every step, and the loss reads 0.6931 for ever. [TRL #1962](https://github.com/huggingface/trl/issues/1962) (cached references were computed but not used) concludes that "the model is not training". It is: the reference has no gradient, the policy has one, a pull of $\beta/2$ for every hard label, whatever the margin. The weights run, and no leash holds them. On the three-answer toy of chapter 7 the right loss settles and $\log\pi(y_3)$ with it; with the moving reference it falls for ever. The test moves the policy and asks whether the reference stood still.
+
+# %% [markdown] lang="zh"
+# ### 13 · 参考策略自己在动
+# 参考策略就是策略本身，每一步现算。于是每一步 $h=0$，损失永远是 0.6931。[TRL #1962](https://github.com/huggingface/trl/issues/1962)（参考策略的对数概率算好存下了，却没用上）的结论是「the model is not training」（模型没在训练）。其实在训练：参考那边没有梯度，策略这边有；标签是 $q=1$ 的，每一对的拉力都是 $\beta/2$，拉得再开也不松手。权重一路狂奔，没有绳子拉着。放到第 7 章三个回答的例子上：参考策略固定，损失会稳下来，$\log\pi(y_3)$ 也稳下来；参考策略跟着动，$\log\pi(y_3)$ 就一直往下掉。测试：动一下策略，看参考策略动没动。
+
+# %% tags=["museum"]
+def stands_still(make_reference):
+    policy = copy.deepcopy(gen)
+    reference = make_reference(policy)
+    before = score(reference, PROMPTS, ANSWERS)
+    with torch.no_grad():
+        policy.lm_head.weight += 0.1 * torch.randn(policy.lm_head.weight.shape).to(device)
+    assert torch.equal(before, score(reference, PROMPTS, ANSWERS))
+
+
+exhibit(13, copy.deepcopy, lambda policy: policy, stands_still)
+
+# %% alt_en="Two panels over 60 steps. Left, the loss: with a fixed reference it falls from 0.693 to 0.51; with the moving reference it is a flat line at 0.693. Right, the log-probability of the third answer: with a fixed reference it settles at -5; with the moving reference it falls in a straight line to -25." alt_zh="两幅图，横轴 60 步。左边是损失：参考策略固定时，从 0.693 降到 0.51；参考策略会动时，是 0.693 处的一条水平线。右边是第三个回答的对数概率：参考策略固定时，停在 -5；会动时，沿直线一路降到 -25。"
+toy = tabular.Problem(torch.tensor([0.5, 0.3, 0.2]).double().log(), torch.tensor([1.0, 0.0, -1.0]).double())
+wins = tabular.comparisons(toy.reward, tabular.uniform_pairs(3))
+fig, panels = figure(2, width=7.6, height=2.8)
+curves = {}
+for name, color, style in (("fixed", "policy", "-"), ("moving", "rejected", "--")):
+    logits, curves[name] = toy.ref_logps.clone().requires_grad_(), []
+    for _ in range(61):
+        logps = logits.log_softmax(-1)
+        ref_logps = toy.ref_logps if name == "fixed" else logps.detach()
+        loss = tabular.dpo_loss(logps, ref_logps, wins, beta=0.5)
+        curves[name].append((loss.item(), logps[2].item()))
+        logits = (logits - 2 * torch.autograd.grad(loss, logits)[0]).detach().requires_grad_()
+    for panel, values in zip(panels, zip(*curves[name])):
+        panel.plot(values, color=COLORS[color], linestyle=style)
+panels[0].set(xlabel="step", ylabel=r"$\mathcal{L}$")
+panels[1].set(xlabel="step", ylabel=r"$\log\pi(y_3)$")
+assert all(abs(loss - math.log(2)) < 1e-12 for loss, _ in curves["moving"]) and curves["moving"][60][1] < -20
+assert abs(curves["fixed"][60][0] - 0.51) < 5e-3 and abs(curves["fixed"][60][1] - math.log(0.00673)) < 0.1
+
+# %% [markdown] lang="en"
+# **Figure 8.4.** A moving reference (orange, dashed) against a fixed one (blue). Left: the loss stays at $\ln 2$ although the model trains. Right: it trains without a leash; the fixed one comes to rest at its optimum.
+
+# %% [markdown] lang="zh"
+# **图 8.4** 会动的参考策略（橙，虚线）与固定的（蓝）。左：参考策略会动时，模型在训练，损失却停在 $\ln 2$。右：没有绳子，对数概率一路掉下去；参考策略固定时，停在最优解上。
+
+# %% [markdown] lang="en"
+# ### 14 · Ties are wins
+# An untrained model scores both answers alike. `argmax` over (chosen, rejected) returns index 0 for a tie, and index 0 is chosen: accuracy 1 before the first step. [TRL #1012](https://github.com/huggingface/trl/pull/1012) found it in the metric of a reward model: a pair with equal scores is counted as correct. In sixteen bits ties are frequent, so the metric flatters trained models too. The test is step 0. Fix: a tie counts half.
+
+# %% [markdown] lang="zh"
+# ### 14 · 平局算赢
+# 没训练过的模型给两个回答打一样的分。在 chosen、rejected 两个分数里取 `argmax`，平局返回下标 0，而 0 正是 chosen：第一步还没走，准确率就是 1。[TRL #1012](https://github.com/huggingface/trl/pull/1012) 在奖励模型的指标里发现了它：分数相同的一对，也算判对。用十六位时平局很常见，所以模型训练过了，这个指标也还是虚高。测试就看第 0 步。改法：平局算半个。
+
+# %% tags=["museum"]
+def half_a_tie(chosen_rewards, rejected_rewards):
+    return ((chosen_rewards > rejected_rewards).double() + 0.5 * (chosen_rewards == rejected_rewards).double()).mean()
+
+
+def first_of_equals(chosen_rewards, rejected_rewards):
+    return (torch.stack((chosen_rewards, rejected_rewards), -1).argmax(-1) == 0).double().mean()
+
+
+def half_at_the_start(accuracy):
+    assert accuracy(torch.zeros(8), torch.zeros(8)) == 0.5
+    assert accuracy(torch.tensor([1.0, -1.0]), torch.tensor([0.0, 0.0])) == 0.5
+
+
+exhibit(14, half_a_tie, first_of_equals, half_at_the_start)
+print(len(MUSEUM))
+assert sorted(MUSEUM) == list(range(1, 15))
+
+# %% [markdown] lang="en"
+# > **What the toy hides.** A character is one token here, so a prompt ends where its tokens end. With merged tokens the boundary can fall inside one: `"A: "` followed by `"def"` may become a token `" def"`, and a prompt length counted on the prompt alone cuts one token too late (in [OpenRLHF #705](https://github.com/OpenRLHF/OpenRLHF/issues/705) somebody was stuck on it for over ten days). Chat templates add tokens of which it must be decided who owns them, the end of turn above all. Packing puts several texts into one row; then the shift must not reach across their borders, and attention neither. With a vocabulary of 100,000, softmax sums 100,000 terms, and in sixteen bits that sum has an error of its own. With LoRA, "switch the adapter off" gives the base model, which is the right reference only if the adapter started from zero. Every one of these is caught by the tests of this chapter: a known case, a list of the counted tokens, two ways to compute one number.
+
+# %% [markdown] lang="zh"
+# > **玩具没告诉你的。** 这里一个字符就是一个词元，提示到哪里结束，一清二楚。真实的分词器会合并字符，边界可能落在一个词元中间：`"A: "` 后面接 `"def"`，也许合成一个 `" def"`；拿提示单独去数长度，就会切晚一个词元（[OpenRLHF #705](https://github.com/OpenRLHF/OpenRLHF/issues/705) 里有人为它卡了十多天）。对话模板会添词元，它们算谁的，得先定好，尤其是标记一轮结束的那个。打包（packing）把几段文本放进一行，移位和注意力都不能越过文本之间的边界。词表有 10 万项，softmax 就要加 10 万项，用十六位，单这个和就有误差。用 LoRA 时，「关掉适配器」得到的是基座模型，只有适配器从零开始训练，它才是正确的参考策略。这些错，本章的测试都抓得住：一个答案已知的例子，一张计入词元的清单，同一个数用两种办法算。
+
+# %% [markdown] lang="en"
+# > **To remember.** Before the first step of a DPO run: (1) a log-probability worked out by hand, on your own tensors; (2) the counted tokens of a real row, printed as text: the answer, all of it, `E` included; (3) batch = single, left = right, wide = narrow; (4) the loss cases, at a $\beta$ other than 1 and with margins of $\pm 200$; (5) every reward 0, the loss $\ln 2$; (6) one step: the loss moves, the reference does not. It takes ten minutes. The loss curve will tell you none of it.
+
+# %% [markdown] lang="zh"
+# > **记住。** DPO 训练走第一步之前：(1) 手算一个对数概率，拿自己的张量来对；(2) 取真实的一行，把计入的词元打印成文本：正好是回答，连 `E` 在内，一个不少；(3) 整批等于单个，左填充等于右填充，填得宽等于填得窄；(4) 跑一遍算好的损失例子，$\beta$ 不取 1，间隔要有 $\pm 200$；(5) 每个奖励都是 0，损失是 $\ln 2$；(6) 走一步：损失动了，参考策略没动。十分钟就够。这些事，损失曲线一样也不会告诉你。
+
+# %% [markdown] lang="en"
+# ## Exercises
+
+# %% [markdown] lang="zh"
+# ## 练习
+
+# %% [markdown] lang="en"
+# ### Exercise 8.1 · One log-probability by hand
+# ★☆☆ · 5 minutes
+#
+# A model reads `S7=3+4E`. The probabilities that it gives to the token that comes next are: after `S` 0.1; after `S7` 0.5; after `S7=` 0.2; after `S7=3` 0.5; after `S7=3+` 0.25; after `S7=3+4` 0.8. What is $\log\pi(y\mid x)$, for the prompt `S7=` and the answer `3+4E`?
+#
+# <details><summary>Hint</summary>
+#
+# The answer has four tokens. Which of the six numbers speak about them?
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# ### 练习 8.1 · 手算一个对数概率
+# ★☆☆ · 5 分钟
+#
+# 模型读 `S7=3+4E`。它给接下来那个词元的概率依次是：读完 `S`，0.1；读完 `S7`，0.5；读完 `S7=`，0.2；读完 `S7=3`，0.5；读完 `S7=3+`，0.25；读完 `S7=3+4`，0.8。提示是 `S7=`，回答是 `3+4E`，$\log\pi(y\mid x)$ 等于多少？
+#
+# <details><summary>提示</summary>
+#
+# 回答有四个词元。六个数里，说到它们的是哪几个？
+#
+# </details>
+
+# %% tags=["exercise"]
+answer_8_1 = ...  # a number of nats
+check("8.1", answer_8_1)
+
+# %% [markdown] lang="en"
+# <details><summary>Solution</summary>
+#
+# The last four: the token `3` is predicted after `S7=`, and `E` after `S7=3+4`. Their product is 0.02.
+#
+# ```python
+# answer_8_1 = math.log(0.2 * 0.5 * 0.25 * 0.8)
+# ```
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# <details><summary>解答</summary>
+#
+# 是后四个：词元 `3` 在读完 `S7=` 时预测，`E` 在读完 `S7=3+4` 时预测。乘积是 0.02。
+#
+# ```python
+# answer_8_1 = math.log(0.2 * 0.5 * 0.25 * 0.8)
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
+# ### Exercise 8.2 · From labels
+# ★★☆ · 15 minutes
+#
+# Hugging Face's models take no mask. They take `labels`: a copy of the ids in which every token that does not count is replaced by -100, not yet shifted. Write `logps_from_labels(logits, labels)`: from `(B, T, V)` logits and `(B, T)` labels to the `(B,)` log-probabilities of the answers.
+#
+# <details><summary>Hint</summary>
+#
+# `F.cross_entropy` skips the label -100, and with `reduction="none"` it keeps one number a token. It wants the vocabulary in the second dimension. Or do what `logps_of_tokens` does, after replacing -100 by some valid id.
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# ### 练习 8.2 · 从标签出发
+# ★★☆ · 15 分钟
+#
+# Hugging Face 的模型不收损失掩码，收的是 `labels`：把编号复制一份，不计入的词元一律换成 -100，还没有移位。写一个 `logps_from_labels(logits, labels)`：输入 `(B, T, V)` 的 logits 和 `(B, T)` 的标签，返回各个回答的对数概率，形状 `(B,)`。
+#
+# <details><summary>提示</summary>
+#
+# `F.cross_entropy` 会跳过标签 -100；加上 `reduction="none"`，就每个词元给一个数。它要求词表在第二维。也可以照 `logps_of_tokens` 的办法，先把 -100 换成随便哪个合法的编号。
+#
+# </details>
+
+# %% tags=["exercise"]
+def logps_from_labels(logits, labels):
+    ...
+
+
+check("8.2", logps_from_labels)
+
+# %% [markdown] lang="en"
+# <details><summary>Solution</summary>
+#
+# Shift both, then let the cross-entropy do the masking. It is the negative log-probability, hence the minus.
+#
+# ```python
+# def logps_from_labels(logits, labels):
+#     surprise = F.cross_entropy(logits[:, :-1].transpose(1, 2), labels[:, 1:], ignore_index=-100, reduction="none")
+#     return -surprise.sum(-1)
+# ```
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# <details><summary>解答</summary>
+#
+# 两边都移位，掩码的事交给交叉熵。交叉熵是对数概率的相反数，所以要加负号。
+#
+# ```python
+# def logps_from_labels(logits, labels):
+#     surprise = F.cross_entropy(logits[:, :-1].transpose(1, 2), labels[:, 1:], ignore_index=-100, reduction="none")
+#     return -surprise.sum(-1)
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
+# ### Exercise 8.3 · A test that catches it
+# ★★☆ · 20 minutes
+#
+# You are handed functions `logps(logits, ids, mask)` that ought to return the log-probabilities of answers, `(B,)`. Some are wrong: no shift, a mask that is not shifted, the prompt counted, `E` left out, padding counted, a mean in place of a sum. Write `is_wrong(logps)` that returns True for these and False for a right one. `HAND` holds a case whose answer is $\ln\frac18$.
+#
+# <details><summary>Hint</summary>
+#
+# One case without padding cannot catch a function that counts padding. Pad `HAND` on the right: `F.pad(x, (0, 2))` adds two columns; for logits the last dimension comes first, `(0, 0, 0, 2)`.
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# ### 练习 8.3 · 抓得住错误的测试
+# ★★☆ · 20 分钟
+#
+# 有人交给你一批函数 `logps(logits, ids, mask)`，本该返回各个回答的对数概率，形状 `(B,)`。其中有些是错的：没有移位，掩码没跟着移，把提示算进去，丢了 `E`，把填充算进去，求和写成求平均。写一个 `is_wrong(logps)`：错的返回 True，对的返回 False。`HAND` 是一个答案已知的例子，答案是 $\ln\frac18$。
+#
+# <details><summary>提示</summary>
+#
+# 没有填充的例子，抓不住把填充算进去的函数。把 `HAND` 右填充：`F.pad(x, (0, 2))` 加两列；对 logits，最后一维写在最前面，用 `(0, 0, 0, 2)`。
+#
+# </details>
+
+# %% tags=["exercise"]
+def is_wrong(logps):
+    ...
+
+
+check("8.3", is_wrong)
+
+# %% [markdown] lang="en"
+# <details><summary>Solution</summary>
+#
+# Two cases with one answer.
+#
+# ```python
+# def is_wrong(logps):
+#     padded = (F.pad(HAND[0], (0, 0, 0, 2)), F.pad(HAND[1], (0, 2)), F.pad(HAND[2], (0, 2)))
+#     return any(abs(logps(*case).item() - math.log(1 / 8)) > 1e-6 for case in (HAND, padded))
+# ```
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# <details><summary>解答</summary>
+#
+# 两个例子，同一个答案。
+#
+# ```python
+# def is_wrong(logps):
+#     padded = (F.pad(HAND[0], (0, 0, 0, 2)), F.pad(HAND[1], (0, 2)), F.pad(HAND[2], (0, 2)))
+#     return any(abs(logps(*case).item() - math.log(1 / 8)) > 1e-6 for case in (HAND, padded))
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
+# ### Exercise 8.4 · Find the bugs
+# ★★★ · 20 minutes
+#
+# This function starts at $\ln 2$ and trains. It gets `(2B,)` log-probabilities under the policy and under the reference; the $B$ chosen rows come first, then the $B$ rejected rows. It has two mistakes, one of them in two lines. Write `repaired_loss(policy_logps, ref_logps, beta)`, which returns the mean loss.
+#
+# ```python
+# def suspicious_loss(policy_logps, ref_logps, beta):
+#     chosen, rejected = policy_logps[::2], policy_logps[1::2]
+#     ref_chosen, ref_rejected = ref_logps[::2], ref_logps[1::2]
+#     chosen_rewards = beta * (chosen - ref_chosen)
+#     rejected_rewards = beta * (rejected - ref_rejected)
+#     margins = chosen_rewards - rejected_rewards
+#     losses = -torch.log(torch.sigmoid(margins))
+#     return losses.mean()
+# ```
+#
+# <details><summary>Hint</summary>
+#
+# Which rows make up the first pair? And what happens at a margin of -200?
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# ### 练习 8.4 · 找出错误
+# ★★★ · 20 分钟
+#
+# 下面的函数从 $\ln 2$ 起步，训练也照跑。传给它的是策略和参考策略下的对数概率，形状都是 `(2B,)`；前 $B$ 行是 chosen，后 $B$ 行是 rejected。里面有两处错误，其中一处占两行。写一个 `repaired_loss(policy_logps, ref_logps, beta)`，返回平均损失。
+#
+# ```python
+# def suspicious_loss(policy_logps, ref_logps, beta):
+#     chosen, rejected = policy_logps[::2], policy_logps[1::2]
+#     ref_chosen, ref_rejected = ref_logps[::2], ref_logps[1::2]
+#     chosen_rewards = beta * (chosen - ref_chosen)
+#     rejected_rewards = beta * (rejected - ref_rejected)
+#     margins = chosen_rewards - rejected_rewards
+#     losses = -torch.log(torch.sigmoid(margins))
+#     return losses.mean()
+# ```
+#
+# <details><summary>提示</summary>
+#
+# 第一对是由哪两行组成的？间隔是 -200 时又会怎样？
+#
+# </details>
+
+# %% tags=["exercise"]
+def repaired_loss(policy_logps, ref_logps, beta):
+    ...
+
+
+check("8.4", repaired_loss)
+
+# %% [markdown] lang="en"
+# <details><summary>Solution</summary>
+#
+# Every other row pairs one chosen answer with another chosen answer; the rows come in halves. And `logsigmoid`.
+#
+# ```python
+# def repaired_loss(policy_logps, ref_logps, beta):
+#     chosen_rewards, rejected_rewards = (beta * (policy_logps - ref_logps)).chunk(2)
+#     return -F.logsigmoid(chosen_rewards - rejected_rewards).mean()
+# ```
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# <details><summary>解答</summary>
+#
+# 隔行取，配到一起的是两个 chosen；其实前一半是 chosen，后一半是 rejected。另外要用 `logsigmoid`。
+#
+# ```python
+# def repaired_loss(policy_logps, ref_logps, beta):
+#     chosen_rewards, rejected_rewards = (beta * (policy_logps - ref_logps)).chunk(2)
+#     return -F.logsigmoid(chosen_rewards - rejected_rewards).mean()
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
+# ## References
+# - [Azar et al. 2024](https://arxiv.org/abs/2310.12036): IPO, the loss that TRL divides by the length.
+# - [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290): DPO; its equation 7 is the loss of this chapter.
+#
+# The threads of the museum are linked where they are told.
+
+# %% [markdown] lang="zh"
+# ## 参考文献
+# - [Azar et al. 2024](https://arxiv.org/abs/2310.12036)：IPO；TRL 里要除以长度的，就是这个损失。
+# - [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290)：DPO；它的式 7 就是本章的损失。
+#
+# 博物馆里那些讨论的链接，就在各件展品下面。

@@ -1,0 +1,63 @@
+"""Planted errors of chapter 8: the ways in which a sequence log-probability and a loss are usually miscomputed."""
+
+PLANTED = [
+    # the log-probability of an answer
+    ("the mask is not shifted", "mask[:, 1:] == 0", "mask[:, :-1] == 0"),
+    ("position t judges token t", "gather(-1, ids[:, 1:, None])", "gather(-1, ids[:, :-1, None])"),
+    ("the rows are read one too late", "logits[:, :-1].log_softmax(-1)", "logits[:, 1:].log_softmax(-1)"),
+    ("a mean in place of the sum", "0.0).sum(-1)  # (B,)", "0.0).mean(-1)  # (B,)"),
+    ("logits taken for log-probabilities", "logits[:, :-1].log_softmax(-1)  #", "logits[:, :-1]  #"),
+    ("the rows of the table one position off", "rows = (two[:, a], three[:, a, b],",
+     "rows = (three[:, a, b], two[:, a],"),
+    ("the prompt one token longer", "c, d] - two[:, a, b]", "c, d] - three[:, a, b, c]"),
+    ("the mean of two tokens", "found.exp().view(INSTANCES, 9, 9)", "(found / 2).exp().view(INSTANCES, 9, 9)"),
+    ("a mask shifted twice", "logps_of_answers(logits, ids, answer)",
+     "logps_of_answers(logits, ids, answer.roll(-1, 1))"),
+    # which tokens count
+    ("two prompts, not one", "x.repeat(2, 1, 1)", "torch.cat((x, x.flip(1)))"),
+    ("the prompt counted on one side", "torch.autograd.grad(margins(1)[0].sum(),",
+     "torch.autograd.grad(margins(1)[1].sum(),"),
+    ("an answer token lost on the way", "margins(n)[0] - margins(1)[0]", "margins(n + 1)[0] - margins(1)[0]"),
+    ("the log-ratio without the prompt", "margins(n)[1] - margins(1)[1]", "margins(n)[1] - margins(n)[1]"),
+    # a row does not notice its batch
+    ("position t speaks about token t", "speaks = marks.roll(-1, 1)", "speaks = marks"),
+    ("the answer's ids are noise too", "torch.where(marks, ids,", "torch.where(speaks, ids,"),
+    ("masks left behind when rows move", "logits[order], ids[order], marks[order]", "logits[order], ids[order], marks"),
+    ("halves joined the wrong way round", "torch.cat(halves)", "torch.cat(halves[::-1])"),
+    ("a mean over the width", "model(ids, real), ids, marks)", "model(ids, real), ids, marks) / ids.shape[1]"),
+    ("no attention mask", "sequence_logps(model(ids, real)", "sequence_logps(model(ids)"),
+    ("the mask counted from the left edge", "len(answers[i]) for i in chosen_rows], side)",
+     'len(answers[i]) for i in chosen_rows], "right")'),
+    ("another order", "together[[2, 0, 1]]", "together[[1, 2, 0]]"),
+    # positions
+    ("positions count columns", "return (real.cumsum(1) - 1).clamp(min=0)",
+     "return torch.arange(real.shape[1]).expand(real.shape)"),
+    ("learned positions taken for RoPE", "padded_gap(tokens[i], None, columns)",
+     "padded_gap(tokens[i], places[i], columns)"),
+    ("a gap where none can be", "padded_gap(tokens[i], places[i], columns) >",
+     "padded_gap(tokens[i], places[i], real_tokens) >"),
+    # from four numbers to a loss
+    ("the second half of the loss dropped", " - (1 - q) * F.logsigmoid(-h)  # (B,): one", "  # (B,): one"),
+    ("log-ratios added", "(policy_chosen - ref_chosen) - (policy_rejected",
+     "(policy_chosen - ref_chosen) + (policy_rejected"),
+    ("chosen and rejected swapped", "by_odds = q * (1 + 1 / odds).log() + (1 - q) * (1 + odds).log()",
+     "by_odds = q * (1 + odds).log() + (1 - q) * (1 + 1 / odds).log()"),
+    ("beta missing", "(four[1] - four[3])).exp() ** beta", "(four[1] - four[3])).exp()"),
+    ("the reward of the chosen against the rejected", "chosen_rewards - beta * (four[0] - four[2])",
+     "chosen_rewards - beta * (four[0] - four[1])"),
+    # ln 2
+    ("the references swapped", "loss_of_pairs(*same, *same, beta, labels)",
+     "loss_of_pairs(*same, same[1], same[0], beta, labels)"),
+    ("losses summed over the batch", "(start - math.log(2)).abs()", "(start.sum() - math.log(2)).abs()"),
+    ("the same reference after all", "logits + 0.1 * normal(2 * INSTANCES, T, V)",
+     "logits + 0.0 * normal(2 * INSTANCES, T, V)"),
+    # sum or mean
+    ("beta times the length", "loss_of_pairs(*four, beta / L)", "loss_of_pairs(*four, beta * L)"),
+    ("beta as it was", "loss_of_pairs(*four / L, beta)", "loss_of_pairs(*four, beta)"),
+    ("the length divides", "lengths * (problem.reward - c) / beta", "(problem.reward - c) / (beta * lengths)"),
+    ("the sum in place of the mean", "(3.0 * log_ratio / lengths, wins)", "(3.0 * log_ratio, wins)"),
+    ("labels turned round", "(3.0 * log_ratio / lengths, wins)", "(3.0 * log_ratio / lengths, wins.transpose(-1, -2))"),
+    ("the length forgotten in beta", "torch.tensor(6.0), 3.0)", "torch.tensor(6.0), 0.5)"),
+    ("unequal rewards", "torch.full_like(problem.reward, 0.7)", "problem.reward"),
+    ("equal lengths", "torch.randint(4, 9, (INSTANCES, 6), generator=generator)", "torch.full((INSTANCES, 6), 6)"),
+]  # fmt: skip
