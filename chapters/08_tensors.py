@@ -15,12 +15,12 @@
 # # 8 从公式到张量
 
 # %% [markdown] lang="en"
-# > **In this chapter.** You will be able to turn the loss of chapter 7 into tensors, to test every step on cases whose answer is known beforehand, to say what a mean in place of a sum does to $\beta$, and to recognise fourteen bugs that train without a message. You need [chapter 1](01_strings.ipynb) (masks), [chapter 3](03_sft.ipynb) (the chain rule) and [chapter 7](07_derivation.ipynb), or the ten lines at the head of [chapter 9](09_dpo.ipynb). 60 minutes to read, 15 seconds to run.
+# > **In this chapter.** You will be able to turn the loss of chapter 7 into tensors, to test every step on cases whose answer is known beforehand, to say what a mean in place of a sum does to $\beta$, and to recognise fourteen bugs that train without a message. You need [chapter 1](01_strings.ipynb) (masks), [chapter 3](03_sft.ipynb) (the chain rule) and [chapter 7](07_derivation.ipynb); in its place, the ten lines at the head of [chapter 9](09_dpo.ipynb) will do. 60 minutes to read, 15 seconds to run.
 #
 # Chapter 7 ended with a loss of one line. Between that line and a training run stand perhaps thirty lines of code, and hardly any of them can crash. A mask that is off by one, a mean where a sum belongs, a reference that moves: shapes fit, the loss falls, the curves look as curves look. So each step here comes with a test that fails when the step is wrong.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能把第 7 章的损失写成张量运算，每一步都拿答案已知的例子来测试；能说清求和一旦换成求平均，$\beta$ 会变成什么；还能认出十四种不报错、训练照跑的错误。需要读过[第 1 章](01_strings.ipynb)（掩码）、[第 3 章](03_sft.ipynb)（链式法则）和[第 7 章](07_derivation.ipynb)，或者[第 9 章](09_dpo.ipynb)开头的十行。阅读 60 分钟，运行 15 秒。
+# > **本章。** 读完后，你能把第 7 章的损失写成张量运算，每一步都拿答案已知的例子来测试；能说清求和一旦换成求平均，$\beta$ 会变成什么；还能认出十四种不报错、训练照跑的错误。需要读过[第 1 章](01_strings.ipynb)（掩码）、[第 3 章](03_sft.ipynb)（概率的乘法公式），再加上[第 7 章](07_derivation.ipynb)；只读[第 9 章](09_dpo.ipynb)开头的十行也行。阅读 60 分钟，运行 15 秒。
 #
 # 第 7 章最后得到一行损失。从这一行到跑起来的训练，中间大约隔着三十行代码，而这三十行写错了，多半也不报错。掩码错一位，该求和的求了平均，参考策略自己在动：形状照样对得上，损失照样下降，曲线也像那么回事。所以这一章每走一步，都配一个测试；这一步错了，测试就通不过。
 
@@ -75,7 +75,7 @@ def normal(*shape):
 
 # %% [markdown] lang="zh"
 # ## 一个回答的对数概率
-# 对每个回答，损失只要一个数：$\log\pi(y\mid x)$。网络给的却是 logits：在每个位置上，给词表里的每个词元一个实数。怎样从 logits 算到对数概率，第 3 章写过。记 $y_t$ 为回答的第 $t$ 个词元，回答共 $|y|$ 个词元：
+# 对每个回答，损失只要一个数：$\log\pi(y\mid x)$。网络给的却是 logits：在每个位置上，给词表里的每个词元一个实数。怎样从 logits 算到对数概率，第 3 章写过。记 $y_t$ 为回答的第 $t$ 个词元，回答共 $|y|$ 个词元，那么
 #
 # $$\log\pi(y\mid x)=\sum_{t=1}^{|y|}\log\pi(y_t\mid x,y_{<t})$$
 #
@@ -121,7 +121,7 @@ assert abs(logps_of_answers(*HAND).item() - math.log(1 / 8)) < 1e-12 and abs(mat
 # %% [markdown] lang="zh"
 # `dpo_core.sequence_logps` 就是这五行，外加对形状的检查。`gather` 从每一行里挑出一项，就是真正出现的那个词元的对数概率。`masked_fill` 在掩码为 0 处写 0。（不出现无穷大的话，直接乘以掩码也行；可 $0\cdot(-\infty)$ 得 nan，「不是数」。）
 #
-# 手算的例子，终究只有一个。要证明，得拿链式法则本身来对，分布也不能挑特殊的。随机造二十张概率表，每张列出四个词元能排成的全部 $3^4=81$ 个串。有了表，加一加、除一除就得到条件概率：$p(c\mid ab)=p(abc)/p(ab)$，其中 $p(ab)$ 是以 $ab$ 开头的各串的概率之和。把条件概率的对数当作 logits 喂进去，后两个词元算回答。那么对全部 $20\cdot 81$ 个串，代码返回的都应当是表里的 $\log p(abcd)-\log p(ab)$；而同一个提示的九个回答，概率之和应当是 1。
+# 手算的例子，终究只有一个。要证明，得拿乘法公式本身来对，分布也不能挑特殊的。随机造二十张概率表，每张列出四个词元能排成的全部 $3^4=81$ 个串。有了表，加一加、除一除就得到条件概率：$p(c\mid ab)=p(abc)/p(ab)$，其中 $p(ab)$ 是以 $ab$ 开头的各串的概率之和。把条件概率的对数当作 logits 喂进去，后两个词元算回答。那么对全部 $20\cdot 81$ 个串，代码返回的都应当是表里的 $\log p(abcd)-\log p(ab)$；而同一个提示的九个回答，概率之和应当是 1。
 
 # %% tags=["proof"]
 joint = normal(INSTANCES, 81).log_softmax(-1).view(INSTANCES, 3, 3, 3, 3)  # log p of every string of four tokens
@@ -144,7 +144,7 @@ assert (logps_of_answers(logits, ids, answer) - found.flatten()).abs().max() < 1
 # ## 哪些词元计入
 # 下面是真实的一行：本书任务里的一个提示和一个回答，填充到和旁边更长的一行等长。**损失掩码**（loss mask）标出回答的词元，包括 `E`。掩码是给词元标的；对数概率移了位，掩码就跟着移一次，只移一次。
 
-# %% alt_en="Two strips of cells under positions 0 to 11. The upper strip holds the row S54=27+27EPP. The lower strip holds its labels, the same row moved left by one. A line leads from each token down to the left, to the label cell under the position before it. The labels 5, 4 and = are grey; 2, 7, +, 2, 7 and E are green; the padding is empty. Bars below the green labels give their surprise: 1.5, 2.3, 0.0, 0.4, 0.2 and 0.0." alt_zh="横轴是位置 0 到 11，上方有两排方格。上排是整行 S54=27+27EPP。下排是标签，即同一行左移一格。每个词元有一条线引向左下方，连到前一个位置的标签格。标签 5、4、= 是灰色；2、7、+、2、7、E 是绿色；填充的格子不上色。绿色标签下的柱子是各自的惊讶：1.5、2.3、0.0、0.4、0.2、0.0。"
+# %% alt_en="Two strips of cells above an axis of positions 0 to 11. The upper strip holds the row S54=27+27EPP. The lower strip holds its labels, the same row moved left by one. A line leads from each token down to the left, to the label cell under the position before it. The labels 5, 4 and = are grey; 2, 7, +, 2, 7 and E are green; the padding has no colour. Bars below the green labels give their surprise: 1.5, 2.3, 0.0, 0.4, 0.2 and 0.0." alt_zh="横轴是位置 0 到 11，上方有两排方格。上排是整行 S54=27+27EPP。下排是标签，即同一行左移一格。每个词元有一条线引向左下方，连到前一个位置的标签格。标签 5、4、= 是灰色；2、7、+、2、7、E 是绿色；填充的格子不上色。绿色标签下的柱子是各自的惊讶：1.5、2.3、0.0、0.4、0.2、0.0。"
 rows, marks = tokenizer.collate(["S54="] * 2, ["27+27E", "27+27-0E"])  # the second row is the longer neighbour
 with torch.no_grad():
     surprise = -logps_of_tokens(gen(rows.to(device)), rows.to(device))[0].cpu()
@@ -202,10 +202,10 @@ assert (margins(n)[1] - margins(1)[1]).abs().min() > 1e-3  # the logged log-rati
 assert slope[:, :-1].abs().max() < 1e-12  # and no gradient reaches the logits that predict the prompt
 
 # %% [markdown] lang="en"
-# **The end token is counted,** because without it there is no answer yet, only a beginning. The authors of the task answer `S54=` with `27+27E` in 0.0117 of the cases. All answers that begin with `27+27`, the longer `27+27+0E` and `27+27-0E` among them, make up 0.0122. Drop `E` from the sum, and the code reports the second number for the first. Summed over all 1,880 answers to this prompt the true probabilities give 1; without `E` they give 1.03. So the short answer gets the credit of everything that begins like it, and no term of the loss says: here you stop.
+# **The end token is counted,** because without it there is no answer yet, only a beginning. The authors of the task answer `S54=` with `27+27E` in 1.17 % of the cases. All answers that begin with `27+27`, the longer `27+27+0E` and `27+27-0E` among them, make up 1.22 %. Drop `E` from the sum, and the code reports the second number for the first. Summed over all 1,880 answers to this prompt the true probabilities give 1; without `E` they give 1.03. So the short answer gets the credit of everything that begins like it, and no term of the loss says: here you stop.
 
 # %% [markdown] lang="zh"
-# **结束词元要计入**，因为没有它，就还不是一个回答，只是一个开头。任务的作者们看到 `S54=`，写 `27+27E` 的占 0.0117。而凡是以 `27+27` 开头的，连同更长的 `27+27+0E`、`27+27-0E`，一共占 0.0122。求和时丢掉 `E`，代码就把后一个数当成前一个报出来。这个提示有 1,880 个回答，真正的概率加起来是 1；丢掉 `E`，加起来是 1.03。也就是说，凡是以短回答开头的，功劳都让这个短回答领了去；损失里又没有哪一项告诉模型：写到这里该停。
+# **结束词元要计入**，因为没有它，就还不是一个回答，只是一个开头。任务的作者们看到 `S54=`，写 `27+27E` 的占 1.17%。而凡是以 `27+27` 开头的，连同更长的 `27+27+0E`、`27+27-0E`，一共占 1.22%。求和时丢掉 `E`，代码就把后一个数当成前一个报出来。这个提示有 1,880 个回答，真正的概率加起来是 1；丢掉 `E`，加起来是 1.03。也就是说，凡是以它开头的回答，功劳都让这个短回答领了去；损失里又没有哪一项告诉模型：写到这里该停。
 
 # %%
 table = BookTask().table
@@ -335,13 +335,13 @@ for i in range(INSTANCES):
 
 # %% [markdown] lang="en"
 # ## From four numbers to a loss
-# The rest is arithmetic on four numbers a pair. Write $\Delta=\log\pi_\theta-\log\pi_{\mathrm{ref}}$ for the **log-ratio** of an answer. With $q$, the probability that $y_w$ is preferred, the loss of [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290) ($q=1$ there) reads
+# The rest is arithmetic on four numbers a pair. Write $\Delta=\log\pi_\theta-\log\pi_{\mathrm{ref}}$ for the **log-ratio** of an answer (in chapter 5 the letter was a difference of rewards). With $q$, the probability that $y_w$ is preferred, the loss of [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290) ($q=1$ there) reads
 #
 # $$h=\beta\,(\Delta_w-\Delta_l),\qquad\ell=-q\log\sigma(h)-(1-q)\log\sigma(-h).$$
 
 # %% [markdown] lang="zh"
 # ## 从四个数到损失
-# 剩下的只是算术，每一对四个数。记 $\Delta=\log\pi_\theta-\log\pi_{\mathrm{ref}}$，即一个回答的**对数比**（log-ratio）；$q$ 是 $y_w$ 胜出的概率。[Rafailov et al. 2023](https://arxiv.org/abs/2305.18290) 的损失（那里 $q=1$）就是
+# 剩下的只是算术，每一对四个数。记 $\Delta=\log\pi_\theta-\log\pi_{\mathrm{ref}}$，即一个回答的**对数比**（log-ratio；第 5 章里，这个字母是奖励之差）；$q$ 是 $y_w$ 胜出的概率。[Rafailov et al. 2023](https://arxiv.org/abs/2305.18290) 的损失（那里 $q=1$）就是
 #
 # $$h=\beta\,(\Delta_w-\Delta_l),\qquad\ell=-q\log\sigma(h)-(1-q)\log\sigma(-h)$$
 
@@ -360,10 +360,10 @@ assert (losses - by_odds).abs().max() < 1e-9
 assert (chosen_rewards - beta * (four[0] - four[2])).abs().max() < 1e-12
 
 # %% [markdown] lang="en"
-# Two implementations that agree may share a mistake. The file `data/loss_cases.json` holds cases worked out on paper. The margins are chosen so that $\sigma$ is a fraction: at $h=\ln 3$ we have $\sigma(h)=\frac34$, so the loss is $\ln\frac43$ and the pull on the pair is $\beta\cdot\frac14$. Each number stands beside its closed form. There are soft labels, label smoothing, five values of $\beta$, a pair whose answers both fall, and margins of $\pm 200$; and seven sequences like the one above. The tests of the library read the same file. Use it for your own code, in any language.
+# Two implementations that agree may share a mistake. The file `data/loss_cases.json` holds cases worked out on paper. The margins are chosen so that $\sigma$ is a fraction: at $h=\ln 3$ we have $\sigma(h)=\frac34$, so the loss is $\ln\frac43$ and the pull on the pair is $\beta\cdot\frac14$. Each number stands beside its closed form. There are soft labels, label smoothing ($q=1$ replaced by $1-\varepsilon$), five values of $\beta$, a pair whose answers both fall, and margins of $\pm 200$; and seven sequences like the one above. The tests of the library read the same file. Use it for your own code, in any language.
 
 # %% [markdown] lang="zh"
-# 两份实现对得上，也可能犯的是同一个错。文件 `data/loss_cases.json` 里是在纸上算好的例子。间隔特意选过，好让 $\sigma$ 是简单的分数：$h=\ln 3$ 时 $\sigma(h)=\frac34$，于是损失是 $\ln\frac43$，对这一对的拉力是 $\beta\cdot\frac14$。每个数旁边写着它的闭式。里面有软标签、标签平滑、五种 $\beta$；有一对，两个回答的概率都下降；有 $\pm 200$ 的间隔；还有七个序列，同前面手算的那个一样。库的测试读的是同一个文件。你自己的代码，无论用什么语言写，也可以拿它来试。
+# 两份实现对得上，也可能犯的是同一个错。文件 `data/loss_cases.json` 里是在纸上算好的例子。间隔特意选过，好让 $\sigma$ 是简单的分数：$h=\ln 3$ 时 $\sigma(h)=\frac34$，于是损失是 $\ln\frac43$，对这一对的拉力是 $\beta\cdot\frac14$。每个数旁边写着它的闭式。里面有软标签、标签平滑（label smoothing，把 $q=1$ 换成 $1-\varepsilon$）、五种 $\beta$；有一对，两个回答的概率都下降；有 $\pm 200$ 的间隔；还有七个序列，同前面手算的那个一样。库的测试读的是同一个文件。你自己的代码，无论用什么语言写，也可以拿它来试。
 
 # %%
 cases = json.loads(Path("data/loss_cases.json").read_text(encoding="utf-8"))
@@ -391,9 +391,9 @@ assert len({case["beta"] for case in cases["losses"]}) == 5 and len(cases["seque
 #
 # $$-q\log\tfrac12-(1-q)\log\tfrac12=\ln 2=0.6931.$$
 #
-# If the first number that your code prints is another one, stop. Policy and reference are not the same function, or the reduction over the batch is wrong. (A companion: `rewards/accuracies`. Every pair is a tie at step 0. This library counts a tie half and prints 0.5; TRL's comparison is a strict `>` and prints 0. Neither is a bug.)
+# If the first number that your code prints is another one, stop. Policy and reference are not the same function, or the reduction over the batch is wrong. Margins that scatter about 0 with standard deviation $s$ raise the mean loss by about $s^2/8$, so a start at 0.71 means $s\approx 0.37$, and a small scatter hardly shows. Suspects: dropout (units switched off at random in training) left on in one pass; other precision; another checkpoint, template or mask when the reference was scored; an extra term in the loss; a logger whose first number is a mean over steps already taken. (A companion: `rewards/accuracies`. Every pair is a tie at step 0. This library counts a tie half and prints 0.5; TRL's comparison is a strict `>` and prints 0. Neither is a bug.)
 #
-# But look at what the argument used: that the *same* function is applied to both models. It did not use that this function is the log-probability. Take any mask, any shift, a mean for a sum: applied to both sides, it gives $\Delta=0$ and $\ln 2$. The cell proves it with twenty random masks. So the test says that policy and reference agree, and nothing about whether either is right. That is why the hand-made cases above exist.
+# But look at what the argument used: that the *same* function is applied to both models. It did not use that this function is the log-probability. Take any mask, any shift, a mean for a sum: applied to both sides, it gives $\Delta=0$ and $\ln 2$. The cell proves it with a random mask for each of the two answers of twenty pairs. So the test says that policy and reference agree, and nothing about whether either is right. That is why the hand-made cases above exist.
 
 # %% [markdown] lang="zh"
 # ## 训练的头一项检查，以及它看不见的
@@ -401,7 +401,7 @@ assert len({case["beta"] for case in cases["losses"]}) == 5 and len(cases["seque
 #
 # $$-q\log\tfrac12-(1-q)\log\tfrac12=\ln 2=0.6931$$
 #
-# 如果你的代码打印的第一个数不是它，就停下来。要么策略与参考策略算得不一样，要么批次上的归约（reduction，求和或求平均）写错了。（同时看一眼 `rewards/accuracies`。第 0 步时每一对都是平局。本书的库把平局算半个，打印 0.5；TRL 用严格的 `>`，打印 0。两者都不算错。）
+# 如果你的代码打印的第一个数不是它，就停下来。要么策略与参考策略算得不一样，要么批次上的归约（reduction，求和或求平均）写错了。间隔若在 0 附近散开，标准差是 $s$，平均损失约高出 $s^2/8$：从 0.71 起步，就是 $s\approx 0.37$；散得不多，几乎看不出。可疑的有：某一次前向忘了关 dropout（训练时随机关掉一部分单元）；两边精度不同；给参考策略打分时用了别的检查点、模板或掩码；损失里多了一项；日志的第一个数是走过几步之后的平均。（同时看一眼 `rewards/accuracies`。第 0 步时每一对都是平局。本书的库把平局算半个，打印 0.5；TRL 用严格的 `>`，打印 0。两者都不算错。）
 #
 # 不过，看看这个论证靠的是什么：两个模型用*同一个*函数来算。这个函数算的是不是对数概率，它没有问。随便什么掩码，随便怎么移位，把求和换成求平均，只要两边一样，就得 $\Delta=0$，得 $\ln 2$。下面取二十对回答，每个回答配一个随机的掩码，证明这一点。所以这项检查只说明策略与参考策略一致；两边是不是都错了，它看不见。前面那些手算的例子，正是为此准备的。
 
@@ -417,13 +417,19 @@ for beta in (0.05, 1.0, 7.0):
 other = sequence_logps(logits + 0.1 * normal(2 * INSTANCES, T, V), ids, wrong).chunk(2)
 assert (loss_of_pairs(*same, *other, 1.0) - math.log(2)).abs().max() > 1e-2  # another reference: seen at once
 
+# %%
+quantiles = torch.linspace(0, 1, 10_002, dtype=torch.float64)[1:-1]
+start_of = {s: F.softplus(s * torch.special.ndtri(quantiles)).mean().item() for s in (0.1, 0.37)}  # margins ~ N(0, s²)
+print({s: round(value, 3) for s, value in start_of.items()})
+assert abs(start_of[0.37] - 0.71) < 5e-4 and all(abs(v - math.log(2) - s**2 / 8) < 5e-4 for s, v in start_of.items())
+
 # %% [markdown] lang="en"
 # ## Sum or mean
 # Long answers have log-probabilities of hundreds of nats, short ones of ten. It is tempting to divide by the number of tokens, and people ask again and again why DPO does not ([TRL #789](https://github.com/huggingface/trl/issues/789)). Put the mean into the margin, with $|y|$ the number of tokens of an answer:
 #
 # $$\bar h=\beta\left(\frac{\Delta_w}{|y_w|}-\frac{\Delta_l}{|y_l|}\right).$$
 #
-# *Equal lengths.* Let both answers have $L$ tokens. Take $1/L$ out of the bracket: $\bar h=\frac{\beta}{L}(\Delta_w-\Delta_l)$. This is DPO with $\beta/L$ in place of $\beta$, exactly. The book's answers have 5.65 tokens on average with two numbers and 7.65 with three, so $\beta=0.5$ would act as 0.088 and as 0.065. With answers of 200 tokens, $\beta=0.1$ acts as 0.0005: hardly a leash.
+# *Equal lengths.* Let both answers have $L$ tokens. Take $1/L$ out of the bracket: $\bar h=\frac{\beta}{L}(\Delta_w-\Delta_l)$. This is DPO with $\beta/L$ in place of $\beta$, exactly. The book's answers have 5.65 tokens on average with two numbers and 7.65 with three, so $\beta=0.5$ would act as 0.088 and as 0.065. With answers of 200 tokens, $\beta=0.1$ acts as 0.0005: hardly a leash at the end, and on the way a gradient 200 times shorter.
 
 # %% [markdown] lang="zh"
 # ## 求和还是求平均
@@ -431,7 +437,7 @@ assert (loss_of_pairs(*same, *other, 1.0) - math.log(2)).abs().max() > 1e-2  # a
 #
 # $$\bar h=\beta\left(\frac{\Delta_w}{|y_w|}-\frac{\Delta_l}{|y_l|}\right)$$
 #
-# *长度相同。* 设两个回答都是 $L$ 个词元。把 $1/L$ 提到括号外：$\bar h=\frac{\beta}{L}(\Delta_w-\Delta_l)$。这就是 DPO，只是 $\beta$ 换成了 $\beta/L$，一点不差。本书的回答，写两个数的平均 5.65 个词元，写三个数的平均 7.65 个，于是 $\beta=0.5$ 实际相当于 0.088 和 0.065。若回答有 200 个词元，$\beta=0.1$ 就相当于 0.0005：绳子几乎没了。
+# *长度相同。* 设两个回答都是 $L$ 个词元。把 $1/L$ 提到括号外：$\bar h=\frac{\beta}{L}(\Delta_w-\Delta_l)$。这就是 DPO，只是 $\beta$ 换成了 $\beta/L$，一点不差。本书的回答，写两个数的平均 5.65 个词元，写三个数的平均 7.65 个，于是 $\beta=0.5$ 实际相当于 0.088 和 0.065。若回答有 200 个词元，$\beta=0.1$ 就相当于 0.0005：到头来绳子几乎没了，路上的梯度也只有原来的 200 分之一。
 
 # %% tags=["proof"]
 L, beta = 6, 0.5
@@ -451,7 +457,7 @@ assert abs(0.5 / 5.65 - 0.088) < 6e-4 and abs(0.5 / 7.65 - 0.065) < 5e-4 and abs
 #
 # $$\Delta(y)=\frac{|y|}{\beta}\bigl(r(x,y)-c\bigr),\qquad\pi(y\mid x)=\pi_{\mathrm{ref}}(y\mid x)\,e^{|y|(r(x,y)-c)/\beta}.$$
 #
-# The number $c$ is the one for which these probabilities sum to 1. There is exactly one: the sum falls as $c$ grows. For the sum of log-probabilities, $|y|$ is replaced by 1, and $c$ is the soft maximum $V$ of chapter 6. So the mean multiplies an answer's distance from $c$ by its length: a long good answer is raised more than a short one that is just as good, and a long bad answer is lowered more. Where all rewards are equal, $c$ is that reward, and nothing moves.
+# The number $c$ is the one for which these probabilities sum to 1. There is exactly one: the sum falls as $c$ grows. For the sum of log-probabilities, $|y|$ is replaced by 1, and $c$ is the soft maximum $V$ of chapter 6. So the mean multiplies an answer's distance from $c$ by its length: of two answers whose reward is equally far above $c$ the longer is raised more; equally far below, the longer is lowered more. Where all rewards are equal, $c$ is that reward, and nothing moves.
 #
 # The cell finds $c$ by halving an interval, and compares with the minimiser that an optimiser finds on the exact loss.
 
@@ -460,7 +466,7 @@ assert abs(0.5 / 5.65 - 0.088) < 6e-4 and abs(0.5 / 7.65 - 0.065) < 5e-4 and abs
 #
 # $$\Delta(y)=\frac{|y|}{\beta}\bigl(r(x,y)-c\bigr),\qquad\pi(y\mid x)=\pi_{\mathrm{ref}}(y\mid x)\,e^{|y|(r(x,y)-c)/\beta}$$
 #
-# $c$ 的取值要让概率之和等于 1。这样的 $c$ 恰有一个，因为和随 $c$ 增大而减小。若用的是求和，就把 $|y|$ 换成 1，$c$ 便是第 6 章的软最大值 $V$。可见求平均，等于把奖励与 $c$ 之差再乘上回答的长度：同样好的两个回答，长的抬得更高；同样差的，长的压得更低。所有奖励都相等时，$c$ 就是这个奖励，谁也不动。
+# $c$ 的取值要让概率之和等于 1。这样的 $c$ 恰有一个，因为和随 $c$ 增大而减小。若用的是求和，就把 $|y|$ 换成 1，$c$ 便是第 6 章的软最大值 $V$。可见求平均，等于把奖励与 $c$ 之差再乘上回答的长度：奖励同样高于 $c$ 的两个回答，长的抬得更高；同样低于 $c$ 的，长的压得更低。所有奖励都相等时，$c$ 就是这个奖励，谁也不动。
 #
 # 下面用二分法求 $c$，再让优化器去把精确的损失降到最小，看两个策略是否一样。
 
@@ -517,22 +523,22 @@ assert (corners - torch.tensor([0.62, 1.24, -2.05, -4.10]).double()).abs().max()
 # **图 8.2** 两种损失各要什么。十五个等可能的回答；求和用 $\beta=0.5$（线），求平均用 $6\cdot 0.5=3$（点），这样六个词元时两者几乎一致。求和对奖励相同的回答一视同仁。求平均则按长度拉开差距：同是好回答，八个词元的涨 1.24 奈特，四个词元的只涨 0.62。
 
 # %% [markdown] lang="en"
-# A mean is not forbidden; it is another method, with another optimum, and its $\beta$ is another quantity. SimPO and others choose it on purpose (chapter 11). TRL's IPO ([Azar et al. 2024](https://arxiv.org/abs/2310.12036)) divides by the length since [PR #1265](https://github.com/huggingface/trl/pull/1265), "so that the beta is not dependent on the sequence length". What must not happen is that one library divides, the other does not, and a $\beta$ is copied from one to the other.
+# A mean is not forbidden; it is another method, with another optimum, and its $\beta$ is another quantity. SimPO and others choose it on purpose (chapter 11). TRL's IPO ([Azar et al. 2024](https://arxiv.org/abs/2310.12036)) divides by the length since [PR #1265](https://github.com/huggingface/trl/pull/1265), "so that the beta is not dependent on the sequence length". (IPO asks each pair for a fixed difference of log-ratios; dividing makes that a difference per token, whatever the length. As a price for the nats of a whole answer, $\beta$ then depends on the length, as above.) What must not happen is that one library divides, the other does not, and a $\beta$ is copied from one to the other.
 
 # %% [markdown] lang="zh"
-# 求平均不是不许用；它是另一种方法，最优解不同，$\beta$ 也是另一个量。SimPO 等方法就是有意选它（第 11 章）。TRL 的 IPO（[Azar et al. 2024](https://arxiv.org/abs/2310.12036)）从 [PR #1265](https://github.com/huggingface/trl/pull/1265) 起除以长度，理由是「so that the beta is not dependent on the sequence length」（让 beta 不随序列长度变）。要防的是：一个库除，另一个库不除，却有人把 $\beta$ 从这边抄到那边。
+# 求平均不是不许用；它是另一种方法，最优解不同，$\beta$ 也是另一个量。SimPO 等方法就是有意选它（第 11 章）。TRL 的 IPO（[Azar et al. 2024](https://arxiv.org/abs/2310.12036)）从 [PR #1265](https://github.com/huggingface/trl/pull/1265) 起除以长度，理由是「so that the beta is not dependent on the sequence length」（让 beta 不随序列长度变）。（IPO 要求每一对的对数比之差等于一个定值；除以长度，就成了每个词元的差等于定值，与长度无关。可要把 $\beta$ 当作整个回答每一奈特的价钱，它就随长度变了，同上面一样。）要防的是：一个库除，另一个库不除，却有人把 $\beta$ 从这边抄到那边。
 
 # %% [markdown] lang="en"
 # ## Where the numbers run out
 # A float has a largest number and a last digit. DPO meets both.
 #
-# **The largest number.** `log(sigmoid(x))` and `logsigmoid(x)` are the same function on paper. In the first, $\sigma(x)=1/(1+e^{-x})$ is computed and rounded before the logarithm is taken. In float32, $e^{-x}$ is too large for a number once $-x$ exceeds 88.72, the logarithm of the largest float32; then $\sigma(x)$ is 0, its logarithm $-\infty$ and the gradient nan. One such pair in one batch, and every weight is nan after the step. On the other side $\sigma(x)$ rounds to 1: the loss is exactly 0, and so the gradient is 0. bfloat16 has the range of float32, but only three digits, and gives up there at 7.
+# **The largest number.** `log(sigmoid(x))` and `logsigmoid(x)` are the same function on paper. In the first, $\sigma(x)=1/(1+e^{-x})$ is computed and rounded before the logarithm is taken. In float32, $e^{-x}$ is too large for a number once $-x$ exceeds 88.72, the logarithm of the largest float32; then $\sigma(x)$ is 0, its logarithm $-\infty$, and the gradient, $\sigma'/\sigma=0/0$, is nan. One such pair in one batch, and every weight is nan after the step. On the other side $\sigma(x)$ rounds to 1, in float32 from 17 on; in bfloat16, which has the range of float32 but only two to three decimal digits, already from 7 on. There loss and gradient are exactly 0.
 
 # %% [markdown] lang="zh"
 # ## 浮点数到了头
 # 浮点数有个最大的数，也有个最后一位。这两头，DPO 都会碰到。
 #
-# **最大的数。** `log(sigmoid(x))` 与 `logsigmoid(x)` 在纸上是同一个函数。前一种写法先算 $\sigma(x)=1/(1+e^{-x})$，舍入，再取对数。用 float32，$-x$ 一超过 88.72（最大的 float32 取对数），就没有哪个数装得下 $e^{-x}$；于是 $\sigma(x)$ 是 0，对数是 $-\infty$，梯度是 nan。一个批次里只要有这样一对，走完这一步，所有权重都成了 nan。$x$ 是很大的正数时，$\sigma(x)$ 舍入成 1：损失恰好是 0，梯度也是 0。bfloat16 的范围同 float32 一样大，有效数字却只有三位，$x$ 到 7 就已经这样了。
+# **最大的数。** `log(sigmoid(x))` 与 `logsigmoid(x)` 在纸上是同一个函数。前一种写法先算 $\sigma(x)=1/(1+e^{-x})$，舍入，再取对数。用 float32，$-x$ 一超过 88.72（最大的 float32 取对数），就没有哪个数装得下 $e^{-x}$；于是 $\sigma(x)$ 是 0，对数是 $-\infty$；梯度 $\sigma'/\sigma=0/0$，是 nan。一个批次里只要有这样一对，走完这一步，所有权重都成了 nan。$x$ 是很大的正数时，$\sigma(x)$ 舍入成 1：float32 从 17 开始；bfloat16 的范围同 float32 一样大，十进制有效数字却只有两三位，从 7 就开始了。在那里，损失和梯度恰好都是 0。
 
 # %%
 def first_dead(dtype, sign):
@@ -550,7 +556,7 @@ for dtype in (torch.float32, torch.bfloat16, torch.float16):
     print(f"{dtype!s:15} {-first_dead(dtype, -1):4} {first_dead(dtype, +1):3}", *values)
     assert exact[0] == -100 and slopes[1][0] == 1 and math.isnan(slopes[0][0])
 assert abs(math.log(torch.finfo(torch.float32).max) - 88.72) < 5e-3
-assert [first_dead(torch.float32, -1), first_dead(torch.bfloat16, +1)] == [89, 7]
+assert [first_dead(torch.float32, sign) for sign in (-1, +1)] == [89, 17] and first_dead(torch.bfloat16, +1) == 7
 
 # %% [markdown] lang="en"
 # The columns: the first whole number at which `log(sigmoid(x))` is $-\infty$; the first at which it is exactly 0; its values at -100 and 10; the gradients of `logsigmoid` there, all sound.
@@ -615,7 +621,7 @@ assert sums == {-0.7: -120.5, -0.5: -128.0} and abs(200 * -0.7 + 140) < 1e-9
 # | 1 | no shift | [maxtext #2103](https://github.com/AI-Hypercomputer/maxtext/issues/2103) | log-probabilities as of random tokens | no | a case by hand |
 # | 2 | first token dropped | [cookbook #388](https://github.com/fw-ai/cookbook/pull/388) | margin 0 for short answers | no | answers that differ there |
 # | 3 | mask shifted twice | [verl #3562](https://github.com/verl-project/verl/issues/3562) | answers never end | no | list the counted tokens |
-# | 4 | one prompt unmasked | [OpenRLHF #294](https://github.com/OpenRLHF/OpenRLHF/issues/294) | splendid margins | no | count the counted tokens |
+# | 4 | only the chosen prompt masked | [OpenRLHF #294](https://github.com/OpenRLHF/OpenRLHF/issues/294) | splendid margins | no | count the counted tokens |
 # | 5 | `E` taken for padding | [TRL #976](https://github.com/huggingface/trl/issues/976) | answers never end | no | count the counted tokens |
 # | 6 | short rows cut away | [TRL #3382](https://github.com/huggingface/trl/issues/3382) | log-probability exactly 0 | no | every row keeps its end |
 # | 7 | positions count padding | [TRL #6800](https://github.com/huggingface/trl/issues/6800) | scores depend on the batch | no | left padding = none |
@@ -699,7 +705,7 @@ assert abs(right + 4.4) < 0.1 and wrong < -40
 
 # %% [markdown] lang="en"
 # ### 2 · The first answer token dropped
-# The shifted array is one entry shorter than the ids, and its entry $j$ speaks about token $j+1$. Cut it with an index that belongs to the ids, and the answer's first token is gone. [cookbook #388](https://github.com/fw-ai/cookbook/pull/388): for a pair that differs there, the loss "collapses to log(2) with zero gradient". The test is such a pair. Fix: cut at `start - 1`, or keep one mask and shift it with the labels.
+# The shifted array is one entry shorter than the ids, and its entry $j$ speaks about token $j+1$. Cut it with an index that belongs to the ids, and the answer's first token is gone. [cookbook #388](https://github.com/fw-ai/cookbook/pull/388): for a pair that differs only there, the loss "collapses to log(2) with zero gradient". The test is such a pair. Fix: cut at `start - 1`, or keep one mask and shift it with the labels.
 
 # %% [markdown] lang="zh"
 # ### 2 · 丢了第一个词元
@@ -831,7 +837,7 @@ print([tokenizer.decode(row) for row in cut_rectangle([tokenizer.encode("S54=27+
 
 # %% [markdown] lang="zh"
 # ### 7 · 位置把填充也数了
-# 道理前面讲批次时说过。[TRL #6800](https://github.com/huggingface/trl/issues/6800) 报告的是在线 DPO（online DPO），并且自己说明：对 RoPE 模型「this is a genuine no-op」（确实毫无影响）；换成 GPT-2，一个序列就差了 34.005 奈特（[PR #6819](https://github.com/huggingface/trl/pull/6819)）。第 0 步什么也看不出，因为两个模型的位置挪得一样多。测试要用位置向量靠学来的模型：左填充与不填充，必须得到同一个数。改法：沿注意力掩码累加。
+# 道理前面讲批次时说过。[TRL #6800](https://github.com/huggingface/trl/issues/6800) 报告的是在线 DPO（online DPO），并且自己说明：对 RoPE 模型「this is a genuine no-op」（确实毫无影响）；换成 GPT-2，一个序列就差了 34.005 奈特（[PR #6819](https://github.com/huggingface/trl/pull/6819)）。第 0 步什么也看不出，因为两个模型的位置挪得一样多。测试要用位置向量是学出来的那种模型：左填充与不填充，必须得到同一个数。改法：沿注意力掩码累加。
 
 # %% tags=["museum"]
 def ignores_left_padding(number):
@@ -889,11 +895,11 @@ exhibit(9, loss_of_pairs, beta_twice, quarter_left)
 
 # %% [markdown] lang="en"
 # ### 10 · Pieces summed, not averaged
-# A step of $G$ pieces adds up $G$ means and forgets to divide. [TRL #2615](https://github.com/huggingface/trl/pull/2615) repaired it in early 2025; with eight pieces the loss starts at $8\ln 2=5.545$. The gradient is eight times as long as it should be, which Adam mostly hides and clipping does not. $\ln 2$ sees it at once. The test: one batch and its pieces give one number. Fix: collect sums and counts, divide once (chapter 3).
+# A step of $G$ pieces adds up $G$ means and forgets to divide. [TRL #2615](https://github.com/huggingface/trl/pull/2615) repaired it in early 2025; with eight pieces the loss starts at $8\ln 2=5.545$. The gradient is eight times as long as it should be, which Adam mostly hides, while clipping sets in eight times too early. $\ln 2$ sees it at once. (Dividing by $G$ is right only for pieces of equal size; a shorter last piece would weigh too much.) The test: one batch and its pieces give one number. Fix: collect sums and counts, divide once (chapter 3).
 
 # %% [markdown] lang="zh"
 # ### 10 · 各块只加不除
-# 一步分成 $G$ 块，把 $G$ 个平均值加起来，忘了除以 $G$。[TRL #2615](https://github.com/huggingface/trl/pull/2615) 在 2025 年初修好；分八块时，损失从 $8\ln 2=5.545$ 起步。梯度是应有的八倍长；用 Adam，这一点大体看不出，加了梯度裁剪就不一样了。同 $\ln 2$ 一比，一眼就能看出来。测试：整批算与分块算，得到同一个数。改法：分别累计总和与个数，最后除一次（第 3 章）。
+# 一步分成 $G$ 块，把 $G$ 个平均值加起来，忘了除以 $G$。[TRL #2615](https://github.com/huggingface/trl/pull/2615) 在 2025 年初修好；分八块时，损失从 $8\ln 2=5.545$ 起步。梯度是应有的八倍长；用 Adam，这一点大体看不出；用梯度裁剪，不到该裁的八分之一就裁了。同 $\ln 2$ 一比，一眼就能看出来。（除以 $G$，只在各块一样大时才对；末块短些，里面的每一对就重了。）测试：整批算与分块算，得到同一个数。改法：分别累计总和与个数，最后除一次（第 3 章）。
 
 # %% tags=["museum"]
 def divide_once(pieces):
@@ -964,7 +970,7 @@ assert abs(mean_loss_at_start - math.log(2)) < 1e-3 and gaps.abs().max() > 1e-4
 
 # %% [markdown] lang="en"
 # ### 13 · A reference that moves
-# The reference is the policy itself, evaluated at each step. Then $h=0$ at every step, and the loss reads 0.6931 for ever. [TRL #1962](https://github.com/huggingface/trl/issues/1962) (cached references were computed but not used) concludes that "the model is not training". It is: the reference has no gradient, the policy has one, a pull of $\beta/2$ for every hard label, whatever the margin. The weights run, and no leash holds them. On the three-answer toy of chapter 7 the right loss settles and $\log\pi(y_3)$ with it; with the moving reference it falls for ever. The test moves the policy and asks whether the reference stood still.
+# The reference is the policy itself, evaluated at each step. Then $h=0$ at every step, and the loss reads 0.6931 for ever. [TRL #1962](https://github.com/huggingface/trl/issues/1962) (cached references were computed but not used) concludes that "the model is not training". It is: the reference has no gradient, the policy has one, a pull of $\beta/2$ for every label with $q=1$, whatever the margin. The weights run, and no leash holds them. On the three-answer toy of chapter 7 the right loss settles and $\log\pi(y_3)$ with it; with the moving reference it falls for ever. The test moves the policy and asks whether the reference stood still.
 
 # %% [markdown] lang="zh"
 # ### 13 · 参考策略自己在动
@@ -1003,10 +1009,10 @@ assert all(abs(loss - math.log(2)) < 1e-12 for loss, _ in curves["moving"]) and 
 assert abs(curves["fixed"][60][0] - 0.51) < 5e-3 and abs(curves["fixed"][60][1] - math.log(0.00673)) < 0.1
 
 # %% [markdown] lang="en"
-# **Figure 8.4.** A moving reference (orange, dashed) against a fixed one (blue). Left: the loss stays at $\ln 2$ although the model trains. Right: it trains without a leash; the fixed one comes to rest at its optimum.
+# **Figure 8.4.** A moving reference (orange, dashed) against a fixed one (blue). Soft labels. Left: the loss stays at $\ln 2$ although the model trains. Right: it trains without a leash; the fixed one comes to rest at its optimum.
 
 # %% [markdown] lang="zh"
-# **图 8.4** 会动的参考策略（橙，虚线）与固定的（蓝）。左：参考策略会动时，模型在训练，损失却停在 $\ln 2$。右：没有绳子，对数概率一路掉下去；参考策略固定时，停在最优解上。
+# **图 8.4** 会动的参考策略（橙，虚线）与固定的（蓝），软标签。左：参考策略会动时，模型在训练，损失却停在 $\ln 2$。右：没有绳子，对数概率一路掉下去；参考策略固定时，停在最优解上。
 
 # %% [markdown] lang="en"
 # ### 14 · Ties are wins
@@ -1014,7 +1020,7 @@ assert abs(curves["fixed"][60][0] - 0.51) < 5e-3 and abs(curves["fixed"][60][1] 
 
 # %% [markdown] lang="zh"
 # ### 14 · 平局算赢
-# 没训练过的模型给两个回答打一样的分。在 chosen、rejected 两个分数里取 `argmax`，平局返回下标 0，而 0 正是 chosen：第一步还没走，准确率就是 1。[TRL #1012](https://github.com/huggingface/trl/pull/1012) 在奖励模型的指标里发现了它：分数相同的一对，也算判对。用十六位时平局很常见，所以模型训练过了，这个指标也还是虚高。测试就看第 0 步。改法：平局算半个。
+# 没训练过的模型给两个回答打一样的分。在 chosen、rejected 两个分数里取 `argmax`，平局返回下标 0，而 0 正是 chosen：第一步还没走，准确率就是 1。[TRL #1012](https://github.com/huggingface/trl/pull/1012) 在奖励模型的指标里发现了它：两个分数相同，也算它判对了。用十六位时平局很常见，所以模型训练过了，这个指标也还是虚高。测试就看第 0 步。改法：平局算半个。
 
 # %% tags=["museum"]
 def half_a_tie(chosen_rewards, rejected_rewards):
@@ -1035,10 +1041,10 @@ print(len(MUSEUM))
 assert sorted(MUSEUM) == list(range(1, 15))
 
 # %% [markdown] lang="en"
-# > **What the toy hides.** A character is one token here, so a prompt ends where its tokens end. With merged tokens the boundary can fall inside one: `"A: "` followed by `"def"` may become a token `" def"`, and a prompt length counted on the prompt alone cuts one token too late (in [OpenRLHF #705](https://github.com/OpenRLHF/OpenRLHF/issues/705) somebody was stuck on it for over ten days). Chat templates add tokens of which it must be decided who owns them, the end of turn above all. Packing puts several texts into one row; then the shift must not reach across their borders, and attention neither. With a vocabulary of 100,000, softmax sums 100,000 terms, and in sixteen bits that sum has an error of its own. With LoRA, "switch the adapter off" gives the base model, which is the right reference only if the adapter started from zero. Every one of these is caught by the tests of this chapter: a known case, a list of the counted tokens, two ways to compute one number.
+# > **What the toy hides.** A character is one token here, so a prompt ends where its tokens end. With merged tokens the boundary can fall inside one: `"A: "` followed by `"def"` may become a token `" def"`, and a prompt length counted on the prompt alone cuts one token too late (in [OpenRLHF #705](https://github.com/OpenRLHF/OpenRLHF/issues/705) somebody was stuck on it for over ten days). Chat templates add tokens of which it must be decided who owns them, the end of turn above all. Packing puts several texts into one row; then the shift must not reach across their borders, and attention neither. With a vocabulary of 100,000, softmax sums 100,000 terms, and in sixteen bits that sum has an error of its own. With LoRA (the weights are frozen, and small matrices beside them, the adapter, are trained), "switch the adapter off" gives the base model, which is the right reference only if the adapter started from zero. Every one of these is caught by the tests of this chapter: a known case, a list of the counted tokens, two ways to compute one number.
 
 # %% [markdown] lang="zh"
-# > **玩具没告诉你的。** 这里一个字符就是一个词元，提示到哪里结束，一清二楚。真实的分词器会合并字符，边界可能落在一个词元中间：`"A: "` 后面接 `"def"`，也许合成一个 `" def"`；拿提示单独去数长度，就会切晚一个词元（[OpenRLHF #705](https://github.com/OpenRLHF/OpenRLHF/issues/705) 里有人为它卡了十多天）。对话模板会添词元，它们算谁的，得先定好，尤其是标记一轮结束的那个。打包（packing）把几段文本放进一行，移位和注意力都不能越过文本之间的边界。词表有 10 万项，softmax 就要加 10 万项，用十六位，单这个和就有误差。用 LoRA 时，「关掉适配器」得到的是基座模型，只有适配器从零开始训练，它才是正确的参考策略。这些错，本章的测试都抓得住：一个答案已知的例子，一张计入词元的清单，同一个数用两种办法算。
+# > **玩具没告诉你的。** 这里一个字符就是一个词元，提示到哪里结束，一清二楚。真实的分词器会合并字符，边界可能落在一个词元中间：`"A: "` 后面接 `"def"`，也许合成一个 `" def"`；拿提示单独去数长度，就会切晚一个词元（[OpenRLHF #705](https://github.com/OpenRLHF/OpenRLHF/issues/705) 里有人为它卡了十多天）。对话模板会添词元，它们算谁的，得先定好，尤其是标记一轮结束的那个。打包（packing）把几段文本放进一行，移位和注意力都不能越过文本之间的边界。词表有 10 万项，softmax 就要加 10 万项，用十六位，单这个和就有误差。用 LoRA（冻住原来的权重，只训练加在旁边的小矩阵，叫适配器）时，「关掉适配器」得到的是基座模型，只有适配器从零开始训练，它才是正确的参考策略。这些错，本章的测试都抓得住：一个答案已知的例子，一张计入词元的清单，同一个数用两种办法算。
 
 # %% [markdown] lang="en"
 # > **To remember.** Before the first step of a DPO run: (1) a log-probability worked out by hand, on your own tensors; (2) the counted tokens of a real row, printed as text: the answer, all of it, `E` included; (3) batch = single, left = right, wide = narrow; (4) the loss cases, at a $\beta$ other than 1 and with margins of $\pm 200$; (5) every reward 0, the loss $\ln 2$; (6) one step: the loss moves, the reference does not. It takes ten minutes. The loss curve will tell you none of it.
@@ -1056,7 +1062,7 @@ assert sorted(MUSEUM) == list(range(1, 15))
 # ### Exercise 8.1 · One log-probability by hand
 # ★☆☆ · 5 minutes
 #
-# A model reads `S7=3+4E`. The probabilities that it gives to the token that comes next are: after `S` 0.1; after `S7` 0.5; after `S7=` 0.2; after `S7=3` 0.5; after `S7=3+` 0.25; after `S7=3+4` 0.8. What is $\log\pi(y\mid x)$, for the prompt `S7=` and the answer `3+4E`?
+# A model reads `S7=3+4E`. The probabilities that it gives to the token that comes next are: after `S` 0.1; after `S7` 0.5; after `S7=` 0.2; after `S7=3` 0.5; after `S7=3+` 0.25; after `S7=3+4` 0.8. What is $\log\pi(y\mid x)$, for the prompt `S7=` and the answer `3+4E`? Two decimals will do.
 #
 # <details><summary>Hint</summary>
 #
@@ -1068,7 +1074,7 @@ assert sorted(MUSEUM) == list(range(1, 15))
 # ### 练习 8.1 · 手算一个对数概率
 # ★☆☆ · 5 分钟
 #
-# 模型读 `S7=3+4E`。它给接下来那个词元的概率依次是：读完 `S`，0.1；读完 `S7`，0.5；读完 `S7=`，0.2；读完 `S7=3`，0.5；读完 `S7=3+`，0.25；读完 `S7=3+4`，0.8。提示是 `S7=`，回答是 `3+4E`，$\log\pi(y\mid x)$ 等于多少？
+# 模型读 `S7=3+4E`。它给接下来那个词元的概率依次是：读完 `S`，0.1；读完 `S7`，0.5；读完 `S7=`，0.2；读完 `S7=3`，0.5；读完 `S7=3+`，0.25；读完 `S7=3+4`，0.8。提示是 `S7=`，回答是 `3+4E`，$\log\pi(y\mid x)$ 等于多少？保留两位小数即可。
 #
 # <details><summary>提示</summary>
 #
@@ -1106,7 +1112,7 @@ check("8.1", answer_8_1)
 # ### Exercise 8.2 · From labels
 # ★★☆ · 15 minutes
 #
-# Hugging Face's models take no mask. They take `labels`: a copy of the ids in which every token that does not count is replaced by -100, not yet shifted. Write `logps_from_labels(logits, labels)`: from `(B, T, V)` logits and `(B, T)` labels to the `(B,)` log-probabilities of the answers.
+# Hugging Face's models take no loss mask. They take `labels`: a copy of the ids in which every token that does not count is replaced by -100, not yet shifted. Write `logps_from_labels(logits, labels)`: from `(B, T, V)` logits and `(B, T)` labels to the `(B,)` log-probabilities of the answers.
 #
 # <details><summary>Hint</summary>
 #
@@ -1285,7 +1291,7 @@ check("8.4", repaired_loss)
 # %% [markdown] lang="zh"
 # <details><summary>解答</summary>
 #
-# 隔行取，配到一起的是两个 chosen；其实前一半是 chosen，后一半是 rejected。另外要用 `logsigmoid`。
+# 隔行取，就把一个 chosen 和另一个 chosen 配成了一对；其实前一半是 chosen，后一半是 rejected。另外，要用 `logsigmoid`。
 #
 # ```python
 # def repaired_loss(policy_logps, ref_logps, beta):
