@@ -15,10 +15,10 @@
 # # 5 人更喜欢哪一个
 
 # %% [markdown] lang="en"
-# > **In this chapter.** You will be able to turn a pile of comparisons into a scale with intervals, to say when there is none, to recognise what noisy and divided judges do to it, and to train a reward model and measure how well it ranks. You need [chapter 3](03_sft.ipynb) (training, entropy) and [chapter 4](04_sampling.ipynb) (intervals, KL), and you should know what a gradient is. 50 minutes to read, 20 seconds to run.
+# > **In this chapter.** You will be able to turn a pile of comparisons into a scale with intervals, to say when there is none or more than one, to recognise what noisy and divided judges do to it, and to train a reward model and measure how well it ranks. You need [chapter 3](03_sft.ipynb) (training, entropy) and [chapter 4](04_sampling.ipynb) (intervals, KL), and you should know what a gradient is. 50 minutes to read, 20 seconds to run.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能由一堆比较做出一把量回答好坏的尺子，并附上区间；看出什么时候做不成尺子；认出裁判出错、裁判意见不一时，尺子会变成什么样；训练一个奖励模型，量一量它给回答排序排得准不准。需要读过[第 3 章](03_sft.ipynb)（训练、熵）和[第 4 章](04_sampling.ipynb)（区间、KL），还要知道什么是梯度。阅读 50 分钟，运行 20 秒。
+# > **本章。** 读完后，你能由一堆比较做出一把量回答好坏的尺子，并附上区间；看出什么时候做不成尺子，什么时候又做得出许多把；认出裁判出错、裁判意见不一时，尺子会变成什么样；训练一个奖励模型，量一量它给回答排序排得准不准。需要读过[第 3 章](03_sft.ipynb)（训练、熵）和[第 4 章](04_sampling.ipynb)（区间、KL），还要知道什么是梯度。阅读 50 分钟，运行 20 秒。
 
 # %%
 import json
@@ -157,7 +157,7 @@ assert torch.allclose(path, odds[:, :, None, :].expand_as(path))
 #
 # $$\sigma\bigl((r_i+c)-(r_j+c)\bigr)=\sigma(r_i-r_j).$$
 #
-# As every comparison is made between answers to one prompt, each prompt may have a constant of its own, $c(x)$. So rewards are defined **up to a constant per prompt**. A reward of 3 for one prompt and of 1 for another does not say which answer is better. This is no defect to be mended. In [chapter 7](07_derivation.ipynb) it is the reason why the partition function vanishes. Where one needs a zero, one chooses it: [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) shift their reward model so that the answers written by people score 0 on average, and `fit_rewards` lets the rewards of a prompt sum to 0.
+# As every comparison is made between answers to one prompt, each prompt may have a constant of its own, $c(x)$. So rewards are defined **up to a constant per prompt**. A reward of 3 for one prompt and of 1 for another does not say which answer is better. In [chapter 7](07_derivation.ipynb) this is the reason why the partition function vanishes. Where one needs a zero, one chooses it: [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) shift their reward model so that the answers written by people score 0 on average, and `fit_rewards` lets the rewards of a prompt sum to 0.
 
 # %% [markdown] lang="zh"
 # ### 谁也看不见的常数
@@ -165,7 +165,7 @@ assert torch.allclose(path, odds[:, :, None, :].expand_as(path))
 #
 # $$\sigma\bigl((r_i+c)-(r_j+c)\bigr)=\sigma(r_i-r_j)$$
 #
-# 比较只在同一个提示的回答之间进行，每个提示都可以有自己的常数 $c(x)$。所以奖励只能定到这一步：**每个提示还差一个常数**。这个提示的回答得 3，那个提示的回答得 1，并不说明前一个更好。这不是毛病，用不着修：到了[第 7 章](07_derivation.ipynb)，配分函数能消掉，靠的就是它。需要零点，就自己定一个：[Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) 平移奖励模型，让人写的回答平均得 0；`fit_rewards` 则让一个提示的奖励加起来等于 0。
+# 比较只在同一个提示的回答之间进行，每个提示都可以有自己的常数 $c(x)$。所以奖励只能定到这一步：**每个提示还差一个常数**。这个提示的回答得 3，那个提示的回答得 1，并不说明前一个更好。到了[第 7 章](07_derivation.ipynb)，配分函数能消掉，靠的就是它。需要零点，就自己定一个：[Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) 平移奖励模型，让人写的回答平均得 0；`fit_rewards` 则让一个提示的奖励加起来等于 0。
 
 # %% tags=["proof"]
 constant = 10 * torch.randn(INSTANCES, 1, generator=torch.Generator().manual_seed(SEED), dtype=torch.float64)
@@ -177,7 +177,7 @@ assert torch.allclose(tabular.preference_probs(truth + constant), tabular.prefer
 #
 # $$P(i\succ j)=\int e^{-g}e^{-e^{-g}}\,e^{-e^{-(g+\Delta)}}\,dg=\int_0^\infty e^{-t(1+e^{-\Delta})}\,dt=\frac{1}{1+e^{-\Delta}}.$$
 #
-# With normal noise the curve is another, but hardly: at a standard deviation of 1.2 it stays within 0.01 of the sigmoid. To tell a share from another that is off by 0.01 takes some 10,000 comparisons of one pair. There are more stories that end in the same model ([Hamilton et al. 2023](https://arxiv.org/abs/2312.13619) collect them). Its best recommendation is the one above: rewards that add, odds that multiply.
+# With normal noise the curve is another, but hardly: let the noise of each impression have standard deviation 1.2, and it stays within 0.01 of the sigmoid everywhere. To tell a share from another that is off by 0.01 takes some 10,000 comparisons of one pair. There are more stories that end in the same model ([Hamilton et al. 2023](https://arxiv.org/abs/2312.13619) collect them). Its best recommendation is the one above: rewards that add, odds that multiply.
 
 # %% [markdown] lang="zh"
 # ### sigmoid 从哪里来
@@ -185,7 +185,7 @@ assert torch.allclose(tabular.preference_probs(truth + constant), tabular.prefer
 #
 # $$P(i\succ j)=\int e^{-g}e^{-e^{-g}}\,e^{-e^{-(g+\Delta)}}\,dg=\int_0^\infty e^{-t(1+e^{-\Delta})}\,dt=\frac{1}{1+e^{-\Delta}}$$
 #
-# 换成正态噪声，曲线就是另一条了，但差得极少：标准差取 1.2，与 sigmoid 处处相差不到 0.01。两个比例只差 0.01，单这一对就要比 10,000 次左右才分得出来。通向这个模型的讲法还有许多（[Hamilton et al. 2023](https://arxiv.org/abs/2312.13619) 收集了一批）。但要说这个模型好在哪里，最要紧的还是前面那条：奖励相加，胜负比相乘。
+# 换成正态噪声，曲线就是另一条了，但差得极少：每个印象的噪声，标准差都取 1.2，得到的曲线与 sigmoid 处处相差不到 0.01。两个比例只差 0.01，单这一对就要比 10,000 次左右才分得出来。通向这个模型的讲法还有许多（[Hamilton et al. 2023](https://arxiv.org/abs/2312.13619) 收集了一批）。但要说这个模型好在哪里，最要紧的还是前面那条：奖励相加，胜负比相乘。
 
 # %% tags=["proof"]
 delta = truth[:, :1] - truth[:, 1:2]  # (20, 1)
@@ -202,15 +202,15 @@ assert torch.allclose(over_noise, 1 / (1 + torch.exp(-delta[:, 0])), atol=1e-6)
 rng, gaps, trials = stream("chapter 5", 0), np.linspace(-5, 5, 21), 1_000
 noise = rng.gumbel(size=(2, trials, 21))
 won = (gaps + noise[0] > noise[1]).sum(0)  # (21,) how often the first impression was the better one
-line = torch.linspace(-5, 5, 201).double()
-normal = torch.special.ndtr(line / (1.2 * math.sqrt(2)))  # a difference of two normals of standard deviation 1.2
+line, wide = torch.linspace(-5, 5, 201).double(), torch.linspace(-40, 40, 8_001).double()
+spread = 1.2 * math.sqrt(2)  # of the difference of two noises
 fig, ax = figure()
 ax.plot(line, torch.sigmoid(line), color=COLORS["theory"], label=r"$\sigma(\Delta)$")
-ax.plot(line, normal, "--", color=COLORS["baseline"], linewidth=1.2, label=r"$\mathcal{N}$")
+ax.plot(line, torch.special.ndtr(line / spread), "--", color=COLORS["baseline"], linewidth=1.2, label=r"$\mathcal{N}$")
 points(ax, gaps, [wilson(int(k), trials) for k in won], "policy", "$n=1000$")
 ax.set(xlabel=r"$\Delta=r_i-r_j$", ylabel=r"$P(i\succ j)$")
 ax.legend()
-assert (normal - torch.sigmoid(line)).abs().max() < 0.01
+assert (torch.special.ndtr(wide / spread) - torch.sigmoid(wide)).abs().max() < 0.01  # beyond, both are flat
 assert math.isclose(1.96 * math.sqrt(0.25 / 10_000), 0.01, rel_tol=0.03)
 assert np.abs(won / trials - 1 / (1 + np.exp(-gaps))).max() < 0.05
 
@@ -283,19 +283,24 @@ assert torch.allclose((v[:, None] @ K @ v[:, :, None]).flatten(), squares.sum(-1
 flatness = torch.linalg.eigvalsh(K)  # (20, 6), ascending
 assert (flatness[:, 0].abs() < 1e-9).all()
 assert (flatness[:, 1] > 1).all()
+same_island = torch.block_diag(torch.ones(3, 3), torch.ones(3, 3))  # no comparisons from 0, 1, 2 to 3, 4, 5
+flatness = torch.linalg.eigvalsh(-vmap(jacrev(jacrev(log_likelihood)))(at, counts * same_island))
+assert (flatness[:, :2].abs() < 1e-9).all()
+assert (flatness[:, 2] > 1).all()
 
 # %% [markdown] lang="en"
 # ### One fit, three routes
-# A convex function may be minimised in any way that one likes. `fit_rewards` takes Newton steps with the slope and the $K$ above. `minimise` knows nothing but the loss, `bradley_terry_nll`, which is $-L$ divided by the number of comparisons. And there is an old acquaintance: give each pair a row of features, +1 at the first answer, -1 at the second, 0 elsewhere. Then $r_i-r_j$ is a linear function of the features, and Bradley–Terry is plain *logistic regression*. To remove the flat direction, the last answer's column is left out and its reward is 0. Three routes, one scale.
+# A convex function may be minimised in any way that one likes. `fit_rewards` takes Newton steps with the slope and the $K$ above. `minimise` knows nothing but the loss, `bradley_terry_nll`, which is $-L$ divided by the number of comparisons. And statisticians know the model under another name. Give each pair a row of features, +1 at the first answer, -1 at the second, 0 elsewhere. Then $r_i-r_j$ is a linear function of the features, and Bradley–Terry is a **logistic regression**: a probability is $\sigma$ of a linear function, fitted by likelihood. To remove the flat direction, the last answer's column is left out and its reward is 0. Three routes, one scale.
 
 # %% [markdown] lang="zh"
 # ### 一个拟合，三条路
-# 凸函数怎么最小化都行。`fit_rewards` 用上面的斜率和 $K$ 做牛顿迭代。`minimise` 只认得损失 `bradley_terry_nll`，也就是 $-L$ 除以比较的次数。还有一位老相识：给每一对配一行特征，第一个回答处写 +1，第二个回答处写 -1，其余写 0。这样 $r_i-r_j$ 就是特征的线性函数，Bradley–Terry 就是普通的 **logistic 回归**。平的方向要去掉：删去最后一个回答那一列，等于让它的奖励取 0。三条路，同一把尺子。
+# 凸函数怎么最小化都行。`fit_rewards` 用上面的斜率和 $K$ 做牛顿迭代。`minimise` 只认得损失 `bradley_terry_nll`，也就是 $-L$ 除以比较的次数。还有一条路，统计学里很常用。给每一对配一行特征，第一个回答处写 +1，第二个回答处写 -1，其余写 0。这样 $r_i-r_j$ 就是特征的线性函数；线性函数取 $\sigma$ 得到概率，再按似然去拟合，这就是 **logistic 回归**（logistic regression）。平的方向要去掉：删去最后一个回答那一列，等于让它的奖励取 0。三条路，同一把尺子。
 
 # %% tags=["proof"]
 newton, covariance = tabular.fit_rewards(counts)
 descent = tabular.minimise(lambda r: tabular.bradley_terry_nll(r, counts), torch.zeros_like(truth))
-features = (torch.eye(ANSWERS)[i] - torch.eye(ANSWERS)[j])[:, :-1].double()  # (15, 5)
+edges = (torch.eye(ANSWERS)[i] - torch.eye(ANSWERS)[j]).double()  # (15, 6)
+features = edges[:, :-1]  # (15, 5)
 games, observed = n[:, i, j], counts[:, i, j] / n[:, i, j]  # (20, 15) each
 
 
@@ -311,15 +316,15 @@ assert torch.allclose(newton[:, :-1] - newton[:, -1:], regression, atol=1e-8)
 assert torch.allclose(counts.sum(-1), (n * tabular.preference_probs(newton)).sum(-1))  # wins = expected wins
 
 # %% [markdown] lang="en"
-# Does the fit find the truth? Put the probabilities themselves in place of the counts: a pile without luck. Then the true rewards come back, up to the constant, to 1e-8. It does not matter how the pairs were drawn. Below, all pairs are equally likely in one pile; in the other both answers are drawn from random policies, so that some pairs are common and others rare.
+# Does the fit find the truth? Put the probabilities themselves in place of the counts: a pile without luck. Then the true rewards come back, up to the constant, to 1e-8. It does not matter how the pairs were drawn. Below, all pairs are equally likely in one pile; in the other each answer is drawn from a random probability distribution of its own, so that some pairs are common and others rare.
 
 # %% [markdown] lang="zh"
-# 拟合找得到真值吗？用概率本身代替次数，就得到一堆不掺运气的比较。这时除了那个常数，真实的奖励原样回来，误差在 1e-8 以内。回答对怎样抽，没有关系：下面一堆里，每一对机会均等；另一堆里，两个回答都从随机的策略里抽，有的对常见，有的对罕见。
+# 拟合找得到真值吗？用概率本身代替次数，就得到一堆不掺运气的比较。这时除了那个常数，真实的奖励原样回来，误差在 1e-8 以内。回答对怎样抽，没有关系：下面一堆里，每一对机会均等；另一堆里，两个回答各从一个随机的概率分布里抽，有的对常见，有的对罕见。
 
 # %% tags=["proof"]
 centred = truth - truth.mean(-1, keepdim=True)
-first_policy, second_policy = tabular.random_policies(2, INSTANCES, ANSWERS, seed=SEED)
-uneven = tabular.independent_pairs(first_policy, second_policy)
+first_logps, second_logps = tabular.random_policies(2, INSTANCES, ANSWERS, seed=SEED)
+uneven = tabular.independent_pairs(first_logps, second_logps)
 assert (tabular.fit_rewards(tabular.comparisons(truth, uniform))[0] - centred).abs().max() < 1e-8
 assert (tabular.fit_rewards(tabular.comparisons(truth, uneven))[0] - centred).abs().max() < 1e-8
 
@@ -341,19 +346,19 @@ assert [f"{value:.1f}" for value in wins_of_a] == ["18.4", "21.6"] and torch.isc
 
 # %% [markdown] lang="en"
 # ## How far to trust the scale
-# The sharper the valley, the surer the fit. For large piles, statistics says, the covariance of the fitted rewards is the inverse of $K$ (its pseudo-inverse, as $K$ is flat in one direction); call it $C$. The variance of a difference is
+# The sharper the valley, the surer the fit. Think of one parameter first. At the truth the slope of $L$ is a sum over independent comparisons; its mean is 0, and its variance is the curvature $K$. Such a slope moves the bottom of the valley by the slope divided by $K$, so the variance is divided by $K^2$: it is $K/K^2=1/K$. With several parameters it is the same: for large piles the covariance of the fitted rewards is the inverse of $K$; call it $C$. (It is the pseudo-inverse, which inverts all but the flat direction.) The variance of a difference is
 #
 # $$\mathrm{Var}(r_i-r_j)=C_{ii}+C_{jj}-2C_{ij}.$$
 #
-# For two answers this is the 1/20 + 1/10 from above. Whether the intervals keep their promise can be counted: four answers with rewards 2, 1, 1, 0, two thousand piles of 400 comparisons, and for each of the six differences the share of piles whose interval contains the truth.
+# For two answers this is the 1/20 + 1/10 from above. Whether the intervals keep their promise can be counted: four answers with rewards 2, 1, 1, 0, four thousand piles of 400 comparisons, and for each of the six differences the share of piles whose interval contains the truth.
 
 # %% [markdown] lang="zh"
 # ## 这把尺子信到几分
-# 山谷越陡，拟合越可靠。统计学告诉我们，比较够多时，拟合出的奖励，协方差矩阵就是 $K$ 的逆，记作 $C$（$K$ 有一个方向是平的，所以取伪逆）。两个奖励之差，方差是
+# 山谷越陡，拟合越可靠。先想只有一个参数的情形。在真值处，$L$ 的斜率是许多次独立的比较各添一份，加起来的；它的平均是 0，方差恰好就是曲率 $K$。谷底因此偏开，偏开的距离是斜率除以 $K$，方差就要除以 $K^2$，得 $K/K^2=1/K$。参数多了也一样：比较够多时，拟合出的奖励，协方差矩阵就是 $K$ 的逆，记作 $C$。（取的是伪逆：平的方向不管，其余方向照常求逆。）两个奖励之差，方差是
 #
 # $$\mathrm{Var}(r_i-r_j)=C_{ii}+C_{jj}-2C_{ij}$$
 #
-# 只有两个回答时，它就是前面的 1/20 + 1/10。区间说话算不算数，可以数出来：四个回答，奖励是 2、1、1、0；两千堆比较，每堆 400 次；六个差各数一遍，区间含有真值的堆占多少。
+# 只有两个回答时，它就是前面的 1/20 + 1/10。区间说话算不算数，可以数出来：四个回答，奖励是 2、1、1、0；四千堆比较，每堆 400 次；六个差各数一遍，区间含有真值的堆占多少。
 
 # %% tags=["proof"]
 def curvature(r, wins):
@@ -361,6 +366,11 @@ def curvature(r, wins):
     return a.sum(-1).diag_embed() - a
 
 
+win = tabular.preference_probs(truth)[:, i, j]  # (20, 15)
+if_won, if_lost = 1 - win, -win  # what one comparison adds to the slope, along its edge
+assert torch.allclose(win * if_won + (1 - win) * if_lost, torch.zeros_like(win))
+variance = games * (win * if_won**2 + (1 - win) * if_lost**2)
+assert torch.allclose(torch.einsum("np,pi,pj->nij", variance, edges, edges), curvature(truth, counts))
 C = torch.linalg.pinv(curvature(newton, counts), rtol=1e-9, hermitian=True)
 assert torch.allclose(C, covariance)  # what fit_rewards returns beside the rewards
 duel = counts[:, :2, :2]  # answers 0 and 1 alone
@@ -384,12 +394,13 @@ def fitted_differences(piles):
     return r[:, first] - r[:, second], (own[:, first] + own[:, second] - 2 * C[:, first, second]).sqrt()
 
 
-piles = tabular.draw_comparisons(table.expand(2_000, 4, 4), 400, seed=0)
+piles = tabular.draw_comparisons(table.expand(4_000, 4, 4), 400, seed=0)
 fitted, se = fitted_differences(piles)
 covered = ((fitted - true_difference).abs() < 1.96 * se).sum(0)  # (6,)
 for k, count in enumerate(covered.tolist()):
-    print(f"r_{first[k]} - r_{second[k]} = {true_difference[k]:.0f}   coverage {wilson(count, 2_000)}")
-assert all(abs(wilson(count, 2_000).value - 0.95) < 0.02 for count in covered.tolist())  # four standard errors
+    print(f"r_{first[k]} - r_{second[k]} = {true_difference[k]:.0f}   coverage {wilson(count, 4_000)}")
+assert (covered / 4_000 - 0.95).abs().max() < 0.014  # four standard errors
+assert abs(covered.double().mean() / 4_000 - 0.95) < 0.007  # z = 1.85 would give 0.937, 2.05 gives 0.961
 
 # %% [markdown] lang="en"
 # How many comparisons does one need? From $\mathrm{SE}^2=1/(n\,q(1-q))$: for an even pair the half-width of the interval is $2\cdot 1.96/\sqrt n$, so 0.2 takes 385 comparisons of that one pair. Half the width takes four times as many. Lopsided pairs are worse: at $q=0.95$ it is 2,022.
@@ -427,12 +438,16 @@ assert needed == [385, 2022] and all(abs(e * math.sqrt(N) / per_comparison - 1) 
 # **图 5.2** 左：由 600 次比较拟合出的六个奖励 $\tilde r$，附 95% 区间，与真值 $r$ 对照。右：奖励之差的误差（500 堆的均方根）随每堆比较次数 $N$ 的变化；线是 $C$ 的预言。次数乘四，误差减半。
 
 # %% [markdown] lang="en"
-# ### When there is no scale
-# Let A win all of its comparisons. Raise its reward: every comparison that it took part in becomes more probable, without end. The likelihood has no maximum, the fit no finite answer. The same happens to a group that never lost to the rest. [Hunter 2004](https://doi.org/10.1214/aos/1079120141), who credits Zermelo (1929) and Ford (1957), states the condition: however the answers are divided into two groups, some answer of the second beat some answer of the first at least once. Otherwise `fit_rewards` refuses.
+# ### No scale, or too many
+# A pile can fail to yield a scale in two ways. First, no rewards may be best. Let A win all of its comparisons. Raise its reward: all of its comparisons become more probable, however high it stands already. The likelihood has no maximum, the fit no finite answer. The same happens to a group that met the rest and never lost to it. Second, too many may be best. Let the answers fall into two islands without a comparison from one to the other. Lift one island: the likelihood stays the same, and nothing says which island is higher.
+#
+# [Hunter 2004](https://doi.org/10.1214/aos/1079120141), who credits Zermelo (1929) and Ford (1957), states a condition that rules out both: however the answers are divided into two groups, neither empty, some answer of the second beat some answer of the first at least once. Then exactly one scale is best, up to the constant. Otherwise `fit_rewards` refuses, in both cases because `some answers never lost to the others`: of two islands, too, neither lost to the other.
 
 # %% [markdown] lang="zh"
-# ### 什么时候做不成尺子
-# 设 A 每次都胜。它的奖励越往上提，这些胜利出现的概率就越大，提多高都还能再提。似然没有最大值，拟合也就没有有限的解。一群回答要是从没输给过群外的回答，也是一样。[Hunter 2004](https://doi.org/10.1214/aos/1079120141) 把条件写得很清楚，并归功于 Zermelo（1929）和 Ford（1957）：不管怎样把回答分成两组，第二组里总有某个回答，至少胜过第一组里的某个回答一次。条件不满足，`fit_rewards` 就拒绝拟合。
+# ### 一把也做不成，或者做出许多把
+# 一堆比较定不出尺子，有两种情形。一种是没有哪组奖励最好。设 A 每次都胜：它的奖励不管已经多高，再往上提，它的每一次比较出现的概率都还要变大。似然没有最大值，拟合也就没有有限的解。一群回答同群外的比过，却从没输过，也是一样。另一种是最好的奖励太多。设回答分成两座岛，岛与岛之间从没比过：把一座岛整个往上抬，似然不变，两座岛谁高谁低，无从得知。
+#
+# [Hunter 2004](https://doi.org/10.1214/aos/1079120141) 写出一个条件，并归功于 Zermelo（1929）和 Ford（1957），两种情形都能排除：不管怎样把回答分成两组，只要两组都不空，第二组里总有某个回答，至少胜过第一组里的某个回答一次。这时最好的尺子恰好有一把，只差那个常数。条件不满足，`fit_rewards` 就拒绝拟合，两种情形报的是同一句话：`some answers never lost to the others`，有些回答从没输给其余的。两座岛也是如此：谁也没输给过谁。
 
 # %%
 def refusal(wins):
@@ -448,7 +463,7 @@ loss = [tabular.bradley_terry_nll(rewards, unbeaten).item() for rewards in ladde
 print([round(value, 4) for value in loss], refusal(unbeaten), sep="\n")
 assert loss == sorted(loss, reverse=True) and refusal(unbeaten) and refusal(fitting) is None
 islands = torch.block_diag(pile, pile)  # answers 0 and 1 were compared, and 2 and 3, but no others
-assert refusal(islands)
+assert refusal(islands) == refusal(unbeaten) == "some answers never lost to the others"
 shifted = torch.tensor([7.0, 7.0, 0.0, 0.0]).double()  # one island lifted: nothing happens
 assert tabular.bradley_terry_nll(shifted, islands) == tabular.bradley_terry_nll(0 * shifted, islands)
 
@@ -458,11 +473,11 @@ assert tabular.bradley_terry_nll(shifted, islands) == tabular.bradley_terry_nll(
 #
 # $$P_\varepsilon=(1-\varepsilon)\,\sigma(\Delta)+\varepsilon\,\sigma(-\Delta)=\varepsilon+(1-2\varepsilon)\,\sigma(\Delta).$$
 #
-# For two answers the fit returns the log-odds of this, $\Delta_\varepsilon=\log\frac{P_\varepsilon}{1-P_\varepsilon}$. Near $\Delta=0$ it grows with slope $1-2\varepsilon$, and it never exceeds
+# For two answers the fit returns the log-odds of this, $\Delta_\varepsilon=\log\frac{P_\varepsilon}{1-P_\varepsilon}$. Let $\varepsilon<\frac12$. Then $\Delta_\varepsilon$ grows with $\Delta$, near $\Delta=0$ with slope $1-2\varepsilon$, but it never exceeds
 #
 # $$\log\frac{1-\varepsilon}{\varepsilon}.$$
 #
-# Small differences are shrunk a little, large ones cut off. So with three or more answers this is not a smaller copy of the scale, and in fact no Bradley–Terry model: the odds no longer multiply. Take rewards 2, 0, -2 and $\varepsilon=0.1$: both steps have odds 4.1, whose product is 17, but the odds from end to end are 7.7. If $\varepsilon$ is known it can be built into the model. [Christiano et al. 2017](https://arxiv.org/abs/1706.03741) assume a 10 % chance that the human answers at random, "because human raters have a constant probability of making an error". An answer at random is wrong half of the time, so their model is this one with $\varepsilon=0.05$.
+# Small differences are shrunk by the factor $1-2\varepsilon$, large ones are cut off.
 
 # %% [markdown] lang="zh"
 # ## 会出错的裁判，意见不一的裁判
@@ -470,11 +485,11 @@ assert tabular.bradley_terry_nll(shifted, islands) == tabular.bradley_terry_nll(
 #
 # $$P_\varepsilon=(1-\varepsilon)\,\sigma(\Delta)+\varepsilon\,\sigma(-\Delta)=\varepsilon+(1-2\varepsilon)\,\sigma(\Delta)$$
 #
-# 只有两个回答时，拟合给出的是它的对数胜负比 $\Delta_\varepsilon=\log\frac{P_\varepsilon}{1-P_\varepsilon}$。在 $\Delta=0$ 附近，它以斜率 $1-2\varepsilon$ 增长；再大也超不过
+# 只有两个回答时，拟合给出的是它的对数胜负比 $\Delta_\varepsilon=\log\frac{P_\varepsilon}{1-P_\varepsilon}$。设 $\varepsilon<\frac12$，那么 $\Delta$ 越大，$\Delta_\varepsilon$ 也越大：在 $\Delta=0$ 附近，斜率是 $1-2\varepsilon$；可是再大也超不过
 #
 # $$\log\frac{1-\varepsilon}{\varepsilon}$$
 #
-# 小的差缩一点，大的差封了顶。所以有三个或更多回答时，得到的不是按比例缩小的尺子；其实连 Bradley–Terry 模型都不是了：胜负比不再相乘。取奖励 2、0、-2，$\varepsilon=0.1$：两步的胜负比都是 4.1，乘积是 17，首尾直接比却只有 7.7。$\varepsilon$ 若是已知，就可以写进模型。[Christiano et al. 2017](https://arxiv.org/abs/1706.03741) 假设人有 10% 的可能随手乱选，理由是人出错的概率是个常数，差距再大也降不到零。乱选有一半是错的，所以他们的模型就是这里的 $\varepsilon=0.05$。
+# 小的差缩成 $1-2\varepsilon$ 倍，大的差封了顶。
 
 # %% tags=["proof"]
 def flipped(gap, epsilon):
@@ -491,11 +506,30 @@ assert torch.allclose(scale[:, 0] - scale[:, 1], (share / (1 - share)).log()[:, 
 zero = torch.zeros_like(epsilon).requires_grad_()
 (slope,) = torch.autograd.grad(torch.logit(flipped(zero, epsilon)).sum(), zero)
 assert torch.allclose(slope, 1 - 2 * epsilon)
-cap = torch.logit(flipped(torch.tensor(60.0).double(), epsilon))
-assert torch.allclose(cap, ((1 - epsilon) / epsilon).log())
+seen = torch.logit(flipped(torch.linspace(-20, 20, 401).double(), epsilon))  # (20, 401), for gaps from -20 to 20
+cap = ((1 - epsilon) / epsilon).log()
+assert (seen.diff(dim=-1) > 0).all()
+assert (seen < cap).all()
+assert torch.allclose(seen[:, -1:], cap)  # and it comes as near as one likes
+
+# %% [markdown] lang="en"
+# So with three or more answers the fit is not a smaller copy of the scale. What the judge does is no Bradley–Terry model at all: with $\varepsilon>0$ the odds no longer multiply, and two steps exceed the whole way. Take rewards 2, 0, -2 and $\varepsilon=0.1$: both steps have odds 4.1, whose product is 17, but the odds from end to end are 7.7. If $\varepsilon$ is known it can be built into the model. [Christiano et al. 2017](https://arxiv.org/abs/1706.03741) assume a 10 % chance that the human answers at random, "because human raters have a constant probability of making an error". An answer at random is wrong half of the time, so their model is this one with $\varepsilon=0.05$.
+
+# %% [markdown] lang="zh"
+# 所以有三个或更多回答时，拟合出的不是按比例缩小的尺子。这样的裁判其实已经不合 Bradley–Terry 模型：只要 $\varepsilon>0$，胜负比就不再相乘，分两步走，比一步走完要远。取奖励 2、0、-2，$\varepsilon=0.1$：两步的胜负比都是 4.1，乘积是 17，首尾直接比却只有 7.7。$\varepsilon$ 若是已知，就可以写进模型。[Christiano et al. 2017](https://arxiv.org/abs/1706.03741) 假设人有 10% 的可能随手乱选，理由是人出错的概率是个常数，差距再大也降不到零。乱选有一半是错的，所以他们的模型就是这里的 $\varepsilon=0.05$。
+
+# %% tags=["proof"]
 high, middle, low = truth[:, :3].sort(descending=True).values[:, :, None].unbind(1)  # (20, 1) each
-steps = torch.logit(flipped(high - middle, epsilon)) + torch.logit(flipped(middle - low, epsilon))
-assert (steps > torch.logit(flipped(high - low, epsilon))).all()  # the two steps exceed the whole way
+legs = torch.cat((high - middle, middle - low, high - low), -1)  # (20, 3): two steps, and the whole way
+
+
+def surplus(rate):
+    seen = torch.logit(flipped(legs, rate))
+    return seen[:, 0] + seen[:, 1] - seen[:, 2]
+
+
+assert torch.allclose(surplus(0 * epsilon), torch.zeros(INSTANCES).double())
+assert (surplus(epsilon) > 0).all()
 assert torch.allclose(0.9 * torch.sigmoid(gap) + 0.1 / 2, flipped(gap, 0.05))
 
 # %% alt_en="Fitted difference against the true difference from 0 to 5, for four shares of flipped labels. Without flips the line is the diagonal. With shares 0.05, 0.1 and 0.25 the curves bend over and level off at 2.9, 2.2 and 1.1. Points of simulated piles lie on the curves." alt_zh="拟合出的差随真实的差的变化，横轴从 0 到 5，记反的比例有四种。没有记反时是对角线；比例是 0.05、0.1、0.25 时，曲线先升后平，分别停在 2.9、2.2、1.1。模拟的点落在曲线上。"
@@ -532,7 +566,7 @@ assert round((step / (1 - step)) ** 2) == 17
 #
 # $$G^2=2\,(L_{\mathrm{saturated}}-L)=2\sum_{i<j}n_{ij}\,\mathrm{KL}\bigl(s_{ij}\,\|\,P(i\succ j)\bigr).$$
 #
-# If Bradley–Terry is true, $G^2$ is about as large as the number of pairs minus the number of free rewards: here 3 - 2 = 1, and it exceeds 3.84 in 5 % of the piles. The circle has 10.2.
+# If Bradley–Terry is true and the pile is large, the mean of $G^2$ is about the number of pairs minus the number of free rewards: here 3 - 2 = 1, as only differences of the three rewards count. Where that number is 1, $G^2$ behaves like the square of a standard normal number (**chi-squared** with one degree of freedom), and exceeds $1.96^2=3.84$ in 5 % of the piles. The circle has 10.2.
 
 # %% [markdown] lang="zh"
 # **从不出错的裁判**，对尺子也没有好处：好的一方总胜，前面的条件不满足，有限的尺子不存在。正因为裁判会犹豫，差距才量得出来。
@@ -541,7 +575,7 @@ assert round((step / (1 - step)) ** 2) == 17
 #
 # $$G^2=2\,(L_{\mathrm{saturated}}-L)=2\sum_{i<j}n_{ij}\,\mathrm{KL}\bigl(s_{ij}\,\|\,P(i\succ j)\bigr)$$
 #
-# 如果 Bradley–Terry 成立，$G^2$ 大约等于两两配对的种数，减去能自由取值的奖励的个数，这里是 3 - 2 = 1（三个奖励只看差，自由的是两个）；超过 3.84 的堆只占 5%。兜圈子的这一堆是 10.2。
+# 如果 Bradley–Terry 成立，比较也够多，$G^2$ 的平均值大约等于两两配对的种数，减去能自由取值的奖励的个数，这里是 3 - 2 = 1（三个奖励只看差，自由的是两个）。这个数是 1 时，$G^2$ 的分布就像一个标准正态随机数的平方（自由度为一的**卡方分布**，chi-squared），超过 $1.96^2=3.84$ 的堆只占 5%。兜圈子的这一堆是 10.2。
 
 # %% tags=["proof"]
 def misfit(wins):
@@ -566,21 +600,27 @@ honest = tabular.draw_comparisons(tabular.comparisons(toy, tabular.uniform_pairs
 alarms = wilson(int((misfit(honest) > 3.84).sum()), 2_000)
 print(f"{misfit(circle):.1f}", f"{misfit(honest).mean():.2f}", alarms)
 assert tabular.fit_rewards(circle)[0].abs().max() < 1e-9 and f"{misfit(circle):.1f}" == "10.2"
-assert abs(misfit(honest).mean() - 1) < 0.1 and abs(alarms.value - 0.05) < 0.02
+assert abs(misfit(honest).mean() - 1) < 0.1 and abs(alarms.value - 0.05) < 0.02 and round(1.96**2, 2) == 3.84
 assert refusal(tabular.comparisons(truth, uniform, "deterministic"))
 
 # %% [markdown] lang="en"
-# **Two groups with different tastes.** Each group follows Bradley–Terry with rewards of its own; the pile does not say who judged. The shares of the mixture are the averages of two sigmoids, and an average of sigmoids is no sigmoid: odds do not multiply, so no rewards fit. What does the fit return? At the fit, wins equal expected wins; if all pairs are compared equally often, expected wins grow with the reward alone. So its order is the order of the number of wins: more wins, more reward. Counting wins is a way of voting, the *Borda count*, and [Siththaranjan et al. 2024](https://arxiv.org/abs/2312.08358) prove that preference learning aggregates hidden differences between judges in this way. It is not the average of the rewards. Let 60 % of the judges find A better by 2, and 40 % find B better by 4. On average B is better by 0.4. But A wins 54 % of the comparisons, and gets the higher reward: a comparison does not record how strongly one feels.
+# **Two groups with different tastes.** Each group follows Bradley–Terry with rewards of its own; the pile does not say who judged. The shares of the mixture are the averages of two sigmoids, and an average of sigmoids is no sigmoid. Two answers can still be fitted, as any share can; with three or more the odds do not multiply, and no rewards fit. What does the fit return? At the fit, wins equal expected wins; if all pairs are compared equally often, expected wins grow with the reward alone. So its order is the order of the number of wins: more wins, more reward. Counting wins is a way of voting, the *Borda count*, and [Siththaranjan et al. 2024](https://arxiv.org/abs/2312.08358) prove that preference learning aggregates hidden differences between judges in this way. It is not the average of the rewards. Let 60 % of the judges find A better by 2, and 40 % find B better by 4. On average B is better by 0.4. But A wins 54 % of the comparisons, and gets the higher reward: a comparison does not record how strongly one feels.
 
 # %% [markdown] lang="zh"
-# **两群口味不同的裁判。** 每一群都有自己的奖励，也都服从 Bradley–Terry，可是比较里没写是谁判的。两群混在一起，胜出的比例是两个 sigmoid 的平均，而 sigmoid 的平均不再是 sigmoid：胜负比不相乘，没有哪组奖励合得上。那么拟合给出的是什么？拟合好以后，胜的次数等于该胜的次数；要是每一对比的次数都相等，该胜几次就只看奖励，奖励越高，该胜得越多。所以奖励的次序就是胜场数的次序：胜得多，奖励高。按胜场数排名是一种投票办法，叫**波达计数**（Borda count）；[Siththaranjan et al. 2024](https://arxiv.org/abs/2312.08358) 证明：裁判之间看不见的差别，偏好学习正是这样汇总的。这不等于奖励的平均。设 60% 的裁判觉得 A 好 2 分，40% 觉得 B 好 4 分。平均下来 B 好 0.4 分，可是 A 在比较里胜了 54%，拿到的奖励更高：一次比较，记不下喜欢得有多强烈。
+# **两群口味不同的裁判。** 每一群都有自己的奖励，也都服从 Bradley–Terry，可是比较里没写是谁判的。两群混在一起，胜出的比例是两个 sigmoid 的平均，而 sigmoid 的平均不再是 sigmoid。只有两个回答时，什么比例都拟合得出来；有三个或更多，胜负比不相乘，就没有哪组奖励合得上了。那么拟合给出的是什么？拟合好以后，胜的次数等于该胜的次数；要是每一对比的次数都相等，该胜几次就只看奖励，奖励越高，该胜得越多。所以奖励的次序就是胜场数的次序：胜得多，奖励高。按胜场数排名是一种投票办法，叫**波达计数**（Borda count）；[Siththaranjan et al. 2024](https://arxiv.org/abs/2312.08358) 证明：裁判之间看不见的差别，偏好学习正是这样汇总的。这不等于奖励的平均。设 60% 的裁判觉得 A 好 2 分，40% 觉得 B 好 4 分。平均下来 B 好 0.4 分，可是 A 在比较里胜了 54%，拿到的奖励更高：一次比较，记不下喜欢得有多强烈。
 
 # %% tags=["proof"]
 other = tabular.random_problems(INSTANCES, ANSWERS, SEED + 100).reward
 mixture = (tabular.preference_probs(truth) + tabular.preference_probs(other)) / 2
-log_odds = torch.logit(mixture)
-detour = log_odds[:, :, :, None] + log_odds[:, None, :, :] - log_odds[:, :, None, :]  # zero if odds multiply
-assert (detour.abs().amax((1, 2, 3)) > 0.05).all()
+
+
+def detour(probs):
+    log_odds = torch.logit(probs)  # from i to j, then from j to k, less from i to k: zero if odds multiply
+    return (log_odds[:, :, :, None] + log_odds[:, None, :, :] - log_odds[:, :, None, :]).abs().amax((1, 2, 3))
+
+
+assert torch.allclose(detour(tabular.preference_probs(truth)), torch.zeros(INSTANCES).double())
+assert (detour(mixture) > 0.05).all()
 pooled, _ = tabular.fit_rewards(uniform * mixture)
 assert torch.equal(pooled.argsort(-1), mixture.sum(-1).argsort(-1))
 
@@ -600,7 +640,7 @@ assert round(0.6 * 2 - 0.4 * 4, 1) == -0.4 and round(of_a.item(), 2) == 0.54
 # | label | what is stored | a tie | what minimises the loss |
 # |---|---|---|---|
 # | **soft** | the probability $q$ itself | $q=\frac12$ | the true difference |
-# | **sampled** | one draw: 1 with probability $q$, else 0 | a coin decides | the true difference, on average |
+# | **sampled** | one draw: 1 with probability $q$, else 0 | a coin decides | of the loss averaged over the draw: the true difference; of one draw: nothing finite |
 # | **deterministic** | 1 for the better answer, always | no label: dropped | nothing finite |
 #
 # Human data are nearest to *sampled*. A sampled label is a noisy copy of a soft one: average the loss over the draw, and it is the soft loss. And the soft loss is an entropy plus a KL divergence, which is never negative and is zero only where the model's probability is right:
@@ -620,7 +660,7 @@ assert round(0.6 * 2 - 0.4 * 4, 1) == -0.4 and round(of_a.item(), 2) == 0.54
 # | 标签 | 存的是什么 | 平局 | $h$ 等于什么时损失最小 |
 # |---|---|---|---|
 # | **软标签**（soft） | 概率 $q$ 本身 | $q=\frac12$ | 真实的差 |
-# | **采样标签**（sampled） | 抽一次：以概率 $q$ 得 1，否则得 0 | 抛硬币 | 取平均，还是真实的差 |
+# | **采样标签**（sampled） | 抽一次：以概率 $q$ 得 1，否则得 0 | 抛硬币 | 单看一次，没有有限的值；损失对抽签取平均，仍是真实的差 |
 # | **确定性标签**（deterministic） | 较好的一方总得 1 | 没有标签：丢弃 | 没有有限的值 |
 #
 # 人类数据最接近*采样标签*。采样标签就是加了噪声的软标签：把损失对抽签取平均，得到的正是软标签的损失。而软标签的损失等于熵加上 KL 散度；KL 散度从不为负，只有模型的概率正确时才是零：
@@ -698,7 +738,7 @@ print(refusal(empty_rejected), *(f"{tabular.bradley_terry_nll(r, empty_rejected)
 assert refusal(empty_rejected)
 assert all(tabular.bradley_terry_nll(rewards, empty_rejected) < 1e-8 for rewards in opposite)
 both_orders = [tabular.bradley_terry_nll(rewards, empty_rejected) for rewards in opposite]
-assert torch.isclose(*both_orders)
+assert torch.isclose(*both_orders, rtol=1e-9, atol=0)
 
 # %% [markdown] lang="en"
 # ## A reward model
@@ -729,10 +769,31 @@ history = train(reward_model, data.batches(64, seed=0), reward_step, config)
 print({name: [round(line[name], 3) for line in history] for name in ("loss", "rewards/accuracies")})
 
 # %% [markdown] lang="en"
-# One hundred steps of Muon, each pair used once. How good is it? On 2,000 fresh pairs the floor and the ceiling are known, because the true rewards are. No model can have a lower expected loss (the $\ell(q,h)$ above, with the true $q$) than the mean entropy of the labels, about 0.614. No model can agree with more than about 64 % of the labels: the ties are coins, and in the other pairs the worse answer sometimes wins. Against the *true* order, ties left out, 100 % is possible.
+# One hundred steps of Muon (chapter 3), each pair used once. As the true rewards are known, so are the floor and the ceiling of any model. Let two of the authors of chapter 3 answer the same prompt. With probability 0.4417 the rewards are equal, with 0.4797 they differ by 1, with 0.0785 by 2. The entropy of the label is then 0.693, 0.582 or 0.365, and its likelier value has probability 0.5, 0.731 or 0.881. On average:
+#
+# $$0.4417\cdot 0.693+0.4797\cdot 0.582+0.0785\cdot 0.365=0.614,\qquad 0.4417\cdot 0.5+0.4797\cdot 0.731+0.0785\cdot 0.881=0.641.$$
+#
+# No model can have a lower expected loss (the $\ell(q,h)$ above, with the true $q$) than the first number. No model can agree with a larger share of the labels than the second: the ties are coins, and in the other pairs the worse answer sometimes wins. Against the *true* order, ties left out, 100 % is possible. The base model imitates these authors, and on the 2,000 fresh pairs below the two numbers are 0.617 and 0.638.
 
 # %% [markdown] lang="zh"
-# Muon 走一百步，每一对用一次。学得怎么样？另取 2,000 对新的来量。真实的奖励已知，所以下界和上限也已知。期望损失（前面的 $\ell(q,h)$，代入真实的 $q$），哪个模型也低不过标签的平均熵，约 0.614。与标签一致的比例，哪个模型也超不过 64% 左右：平局全凭硬币，别的对里，较差的有时也会胜。若是与*真实的*次序比，平局不算，就可以做到 100%。
+# Muon（第 3 章）走一百步，每一对用一次。真实的奖励已知，所以不论什么模型，下界和上限也已知。让第 3 章的两位作者答同一个提示：两个奖励相等的概率是 0.4417，相差 1 的是 0.4797，相差 2 的是 0.0785。标签的熵依次是 0.693、0.582、0.365；标签较可能的那个取值，概率依次是 0.5、0.731、0.881。取平均：
+#
+# $$0.4417\cdot 0.693+0.4797\cdot 0.582+0.0785\cdot 0.365=0.614,\qquad 0.4417\cdot 0.5+0.4797\cdot 0.731+0.0785\cdot 0.881=0.641$$
+#
+# 期望损失（前面的 $\ell(q,h)$，代入真实的 $q$），哪个模型也低不过头一个数。与标签一致的比例，哪个模型也高不过第二个数：平局全凭硬币，别的对里，较差的有时也会胜。若是与*真实的*次序比，平局不算，就可以做到 100%。基座模仿的就是这些作者；下面另取 2,000 对新的来量，在这些对上，两个数是 0.617 和 0.638。
+
+# %%
+prompt_share = np.array(list(task.prompt_distribution.values()))
+two_authors = np.einsum("p,pab,pcd->abcd", prompt_share, task.class_rates, task.class_rates)  # their two classes
+apart = np.abs(worth[:, :, None, None] - worth)  # (2, 2, 2, 2)
+parts = np.array([two_authors[apart == k].sum() for k in range(3)])
+likelier = 1 / (1 + np.exp(-np.arange(3)))
+label_entropy = -(likelier * np.log(likelier) + (1 - likelier) * np.log(1 - likelier))
+mean_entropy, mean_likelier = parts @ label_entropy, parts @ likelier
+print(parts.round(4), label_entropy.round(3), likelier.round(3), mean_entropy.round(3), mean_likelier.round(3))
+assert parts.round(4).tolist() == [0.4417, 0.4797, 0.0785] and math.isclose(parts.sum(), 1)
+assert label_entropy.round(3).tolist() == [0.693, 0.582, 0.365] and likelier.round(3).tolist() == [0.5, 0.731, 0.881]
+assert [mean_entropy.round(3), mean_likelier.round(3)] == [0.614, 0.641]
 
 # %% tags=["nbval-ignore-output"]
 fresh = on_policy_pairs(base, task, 2_000, reward="style+exact", labels="sampled", seed=1)
@@ -751,16 +812,16 @@ for name, rows in (("true", gap != 0), ("style", style_only), ("exact", exact_on
     accuracy[name] = wilson(int(right[rows].sum()), int(rows.sum()))
 print(f"loss {expected_loss:.3f}  floor {floor:.3f}  ln 2 {math.log(2):.3f}   ceiling of labels {ceiling:.3f}")
 print(*(f"{name:6} {value}" for name, value in accuracy.items()), sep="\n")
-assert abs(floor - 0.614) < 0.005 and abs(ceiling - 0.64) < 0.01
+assert abs(floor - 0.617) < 0.001 and abs(ceiling - 0.638) < 0.001
 assert floor < expected_loss < math.log(2) - 0.015 and ceiling - 0.1 < accuracy["labels"].value < ceiling + 0.03
 assert accuracy["style"].value > 0.95 and 0.75 < accuracy["true"].value < 0.99
 assert 0.45 < accuracy["exact"].value < accuracy["style"].value - 0.03
 
 # %% [markdown] lang="en"
-# It has learnt one half of its task. Pairs that differ in style alone it orders right in more than 95 % of the cases. Pairs that differ in exactness alone it orders far worse, and 0.5 would be chance. To count numbers it has to find a second sign; to judge exactness it must do the sum. The base model can write sums. But in 62 % of the pairs both answers are right or both are wrong, the labels of the rest are noisy, and so few do not suffice to teach it to judge them as well. The accuracy against the labels shows none of this: it lies a few points below its ceiling, and outside a toy nobody knows the ceiling. The figure shows it.
+# It has learnt one half of its task. Pairs that differ in style alone it orders right in more than 95 % of the cases. Pairs that differ in exactness alone it orders far worse, and 0.5 would be chance. To count numbers it has to find a second sign; to judge exactness it must do the sum. The base model can write sums. But in 62 % of the pairs both answers are right or both are wrong, and the labels of the rest are noisy: 6,400 such pairs, each seen once, did not teach it to judge them as well. The accuracy against the labels shows none of this: it lies a few points below its ceiling, and outside a toy nobody knows the ceiling. The figure shows it.
 
 # %% [markdown] lang="zh"
-# 它只学会了一半。两个回答只差在风格时，95% 以上它都排对了。只差在对错时，它排得差多了，而乱猜就有 0.5。要知道写了几个数，只要看有没有第二个加减号；要判断对错，却得把算式算出来。基座会写算式，可是还得学会判断：62% 的对，两个回答同对同错；其余的，标签又带噪声；就这么些，教不会它。光看与标签一致的比例，什么也看不出来：这个比例离上限不过几个百分点，而出了玩具世界，谁也不知道上限在哪里。看图就清楚了。
+# 它只学会了一半。两个回答只差在风格时，95% 以上它都排对了。只差在对错时，它排得差多了，而乱猜就有 0.5。要知道写了几个数，只要看有没有第二个加减号；要判断对错，却得把算式算出来。基座会写算式，可是还得学会判断：62% 的回答对里，两个回答要么都对，要么都错；其余的，标签又带噪声；6,400 对，每对看一遍，还没有教会它。光看与标签一致的比例，什么也看不出来：这个比例离上限不过几个百分点，而出了玩具世界，谁也不知道上限在哪里。看图就清楚了。
 
 # %% tags=["nbval-ignore-output"] alt_en="Learned difference of rewards against the true difference. A line marks the diagonal. Pairs of one class lie at 0. Pairs that differ in style alone lie a little below 1, those that differ in exactness alone not far above 0. Pairs in which style and exactness stand against each other have true difference 0, but a learned one well above 0. Pairs that differ in both lie about halfway to 2." alt_zh="横轴是真实的奖励之差，纵轴是学到的，直线是对角线。同类的对在 0 处。只差风格的略低于 1，只差对错的比 0 高不了多少。风格与对错相抵的对，真实的差是 0，学到的却明显高于 0。两样都领先的，大约只到 2 的一半。"
 groups = {  # name: (style gap, exact gap), seen from the first answer; where it is drawn, its colour
@@ -783,10 +844,10 @@ assert learned["exact"].value < 0.75 * learned["style"].value < learned["both"].
 assert learned["style against exact"].value > 0.15
 
 # %% [markdown] lang="en"
-# **Figure 5.4.** Learned against true differences of rewards on fresh pairs, means with 95 % intervals. In brackets, by how much the first answer is ahead: in style, in exactness. Grey: pairs of one class. Blue: style alone. Orange-red: exactness alone. Yellow: a wrong three-number answer against a right two-number one, which are worth the same; the model prefers the wrong one. Green: both.
+# **Figure 5.4.** Learned against true differences of rewards on fresh pairs, means with 95 % intervals; points whose true difference is the same, 0 or 1, are set a little apart. In brackets, by how much the first answer is ahead: in style, in exactness. Grey: pairs of one class. Blue: style alone. Orange-red: exactness alone. Yellow: a wrong three-number answer against a right two-number one, which are worth the same; the model prefers the wrong one. Green: both.
 
 # %% [markdown] lang="zh"
-# **图 5.4** 在新的回答对上，学到的奖励之差（纵轴）与真实的差（横轴），平均值附 95% 区间。括号里依次是第一个回答在风格、对错上领先多少。灰：两个回答同类。蓝：只领先风格。橙红：只领先对错。黄：一个写三个数却不对，一个写两个数而对，奖励本来相等，模型却偏爱错的那个。绿：两样都领先。
+# **图 5.4** 在新的回答对上，学到的奖励之差（纵轴）与真实的差（横轴），平均值附 95% 区间；真实的差同是 0 或同是 1 的点，稍稍错开。括号里依次是第一个回答在风格、对错上领先多少。灰：两个回答同类。蓝：只领先风格。橙红：只领先对错。黄：一个写三个数却不对，一个写两个数而对，奖励本来相等，模型却偏爱错的那个。绿：两样都领先。
 
 # %% [markdown] lang="en"
 # Look at the yellow point. A policy that is trained to please this model gains more by a third number than by a right sum. Chapter 12, which trains policies against reward models, comes back to this.
@@ -876,7 +937,7 @@ check("5.1", answer_5_1)
 # ### Exercise 5.2 · How many comparisons?
 # ★★☆ · 10 minutes
 #
-# One of two answers wins about 80 % of the comparisons. How many comparisons are needed, at least, for the 95 % interval of the difference of rewards to reach at most 0.25 to each side? Take $z=1.96$.
+# One of two answers wins about 90 % of the comparisons. How many comparisons are needed, at least, for the 95 % interval of the difference of rewards to reach at most 0.25 to each side? Take $z=1.96$.
 #
 # <details><summary>Hint</summary>
 #
@@ -888,7 +949,7 @@ check("5.1", answer_5_1)
 # ### 练习 5.2 · 要比多少次
 # ★★☆ · 10 分钟
 #
-# 两个回答相比，其中一个胜出的次数约占 80%。要让奖励之差的 95% 区间向两边各伸出至多 0.25，至少要比多少次？取 $z=1.96$。
+# 两个回答相比，其中一个胜出的次数约占 90%。要让奖励之差的 95% 区间向两边各伸出至多 0.25，至少要比多少次？取 $z=1.96$。
 #
 # <details><summary>提示</summary>
 #
@@ -903,10 +964,10 @@ check("5.2", answer_5_2)
 # %% [markdown] lang="en"
 # <details><summary>Solution</summary>
 #
-# $n\ge 1.96^2/(0.25^2\cdot 0.8\cdot 0.2)=384.2$, so 385.
+# $n\ge 1.96^2/(0.25^2\cdot 0.9\cdot 0.1)=682.95$, so 683.
 #
 # ```python
-# answer_5_2 = math.ceil(1.96**2 / (0.25**2 * 0.8 * 0.2))
+# answer_5_2 = math.ceil(1.96**2 / (0.25**2 * 0.9 * 0.1))
 # ```
 #
 # </details>
@@ -914,10 +975,10 @@ check("5.2", answer_5_2)
 # %% [markdown] lang="zh"
 # <details><summary>解答</summary>
 #
-# $n\ge 1.96^2/(0.25^2\cdot 0.8\cdot 0.2)=384.2$，所以是 385。
+# $n\ge 1.96^2/(0.25^2\cdot 0.9\cdot 0.1)=682.95$，所以是 683。
 #
 # ```python
-# answer_5_2 = math.ceil(1.96**2 / (0.25**2 * 0.8 * 0.2))
+# answer_5_2 = math.ceil(1.96**2 / (0.25**2 * 0.9 * 0.1))
 # ```
 #
 # </details>
@@ -982,26 +1043,26 @@ check("5.3", slope_of)
 # </details>
 
 # %% [markdown] lang="en"
-# ### Exercise 5.4 · Is there a scale?
+# ### Exercise 5.4 · Is there one scale?
 # ★★★ · 25 minutes
 #
-# Write `has_scale(wins)`: True if the table `(A, A)` has a finite fit, False if it has none. Do not call `fit_rewards`.
+# Write `has_scale(wins)`: True if the table `(A, A)` has exactly one finite fit, up to a constant; False if it has none or many. Do not call `fit_rewards`.
 #
 # <details><summary>Hint</summary>
 #
-# Draw an arrow from $i$ to $j$ where $i$ beat $j$ at least once. A finite fit exists if, and only if, arrows lead from every answer to every other, over others if need be. Whoever is reached in $k$ steps reaches further in $k+1$.
+# Draw an arrow from $i$ to $j$ where $i$ beat $j$ at least once. Exactly one finite fit (up to a constant) exists if, and only if, arrows lead from every answer to every other, over others if need be. Whoever is reached in $k$ steps reaches further in $k+1$.
 #
 # </details>
 
 # %% [markdown] lang="zh"
-# ### 练习 5.4 · 有没有尺子
+# ### 练习 5.4 · 是不是恰好有一把尺子
 # ★★★ · 25 分钟
 #
-# 写一个 `has_scale(wins)`：表 `(A, A)` 若有有限的拟合，返回 True；没有，返回 False。不许调用 `fit_rewards`。
+# 写一个 `has_scale(wins)`：表 `(A, A)` 若恰好有一个有限的拟合（只差一个常数），返回 True；一个也没有，或者有许多个，返回 False。不许调用 `fit_rewards`。
 #
 # <details><summary>提示</summary>
 #
-# $i$ 至少胜过 $j$ 一次，就从 $i$ 向 $j$ 画一支箭头。有限的拟合存在，当且仅当从每个回答出发，沿着箭头都能走到其余每个回答（中途可以经过别的回答）。走 $k$ 步能到的地方，再走一步，就是 $k+1$ 步能到的。
+# $i$ 至少胜过 $j$ 一次，就从 $i$ 向 $j$ 画一支箭头。有限的拟合恰好有一个（只差一个常数），当且仅当从每个回答出发，沿着箭头都能走到其余每个回答（中途可以经过别的回答）。走 $k$ 步能到的地方，再走一步，就是 $k+1$ 步能到的。
 #
 # </details>
 
@@ -1024,7 +1085,7 @@ check("5.4", has_scale)
 #     return bool(reached.all())
 # ```
 #
-# If some group cannot be left along the arrows, its members never beat anyone outside it: the others never lost to it, and their rewards run away.
+# If some group cannot be left along the arrows, its members never beat anyone outside it. Either the others beat some of them, and the rewards of the others run away; or the two never met, and each side has a constant of its own.
 #
 # </details>
 
@@ -1040,7 +1101,7 @@ check("5.4", has_scale)
 #     return bool(reached.all())
 # ```
 #
-# 要是有一群回答，沿着箭头走不出去，那么群里谁也没胜过群外的；群外的从没输给过它们，奖励就一路涨到无穷。
+# 要是有一群回答，沿着箭头走不出去，那么群里谁也没胜过群外的。群外的要是胜过它们，奖励就一路涨到无穷；要是没同它们比过，两边就各有一个常数。
 #
 # </details>
 

@@ -184,15 +184,15 @@ def fit_rewards(wins: Tensor) -> tuple[Tensor, Tensor]:
     holds where `wins` are counts of independent comparisons.
 
     Raises:
-        ValueError: a weight is negative or not finite, or some answers never lost to any of the
-            others, so the likelihood has no maximum (Ford 1957), or 100 steps do not reach it.
+        ValueError: a weight is negative or not finite; or some answers never lost to any of the others,
+            so that the likelihood has no maximum, or many (Ford 1957); or 100 steps do not reach it.
     """
     answers = wins.shape[-1]
     if not ((wins >= 0) & wins.isfinite()).all():
         raise ValueError("wins holds a weight that is negative or not finite")
     reach = ((wins > 0).double() + torch.eye(answers)).matrix_power(answers)
     if not (reach > 0).all():
-        raise ValueError("some answers never lost to the others: no finite rewards have the highest likelihood")
+        raise ValueError("some answers never lost to the others: the likelihood has no maximum, or many")
     games = wins + wins.transpose(-1, -2)
     constants = torch.full((answers, answers), 1 / answers, dtype=torch.float64)  # projects on what no comparison sees
     reward = torch.zeros(wins.shape[:-1], dtype=torch.float64)

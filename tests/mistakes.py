@@ -273,6 +273,16 @@ MISTAKES["6.4"] = [
     ("forgets beta", Edit("-beta *", "-")),
     ("pays at every token", Edit("given[torch.arange(len(reward)), last] += reward", "given += mask * reward[:, None]")),
 ]
+MISTAKES["6.5"] = [
+    ("takes the quoted formula", (0.760, 0.636)),
+    ("turns the KL round", (0.760, 0.470)),
+    ("forgets the no", (0.760, 0.706)),
+    ("gives the share of no", (0.240, 0.449)),
+    ("wants four times yes", (0.0081, 0.449)),
+    ("adds the four chances", (1.2, 0.449)),
+    ("works in bits", (0.760, 0.648)),
+    ("gives one number", 0.760),
+]
 
 # ---------------------------------------------------------------- chapter 5
 
@@ -284,12 +294,13 @@ MISTAKES["5.1"] = [
     ("gives percent", 85.7),
 ]
 MISTAKES["5.2"] = [
-    ("rounds down", 384),
-    ("forgets to round", 1.96**2 / (0.25**2 * 0.16)),
-    ("takes the interval of the share", 10),
-    ("takes 0.25 for the whole width", 1537),
+    ("rounds down", 682),
+    ("forgets to round", 1.96**2 / (0.25**2 * 0.09)),
+    ("takes the interval of the share", 6),
+    ("takes 0.25 for the whole width", 2732),
     ("takes an even pair", 246),
-    ("forgets the square", 49),
+    ("forgets the square", 88),
+    ("takes the even pair of the text", 385),
 ]
 MISTAKES["5.3"] = [
     ("expected wins minus wins", Edit("wins - games * prob", "games * prob - wins")),

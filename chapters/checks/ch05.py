@@ -1,4 +1,4 @@
-"""The checks of chapter 5: odds along a path, how many comparisons, the gradient of the fit, and when there is a scale."""
+"""The checks of chapter 5: odds along a path, how many comparisons, the gradient of the fit, and when there is one scale."""
 
 import torch
 
@@ -20,16 +20,16 @@ def along_the_path(answer):
 
 @exercise("5.2")
 def how_many_comparisons(answer):
-    """The least n with 1.96^2 / (n · 0.16) at most 0.0625."""
+    """The least n with 1.96^2 / (n · 0.09) at most 0.0625."""
     value = number(answer)
     expect(value == int(value), "Comparisons come in whole numbers.", "比较的次数是整数。")
-    expect(value != 384, "With 384 the interval is still a little too wide.", "384 次还差一点，区间仍然稍宽。")
-    expect(value not in (9, 10), "That is the interval of the share q; here it is that of the log-odds.",
+    expect(value != 682, "With 682 the interval is still a little too wide.", "682 次还差一点，区间仍然稍宽。")
+    expect(value not in (5, 6), "That is the interval of the share q; here it is that of the log-odds.",
            "这是比例 q 的区间；这里要的是对数胜负比的区间。")  # fmt: skip
-    expect(value not in (1536, 1537), "0.25 is the reach to each side, not the whole width.",
+    expect(value not in (2731, 2732), "0.25 is the reach to each side, not the whole width.",
            "0.25 是区间向一边伸出的长度，不是整个宽度。")  # fmt: skip
-    expect(value == 385, "Solve 1.96 · SE = 0.25 for n, with q = 0.8 in the formula of SE.",
-           "由 1.96 · SE = 0.25 解出 n，SE 的公式里取 q = 0.8。")  # fmt: skip
+    expect(value == 683, "Solve 1.96 · SE = 0.25 for n, with q = 0.9 in the formula of SE.",
+           "由 1.96 · SE = 0.25 解出 n，SE 的公式里取 q = 0.9。")  # fmt: skip
 
 
 @exercise("5.3")
@@ -53,7 +53,7 @@ def wins_minus_expected_wins(answer):
            "对每个回答：胜的次数，减去比的次数与胜的概率之积，再对各个对手求和。")  # fmt: skip
 
 
-TABLES = {  # name: (table, whether a finite fit exists)
+TABLES = {  # name: (table, whether exactly one finite fit exists, up to a constant)
     "one comparison each way": ([[0, 1], [1, 0]], True),
     "an answer that never lost": ([[0, 5, 5], [0, 0, 5], [0, 5, 0]], False),
     "an answer that never won": ([[0, 5, 5], [5, 0, 5], [0, 0, 0]], False),

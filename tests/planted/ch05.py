@@ -49,6 +49,12 @@ PLANTED = [
     ("differences not squared", "(v[:, i] - v[:, j]) ** 2", "(v[:, i] - v[:, j])"),
     ("no flat direction", "flatness[:, 0].abs() < 1e-9", "flatness[:, 0] > 1e-3"),
     ("two flat directions", "flatness[:, 1] > 1)", "flatness[:, 1] < 1e-9)"),
+    ("islands with a bridge", "block_diag(torch.ones(3, 3), torch.ones(3, 3))", "ones(6, 6)"),
+    (
+        "three islands",
+        "block_diag(torch.ones(3, 3), torch.ones(3, 3))",
+        "block_diag(torch.ones(2, 2), torch.ones(2, 2), torch.ones(2, 2))",
+    ),
     # three routes
     ("the loss is the sum, not the mean", "-log_likelihood(at, counts) / 3_000", "-log_likelihood(at, counts)"),
     (
@@ -77,6 +83,9 @@ PLANTED = [
         "tabular.comparisons(-truth, uneven)",
     ),
     # intervals
+    ("a loss adds no slope", "(1 - win) * if_lost, torch", "0 * if_lost, torch"),
+    ("the variance of wins alone", "+ (1 - win) * if_lost**2)", "+ 0 * if_lost**2)"),
+    ("the slope's variance is that of one comparison", "variance = games * (", "variance = ("),
     ("the curvature at other rewards", "curvature(newton, counts), rtol", "curvature(at, counts), rtol"),
     ("the covariance added, two answers", "D[:, 1, 1] - 2 * D[:, 0, 1]", "D[:, 1, 1] + 2 * D[:, 0, 1]"),
     ("the covariance counted once", "own[:, -1:] - 2 * C[:, :, -1]", "own[:, -1:] - C[:, :, -1]"),
@@ -84,8 +93,13 @@ PLANTED = [
     ("the flip counted once", "return epsilon + (1 - 2 * epsilon)", "return epsilon + (1 - epsilon)"),
     ("the odds without the logarithm", "(share / (1 - share)).log()[:, 0]", "(share / (1 - share))[:, 0]"),
     ("the slope at zero counts the flip once", "slope, 1 - 2 * epsilon)", "slope, 1 - epsilon)"),
-    ("the cap turned over", "cap, ((1 - epsilon) / epsilon).log()", "cap, (epsilon / (1 - epsilon)).log()"),
-    ("the odds of a flipping judge multiply", "steps > torch.logit", "steps == torch.logit"),
+    ("the fit falls as the difference grows", "torch.linspace(-20, 20, 401)", "torch.linspace(20, -20, 401)"),
+    ("the cap turned over", "cap = ((1 - epsilon) / epsilon).log()", "cap = (epsilon / (1 - epsilon)).log()"),
+    ("the cap counts the flip twice", "cap = ((1 - epsilon) / epsilon)", "cap = ((1 - 2 * epsilon) / epsilon)"),
+    ("a cap too high", "cap = ((1 - epsilon) / epsilon)", "cap = (1 / epsilon)"),
+    ("the odds of a flipping judge multiply", "surplus(epsilon) > 0", "surplus(epsilon).abs() < 1e-9"),
+    ("the whole way is its first step", "middle - low, high - low)", "middle - low, high - middle)"),
+    ("more flips than half", "surplus(epsilon) > 0", "surplus(1.5 * epsilon) > 0"),
     ("a random answer counted as wrong", "torch.sigmoid(gap) + 0.1 / 2", "torch.sigmoid(gap) + 0.1"),
     (
         "KL in the other direction",
@@ -94,6 +108,16 @@ PLANTED = [
     ),
     ("G squared without its 2", "misfit(counts), 2 * (games", "misfit(counts), (games"),
     ("a mixture of equal groups", "SEED + 100).reward", "SEED).reward"),
+    (
+        "odds added over the detour and the way",
+        "None, :, :] - log_odds[:, :, None, :])",
+        "None, :, :] + log_odds[:, :, None, :])",
+    ),
+    (
+        "the way back in place of the way",
+        "None, :, :] - log_odds[:, :, None, :])",
+        "None, :, :] - log_odds.mT[:, :, None, :])",
+    ),
     ("the order of losses", "mixture.sum(-1).argsort(-1)", "mixture.sum(-2).argsort(-1)"),
     # labels
     (
