@@ -39,9 +39,9 @@ from dpo_core.training import default_device
 
 # %% [markdown] lang="en"
 # ## Reward alone is not a goal
-# [Chapter 5](05_preferences.ipynb) gave us a reward $r(x,y)$, a number for each answer $y$ to a prompt $x$. What policy $\pi$ should we want? The first idea: the one whose answers have the highest mean reward, $\mathbb{E}_{y\sim\pi}[r(x,y)]$. We look at one prompt at a time and leave $x$ out of the formulas as long as it stays the same.
+# [Chapter 5](05_preferences.ipynb) gave us a reward $r(x,y)$, a number for each answer $y$ to a prompt $x$. A language model answers $x$ with $y$ with probability $\pi(y\mid x)$; seen as something that chooses its answers, it is called a **policy**. What policy $\pi$ should we want? The first idea: the one whose answers have the highest mean reward, $\mathbb{E}_{y\sim\pi}[r(x,y)]$. We look at one prompt at a time and leave $x$ out of the formulas as long as it stays the same.
 #
-# Here is the book's hand-made example. Three answers, $y_1$, $y_2$, $y_3$. The reference policy $\pi_{\mathrm{ref}}$, the model before training, writes them with probabilities 0.5, 0.3, 0.2. Their rewards are 1, 0, -1, so the reference earns $0.5-0.2=0.3$ on average. A mean is never above the largest of its terms, and reaches it only when all weight lies there:
+# Here is the book's hand-made example. Three answers, $y_1$, $y_2$, $y_3$. The **reference policy** $\pi_{\mathrm{ref}}$ is the model before *this* training; for the book's networks, the one that chapter 3 trained. In the example it writes the three with probabilities 0.5, 0.3, 0.2. Their rewards are 1, 0, -1, so the reference earns $0.5-0.2=0.3$ on average. A mean is never above the largest of its terms, and reaches it only when all weight lies there:
 #
 # $$\mathbb{E}_{y\sim\pi}[r(y)]\le\max_y r(y).$$
 #
@@ -51,9 +51,9 @@ from dpo_core.training import default_device
 
 # %% [markdown] lang="zh"
 # ## 光有奖励，算不上目标
-# [第 5 章](05_preferences.ipynb)给了我们奖励 $r(x,y)$：提示 $x$ 的每个回答 $y$，都对应一个数。我们该要什么样的策略 $\pi$？先想到的是：哪个策略的回答平均奖励 $\mathbb{E}_{y\sim\pi}[r(x,y)]$ 最高，就要哪个。下面一次只看一个提示；提示不变时，公式里的 $x$ 省去不写。
+# [第 5 章](05_preferences.ipynb)给了我们奖励 $r(x,y)$：提示 $x$ 的每个回答 $y$，都对应一个数。语言模型遇到 $x$，以概率 $\pi(y\mid x)$ 回答 $y$；说它在挑选回答时，就称它为**策略**（policy）。我们该要什么样的策略 $\pi$？先想到的是：哪个策略的回答平均奖励 $\mathbb{E}_{y\sim\pi}[r(x,y)]$ 最高，就要哪个。下面一次只看一个提示；提示不变时，公式里的 $x$ 省去不写。
 #
-# 先看全书都在用的手算例子。三个回答 $y_1$、$y_2$、$y_3$；参考策略 $\pi_{\mathrm{ref}}$，也就是训练之前的模型，写出它们的概率是 0.5、0.3、0.2；奖励是 1、0、-1。于是参考策略平均得 $0.5-0.2=0.3$ 分。平均数不会超过其中最大的一项；要想相等，权重就得全压在最大项上：
+# 先看全书都在用的手算例子。三个回答 $y_1$、$y_2$、$y_3$。**参考策略**（reference policy）$\pi_{\mathrm{ref}}$，是*这次*训练开始之前的模型；对本书的网络来说，就是第 3 章训练出来的那个。在这个例子里，它写出三个回答的概率是 0.5、0.3、0.2；奖励是 1、0、-1。于是参考策略平均得 $0.5-0.2=0.3$ 分。平均数不会超过其中最大的一项；要想相等，权重就得全压在最大项上：
 #
 # $$\mathbb{E}_{y\sim\pi}[r(y)]\le\max_y r(y)$$
 #
@@ -76,7 +76,7 @@ assert (believed[greedy], true[greedy]) == (3, -1)
 #
 # $$J(\pi)=\mathbb{E}_{y\sim\pi}[r(y)]-\beta\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}}),\qquad\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})=\sum_y\pi(y)\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}.$$
 #
-# KL is measured in nats; $\beta$ says how much reward a nat costs. $J$ is *the RLHF objective*; over many prompts it is averaged. A policy that may do as it likes on each prompt can be made best on each prompt separately.
+# KL is measured in nats; $\beta$ says how much reward a nat costs. $J$ is *the RLHF objective*; over many prompts it is averaged. A policy that may do as it likes on each prompt can be made best on each prompt separately. RLHF is reinforcement learning from human feedback: people compare answers, a reward is learnt from the comparisons, and a policy is trained on the reward. PPO, proximal policy optimization, is the usual algorithm for the last step.
 #
 # By hand, for $\pi=(0.8,\,0.15,\,0.05)$: the mean reward is $0.8-0.05=0.75$. The KL is $0.8\log 1.6+0.15\log 0.5+0.05\log 0.25=0.376-0.104-0.069=0.203$. With $\beta=0.5$:
 #
@@ -95,7 +95,7 @@ assert (believed[greedy], true[greedy]) == (3, -1)
 #
 # $$J(\pi)=\mathbb{E}_{y\sim\pi}[r(y)]-\beta\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}}),\qquad\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})=\sum_y\pi(y)\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}$$
 #
-# KL 以奈特（nat）计，$\beta$ 说的是一奈特要花多少奖励。$J$ 就是 *RLHF 的目标*；有许多提示时，再对提示取平均。如果策略在各个提示上怎么写互不牵制，逐个提示求最优就行。
+# KL 以奈特（nat）计，$\beta$ 说的是一奈特要花多少奖励。$J$ 就是 *RLHF 的目标*；有许多提示时，再对提示取平均。如果策略在各个提示上怎么写互不牵制，逐个提示求最优就行。RLHF 即人类反馈强化学习（reinforcement learning from human feedback）：人来比较回答，从比较中学出奖励，再用奖励训练策略。最后一步常用的算法是 PPO（proximal policy optimization，近端策略优化）。
 #
 # 手算一个：$\pi=(0.8,\,0.15,\,0.05)$。平均奖励是 $0.8-0.05=0.75$；KL 是 $0.8\log 1.6+0.15\log 0.5+0.05\log 0.25=0.376-0.104-0.069=0.203$。取 $\beta=0.5$：
 #
@@ -149,13 +149,7 @@ assert torch.equal((one_hot(r.argmax(-1), 6) * r).sum(-1), r.amax(-1))  # ... un
 #
 # $$J(\pi)=\mathbb{E}_{y\sim\pi}\Big[r(y)-\beta\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}\Big].$$
 #
-# Three things follow. First, $J$ can be estimated from the policy's own samples, as the mean of a reward minus a penalty; nobody has to sum over all answers. [Ziegler et al. 2019](https://arxiv.org/abs/1909.08593) train on exactly this difference, and say why: the penalty keeps the policy where $r$ is valid. Second, an answer that the reference never writes makes the logarithm infinite. The leash forbids it altogether. Third, the penalty is paid only for what the policy does write. Dropping an answer of the reference costs little, so collapse has a finite price: 0.693 for $(1,0,0)$.
-#
-# What would the other direction do? $\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$ averages over the reference. For $(0.8,\,0.15,\,0.05)$ it is 0.250, not 0.203; for $(1,0,0)$ it is infinite, because the policy has dropped answers. Its optimum has another form. We maximise $\sum_y\pi(y)\,r(y)-\beta\,\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$ subject to $\sum_y\pi(y)=1$: add $\lambda\,(1-\sum_y\pi(y))$, with a number $\lambda$ to be found, and set the derivative with respect to each $\pi(y)$ to zero. The KL contains $\pi$ only as $-\pi_{\mathrm{ref}}(y)\log\pi(y)$, so
-#
-# $$r(y)+\beta\,\frac{\pi_{\mathrm{ref}}(y)}{\pi(y)}-\lambda=0\quad\Longrightarrow\quad\pi(y)=\frac{\beta\,\pi_{\mathrm{ref}}(y)}{\lambda-r(y)}.$$
-#
-# $\lambda$ must exceed every reward, and the probabilities must sum to 1. The larger $\lambda$, the smaller the sum, so halving an interval finds it. (Multiply the first equation by $\pi(y)$ and add up: $\lambda=\mathbb{E}_{y\sim\pi}[r(y)]+\beta$.) We check the form against a numerical minimiser that knows nothing of it.
+# Three things follow. First, $J$ can be estimated from the policy's own samples, as the mean of a reward minus a penalty; nobody has to sum over all answers. [Ziegler et al. 2019](https://arxiv.org/abs/1909.08593) train on exactly this difference, and say why: the penalty keeps the policy where $r$ is valid. Second, an answer that the reference never writes makes the logarithm infinite. The leash forbids it altogether. Third, the penalty is paid only for what the policy does write. Dropping answers of total probability $m$, and keeping the others in proportion, costs $-\log(1-m)$: finite as long as something is left. So collapse has a finite price too, 0.693 for $(1,0,0)$.
 
 # %% [markdown] lang="zh"
 # ## 为什么是 KL，为什么是这个方向
@@ -163,8 +157,21 @@ assert torch.equal((one_hot(r.argmax(-1), 6) * r).sum(-1), r.amax(-1))  # ... un
 #
 # $$J(\pi)=\mathbb{E}_{y\sim\pi}\Big[r(y)-\beta\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}\Big]$$
 #
-# 由此可见三件事。第一，$J$ 可以用策略自己的样本来估计：每个样本的奖励减去惩罚，再求平均，不必把所有回答加一遍。[Ziegler et al. 2019](https://arxiv.org/abs/1909.08593) 训练时用的正是这个差，理由也写明了：有惩罚，策略就不会跑出 $r$ 靠得住的范围。第二，参考策略从来不写的回答，会让对数变成无穷大：绳子根本不许策略碰它。第三，策略只为自己写出来的东西付钱。参考策略会写的回答，丢掉一个花不了多少，所以坍缩的代价是有限的：$(1,0,0)$ 是 0.693 奈特。
+# 由此可见三件事。第一，$J$ 可以用策略自己的样本来估计：每个样本的奖励减去惩罚，再求平均，不必把所有回答加一遍。[Ziegler et al. 2019](https://arxiv.org/abs/1909.08593) 训练时用的正是这个差，理由也写明了：有惩罚，策略就不会跑出 $r$ 靠得住的范围。第二，参考策略从来不写的回答，会让对数变成无穷大：绳子根本不许策略碰它。第三，策略只为自己写出来的东西付钱。丢掉总概率为 $m$ 的回答，其余的保持比例，代价是 $-\log(1-m)$：只要没有丢光，就是有限的。所以坍缩也有价，$(1,0,0)$ 是 0.693 奈特。
+
+# %% tags=["proof"]
+cut = problem.ref_logps.index_fill(-1, torch.tensor([0]), -math.inf).log_softmax(-1)  # the reference, first answer dropped
+assert (kl(problem.ref_logps, cut) == math.inf).all()  # a policy that writes what `cut` never writes
+assert torch.allclose(kl(cut, problem.ref_logps), -(1 - ref[:, 0]).log())
+
+# %% [markdown] lang="en"
+# What would the other direction do? $\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$ averages over the reference. For $(0.8,\,0.15,\,0.05)$ it is 0.250, not 0.203; for $(1,0,0)$ it is infinite, because the policy has dropped answers. Its optimum has another form. We maximise $\sum_y\pi(y)\,r(y)-\beta\,\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$ subject to $\sum_y\pi(y)=1$: add $\lambda\,(1-\sum_y\pi(y))$, with a number $\lambda$ to be found, and set the derivative with respect to each $\pi(y)$ to zero. The KL contains $\pi$ only as $-\pi_{\mathrm{ref}}(y)\log\pi(y)$, so
 #
+# $$r(y)+\beta\,\frac{\pi_{\mathrm{ref}}(y)}{\pi(y)}-\lambda=0\quad\Longrightarrow\quad\pi(y)=\frac{\beta\,\pi_{\mathrm{ref}}(y)}{\lambda-r(y)}.$$
+#
+# $\lambda$ must exceed every reward, and the probabilities must sum to 1. The larger $\lambda$, the smaller the sum, so halving an interval finds it. (Multiply the first equation by $\pi(y)$ and add up: $\lambda=\mathbb{E}_{y\sim\pi}[r(y)]+\beta$.) We check the form against a numerical minimiser that knows nothing of it.
+
+# %% [markdown] lang="zh"
 # 换个方向会怎样？$\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$ 按参考策略取平均。对 $(0.8,\,0.15,\,0.05)$，它是 0.250，不是 0.203；对 $(1,0,0)$，它是无穷大，因为策略丢了回答。用它来惩罚，最优解的形式也不同。我们要在 $\sum_y\pi(y)=1$ 的条件下最大化 $\sum_y\pi(y)\,r(y)-\beta\,\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$：加上一项 $\lambda\,(1-\sum_y\pi(y))$，其中 $\lambda$ 是待定的数；再对每个 $\pi(y)$ 求导，令导数为零。这个 KL 里只有 $-\pi_{\mathrm{ref}}(y)\log\pi(y)$ 含 $\pi$，所以
 #
 # $$r(y)+\beta\,\frac{\pi_{\mathrm{ref}}(y)}{\pi(y)}-\lambda=0\quad\Longrightarrow\quad\pi(y)=\frac{\beta\,\pi_{\mathrm{ref}}(y)}{\lambda-r(y)}$$
@@ -189,10 +196,10 @@ found = minimise(lambda z: beta[:, 0] * kl(problem.ref_logps, z.log_softmax(-1))
 assert torch.allclose(found.softmax(-1), other, atol=1e-7)
 
 # %% [markdown] lang="en"
-# On the toy this optimum is $(0.841,\,0.116,\,0.044)$, with $\lambda=1.297$. Now make the third answer terrible: reward -10 in place of -1. The optimum of our objective, derived below, then writes it once in $10^{10}$ answers; the other one writes it once in 113. One shrinks like the exponential of the reward, the other like one over the reward. If some answers must never be written, the direction in the objective is the one to have.
+# On the toy this optimum is $(0.841,\,0.116,\,0.044)$, with $\lambda=1.297$. Now make the third answer terrible: reward -10 in place of -1. The optimum of our objective, derived below, then writes it once in $10^{10}$ answers; the other one writes it once in 113. One shrinks like the exponential of the reward, the other like one over the reward. If some answers must be very rare, the direction in the objective is the one to have.
 
 # %% [markdown] lang="zh"
-# 在手算例子里，换了方向的最优解是 $(0.841,\,0.116,\,0.044)$，$\lambda=1.297$。现在让第三个回答糟透：奖励从 -1 改成 -10。我们那个目标的最优解（后面会推出来），大约 $10^{10}$ 个回答里写它一次；换了方向的，113 个里就写一次。奖励越低，前者按指数缩小，后者只按反比缩小。要是有些回答绝不能写，就该用目标里的这个方向。
+# 在手算例子里，换了方向的最优解是 $(0.841,\,0.116,\,0.044)$，$\lambda=1.297$。现在让第三个回答糟透：奖励从 -1 改成 -10。我们那个目标的最优解（后面会推出来），大约 $10^{10}$ 个回答里写它一次；换了方向的，113 个里就写一次。奖励越低，前者按指数缩小，后者只按反比缩小。要是有些回答必须极其罕见，就该用目标里的这个方向。
 
 # %%
 turned, lam_toy = other_optimum(toy.ref_logps.exp(), toy.reward, 0.5)
@@ -231,7 +238,7 @@ assert torch.allclose(kl(answers, answers_ref), forks)
 
 # %% [markdown] lang="en"
 # ## The optimum, first route: a multiplier
-# We look for the policy that makes $J$ largest, among all $\pi$ with $\sum_y\pi(y)=1$.
+# We look for the policy that makes $J$ largest, among all $\pi$ with $\sum_y\pi(y)=1$. From here on sums run over the answers with $\pi_{\mathrm{ref}}(y)>0$; the others are forbidden.
 #
 # *Add the constraint with a multiplier $\lambda$*, a number still to be found:
 #
@@ -249,11 +256,11 @@ assert torch.allclose(kl(answers, answers_ref), forks)
 #
 # $$\pi^*(y)=\frac{1}{Z}\,\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta},\qquad Z=\sum_y\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}.$$
 #
-# Take the reference and reweight it by the exponential of the reward. This is called **exponential tilting**, or the Gibbs distribution. Comparing the factors, $e^{-1-\lambda/\beta}=1/Z$ says $\lambda=\beta\log Z-\beta$. And the point is a maximum, the only one: $p\log p$ curves upwards, so $-\beta\,\mathrm{KL}$ curves downwards; the mean reward is straight; and halfway between two policies $J$ lies above the mean of its values at both.
+# Take the reference and reweight it by the exponential of the reward. This is called **exponential tilting**, or the Gibbs distribution. We did not ask for $\pi(y)\ge 0$; the exponential sees to it, and $\pi^*(y)>0$ exactly where $\pi_{\mathrm{ref}}(y)>0$. Comparing the factors, $e^{-1-\lambda/\beta}=1/Z$ says $\lambda=\beta\log Z-\beta$. And the point is a maximum, the only one: $p\log p$ curves upwards, so $-\beta\,\mathrm{KL}$ curves downwards, and the mean reward is straight. Halfway between two policies $\pi_1\ne\pi_2$, at $\bar\pi=(\pi_1+\pi_2)/2$, $J$ lies above the mean of its values at both, by $\frac\beta2\,[\mathrm{KL}(\pi_1\,\|\,\bar\pi)+\mathrm{KL}(\pi_2\,\|\,\bar\pi)]$.
 
 # %% [markdown] lang="zh"
 # ## 最优解，第一条路：乘子
-# 在所有满足 $\sum_y\pi(y)=1$ 的 $\pi$ 里，找让 $J$ 最大的那个。
+# 在所有满足 $\sum_y\pi(y)=1$ 的 $\pi$ 里，找让 $J$ 最大的那个。从这里起，求和只取 $\pi_{\mathrm{ref}}(y)>0$ 的回答，别的反正不许写。
 #
 # *用（拉格朗日）乘子 $\lambda$ 把约束加进去*，$\lambda$ 是个待定的数：
 #
@@ -271,18 +278,22 @@ assert torch.allclose(kl(answers, answers_ref), forks)
 #
 # $$\pi^*(y)=\frac{1}{Z}\,\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta},\qquad Z=\sum_y\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}$$
 #
-# 拿参考策略来，按奖励的指数重新加权。这叫**指数倾斜**（exponential tilting），得到的是 Gibbs 分布。对照两边的系数，$e^{-1-\lambda/\beta}=1/Z$，即 $\lambda=\beta\log Z-\beta$。而且这个点是最大点，只此一个：$p\log p$ 向上弯，$-\beta\,\mathrm{KL}$ 就向下弯，平均奖励则不弯；所以任取两个策略，正中间的 $J$ 高于两头的平均。
+# 拿参考策略来，按奖励的指数重新加权。这叫**指数倾斜**（exponential tilting），得到的是 Gibbs 分布。我们没有要求 $\pi(y)\ge 0$，指数自己就保证了：凡是 $\pi_{\mathrm{ref}}(y)>0$ 的回答，$\pi^*(y)$ 也大于零，别的都是零。对照两边的系数，$e^{-1-\lambda/\beta}=1/Z$，即 $\lambda=\beta\log Z-\beta$。而且这个点是最大点，只此一个：$p\log p$ 向上弯，$-\beta\,\mathrm{KL}$ 就向下弯，平均奖励则不弯。任取两个不同的策略 $\pi_1$、$\pi_2$，在正中间 $\bar\pi=(\pi_1+\pi_2)/2$ 处，$J$ 比两头的平均高出 $\frac\beta2\,[\mathrm{KL}(\pi_1\,\|\,\bar\pi)+\mathrm{KL}(\pi_2\,\|\,\bar\pi)]$。
 
 # %% tags=["proof"]
 tilted = ref * torch.exp(r / beta)
 Z = tilted.sum(-1, keepdim=True)  # (20, 1)
 star = tilted / Z  # (20, 6)
 assert torch.allclose(star.log(), optimal_policy(problem, beta))  # the library's, in logarithms
+assert torch.equal(optimal_policy(Problem(cut, r), beta).exp() > 0, cut.exp() > 0)  # zero where the reference is
 at_star = star.clone().requires_grad_()
 (slope,) = torch.autograd.grad(J(at_star).sum(), at_star)  # dJ/dpi(y): the same for all six answers
 assert torch.allclose(slope, beta * Z.log() - beta)
 a, b = rivals[:500], rivals[500:]
-assert (J((a + b) / 2) > (J(a) + J(b)) / 2).all()
+halfway = (a + b) / 2
+gap = J(halfway) - (J(a) + J(b)) / 2
+assert torch.allclose(gap, beta[:, 0] / 2 * ((a * (a / halfway).log()).sum(-1) + (b * (b / halfway).log()).sum(-1)))
+assert (gap > 0).all()
 assert (J(star) > J(rivals).amax(0)).all()
 
 # %% [markdown] lang="en"
@@ -301,7 +312,7 @@ assert (J(star) > J(rivals).amax(0)).all()
 
 # %% [markdown] lang="zh"
 # ## 最优解，第二条路：配成 KL
-# 第二条路类似配方：不用微积分，得到的还更多。走法见 [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290) 附录 A.1；他们也说明，这个结论早已有之。一共五行，每一行都等于上一行：
+# 第二条路像解二次方程时的配方法：不用微积分，得到的还更多。走法见 [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290) 附录 A.1；他们也说明，这个结论早已有之。一共五行，每一行都等于上一行：
 #
 # $$\begin{aligned}J(\pi)&=\sum_y\pi(y)\Big(r(y)-\beta\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}\Big)\\&=\beta\sum_y\pi(y)\Big(\log e^{r(y)/\beta}-\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}\Big)\\&=\beta\sum_y\pi(y)\log\frac{\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}}{\pi(y)}\\&=\beta\sum_y\pi(y)\log\frac{Z\,\pi^*(y)}{\pi(y)}\\&=\beta\log Z-\beta\,\mathrm{KL}(\pi\,\|\,\pi^*)\end{aligned}$$
 #
@@ -329,18 +340,22 @@ assert torch.allclose(J(star), (beta * Z.log())[:, 0])
 assert torch.allclose(J(star) - J(rivals), beta[:, 0] * (rivals * (rivals / star).log()).sum(-1))
 
 # %% [markdown] lang="en"
-# Gibbs' inequality itself takes two lines. For $\rho>0$, $\log\rho\le\rho-1$, with equality only at $\rho=1$. Put $\rho=q(y)/p(y)$; as $\sum_y p(y)\,(\rho-1)=\sum_y q(y)-\sum_y p(y)=0$, that sum may be added for free:
+# Gibbs' inequality itself takes two lines. Let $p$ and $q$ be two distributions over answers (here $q$ is no preference probability). Where $p(y)>0=q(y)$ for some answer, the KL is infinite; otherwise put $\rho=q(y)/p(y)$. For $\rho>0$, $\log\rho\le\rho-1$, with equality only at $\rho=1$. Suppose first that $p(y)>0$ wherever $q(y)>0$. As $\sum_y p(y)\,(\rho-1)=\sum_y q(y)-\sum_y p(y)=0$, that sum may be added for free:
 #
 # $$\mathrm{KL}(p\,\|\,q)=\sum_y p(y)\,(-\log\rho)=\sum_y p(y)\,(\rho-1-\log\rho)\ge 0.$$
 #
-# Every term is at least zero, and zero only where $q(y)=p(y)$. The summand is also an estimator of KL, called $k_3$ by [Schulman 2020](http://joschu.net/blog/kl-approx.html): right on average, like $-\log\rho$, and never negative. You write it in exercise 6.3.
+# Every term is at least zero, and zero only where $q(y)=p(y)$. If $p$ leaves out answers to which $q$ gives total probability $m$, then $\sum_y p(y)\,(\rho-1)$ is $-m$, and the KL is the last sum plus $m$: all the more above zero.
+#
+# The summand $\rho-1-\log\rho$ is also an estimator of KL, called $k_3$ by [Schulman 2020](http://joschu.net/blog/kl-approx.html): never negative and, if $p$ leaves nothing out, right on average, like $-\log\rho$. A policy that is sampled with top-k or top-p does leave answers out, and there $k_3$ reads too low by $m$. You write it in exercise 6.3.
 
 # %% [markdown] lang="zh"
-# Gibbs 不等式本身只要两行。$\rho>0$ 时 $\log\rho\le\rho-1$，只在 $\rho=1$ 处相等。令 $\rho=q(y)/p(y)$；因为 $\sum_y p(y)\,(\rho-1)=\sum_y q(y)-\sum_y p(y)=0$，把这个和加进去，什么也不会变：
+# Gibbs 不等式本身只要两行。设 $p$、$q$ 是回答上的两个分布（这里的 $q$ 不是偏好的概率）。要是有回答 $p(y)>0=q(y)$，KL 就是无穷大；除此以外，令 $\rho=q(y)/p(y)$。$\rho>0$ 时 $\log\rho\le\rho-1$，只在 $\rho=1$ 处相等。先假定 $q(y)>0$ 的地方都有 $p(y)>0$。因为 $\sum_y p(y)\,(\rho-1)=\sum_y q(y)-\sum_y p(y)=0$，把这个和加进去，什么也不会变：
 #
 # $$\mathrm{KL}(p\,\|\,q)=\sum_y p(y)\,(-\log\rho)=\sum_y p(y)\,(\rho-1-\log\rho)\ge 0$$
 #
-# 每一项都不小于零，只在 $q(y)=p(y)$ 处等于零。求和号里的这一项，也是 KL 的一个估计量，[Schulman 2020](http://joschu.net/blog/kl-approx.html) 叫它 $k_3$：它同 $-\log\rho$ 一样无偏（平均起来正好是 KL），而且从不为负。练习 6.3 就来写它。
+# 每一项都不小于零，只在 $q(y)=p(y)$ 处等于零。若 $p$ 漏掉了一些回答，它们在 $q$ 下的总概率是 $m$，那么 $\sum_y p(y)\,(\rho-1)$ 等于 $-m$，KL 就是最后那个和再加 $m$，更不会小于零。
+#
+# 求和的这一项 $\rho-1-\log\rho$，也是 KL 的一个估计量，[Schulman 2020](http://joschu.net/blog/kl-approx.html) 叫它 $k_3$：它从不为负；只要 $p$ 什么也没漏，它同 $-\log\rho$ 一样无偏，平均起来正好是 KL。用 top-k 或 top-p 采样的策略就会漏，这时 $k_3$ 平均偏低 $m$。练习 6.3 就来写它。
 
 # %% tags=["proof"]
 rho = star / rivals  # q is the optimum, p the rivals: (1000, 20, 6)
@@ -349,40 +364,48 @@ assert (pieces >= 0).all() and (pieces[(rho - 1).abs() > 1e-3] > 0).all()
 assert torch.allclose((rivals * (rho - 1)).sum(-1), torch.zeros(1000, INSTANCES).double())
 assert torch.allclose((rivals * pieces).sum(-1), kl(rivals.log(), star.log()))
 assert kl(star.log(), optimal_policy(problem, beta)).abs().max() < 1e-12  # equal: zero
+short = rivals[..., 1:] / rivals[..., 1:].sum(-1, keepdim=True)  # p leaves out the first answer; there q has star[:, 0]
+there = star[..., 1:] / short
+assert torch.allclose((short * (there - 1)).sum(-1), -star[:, 0].expand(1000, INSTANCES))
+assert torch.allclose((short * (there - 1 - there.log())).sum(-1) + star[:, 0], (short * (short / star[:, 1:]).log()).sum(-1))
 
 # %% [markdown] lang="en"
 # ## V, the soft maximum
-# The height of the maximum has a name of its own, $V=\beta\log Z$. It is measured in units of reward, and it is a **soft maximum** of the rewards: above their mean under the reference, below the largest. Let $r_{\max}$ be the largest reward and $p_{\max}$ the probability with which the reference reaches it. Then
+# The height of the maximum has a name of its own, $V=\beta\log Z$. It is measured in units of reward, and it is a **soft maximum** of the rewards: at least their mean under the reference, at most the largest, and equal to both if all rewards are equal. Let $r_{\max}$ be the largest reward, $p_{\max}$ the probability with which the reference reaches it, and $p^*_{\max}$ that of the optimum. Then
 #
-# $$\mathbb{E}_{\pi_{\mathrm{ref}}}[r]\le V\le r_{\max},\qquad V\ge r_{\max}+\beta\log p_{\max}.$$
+# $$\mathbb{E}_{\pi_{\mathrm{ref}}}[r]\le V\le r_{\max},\qquad V=r_{\max}+\beta\log\frac{p_{\max}}{p^*_{\max}}\ge r_{\max}+\beta\log p_{\max}.$$
 #
-# The first: $\mathbb{E}_{\pi_{\mathrm{ref}}}[r]$ is $J(\pi_{\mathrm{ref}})$, and $V$ is the maximum. The second: the penalty is never negative. The third: drop from $Z$ all terms but the best. On the toy, $V=0.5\log 4.022=0.696$, between 0.3 and 1.
+# The first: $\mathbb{E}_{\pi_{\mathrm{ref}}}[r]$ is $J(\pi_{\mathrm{ref}})$, and $V$ is the maximum. The second: the penalty is never negative. The rest: $p^*_{\max}=p_{\max}\,e^{r_{\max}/\beta}/Z$, solved for $\beta\log Z$; and it is at most 1. On the toy, $V=0.5\log 4.022=0.696$, between 0.3 and 1.
 #
 # Take logarithms in the formula for $\pi^*$:
 #
 # $$\log\frac{\pi^*(y)}{\pi_{\mathrm{ref}}(y)}=\frac{r(y)-V}{\beta}.$$
 #
-# An answer gains probability if its reward exceeds $V$, and loses if it is below. To be better than some other answer is not enough. $y_2$ has reward 0, above $y_3$, and still falls from 0.3 to 0.075, because $0<0.696$. If a pair of answers is $(y_2,y_3)$, the winner loses; chapter 9 meets this in a network. Last: add a constant $c$ to the rewards of all answers to a prompt. $Z$ is multiplied by $e^{c/\beta}$, $V$ grows by $c$, and $\pi^*$ stays as it is. $J$ grows by $c$ for all policies alike, so the choice between them does not depend on it.
+# An answer gains probability if its reward exceeds $V$, and loses if it is below. To be better than some other answer is not enough. $y_2$ has reward 0, above $y_3$, and still falls from 0.3 to 0.075, because $0<0.696$. If a pair of answers is $(y_2,y_3)$, the winner, too, becomes rarer; chapter 9 meets this in a network. Last: add a constant $c$ to the rewards of all answers to a prompt. $Z$ is multiplied by $e^{c/\beta}$, $V$ grows by $c$, and $\pi^*$ stays as it is.
 
 # %% [markdown] lang="zh"
 # ## V，软最大值
-# 最大点的高度有自己的记号：$V=\beta\log Z$。它的单位同奖励一样，是各个奖励的**软最大值**（soft maximum）：高于参考策略下的平均奖励，低于最大的奖励。记 $r_{\max}$ 为最大的奖励，$p_{\max}$ 为参考策略拿到它的概率，那么
+# 最大点的高度有自己的记号：$V=\beta\log Z$。它的单位同奖励一样，是各个奖励的**软最大值**（soft maximum）：不低于参考策略下的平均奖励，不高于最大的奖励；奖励全都一样时，三者相等。记 $r_{\max}$ 为最大的奖励，$p_{\max}$ 为参考策略拿到它的概率，$p^*_{\max}$ 为最优解拿到它的概率，那么
 #
-# $$\mathbb{E}_{\pi_{\mathrm{ref}}}[r]\le V\le r_{\max},\qquad V\ge r_{\max}+\beta\log p_{\max}$$
+# $$\mathbb{E}_{\pi_{\mathrm{ref}}}[r]\le V\le r_{\max},\qquad V=r_{\max}+\beta\log\frac{p_{\max}}{p^*_{\max}}\ge r_{\max}+\beta\log p_{\max}$$
 #
-# 第一个不等号：$\mathbb{E}_{\pi_{\mathrm{ref}}}[r]$ 就是 $J(\pi_{\mathrm{ref}})$，而 $V$ 是 $J$ 的最大值。第二个：惩罚不会是负的，$J$ 也就不会超过最大的奖励。第三个：$Z$ 里只留奖励最大的那些项。在手算例子里，$V=0.5\log 4.022=0.696$，在 0.3 和 1 之间。
+# 第一个不等号：$\mathbb{E}_{\pi_{\mathrm{ref}}}[r]$ 就是 $J(\pi_{\mathrm{ref}})$，而 $V$ 是 $J$ 的最大值。第二个：惩罚不会是负的，$J$ 也就不会超过最大的奖励。后一式：从 $p^*_{\max}=p_{\max}\,e^{r_{\max}/\beta}/Z$ 解出 $\beta\log Z$，再用 $p^*_{\max}$ 不超过 1。在手算例子里，$V=0.5\log 4.022=0.696$，在 0.3 和 1 之间。
 #
 # 对 $\pi^*$ 的公式取对数：
 #
 # $$\log\frac{\pi^*(y)}{\pi_{\mathrm{ref}}(y)}=\frac{r(y)-V}{\beta}$$
 #
-# 奖励高于 $V$ 的回答，概率上升；低于 $V$ 的，下降。比平均好还不够，只比某一个回答好就更不够：$y_2$ 的奖励是 0，比 $y_3$ 高，概率照样从 0.3 掉到 0.075，因为 $0<0.696$。要是拿 $(y_2,y_3)$ 配成一对，赢家的概率反而降；第 9 章会在网络上碰到这件事。最后，给同一个提示的所有回答，奖励都加上常数 $c$：$Z$ 乘上 $e^{c/\beta}$，$V$ 加上 $c$，$\pi^*$ 不变。选哪个策略，与这样的常数无关。
+# 奖励高于 $V$ 的回答，概率上升；低于 $V$ 的，下降。比平均好还不够，只比某一个回答好就更不够：$y_2$ 的奖励是 0，比 $y_3$ 高，概率照样从 0.3 掉到 0.075，因为 $0<0.696$。要是拿 $(y_2,y_3)$ 配成一对，赢的那个也会变少；第 9 章会在网络上碰到这件事。最后，给同一个提示的所有回答，奖励都加上常数 $c$：$Z$ 乘上 $e^{c/\beta}$，$V$ 加上 $c$，$\pi^*$ 不变。
 
 # %% tags=["proof"]
 V = beta[:, 0] * log_partition(problem, beta)  # (20,)
 best = r == r.amax(-1, keepdim=True)
 assert ((ref * r).sum(-1) < V).all() and (r.amax(-1) > V).all()
-assert (r.amax(-1) + beta[:, 0] * (ref * best).sum(-1).log() < V).all()
+floor = r.amax(-1) + beta[:, 0] * (ref * best).sum(-1).log()
+assert torch.allclose(V, floor - beta[:, 0] * (star * best).sum(-1).log())
+assert (floor < V).all()
+flat = Problem(problem.ref_logps, torch.full_like(r, 3))
+assert (beta[:, 0] * log_partition(flat, beta) - 3).abs().max() < 1e-12  # equal rewards
 assert torch.allclose((star / ref).log(), (r - V[:, None]) / beta)
 assert torch.equal(star > ref, r > V[:, None])
 lifted = Problem(problem.ref_logps, r + 5)
@@ -480,10 +503,10 @@ right.legend()
 assert path[0, 0] > 0.999 and (path[-1] - toy.ref_logps.exp()).abs().max() < 0.01
 
 # %% [markdown] lang="en"
-# **Figure 6.1.** Left: all policies over three answers. Grey lines join policies with the same $J$ at $\beta=1$; the star is $\pi^*$ there. The curve is the path of the optimum from the reference ($\beta$ large) to the corner $y_1$ ($\beta$ small). Right: the same path against $\beta$.
+# **Figure 6.1.** Left: all policies over three answers. Grey lines join policies with the same $J$ at $\beta=1$; $J$ grows towards the star, which is $\pi^*$ there. The curve is the path of the optimum from the reference ($\beta$ large) to the corner $y_1$ ($\beta$ small). Right: the same path against $\beta$.
 
 # %% [markdown] lang="zh"
-# **图 6.1** 左：三个回答上的全部策略。灰线是 $\beta=1$ 时 $J$ 的等高线，星号是此时的 $\pi^*$。曲线是最优解走过的路：从参考策略（$\beta$ 大）到顶点 $y_1$（$\beta$ 小）。右：同一条路，横轴换成 $\beta$。
+# **图 6.1** 左：三个回答上的全部策略。灰线是 $\beta=1$ 时 $J$ 的等高线，越靠近星号 $J$ 越大；星号是此时的 $\pi^*$。曲线是最优解走过的路：从参考策略（$\beta$ 大）到顶点 $y_1$（$\beta$ 小）。右：同一条路，横轴换成 $\beta$。
 
 # %% [markdown] lang="en"
 # ### A wrong reward on a leash
@@ -533,7 +556,7 @@ assert abs(earns.max() - 0.78) < 0.01
 #
 # $$\mathbb{E}_{y\sim\pi}[r(y)]\le V(b)+b\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}}).$$
 #
-# In the plot the right side is a straight line with slope $b$. It touches the frontier at the optimum for $b$. Every policy is below all these lines, and at each KL the lowest of them is the frontier.
+# In the plot the right side is a straight line with slope $b$. It touches the frontier at the optimum for $b$. No policy is above any of these lines: it stays below the line for $b$ by $b\,\mathrm{KL}(\pi\,\|\,\pi^*_b)$, where $\pi^*_b$ is the optimum for $b$. At each KL the lowest line is the frontier.
 
 # %% [markdown] lang="zh"
 # ## 奖励–KL 前沿
@@ -545,11 +568,12 @@ assert abs(earns.max() - 0.78) < 0.01
 #
 # $$\mathbb{E}_{y\sim\pi}[r(y)]\le V(b)+b\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$$
 #
-# 把不等式的右边画在图上，是一条斜率为 $b$ 的直线，与前沿相切，切点就是 $b$ 的最优解。每个策略都在所有这些直线下方；而在每个 KL 处，其中最低的那条，高度就是前沿的高度。
+# 把不等式的右边画在图上，是一条斜率为 $b$ 的直线，与前沿相切，切点就是 $b$ 的最优解。没有策略高过其中任何一条：它比 $b$ 的那条低 $b\,\mathrm{KL}(\pi\,\|\,\pi^*_b)$，$\pi^*_b$ 是 $b$ 的最优解。而在每个 KL 处，最低的那条线，高度就是前沿的高度。
 
 # %% tags=["proof"]
 inverse = (1 / beta).requires_grad_()  # (20, 1)
 moved = (problem.ref_logps + inverse * r).log_softmax(-1)
+assert torch.allclose(kl(moved, problem.ref_logps), (inverse * mean(moved, r)[:, None] - Z.log())[:, 0])
 (dr,) = torch.autograd.grad(mean(moved, r).sum(), inverse, retain_graph=True)
 (dkl,) = torch.autograd.grad(kl(moved, problem.ref_logps).sum(), inverse)
 assert torch.allclose(dr / dkl, beta)
@@ -558,10 +582,17 @@ assert torch.allclose(dkl[:, 0], spread / beta[:, 0]) and (dkl > 0).all()
 prices = torch.logspace(-2, 2, 200, dtype=torch.float64)  # (200,)
 heights = torch.stack([b * log_partition(problem, b) for b in prices.tolist()], -1)  # V(b): (20, 200)
 top_reward, top_kl = frontier(problem, prices.tolist())  # (20, 200) each
+less_reward, less_kl = -top_reward.diff(), -top_kl.diff()  # from one price to the next
+assert (prices[:-1] * less_kl - 1e-12 <= less_reward).all()  # between two prices the curve is at least as steep
+assert (less_reward <= prices[1:] * less_kl + 1e-12).all()  # as the lower one, at most as the higher: concave
 tangents = heights[:, None, :] + prices * top_kl[:, :, None]  # (20, points, lines)
 assert torch.allclose(tangents.amin(-1), top_reward)
 rival_reward, rival_kl = (rivals * r).sum(-1), kl(rivals.log(), problem.ref_logps)  # (1000, 20)
-assert (rival_reward[..., None] < heights + prices * rival_kl[..., None]).all()
+lines = heights + prices * rival_kl[..., None]  # (1000, 20, 200)
+optima = torch.stack([optimal_policy(problem, b) for b in prices.tolist()], -1)  # (20, 6, 200)
+apart = (rivals * rivals.log()).sum(-1)[..., None] - torch.einsum("kia,iab->kib", rivals, optima)  # KL to each optimum
+assert torch.allclose(lines - rival_reward[..., None], prices * apart)
+assert (rival_reward[..., None] < lines).all()
 
 # %% [markdown] lang="en"
 # ## Best of n
@@ -601,16 +632,19 @@ assert torch.allclose(best_of_n(tied, 3).exp(), listed)
 #
 # $$\mathrm{KL}(\pi_n\,\|\,\pi_{\mathrm{ref}})=\log n-\frac{n-1}{n}.$$
 #
-# For the toy and $n=2$ this says 0.193; the true value is 0.165. Where does it come from? Suppose that no two answers tie and that each is tiny. Then $v=F(y)$ runs through all numbers from 0 to 1 evenly, and the reweighting factor is the derivative of $v^n$, $n\,v^{n-1}$. The KL is the mean of its logarithm under $\pi_n$, $\log n+(n-1)\int_0^1 n\,v^{n-1}\log v\,dv$, and the integral is $-1/n$. Real answers tie, and single ones can be probable. [Beirami et al. 2025](https://arxiv.org/abs/2401.01879) show that the formula is then an upper bound. For a reward that only says yes or no, and a reference that gets a yes with probability $p$, the best of $n$ fails only if all $n$ draws fail: the share of yes is $1-(1-p)^n$. For $p=0.3$ and $n=8$ it is 0.942, at a KL of 0.935, where the formula says 1.204. As $n$ grows the KL never passes $\log(1/p)=1.204$ (near the number before by coincidence); the formula grows without bound.
+# For the toy and $n=2$ this says 0.193; the true value is 0.165. Where does it come from? Suppose that no two answers tie and that each is tiny. Then $v=F(y)$ runs through all numbers from 0 to 1 evenly, and the reweighting factor is the derivative of $v^n$, $n\,v^{n-1}$. The KL is the mean of its logarithm under $\pi_n$, $\log n+(n-1)\int_0^1 n\,v^{n-1}\log v\,dv$. Integrate by parts: the integral is $[v^n\log v]_0^1-\int_0^1 v^{n-1}\,dv=0-1/n$. Real answers tie, and single ones can be probable. [Beirami et al. 2025](https://arxiv.org/abs/2401.01879) show that the formula is then an upper bound. For a reward that only says yes or no, and a reference that gets a yes with probability $p$, the best of $n$ fails only if all $n$ draws fail: the share of yes is $1-(1-p)^n$. For $p=0.3$ and $n=16$ it is 0.997, at a KL of 1.179, where the formula says 1.835. As $n$ grows the KL rises to $\log(1/p)=1.204$ and never passes it; the formula grows without bound.
 
 # %% [markdown] lang="zh"
 # 它离参考策略多远？[Stiennon et al. 2020](https://arxiv.org/abs/2009.01325) 写道（后来许多人也这么写）：
 #
 # $$\mathrm{KL}(\pi_n\,\|\,\pi_{\mathrm{ref}})=\log n-\frac{n-1}{n}$$
 #
-# 手算例子里 $n=2$，公式给出 0.193，真值是 0.165。公式从哪里来？假定没有两个回答并列，每个回答的概率又都极小。那么 $v=F(y)$ 均匀地走遍 0 到 1 之间的数，重新加权的系数是 $v^n$ 的导数 $n\,v^{n-1}$。KL 是它的对数在 $\pi_n$ 下的平均，即 $\log n+(n-1)\int_0^1 n\,v^{n-1}\log v\,dv$，其中的积分等于 $-1/n$。真实的回答会并列，单个回答的概率也可能不小。[Beirami et al. 2025](https://arxiv.org/abs/2401.01879) 证明，这时公式只是上界。奖励若只分「是」「否」，参考策略得「是」的概率为 $p$，那么抽到的 $n$ 个都是「否」，best-of-n 才得「否」：得「是」的比例是 $1-(1-p)^n$。$p=0.3$、$n=8$ 时，这个比例是 0.942，KL 是 0.935，公式却说 1.204。$n$ 再大，KL 也超不过 $\log(1/p)=1.204$（与前面那个数相近，是碰巧），公式却没有上界。
+# 手算例子里 $n=2$，公式给出 0.193，真值是 0.165。公式从哪里来？假定没有两个回答并列，每个回答的概率又都极小。那么 $v=F(y)$ 均匀地走遍 0 到 1 之间的数，重新加权的系数是 $v^n$ 的导数 $n\,v^{n-1}$。KL 是它的对数在 $\pi_n$ 下的平均，即 $\log n+(n-1)\int_0^1 n\,v^{n-1}\log v\,dv$。用分部积分，这个积分等于 $[v^n\log v]_0^1-\int_0^1 v^{n-1}\,dv=0-1/n$。真实的回答会并列，单个回答的概率也可能不小。[Beirami et al. 2025](https://arxiv.org/abs/2401.01879) 证明，这时公式只是上界。奖励若只分「是」「否」，参考策略得「是」的概率为 $p$，那么抽到的 $n$ 个都是「否」，best-of-n 才得「否」：得「是」的比例是 $1-(1-p)^n$。$p=0.3$、$n=16$ 时，这个比例是 0.997，KL 是 1.179，公式却说 1.835。$n$ 越大，KL 越靠近 $\log(1/p)=1.204$，但超不过去；公式却没有上界。
 
 # %% tags=["proof"]
+powers, v = torch.arange(1, INSTANCES + 1).double(), (torch.arange(100_000).double() + 0.5) / 100_000
+integral = (powers[:, None] * v ** (powers[:, None] - 1) * v.log()).mean(-1)  # the midpoint rule, n = 1 ... 20
+assert torch.allclose(integral, -1 / powers, atol=1e-5)
 for n in (2, 4, 8, 64):
     bound = math.log(n) - (n - 1) / n
     assert all((kl(best_of_n(case, n), case.ref_logps) < bound).all() for case in (problem, tied))
@@ -621,17 +655,22 @@ p = torch.sigmoid(r[:, 0])  # twenty probabilities of a yes
 yes_no = Problem(torch.stack((p, 1 - p), -1).log(), torch.tensor([1.0, 0.0]).double().expand(INSTANCES, 2))
 for n in (2, 4, 8):
     assert torch.allclose(best_of_n(yes_no, n)[:, 0].exp(), 1 - (1 - p) ** n)
-assert (kl(best_of_n(yes_no, 1000), yes_no.ref_logps) <= -p.log() + 1e-12).all()
+spends = torch.stack([kl(best_of_n(yes_no, n), yes_no.ref_logps) for n in (1, 2, 4, 8, 64, 100_000)])  # (6, 20)
+limit = -p.log()
+assert (spends.diff(dim=0) >= -1e-12).all()
+assert torch.allclose(spends[-1], limit)
+assert (spends <= limit + 1e-12).all()
 
 # %%
 coin = Problem(torch.tensor([0.3, 0.7]).double().log(), torch.tensor([1.0, 0.0]).double())
-for n in (2, 4, 8):
+for n in (2, 16):
     print(n, *(f"{kl(best_of_n(case, n), case.ref_logps):.3f}" for case in (toy, coin)), f"{math.log(n) - (n - 1) / n:.3f}")
 assert torch.allclose(best_of_n(toy, 2).exp(), torch.tensor([0.75, 0.21, 0.04]).double())
 assert abs(mean(best_of_n(toy, 2), toy.reward) - 0.71) < 1e-12 and f"{math.log(2) - 1 / 2:.3f}" == "0.193"
-assert f"{kl(best_of_n(toy, 2), toy.ref_logps):.3f}" == "0.165" and f"{1 - 0.7**8:.3f}" == "0.942"
-assert f"{kl(best_of_n(coin, 8), coin.ref_logps):.3f}" == "0.935"
-assert f"{math.log(8) - 7 / 8:.3f}" == f"{math.log(1 / 0.3):.3f}" == "1.204"
+assert f"{kl(best_of_n(toy, 2), toy.ref_logps):.3f}" == "0.165" and f"{1 - 0.7**16:.3f}" == "0.997"
+assert f"{kl(best_of_n(coin, 16), coin.ref_logps):.3f}" == "1.179"
+assert f"{math.log(16) - 15 / 16:.3f}" == "1.835" and f"{math.log(1 / 0.3):.3f}" == "1.204"
+assert f"{kl(best_of_n(coin, 4), coin.ref_logps):.3f}" == "0.449" and f"{math.log(4) - 3 / 4:.3f}" == "0.636"
 
 # %% alt_en="Mean reward against KL. A cloud of 3,000 grey dots, random policies, fills the region under a concave curve that rises from (0, 0.3) and becomes flat at 1. A dashed straight line touches the curve at the star for beta = 0.5. Circles for n = 1, 2, 4 and 8 lie on the curve as far as the eye can tell." alt_zh="横轴是 KL，纵轴是平均奖励。3,000 个灰点是随机策略，填满一条曲线下方的区域；曲线从 (0, 0.3) 升起，先陡后缓，到 1 变平。一条虚线在 beta = 0.5 的星号处与曲线相切。n = 1、2、4、8 的圆点，肉眼看去都在曲线上。"
 cloud = random_policies(3_000, 3, seed=6, scale=1.5)
@@ -651,7 +690,9 @@ for n in (1, 2, 4, 8):
     axes.annotate(f"$n={n}$", (x, y), textcoords="offset points", **place)
     gaps.append(np.interp(x, distances.flip(0), rewards.flip(0)) - y)
 axes.set(xlabel=r"$\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$", ylabel=r"$\mathbb{E}_\pi[r]$", xlim=(-0.1, 0.9), ylim=(-0.6, 1.15))
-assert round(max(gaps), 3) == 0.003
+assert round(max(gaps), 3) == 0.003 and min(gaps) > -1e-5
+above = np.interp(kl(cloud, toy.ref_logps), distances.flip(0), rewards.flip(0))  # the frontier, over each dot
+assert (mean(cloud, toy.reward).numpy() < above + 1e-5).all()
 
 # %% [markdown] lang="en"
 # **Figure 6.3.** Grey: 3,000 random policies on the toy. Curve: the frontier, which none of them passes. Dashed: the tangent at $\beta=0.5$ (star). Orange: best-of-n, at most 0.003 of reward below the frontier.
@@ -660,8 +701,21 @@ assert round(max(gaps), 3) == 0.003
 # **图 6.3** 灰点：手算例子里的 3,000 个随机策略。曲线：前沿，没有一个点越过它。虚线：$\beta=0.5$（星号）处的切线。橙点：best-of-n，奖励比前沿最多低 0.003。
 
 # %% [markdown] lang="en"
-# Best-of-n is close to optimal for its KL, but one cannot choose: its $n$ is a whole number, every answer costs $n$ draws, and it asks only which answer is better, never by how much.
-#
+# Here best-of-n is close to optimal. It need not be: it asks only which answer is better, never by how much. Let the reference write three answers with probabilities 0.5, 0.49 and 0.01, for rewards of 0, 1 and 100. The best of 4 has a KL of 0.468 and a mean reward of 4.84; the frontier there has 21.6. Nor can one choose freely how far to go: $n$ is a whole number, and every answer costs $n$ draws.
+
+# %% [markdown] lang="zh"
+# 在这里，best-of-n 接近最优。换个问题就未必：它只问哪个好，不问好多少。设参考策略写三个回答的概率是 0.5、0.49、0.01，奖励是 0、1、100。从 4 个里选最好的，KL 是 0.468，平均奖励 4.84；同样的 KL，前沿上有 21.6。再说，走多远也由不得你挑：$n$ 只能是整数，得到一个回答要抽 $n$ 次。
+
+# %%
+jackpot = Problem(torch.tensor([0.5, 0.49, 0.01]).double().log(), torch.tensor([0.0, 1.0, 100.0]).double())
+four = best_of_n(jackpot, 4)
+spent, gained = kl(four, jackpot.ref_logps).item(), mean(four, jackpot.reward).item()
+rewards, distances = frontier(jackpot, np.geomspace(1, 1e4, 4000))
+attainable = np.interp(spent, distances.flip(0), rewards.flip(0))
+print(f"{spent:.3f} {gained:.2f} {attainable:.1f}")
+assert (f"{spent:.3f}", f"{gained:.2f}", f"{attainable:.1f}") == ("0.468", "4.84", "21.6")
+
+# %% [markdown] lang="en"
 # ## A network's optimum from one probability
 # A language model has too many answers to list. But suppose that the reward depends only on a *class* of the answer, one that a program can recognise: does it have three numbers, yes or no? Then the ratio $\pi^*/\pi_{\mathrm{ref}}=e^{(r-V)/\beta}$ is the same for all answers of a class. So within a class the optimum keeps the reference's proportions, and the classes' total probabilities are tilted as if each class were one answer. The KL is the KL of the totals, as a mean of log-ratios that are equal within each class.
 #
@@ -669,11 +723,9 @@ assert round(max(gaps), 3) == 0.003
 #
 # $$P^*(x)=\frac{p(x)\,e^{1/\beta}}{p(x)\,e^{1/\beta}+1-p(x)},\qquad\log\frac{P^*(x)}{1-P^*(x)}=\log\frac{p(x)}{1-p(x)}+\frac1\beta.$$
 #
-# The second form says it shorter: the log-odds, known from chapter 5, grow by $1/\beta$. It also places best-of-n. Where there are only two classes, every policy that keeps the proportions within them, and says yes more often than the reference, is the optimum for some $\beta$; best-of-n is such a policy. At $p=0.3$ the best of four is the optimum for $\beta=0.500$.
+# The second form says it shorter: the log-odds, known from chapter 5, grow by $1/\beta$. It also places best-of-n. Where there are only two classes, every policy that keeps the proportions within them, and says yes more often than the reference and not always, is the optimum for some $\beta$ (always would take $\beta=0$); best-of-n is such a policy. At $p=0.3$ the best of four is the optimum for $\beta=0.500$.
 
 # %% [markdown] lang="zh"
-# 就花掉的 KL 而言，best-of-n 接近最优，可惜走多远由不得你挑：$n$ 只能是整数，得到一个回答要抽 $n$ 次，而且它只问哪个好，不问好多少。
-#
 # ## 由一个概率算出网络的最优解
 # 语言模型的回答多得列不完。但假如奖励只看回答属于哪一*类*，而这个类，程序认得出来，比如是不是写了三个数，那么同一类的回答，比值 $\pi^*/\pi_{\mathrm{ref}}=e^{(r-V)/\beta}$ 都相同。于是在一类之内，最优解保持参考策略的比例；各类的总概率则照公式倾斜，就像一类是一个回答。KL 是对数比的平均，而对数比在一类之内都相等，所以它就是两组总概率之间的 KL。
 #
@@ -681,7 +733,7 @@ assert round(max(gaps), 3) == 0.003
 #
 # $$P^*(x)=\frac{p(x)\,e^{1/\beta}}{p(x)\,e^{1/\beta}+1-p(x)},\qquad\log\frac{P^*(x)}{1-P^*(x)}=\log\frac{p(x)}{1-p(x)}+\frac1\beta$$
 #
-# 第二个式子说得更短：对数几率（log-odds，在第 5 章的比较里叫对数胜负比）增加 $1/\beta$。由它也看得出 best-of-n 的位置：只有两类的时候，凡是类内比例不变、得「是」又比参考策略多的策略，都是某个 $\beta$ 的最优解，best-of-n 正是这样的策略。$p=0.3$ 时，四选一就是 $\beta=0.500$ 的最优解。
+# 第二个式子说得更短：对数几率（log-odds，在第 5 章的比较里叫对数胜负比）增加 $1/\beta$。由它也看得出 best-of-n 的位置：只有两类的时候，凡是类内比例不变、得「是」比参考策略多、又没有多到每次都是的策略，都是某个 $\beta$ 的最优解（每次都是，要 $\beta=0$ 才行），best-of-n 正是这样的策略。$p=0.3$ 时，四选一就是 $\beta=0.500$ 的最优解。
 
 # %% tags=["proof"]
 member = one_hot(torch.arange(12) % 3, 3).double()  # (12, 3): twelve answers in three classes
@@ -710,7 +762,7 @@ assert torch.allclose(optimal_policy(yes_no, matched[:, None]), best_of_n(yes_no
 # | 1 | 0.538 | 0.122 |
 # | 2 | 0.414 | 0.029 |
 #
-# The order matters: first predict, then average. If all 166 prompts were asked equally often, the mean of $p(x)$ would be 0.381, because at the ends of the range two numbers do not reach. Putting this mean into the formula at $\beta=0.5$ gives 0.820. The mean of the predictions is 0.789.
+# Predict first, then average. With the population's own weights the order hardly matters, since nearly every prompt that is asked has a $p(x)$ near 0.30: at $\beta=0.5$ the formula at the mean of $p(x)$ gives 0.7600, and the mean of the predictions is 0.7595. If all 166 prompts were asked equally often, the order would matter: the mean of $p(x)$ is then 0.381, because at the ends of the range two numbers do not reach; the formula there gives 0.820, the mean of the predictions 0.789.
 
 # %% [markdown] lang="zh"
 # 本书的作者群体在 166 个提示上的 $p(x)$，个个算得出来，第 3 章的基座模型又把它们学到了。所以一步还没训练，基座的最优解就已经知道了。`class_problem` 列出各类，`predicted_optimum` 把比例和 KL 对提示取平均：
@@ -722,7 +774,7 @@ assert torch.allclose(optimal_policy(yes_no, matched[:, None]), best_of_n(yes_no
 # | 1 | 0.538 | 0.122 |
 # | 2 | 0.414 | 0.029 |
 #
-# 次序要紧：先预言，再平均。要是 166 个提示问得一样多，$p(x)$ 的平均就是 0.381：范围两端的目标，两个数够不着，只好写三个，平均就抬高了。把这个平均值代进公式，$\beta=0.5$ 时得 0.820；而各个预言的平均是 0.789。
+# 先预言，再平均。按群体自己的权重，次序不大要紧，因为常问的提示，$p(x)$ 几乎都在 0.30 左右：$\beta=0.5$ 时，把 $p(x)$ 的平均代进公式，得 0.7600；各个预言的平均是 0.7595。要是 166 个提示问得一样多，次序就要紧了：范围两端的目标，两个数够不着，只好写三个，$p(x)$ 的平均抬到 0.381，代进公式得 0.820；而各个预言的平均是 0.789。
 
 # %%
 task = BookTask()
@@ -739,8 +791,12 @@ def tilt(p):
     return p * math.e**2 / (p * math.e**2 + 1 - p)
 
 
-print(len(yes), *(f"{x:.3f}" for x in (yes.mean(), tilt(yes.mean()), tilt(yes).mean())))
-assert len(yes) == 166 and [f"{x:.3f}" for x in (yes.mean(), tilt(yes.mean()), tilt(yes).mean())] == ["0.381", "0.820", "0.789"]
+asked = np.array(list(task.prompt_distribution.values()))  # (166,): how often each prompt is asked
+for weights in (asked, np.full(166, 1 / 166)):
+    print(f"{weights @ yes:.3f} {tilt(weights @ yes):.4f} {weights @ tilt(yes):.4f}")
+assert len(yes) == 166 and asked[abs(yes - 0.3) < 0.02].sum() > 0.99
+assert (f"{tilt(asked @ yes):.4f}", f"{asked @ tilt(yes):.4f}") == ("0.7600", "0.7595")
+assert [f"{x:.3f}" for x in (yes.mean(), tilt(yes.mean()), tilt(yes).mean())] == ["0.381", "0.820", "0.789"]
 assert f"{1 / (math.log(0.7599 / 0.2401) - math.log(0.3 / 0.7)):.3f}" == "0.500" and abs(1 - 0.7**4 - 0.7599) < 1e-9
 
 # %% [markdown] lang="en"
@@ -779,29 +835,39 @@ axes.plot(spent, [theory["style"] + theory["exact"] for theory in foretold], "x"
 points(axes, spent, list(measured.values()), "baseline")
 for n, left in zip(measured, spent):
     axes.annotate(f"$n={n}$", (left, measured[n].value), xytext=(6, -14), textcoords="offset points")
-_ = axes.set(xlabel=r"$\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$", ylabel=r"$\mathbb{E}_\pi[r]$", ylim=(0.95, 2.1))
+axes.set(xlabel=r"$\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$", ylabel=r"$\mathbb{E}_\pi[r]$", ylim=(0.95, 2.1))
+behind = [np.interp(c["kl"], x[59::-1], y[59::-1]) - c["style"] - c["exact"] for c in foretold[1:]]
+assert min(behind) > 0 and max(behind) < 0.02
 
 # %% [markdown] lang="en"
-# **Figure 6.4.** The network under its frontier. Curve and crosses: the optimum and best-of-n in closed form, from the population's rates alone. Points: best-of-n with the base model, 4,000 prompts, 95 % intervals, drawn at the KL of the closed form. Every point is within 0.05 of its cross; the base model is not quite its authors. With three levels of reward best-of-n falls a little short of the frontier.
+# **Figure 6.4.** The network lies where predicted, or a little lower. Curve and crosses: the optimum and best-of-n in closed form, from the population's rates alone. Points: best-of-n with the base model, 4,000 prompts, 95 % intervals. Only their height is measured; their KL is that of the closed form. Every point is within 0.05 of its cross; the base model is not quite its authors. With three levels of reward best-of-n falls short of the frontier, by less than 0.02.
 
 # %% [markdown] lang="zh"
-# **图 6.4** 网络不越过它的前沿。曲线和叉号：最优解与 best-of-n 的闭式结果，只用到群体的各种比例。点：基座模型的 best-of-n，4,000 个提示，附 95% 区间，横坐标取闭式给出的 KL。每个点离自己的叉号都不到 0.05；基座与作者群体毕竟不完全一样。奖励有三档，所以 best-of-n 比前沿略低一点。
+# **图 6.4** 网络落在预言的地方，至多略低一点。曲线和叉号：最优解与 best-of-n 的闭式结果，只用到群体的各种比例。点：基座模型的 best-of-n，4,000 个提示，附 95% 区间。量出来的只有高度，横坐标是闭式给的 KL。每个点离自己的叉号都不到 0.05；基座与作者群体毕竟不完全一样。奖励有三档，所以 best-of-n 比前沿低一些，但不到 0.02。
 
 # %% [markdown] lang="en"
 # ### Sampling the optimum, and its price
-# Even the optimum itself can be sampled without training. **Rejection sampling**: draw $y$ from the reference and accept it with probability $e^{(r(y)-r_{\max})/\beta}$, a number of at most 1; if it is rejected, draw again. An answer is drawn *and* accepted with probability $\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}e^{-r_{\max}/\beta}$, which is proportional to $\pi^*(y)$. Add up over all answers: the acceptance rate is
+# Even the optimum itself can be sampled without training. **Rejection sampling**: draw $y$ from the reference and accept it with probability $e^{(r(y)-r_{\max})/\beta}$, a number of at most 1; if it is rejected, draw again. One must know $r_{\max}$ for it, which one does in a toy and seldom elsewhere. An answer is drawn *and* accepted with probability $\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}e^{-r_{\max}/\beta}$, which is proportional to $\pi^*(y)$. Add up over all answers: the acceptance rate is
 #
-# $$Z\,e^{-r_{\max}/\beta}=e^{-(r_{\max}-V)/\beta}\le e^{-\mathrm{KL}(\pi^*\,\|\,\pi_{\mathrm{ref}})}.$$
+# $$Z\,e^{-r_{\max}/\beta}=e^{-(r_{\max}-V)/\beta}=e^{-\mathrm{KL}(\pi^*\,\|\,\pi_{\mathrm{ref}})-(r_{\max}-\mathbb{E}_{\pi^*}[r])/\beta}\le e^{-\mathrm{KL}(\pi^*\,\|\,\pi_{\mathrm{ref}})}.$$
 #
-# The equality is $\log Z=V/\beta$. The inequality: the KL is the mean of $(r-V)/\beta$ under $\pi^*$, and a mean is at most the maximum. Instead of rejecting, one can weight: the mean of anything under $\pi^*$ is its mean over reference samples with weights $e^{r/\beta}$, divided by the sum of the weights.
+# The first equality is $\log Z=V/\beta$. The second: $V=\mathbb{E}_{\pi^*}[r]-\beta\,\mathrm{KL}(\pi^*\,\|\,\pi_{\mathrm{ref}})$. The inequality: a mean is at most the maximum. Instead of rejecting, one can weight. For any function $f$ of the answer, the definition of $\pi^*$ gives
+#
+# $$\mathbb{E}_{\pi^*}[f]=\frac{\mathbb{E}_{\pi_{\mathrm{ref}}}[f\,e^{r/\beta}]}{\mathbb{E}_{\pi_{\mathrm{ref}}}[e^{r/\beta}]}.$$
+#
+# With samples of the reference, the sum of $f$ weighted by $e^{r/\beta}$, divided by the sum of the weights, estimates it.
 
 # %% [markdown] lang="zh"
 # ### 直接从最优解采样，代价多大
-# 不训练，也能直接从最优解采样。**拒绝采样**（rejection sampling）：从参考策略抽一个 $y$，以概率 $e^{(r(y)-r_{\max})/\beta}$ 接受（这个数不超过 1）；没接受，就重抽。抽中*并且*接受 $y$ 的概率是 $\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}e^{-r_{\max}/\beta}$，与 $\pi^*(y)$ 成正比。对所有回答求和，得到接受率
+# 不训练，也能直接从最优解采样。**拒绝采样**（rejection sampling）：从参考策略抽一个 $y$，以概率 $e^{(r(y)-r_{\max})/\beta}$ 接受（这个数不超过 1）；没接受，就重抽。为此得知道 $r_{\max}$，玩具里知道，别处多半不知道。抽中*并且*接受 $y$ 的概率是 $\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}e^{-r_{\max}/\beta}$，与 $\pi^*(y)$ 成正比。对所有回答求和，得到接受率
 #
-# $$Z\,e^{-r_{\max}/\beta}=e^{-(r_{\max}-V)/\beta}\le e^{-\mathrm{KL}(\pi^*\,\|\,\pi_{\mathrm{ref}})}$$
+# $$Z\,e^{-r_{\max}/\beta}=e^{-(r_{\max}-V)/\beta}=e^{-\mathrm{KL}(\pi^*\,\|\,\pi_{\mathrm{ref}})-(r_{\max}-\mathbb{E}_{\pi^*}[r])/\beta}\le e^{-\mathrm{KL}(\pi^*\,\|\,\pi_{\mathrm{ref}})}$$
 #
-# 等号用的是 $\log Z=V/\beta$。不等号：KL 是 $(r-V)/\beta$ 在 $\pi^*$ 下的平均，平均不超过最大。也可以不拒绝，改用加权：想知道某个量在 $\pi^*$ 下的平均，就拿参考策略的样本，以 $e^{r/\beta}$ 为权重求和，再除以权重之和。
+# 第一步用的是 $\log Z=V/\beta$，第二步是 $V=\mathbb{E}_{\pi^*}[r]-\beta\,\mathrm{KL}(\pi^*\,\|\,\pi_{\mathrm{ref}})$；不等号：平均不超过最大。也可以不拒绝，改用加权。对回答的任何函数 $f$，由 $\pi^*$ 的定义，
+#
+# $$\mathbb{E}_{\pi^*}[f]=\frac{\mathbb{E}_{\pi_{\mathrm{ref}}}[f\,e^{r/\beta}]}{\mathbb{E}_{\pi_{\mathrm{ref}}}[e^{r/\beta}]}$$
+#
+# 手里有参考策略的样本，就以 $e^{r/\beta}$ 为权重把 $f$ 加起来，再除以权重之和，作为它的估计。
 
 # %% tags=["proof"]
 accept = torch.exp((r - r.amax(-1, keepdim=True)) / beta)
@@ -809,7 +875,8 @@ rate = (ref * accept).sum(-1)
 assert torch.allclose(ref * accept / rate[:, None], star)
 assert torch.allclose(rate, Z[:, 0] * torch.exp(-r.amax(-1) / beta[:, 0]))
 assert torch.allclose(rate, torch.exp(-(r.amax(-1) - V) / beta[:, 0]))
-assert (rate <= torch.exp(-kl(star.log(), problem.ref_logps))).all()
+slack = (r.amax(-1) - (star * r).sum(-1)) / beta[:, 0]  # never negative: a mean is at most the maximum
+assert torch.allclose(rate, torch.exp(-kl(star.log(), problem.ref_logps) - slack))
 weights = torch.exp(r / beta)
 squares = (ref * weights * r**2).sum(-1) / (ref * weights).sum(-1)  # the mean of r², by weighting
 assert torch.allclose(squares, (star * r**2).sum(-1))
@@ -841,14 +908,18 @@ assert abs(share_seen.value - share_true) < 0.06 and abs(rate_seen.value - rate_
 # %%
 print(round(1 / rate_true, 2), round(math.exp(10)))
 assert 2 < 1 / rate_true < 3 and abs(math.exp(10) - 22_000) < 100
+style = class_problem(task, "style")
+nats = kl(optimal_policy(style, 0.5), style.ref_logps)  # (166,)
+average = ((mean(optimal_policy(style, 0.5), style.reward) - mean(style.ref_logps, style.reward)) / nats)[nats > 0.01]
+assert average.min() < 1.05 and average.max() > 1.15  # what a nat buys on average; the last one buys beta at every prompt
 
 # %% [markdown] lang="en"
-# > **What the toy hides.** In a real model $Z(x)$ is a sum over all texts. Nobody computes it, and even an estimate is expensive, as Rafailov et al. note; so nobody knows $V$, the frontier, or how far a policy is from its optimum. The reward is learnt, and wrong off its data. A network does not choose its answers at each prompt separately: prompts share parameters, and $\pi^*$ may be out of its reach. PPO sees $J$ only through samples, a batch at a time. And one $\beta$ serves all prompts, though a nat does not buy the same at each.
+# > **What the toy hides.** In a real model $Z(x)$ is a sum over all texts. Nobody computes it, and even an estimate is expensive, as Rafailov et al. note; so nobody knows $V$, the frontier, or how far a policy is from its optimum. The reward is learnt, and wrong off its data. A network does not choose its answers at each prompt separately: prompts share parameters, and $\pi^*$ may be out of its reach. PPO sees $J$ only through samples, a batch at a time. And one $\beta$ serves all prompts: at the optimum the last nat buys $\beta$ at each, but what a nat buys on average differs from prompt to prompt.
 #
 # > **To remember.** RLHF maximises mean reward minus $\beta$ times $\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$. The optimum is the reference, reweighted by $e^{r/\beta}$; every policy falls short of it by $\beta\,\mathrm{KL}(\pi\,\|\,\pi^*)$. Its height $V=\beta\log Z$ is a soft maximum, and only answers with more reward than $V$ gain probability. $\beta$ is the price of a nat and the slope of the frontier. The optimum is known; what costs is to get there.
 
 # %% [markdown] lang="zh"
-# > **玩具没告诉你的。** 真实的模型里，$Z(x)$ 要对所有文本求和。没有人去算它；正如 Rafailov 等人所说，连估计都很贵。所以 $V$ 是多少、前沿在哪里、策略离最优解还有多远，没有人知道。奖励是学来的，出了训练数据的范围就会错。网络在各个提示上也做不到互不牵制：提示之间共用参数，$\pi^*$ 可能根本够不着。PPO 只能透过样本看 $J$，一批一批地看。还有，所有提示共用一个 $\beta$，而同样一奈特，在各个提示上买到的并不一样多。
+# > **玩具没告诉你的。** 真实的模型里，$Z(x)$ 要对所有文本求和。没有人去算它；正如 Rafailov 等人所说，连估计都很贵。所以 $V$ 是多少、前沿在哪里、策略离最优解还有多远，没有人知道。奖励是学来的，出了训练数据的范围就会错。网络在各个提示上也做不到互不牵制：提示之间共用参数，$\pi^*$ 可能根本够不着。PPO 只能透过样本看 $J$，一批一批地看。还有，所有提示共用一个 $\beta$：到了最优解，最后一奈特在哪个提示上都买到 $\beta$；可平均下来，一奈特买到多少，各个提示并不一样。
 #
 # > **记住。** RLHF 最大化的是平均奖励，减去 $\beta$ 倍的 $\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$。最优解就是参考策略按 $e^{r/\beta}$ 重新加权；别的策略都差一截，差额是 $\beta\,\mathrm{KL}(\pi\,\|\,\pi^*)$。最大点的高度 $V=\beta\log Z$ 是软最大值，只有奖励高过 $V$ 的回答，概率才上升。$\beta$ 是一奈特的单价，也是前沿的斜率。最优解是已知的；费力的是走到那里。
 
@@ -964,7 +1035,7 @@ check("6.2", answer_6_2)
 # ### Exercise 6.3 · An estimate that is never negative
 # ★★☆ · 15 minutes
 #
-# Write `k3(logps, ref_logps)`. It gets the log-probabilities of $N$ answers *sampled from the policy*, under the policy and under the reference, shape `(N,)` each, and returns `(N,)` numbers: none negative, and right on average for $\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$. Mind the direction.
+# Write `k3(logps, ref_logps)`. It gets the log-probabilities of $N$ answers *sampled from the policy*, under the policy and under the reference, shape `(N,)` each, and returns `(N,)` numbers: none negative, and right on average for $\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$ (the policy leaves no answer out). Mind the direction.
 #
 # <details><summary>Hint</summary>
 #
@@ -976,7 +1047,7 @@ check("6.2", answer_6_2)
 # ### 练习 6.3 · 从不为负的估计
 # ★★☆ · 15 分钟
 #
-# 写一个 `k3(logps, ref_logps)`。输入是 $N$ 个*从策略抽出的*回答在策略下、在参考策略下的对数概率，形状都是 `(N,)`；返回的形状也是 `(N,)`：没有负数，平均起来正好是 $\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$。当心方向。
+# 写一个 `k3(logps, ref_logps)`。输入是 $N$ 个*从策略抽出的*回答在策略下、在参考策略下的对数概率，形状都是 `(N,)`；返回的形状也是 `(N,)`：没有负数，平均起来正好是 $\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$（策略没有漏掉任何回答）。当心方向。
 #
 # <details><summary>提示</summary>
 #
@@ -1070,6 +1141,60 @@ check("6.4", token_rewards)
 #     last = (mask * torch.arange(mask.shape[1])).argmax(1)
 #     given[torch.arange(len(reward)), last] += reward
 #     return given
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
+# ### Exercise 6.5 · The price of the best of four
+# ★★☆ · 10 minutes
+#
+# The reward says yes or no; the reference gets a yes with probability 0.3. Keep the best of 4 answers. How often is it a yes, and what is the KL from the reference, exactly? Give both, in this order, then compare with the row $\beta=0.5$ of the table of predictions.
+#
+# <details><summary>Hint</summary>
+#
+# Two classes, so the KL has two terms. The quoted formula is only an upper bound here.
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# ### 练习 6.5 · 四选一的代价
+# ★★☆ · 10 分钟
+#
+# 奖励只分「是」「否」，参考策略得「是」的概率是 0.3。抽 4 个回答，留最好的。留下的有多大概率是「是」？它与参考策略的 KL 又是多少（要精确值）？按这个顺序给出两个数，再同预言表里 $\beta=0.5$ 那一行比一比。
+#
+# <details><summary>提示</summary>
+#
+# 只有两类，所以 KL 只有两项。通行的公式在这里只是上界。
+#
+# </details>
+
+# %% tags=["exercise"]
+answer_6_5 = (..., ...)  # the share of yes, then the KL
+check("6.5", answer_6_5)
+
+# %% [markdown] lang="en"
+# <details><summary>Solution</summary>
+#
+# All four fail with probability $0.7^4=0.240$, so the share is 0.760. The KL is $0.760\log(0.760/0.3)+0.240\log(0.240/0.7)=0.449$; the formula says 0.636. The row $\beta=0.5$ has the same two numbers: at $p=0.3$ the best of four is that optimum.
+#
+# ```python
+# share_6_5 = 1 - 0.7**4
+# kl_6_5 = share_6_5 * math.log(share_6_5 / 0.3) + (1 - share_6_5) * math.log((1 - share_6_5) / 0.7)
+# answer_6_5 = (share_6_5, kl_6_5)
+# ```
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# <details><summary>解答</summary>
+#
+# 四个都是「否」的概率是 $0.7^4=0.240$，所以得「是」的比例是 0.760。KL 是 $0.760\log(0.760/0.3)+0.240\log(0.240/0.7)=0.449$，公式却说 0.636。$\beta=0.5$ 那一行正是这两个数：$p=0.3$ 时，四选一就是它的最优解。
+#
+# ```python
+# share_6_5 = 1 - 0.7**4
+# kl_6_5 = share_6_5 * math.log(share_6_5 / 0.3) + (1 - share_6_5) * math.log((1 - share_6_5) / 0.7)
+# answer_6_5 = (share_6_5, kl_6_5)
 # ```
 #
 # </details>

@@ -1,4 +1,4 @@
-"""The checks of chapter 6: an optimum and its height, a beta for a share, an estimator of KL, rewards of tokens."""
+"""The checks of chapter 6: an optimum and its height, a beta for a share, an estimator of KL, token rewards, best-of-4."""
 
 import math
 
@@ -83,3 +83,28 @@ def rewards_of_tokens(answer):
     expect(torch.allclose(found[first], (-0.5 * (logps - ref_logps))[first]),
            "The reward belongs to the last token of the answer, not to another.",
            "奖励应加在回答的最后一个词元上，不是别处。")  # fmt: skip
+
+
+@exercise("6.5")
+def price_of_best_of_four(answer):
+    """(1 - 0.7^4, the KL between (0.7599, 0.2401) and (0.3, 0.7))."""
+    if not isinstance(answer, (tuple, list)) or len(answer) != 2:
+        raise Wrong("Give two numbers: the share, then the KL.", "要给两个数：先比例，后 KL。")
+    share, spent = map(number, answer)
+    best = 1 - 0.7**4
+    turned = 0.3 * math.log(0.3 / best) + 0.7 * math.log(0.7 / (1 - best))
+    expect(abs(share - 0.7**4) > 2e-3, "That is the share of no: all four fail.", "这是得「否」的比例：四个都没抽中。")
+    expect(abs(share - 0.3**4) > 2e-3, "One yes among the four is enough.", "四个里有一个「是」就够了。")
+    expect(share <= 1, "A share is at most 1; the four draws can say yes together.",
+           "比例不超过 1：几个「是」可以同时抽到。")  # fmt: skip
+    close(share, best, "It is a no only if all four draws are.", "四个都是「否」，留下的才是「否」。", within=2e-3)
+    expect(abs(spent - math.log(4) + 3 / 4) > 2e-3, "That is the quoted formula, which is only an upper bound here.",
+           "这是通行的公式，在这里只是上界。")  # fmt: skip
+    expect(abs(spent - turned) > 2e-3, "That is the other direction: average over best-of-n.",
+           "方向反了：要按 best-of-n 的分布取平均。")  # fmt: skip
+    expect(abs(spent - best * math.log(best / 0.3)) > 2e-3, "The term of the no is missing.", "漏了「否」的那一项。")
+    exact = best * math.log(best / 0.3) + (1 - best) * math.log((1 - best) / 0.7)
+    expect(abs(spent - exact / math.log(2)) > 2e-3, "That is in bits; KL is measured in nats.",
+           "这是以比特计的；KL 以奈特计。")  # fmt: skip
+    close(spent, exact, "The KL has two terms, share times log-ratio, for yes and for no.",
+          "KL 有两项，「是」「否」各一项，都是比例乘对数比。", within=2e-3)  # fmt: skip

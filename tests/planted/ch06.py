@@ -8,6 +8,10 @@ PLANTED = [
         "assert ((rivals * r).sum(-1) > r.amax(-1))",
     ),
     ("all weight on the worst", "one_hot(r.argmax(-1), 6)", "one_hot(r.argmin(-1), 6)"),
+    # the leash
+    ("a policy that keeps to the support", "(kl(problem.ref_logps, cut) ==", "(kl(cut, problem.ref_logps) =="),
+    ("the price of what is kept", "-(1 - ref[:, 0]).log())", "-ref[:, 0].log())"),
+    ("the price as a share", "-(1 - ref[:, 0]).log())", "ref[:, 0])"),
     # the other direction of KL
     (
         "half the interval's sum",
@@ -29,7 +33,19 @@ PLANTED = [
     ("Z dropped", "star = tilted / Z", "star = tilted"),
     ("the 1 of the derivative dropped", "slope, beta * Z.log() - beta)", "slope, beta * Z.log())"),
     ("the reference in place of the optimum", "at_star = star.clone()", "at_star = ref.clone()"),
-    ("convex in place of concave", "J((a + b) / 2) >", "J((a + b) / 2) <"),
+    (
+        "an answer that the reference never writes",
+        "optimal_policy(Problem(cut, r), beta).exp() > 0",
+        "optimal_policy(problem, beta).exp() > 0",
+    ),
+    ("convex in place of concave", "assert (gap > 0)", "assert (gap < 0)"),
+    ("the worse of the two for their mean", "- (J(a) + J(b)) / 2", "- torch.minimum(J(a), J(b))"),
+    (
+        "the gap without its half",
+        "assert torch.allclose(gap, beta[:, 0] / 2 *",
+        "assert torch.allclose(gap, beta[:, 0] *",
+    ),
+    ("the other side of the midpoint", "(b * (b / halfway).log())", "(halfway * (halfway / b).log())"),
     ("the reference is best", "assert (J(star) > J(rivals)", "assert (J(ref) > J(rivals)"),
     # completing the KL
     (
@@ -66,10 +82,21 @@ PLANTED = [
         "kl(star.log(), optimal_policy(problem, beta))",
         "kl(star.log(), optimal_policy(problem, 2 * beta))",
     ),
+    ("left-out answers cost nothing", "there.log())).sum(-1) + star[:, 0]", "there.log())).sum(-1)"),
+    ("the free sum, answers left out", "-star[:, 0].expand(", "0 * star[:, 0].expand("),
     # V
     ("log Z taken for V", "V = beta[:, 0] * log_partition(problem, beta)", "V = log_partition(problem, beta)"),
     ("V below the mean", "((ref * r).sum(-1) < V).all()", "((ref * r).sum(-1) > V).all()"),
-    ("the bound without beta", "r.amax(-1) + beta[:, 0] * (ref * best)", "r.amax(-1) - beta[:, 0] * (ref * best)"),
+    ("the bound's sign", "r.amax(-1) + beta[:, 0] * (ref * best)", "r.amax(-1) - beta[:, 0] * (ref * best)"),
+    ("the bound without beta", "r.amax(-1) + beta[:, 0] * (ref * best)", "r.amax(-1) + (ref * best)"),
+    ("the root of beta", "r.amax(-1) + beta[:, 0] * (ref * best)", "r.amax(-1) + beta[:, 0] ** 0.5 * (ref * best)"),
+    (
+        "the best answers, under the reference twice",
+        "floor - beta[:, 0] * (star * best)",
+        "floor - beta[:, 0] * (ref * best)",
+    ),
+    ("the bound from above", "assert (floor < V)", "assert (floor > V)"),
+    ("log Z of equal rewards", "(beta[:, 0] * log_partition(flat, beta) - 3)", "(log_partition(flat, beta) - 3)"),
     ("beta missing under the log-ratio", "(r - V[:, None]) / beta)", "r - V[:, None])"),
     ("better than average gains", "r > V[:, None])", "r > (ref * r).sum(-1, keepdim=True))"),
     ("the constant is lost", "log_partition(lifted, beta), V + 5", "log_partition(lifted, beta), V"),
@@ -103,11 +130,18 @@ PLANTED = [
     ("the other end", "optimal_policy(problem, 1e12)", "optimal_policy(problem, 1e-2)"),
     ("the mean not taken off", "r - (ref * r).sum(-1, keepdim=True), atol", "r, atol"),
     # the frontier
+    ("the KL of the optimum with Z's sign turned", "[:, None] - Z.log())[:, 0]", "[:, None] + Z.log())[:, 0]"),
+    ("the KL of the optimum without s", "(inverse * mean(moved, r)[:, None]", "(mean(moved, r)[:, None]"),
+    ("flatter than the lower price", "(prices[:-1] * less_kl - 1e-12", "(prices[1:] * less_kl - 1e-12"),
+    ("steeper than the higher price", "prices[1:] * less_kl + 1e-12", "prices[:-1] * less_kl + 1e-12"),
     ("slope one over beta", "dr / dkl, beta)", "dkl / dr, beta)"),
     ("the KL rises without s", "dkl[:, 0], spread / beta[:, 0]", "dkl[:, 0], spread"),
     ("the lines lose their slope", "heights[:, None, :] + prices * top_kl", "heights[:, None, :] + top_kl"),
     ("the lines fall", "heights + prices * rival_kl", "heights - prices * rival_kl"),
-    ("the lines for rivals forget V", "< heights + prices * rival_kl", "< 0 * heights + prices * rival_kl"),
+    ("a nat paid twice", "heights + prices * rival_kl", "heights + 2 * prices * rival_kl"),
+    ("the lines for rivals forget V", "= heights + prices * rival_kl", "= 0 * heights + prices * rival_kl"),
+    ("the shortfall without its price", "rival_reward[..., None], prices * apart", "rival_reward[..., None], apart"),
+    ("rivals above the lines", "(rival_reward[..., None] < lines)", "(rival_reward[..., None] > lines)"),
     # best of n
     ("strictly smaller rewards only", "other <= r[..., :, None]", "other < r[..., :, None]"),
     ("one draw fewer", "(at_most**n - less**n)", "(at_most ** (n - 1) - less ** (n - 1))"),
@@ -123,7 +157,11 @@ PLANTED = [
     ("log n alone", "many.ref_logps) - (math.log(n) - (n - 1) / n))", "many.ref_logps) - math.log(n))"),
     ("n times p", "exp(), 1 - (1 - p) ** n", "exp(), n * p"),
     ("all must succeed", "exp(), 1 - (1 - p) ** n)", "exp(), p**n)"),
-    ("the limit of the other answer", "<= -p.log() + 1e-12", "<= -(1 - p).log() + 1e-12"),
+    ("the integral without its n", "allclose(integral, -1 / powers", "allclose(integral, -1 / powers**2"),
+    ("the limit of the other answer", "limit = -p.log()", "limit = -(1 - p).log()"),
+    ("twice the limit", "limit = -p.log()", "limit = -2 * p.log()"),
+    ("more draws, less KL", "(spends.diff(dim=0) >= -1e-12)", "(spends.diff(dim=0) <= 1e-12)"),
+    ("above the limit", "(spends <= limit + 1e-12)", "(spends >= limit + 1e-12)"),
     # classes
     (
         "rewards differ within a class",
@@ -157,7 +195,18 @@ PLANTED = [
     ),
     ("the rate without the best reward", "rate, Z[:, 0] * torch.exp(-r.amax(-1) / beta[:, 0])", "rate, Z[:, 0]"),
     ("the rate from V without beta", "torch.exp(-(r.amax(-1) - V) / beta[:, 0])", "torch.exp(-(r.amax(-1) - V))"),
-    ("the bound turned round", "(rate <= torch.exp(-kl(", "(rate >= torch.exp(-kl("),
+    (
+        "the rate with beta times the KL",
+        "torch.exp(-kl(star.log(), problem.ref_logps) -",
+        "torch.exp(-beta[:, 0] * kl(star.log(), problem.ref_logps) -",
+    ),
+    (
+        "the rate with half the KL",
+        "torch.exp(-kl(star.log(), problem.ref_logps) -",
+        "torch.exp(-kl(star.log(), problem.ref_logps) / 2 -",
+    ),
+    ("the bound taken for the rate", "problem.ref_logps) - slack)", "problem.ref_logps))"),
+    ("the slack without beta", "- (star * r).sum(-1)) / beta[:, 0]  # never", "- (star * r).sum(-1))  # never"),
     (
         "weights not divided by their sum",
         "(ref * weights * r**2).sum(-1) / (ref * weights).sum(-1)",
