@@ -18,7 +18,7 @@
 # > **In this chapter.** You will be able to turn a pile of comparisons into a scale with intervals, to say when there is none or more than one, to recognise what noisy and divided judges do to it, and to train a reward model and measure how well it ranks. You need [chapter 3](03_sft.ipynb) (training, entropy) and [chapter 4](04_sampling.ipynb) (intervals, KL), and you should know what a gradient is. 50 minutes to read, 20 seconds to run.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能由一堆比较做出一把量回答好坏的尺子，并附上区间；看出什么时候做不成尺子，什么时候又做得出许多把；认出裁判出错、裁判意见不一时，尺子会变成什么样；训练一个奖励模型，量一量它给回答排序排得准不准。需要读过[第 3 章](03_sft.ipynb)（训练、熵）和[第 4 章](04_sampling.ipynb)（区间、KL），还要知道什么是梯度。阅读 50 分钟，运行 20 秒。
+# > **本章。** 读完后，你能由一堆比较做出一把量回答好坏的尺子，并附上区间；看出什么时候一把也没有，什么时候又不止一把；认出裁判出错、裁判意见不一时，尺子会变成什么样；训练一个奖励模型，量一量它给回答排序排得准不准。需要读过[第 3 章](03_sft.ipynb)（训练、熵）和[第 4 章](04_sampling.ipynb)（区间、KL），还要知道什么是梯度。阅读 50 分钟，运行 20 秒。
 
 # %%
 import json
@@ -165,7 +165,7 @@ assert torch.allclose(path, odds[:, :, None, :].expand_as(path))
 #
 # $$\sigma\bigl((r_i+c)-(r_j+c)\bigr)=\sigma(r_i-r_j)$$
 #
-# 比较只在同一个提示的回答之间进行，每个提示都可以有自己的常数 $c(x)$。所以奖励只能定到这一步：**每个提示还差一个常数**。这个提示的回答得 3，那个提示的回答得 1，并不说明前一个更好。到了[第 7 章](07_derivation.ipynb)，配分函数能消掉，靠的就是它。需要零点，就自己定一个：[Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) 平移奖励模型，让人写的回答平均得 0；`fit_rewards` 则让一个提示的奖励加起来等于 0。
+# 比较只在同一个提示的回答之间进行，每个提示都可以有自己的常数 $c(x)$。所以奖励只能定到这一步：**每个提示还差一个常数**。这个提示的回答得 3，那个提示的回答得 1，并不说明前一个更好。到了[第 7 章](07_derivation.ipynb)，配分函数能消掉，靠的就是这一点。需要零点，就自己定一个：[Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) 平移奖励模型，让人写的回答平均得 0；`fit_rewards` 则让一个提示的奖励加起来等于 0。
 
 # %% tags=["proof"]
 constant = 10 * torch.randn(INSTANCES, 1, generator=torch.Generator().manual_seed(SEED), dtype=torch.float64)
@@ -185,7 +185,7 @@ assert torch.allclose(tabular.preference_probs(truth + constant), tabular.prefer
 #
 # $$P(i\succ j)=\int e^{-g}e^{-e^{-g}}\,e^{-e^{-(g+\Delta)}}\,dg=\int_0^\infty e^{-t(1+e^{-\Delta})}\,dt=\frac{1}{1+e^{-\Delta}}$$
 #
-# 换成正态噪声，曲线就是另一条了，但差得极少：每个印象的噪声，标准差都取 1.2，得到的曲线与 sigmoid 处处相差不到 0.01。两个比例只差 0.01，单这一对就要比 10,000 次左右才分得出来。通向这个模型的讲法还有许多（[Hamilton et al. 2023](https://arxiv.org/abs/2312.13619) 收集了一批）。但要说这个模型好在哪里，最要紧的还是前面那条：奖励相加，胜负比相乘。
+# 换成正态噪声，曲线就不是这一条了，但相差极小：每个印象的噪声，标准差取 1.2，曲线与 sigmoid 处处相差不到 0.01。两个比例只差 0.01，单这一对就要比 10,000 次左右才分得出来。通向这个模型的讲法还有许多（[Hamilton et al. 2023](https://arxiv.org/abs/2312.13619) 收集了一批）。但要说这个模型好在哪里，最要紧的还是前面那条：奖励相加，胜负比相乘。
 
 # %% tags=["proof"]
 delta = truth[:, :1] - truth[:, 1:2]  # (20, 1)
@@ -294,7 +294,7 @@ assert (flatness[:, 2] > 1).all()
 
 # %% [markdown] lang="zh"
 # ### 一个拟合，三条路
-# 凸函数怎么最小化都行。`fit_rewards` 用上面的斜率和 $K$ 做牛顿迭代。`minimise` 只认得损失 `bradley_terry_nll`，也就是 $-L$ 除以比较的次数。还有一条路，统计学里很常用。给每一对配一行特征，第一个回答处写 +1，第二个回答处写 -1，其余写 0。这样 $r_i-r_j$ 就是特征的线性函数；线性函数取 $\sigma$ 得到概率，再按似然去拟合，这就是 **logistic 回归**（logistic regression）。平的方向要去掉：删去最后一个回答那一列，等于让它的奖励取 0。三条路，同一把尺子。
+# 凸函数怎么最小化都行。`fit_rewards` 用上面的斜率和 $K$ 做牛顿迭代。`minimise` 只认得损失 `bradley_terry_nll`，也就是 $-L$ 除以比较的次数。这个模型在统计学里还有一个名字。给每一对配一行特征，第一个回答处写 +1，第二个回答处写 -1，其余写 0。这样 $r_i-r_j$ 就是特征的线性函数，Bradley–Terry 就是 **logistic 回归**（logistic regression）：线性函数套上 $\sigma$ 成为概率，再按似然拟合。平的方向要去掉：删去最后一个回答那一列，等于让它的奖励取 0。三条路，同一把尺子。
 
 # %% tags=["proof"]
 newton, covariance = tabular.fit_rewards(counts)
@@ -354,7 +354,7 @@ assert [f"{value:.1f}" for value in wins_of_a] == ["18.4", "21.6"] and torch.isc
 
 # %% [markdown] lang="zh"
 # ## 这把尺子信到几分
-# 山谷越陡，拟合越可靠。先想只有一个参数的情形。在真值处，$L$ 的斜率是许多次独立的比较各添一份，加起来的；它的平均是 0，方差恰好就是曲率 $K$。谷底因此偏开，偏开的距离是斜率除以 $K$，方差就要除以 $K^2$，得 $K/K^2=1/K$。参数多了也一样：比较够多时，拟合出的奖励，协方差矩阵就是 $K$ 的逆，记作 $C$。（取的是伪逆：平的方向不管，其余方向照常求逆。）两个奖励之差，方差是
+# 山谷越陡，拟合越可靠。先想只有一个参数的情形。在真值处，每次比较都给 $L$ 的斜率添一份，各份互相独立；加起来，平均是 0，方差恰好是曲率 $K$。斜率不恰好为零，谷底就不恰好在真值处，偏开的距离是斜率除以 $K$。所以拟合值的方差，是斜率的方差除以 $K^2$，即 $K/K^2=1/K$。参数多了也一样：比较够多时，拟合出的奖励，协方差矩阵就是 $K$ 的逆，记作 $C$。（取的是伪逆：平的方向不管，其余方向照常求逆。）两个奖励之差，方差是
 #
 # $$\mathrm{Var}(r_i-r_j)=C_{ii}+C_{jj}-2C_{ij}$$
 #
@@ -444,10 +444,10 @@ assert needed == [385, 2022] and all(abs(e * math.sqrt(N) / per_comparison - 1) 
 # [Hunter 2004](https://doi.org/10.1214/aos/1079120141), who credits Zermelo (1929) and Ford (1957), states a condition that rules out both: however the answers are divided into two groups, neither empty, some answer of the second beat some answer of the first at least once. Then exactly one scale is best, up to the constant. Otherwise `fit_rewards` refuses, in both cases because `some answers never lost to the others`: of two islands, too, neither lost to the other.
 
 # %% [markdown] lang="zh"
-# ### 一把也做不成，或者做出许多把
-# 一堆比较定不出尺子，有两种情形。一种是没有哪组奖励最好。设 A 每次都胜：它的奖励不管已经多高，再往上提，它的每一次比较出现的概率都还要变大。似然没有最大值，拟合也就没有有限的解。一群回答同群外的比过，却从没输过，也是一样。另一种是最好的奖励太多。设回答分成两座岛，岛与岛之间从没比过：把一座岛整个往上抬，似然不变，两座岛谁高谁低，无从得知。
+# ### 一把也没有，或者不止一把
+# 一堆比较定不出尺子，有两种情形。一种是没有哪组奖励最好。设 A 每次都胜。它的奖励不管已经多高，再往上提一点，它的每次胜利都又更可能一点：似然没有最大值，拟合也就没有有限的解。要是一群回答同群外的比过，却从没输过，也是这样。另一种是最好的不止一组。设回答分成两座岛，岛与岛之间从没比过。把一座岛整个往上抬，似然不变；两座岛谁高谁低，无从得知。
 #
-# [Hunter 2004](https://doi.org/10.1214/aos/1079120141) 写出一个条件，并归功于 Zermelo（1929）和 Ford（1957），两种情形都能排除：不管怎样把回答分成两组，只要两组都不空，第二组里总有某个回答，至少胜过第一组里的某个回答一次。这时最好的尺子恰好有一把，只差那个常数。条件不满足，`fit_rewards` 就拒绝拟合，两种情形报的是同一句话：`some answers never lost to the others`，有些回答从没输给其余的。两座岛也是如此：谁也没输给过谁。
+# [Hunter 2004](https://doi.org/10.1214/aos/1079120141) 给出一个条件，说它出自 Zermelo（1929）和 Ford（1957）。有了它，两种情形都不会发生：不管怎样把回答分成两组，只要两组都不空，第二组里总有某个回答，至少胜过第一组里的某个回答一次。这时最好的尺子恰好有一把（那个常数不计）。条件不满足，`fit_rewards` 就拒绝拟合，两种情形报的是同一句话：`some answers never lost to the others`（有些回答从没输给其余的）。两座岛也算在内：谁也没输给过谁。
 
 # %%
 def refusal(wins):
@@ -575,7 +575,7 @@ assert round((step / (1 - step)) ** 2) == 17
 #
 # $$G^2=2\,(L_{\mathrm{saturated}}-L)=2\sum_{i<j}n_{ij}\,\mathrm{KL}\bigl(s_{ij}\,\|\,P(i\succ j)\bigr)$$
 #
-# 如果 Bradley–Terry 成立，比较也够多，$G^2$ 的平均值大约等于两两配对的种数，减去能自由取值的奖励的个数，这里是 3 - 2 = 1（三个奖励只看差，自由的是两个）。这个数是 1 时，$G^2$ 的分布就像一个标准正态随机数的平方（自由度为一的**卡方分布**，chi-squared），超过 $1.96^2=3.84$ 的堆只占 5%。兜圈子的这一堆是 10.2。
+# 如果 Bradley–Terry 成立，比较也够多，$G^2$ 的平均值大约等于回答对的种数，减去能自由取值的奖励的个数：这里是 3 - 2 = 1，因为三个奖励只看差，自由的只有两个。这个数是 1 时，$G^2$ 的分布就像一个标准正态随机数的平方（自由度为一的**卡方分布**，chi-squared），超过 $1.96^2=3.84$ 的堆只占 5%。兜圈子的这一堆是 10.2。
 
 # %% tags=["proof"]
 def misfit(wins):
@@ -780,7 +780,7 @@ print({name: [round(line[name], 3) for line in history] for name in ("loss", "re
 #
 # $$0.4417\cdot 0.693+0.4797\cdot 0.582+0.0785\cdot 0.365=0.614,\qquad 0.4417\cdot 0.5+0.4797\cdot 0.731+0.0785\cdot 0.881=0.641$$
 #
-# 期望损失（前面的 $\ell(q,h)$，代入真实的 $q$），哪个模型也低不过头一个数。与标签一致的比例，哪个模型也高不过第二个数：平局全凭硬币，别的对里，较差的有时也会胜。若是与*真实的*次序比，平局不算，就可以做到 100%。基座模仿的就是这些作者；下面另取 2,000 对新的来量，在这些对上，两个数是 0.617 和 0.638。
+# 期望损失（前面的 $\ell(q,h)$，代入真实的 $q$），哪个模型也低不过第一个数。与标签一致的比例，哪个模型也高不过第二个数：平局全凭硬币，别的对里，较差的有时也会胜。若是与*真实的*次序比，平局不算，就可以做到 100%。基座模仿的就是这些作者；下面另取 2,000 对新的来量，在这些对上，两个数是 0.617 和 0.638。
 
 # %%
 prompt_share = np.array(list(task.prompt_distribution.values()))
@@ -821,7 +821,7 @@ assert 0.45 < accuracy["exact"].value < accuracy["style"].value - 0.03
 # It has learnt one half of its task. Pairs that differ in style alone it orders right in more than 95 % of the cases. Pairs that differ in exactness alone it orders far worse, and 0.5 would be chance. To count numbers it has to find a second sign; to judge exactness it must do the sum. The base model can write sums. But in 62 % of the pairs both answers are right or both are wrong, and the labels of the rest are noisy: 6,400 such pairs, each seen once, did not teach it to judge them as well. The accuracy against the labels shows none of this: it lies a few points below its ceiling, and outside a toy nobody knows the ceiling. The figure shows it.
 
 # %% [markdown] lang="zh"
-# 它只学会了一半。两个回答只差在风格时，95% 以上它都排对了。只差在对错时，它排得差多了，而乱猜就有 0.5。要知道写了几个数，只要看有没有第二个加减号；要判断对错，却得把算式算出来。基座会写算式，可是还得学会判断：62% 的回答对里，两个回答要么都对，要么都错；其余的，标签又带噪声；6,400 对，每对看一遍，还没有教会它。光看与标签一致的比例，什么也看不出来：这个比例离上限不过几个百分点，而出了玩具世界，谁也不知道上限在哪里。看图就清楚了。
+# 它只学会了一半。两个回答只差在风格时，95% 以上它都排对了。只差在对错时，它排得差多了，而乱猜也有 0.5。要知道写了几个数，只要看有没有第二个加减号；要判断对错，却得把算式算出来。基座会写算式，可是还得学会判断：62% 的回答对里，两个回答要么都对，要么都错；其余的，标签又带噪声；6,400 对，每对看一遍，还没有教会它。光看与标签一致的比例，什么也看不出来：这个比例离上限不过几个百分点，而出了玩具世界，谁也不知道上限在哪里。看图就清楚了。
 
 # %% tags=["nbval-ignore-output"] alt_en="Learned difference of rewards against the true difference. A line marks the diagonal. Pairs of one class lie at 0. Pairs that differ in style alone lie a little below 1, those that differ in exactness alone not far above 0. Pairs in which style and exactness stand against each other have true difference 0, but a learned one well above 0. Pairs that differ in both lie about halfway to 2." alt_zh="横轴是真实的奖励之差，纵轴是学到的，直线是对角线。同类的对在 0 处。只差风格的略低于 1，只差对错的比 0 高不了多少。风格与对错相抵的对，真实的差是 0，学到的却明显高于 0。两样都领先的，大约只到 2 的一半。"
 groups = {  # name: (style gap, exact gap), seen from the first answer; where it is drawn, its colour
@@ -949,7 +949,7 @@ check("5.1", answer_5_1)
 # ### 练习 5.2 · 要比多少次
 # ★★☆ · 10 分钟
 #
-# 两个回答相比，其中一个胜出的次数约占 90%。要让奖励之差的 95% 区间向两边各伸出至多 0.25，至少要比多少次？取 $z=1.96$。
+# 两个回答相比，其中一个胜出的次数约占 90%。要让奖励之差的 95% 区间，向两边伸出都不超过 0.25，至少要比多少次？取 $z=1.96$。
 #
 # <details><summary>提示</summary>
 #
@@ -1058,11 +1058,11 @@ check("5.3", slope_of)
 # ### 练习 5.4 · 是不是恰好有一把尺子
 # ★★★ · 25 分钟
 #
-# 写一个 `has_scale(wins)`：表 `(A, A)` 若恰好有一个有限的拟合（只差一个常数），返回 True；一个也没有，或者有许多个，返回 False。不许调用 `fit_rewards`。
+# 写一个 `has_scale(wins)`：表 `(A, A)` 若恰好有一个有限的拟合（相差一个常数的，算同一个），返回 True；一个也没有，或者有许多个，返回 False。不许调用 `fit_rewards`。
 #
 # <details><summary>提示</summary>
 #
-# $i$ 至少胜过 $j$ 一次，就从 $i$ 向 $j$ 画一支箭头。有限的拟合恰好有一个（只差一个常数），当且仅当从每个回答出发，沿着箭头都能走到其余每个回答（中途可以经过别的回答）。走 $k$ 步能到的地方，再走一步，就是 $k+1$ 步能到的。
+# $i$ 至少胜过 $j$ 一次，就从 $i$ 向 $j$ 画一支箭头。有限的拟合恰好有一个（相差一个常数的，算同一个），当且仅当从任何一个回答出发，沿着箭头都走得到其余各个回答，中途可以经过别的。走 $k$ 步能到的地方，再走一步，就是 $k+1$ 步能到的。
 #
 # </details>
 
@@ -1101,7 +1101,7 @@ check("5.4", has_scale)
 #     return bool(reached.all())
 # ```
 #
-# 要是有一群回答，沿着箭头走不出去，那么群里谁也没胜过群外的。群外的要是胜过它们，奖励就一路涨到无穷；要是没同它们比过，两边就各有一个常数。
+# 要是有一群回答，沿着箭头走不出去，那么群里谁也没胜过群外的。群外的若胜过它们，群外的奖励就一路涨到无穷；两边若从没比过，就各有各的常数。
 #
 # </details>
 

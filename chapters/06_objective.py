@@ -51,7 +51,7 @@ from dpo_core.training import default_device
 
 # %% [markdown] lang="zh"
 # ## 光有奖励，算不上目标
-# [第 5 章](05_preferences.ipynb)给了我们奖励 $r(x,y)$：提示 $x$ 的每个回答 $y$，都对应一个数。语言模型遇到 $x$，以概率 $\pi(y\mid x)$ 回答 $y$；说它在挑选回答时，就称它为**策略**（policy）。我们该要什么样的策略 $\pi$？先想到的是：哪个策略的回答平均奖励 $\mathbb{E}_{y\sim\pi}[r(x,y)]$ 最高，就要哪个。下面一次只看一个提示；提示不变时，公式里的 $x$ 省去不写。
+# [第 5 章](05_preferences.ipynb)给了我们奖励 $r(x,y)$：提示 $x$ 的每个回答 $y$，都对应一个数。语言模型遇到 $x$，以概率 $\pi(y\mid x)$ 回答 $y$；把它看成在挑选回答，就叫它**策略**（policy）。我们该要什么样的策略 $\pi$？先想到的是：哪个策略的回答平均奖励 $\mathbb{E}_{y\sim\pi}[r(x,y)]$ 最高，就要哪个。下面一次只看一个提示；提示不变时，公式里的 $x$ 省去不写。
 #
 # 先看全书都在用的手算例子。三个回答 $y_1$、$y_2$、$y_3$。**参考策略**（reference policy）$\pi_{\mathrm{ref}}$，是*这次*训练开始之前的模型；对本书的网络来说，就是第 3 章训练出来的那个。在这个例子里，它写出三个回答的概率是 0.5、0.3、0.2；奖励是 1、0、-1。于是参考策略平均得 $0.5-0.2=0.3$ 分。平均数不会超过其中最大的一项；要想相等，权重就得全压在最大项上：
 #
@@ -95,7 +95,7 @@ assert (believed[greedy], true[greedy]) == (3, -1)
 #
 # $$J(\pi)=\mathbb{E}_{y\sim\pi}[r(y)]-\beta\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}}),\qquad\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})=\sum_y\pi(y)\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}$$
 #
-# KL 以奈特（nat）计，$\beta$ 说的是一奈特要花多少奖励。$J$ 就是 *RLHF 的目标*；有许多提示时，再对提示取平均。如果策略在各个提示上怎么写互不牵制，逐个提示求最优就行。RLHF 即人类反馈强化学习（reinforcement learning from human feedback）：人来比较回答，从比较中学出奖励，再用奖励训练策略。最后一步常用的算法是 PPO（proximal policy optimization，近端策略优化）。
+# KL 以奈特（nat）计，$\beta$ 说的是一奈特要花多少奖励。$J$ 就是 *RLHF 的目标*；有许多提示时，再对提示取平均。策略在各个提示上若能互不牵制，逐个提示求最优就行。RLHF 即人类反馈强化学习（reinforcement learning from human feedback）：人来比较回答，从比较学出奖励，再按奖励训练策略。最后这一步，常用的算法是 PPO（proximal policy optimization，近端策略优化）。
 #
 # 手算一个：$\pi=(0.8,\,0.15,\,0.05)$。平均奖励是 $0.8-0.05=0.75$；KL 是 $0.8\log 1.6+0.15\log 0.5+0.05\log 0.25=0.376-0.104-0.069=0.203$。取 $\beta=0.5$：
 #
@@ -157,7 +157,7 @@ assert torch.equal((one_hot(r.argmax(-1), 6) * r).sum(-1), r.amax(-1))  # ... un
 #
 # $$J(\pi)=\mathbb{E}_{y\sim\pi}\Big[r(y)-\beta\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}\Big]$$
 #
-# 由此可见三件事。第一，$J$ 可以用策略自己的样本来估计：每个样本的奖励减去惩罚，再求平均，不必把所有回答加一遍。[Ziegler et al. 2019](https://arxiv.org/abs/1909.08593) 训练时用的正是这个差，理由也写明了：有惩罚，策略就不会跑出 $r$ 靠得住的范围。第二，参考策略从来不写的回答，会让对数变成无穷大：绳子根本不许策略碰它。第三，策略只为自己写出来的东西付钱。丢掉总概率为 $m$ 的回答，其余的保持比例，代价是 $-\log(1-m)$：只要没有丢光，就是有限的。所以坍缩也有价，$(1,0,0)$ 是 0.693 奈特。
+# 由此得出三点。第一，$J$ 可以用策略自己的样本来估计：每个样本的奖励减去惩罚，再求平均，不必把所有回答加一遍。[Ziegler et al. 2019](https://arxiv.org/abs/1909.08593) 训练时用的正是这个差，理由也写明了：有惩罚，策略就不会跑出 $r$ 靠得住的范围。第二，参考策略从来不写的回答，会让对数变成无穷大：绳子根本不许策略碰它。第三，策略只为自己写出来的东西付钱。丢掉总概率为 $m$ 的回答，其余的保持比例，代价是 $-\log(1-m)$：只要没有丢光，就是有限的。所以坍缩也有价，$(1,0,0)$ 是 0.693 奈特。
 
 # %% tags=["proof"]
 cut = problem.ref_logps.index_fill(-1, torch.tensor([0]), -math.inf).log_softmax(-1)  # the reference, first answer dropped
@@ -278,7 +278,7 @@ assert torch.allclose(kl(answers, answers_ref), forks)
 #
 # $$\pi^*(y)=\frac{1}{Z}\,\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta},\qquad Z=\sum_y\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}$$
 #
-# 拿参考策略来，按奖励的指数重新加权。这叫**指数倾斜**（exponential tilting），得到的是 Gibbs 分布。我们没有要求 $\pi(y)\ge 0$，指数自己就保证了：凡是 $\pi_{\mathrm{ref}}(y)>0$ 的回答，$\pi^*(y)$ 也大于零，别的都是零。对照两边的系数，$e^{-1-\lambda/\beta}=1/Z$，即 $\lambda=\beta\log Z-\beta$。而且这个点是最大点，只此一个：$p\log p$ 向上弯，$-\beta\,\mathrm{KL}$ 就向下弯，平均奖励则不弯。任取两个不同的策略 $\pi_1$、$\pi_2$，在正中间 $\bar\pi=(\pi_1+\pi_2)/2$ 处，$J$ 比两头的平均高出 $\frac\beta2\,[\mathrm{KL}(\pi_1\,\|\,\bar\pi)+\mathrm{KL}(\pi_2\,\|\,\bar\pi)]$。
+# 拿参考策略来，按奖励的指数重新加权。这叫**指数倾斜**（exponential tilting），得到的是 Gibbs 分布。我们没有要求 $\pi(y)\ge 0$，指数自己就保证了：凡是 $\pi_{\mathrm{ref}}(y)>0$ 的回答，$\pi^*(y)$ 也大于零，别的都是零。对照两边的系数，$e^{-1-\lambda/\beta}=1/Z$，即 $\lambda=\beta\log Z-\beta$。而且这个点是最大点，只此一个：$p\log p$ 向上弯，$-\beta\,\mathrm{KL}$ 就向下弯，平均奖励则是直的。任取两个不同的策略 $\pi_1$、$\pi_2$，在正中间 $\bar\pi=(\pi_1+\pi_2)/2$ 处，$J$ 比两头的平均高出 $\frac\beta2\,[\mathrm{KL}(\pi_1\,\|\,\bar\pi)+\mathrm{KL}(\pi_2\,\|\,\bar\pi)]$。
 
 # %% tags=["proof"]
 tilted = ref * torch.exp(r / beta)
@@ -340,7 +340,7 @@ assert torch.allclose(J(star), (beta * Z.log())[:, 0])
 assert torch.allclose(J(star) - J(rivals), beta[:, 0] * (rivals * (rivals / star).log()).sum(-1))
 
 # %% [markdown] lang="en"
-# Gibbs' inequality itself takes two lines. Let $p$ and $q$ be two distributions over answers (here $q$ is no preference probability). Where $p(y)>0=q(y)$ for some answer, the KL is infinite; otherwise put $\rho=q(y)/p(y)$. For $\rho>0$, $\log\rho\le\rho-1$, with equality only at $\rho=1$. Suppose first that $p(y)>0$ wherever $q(y)>0$. As $\sum_y p(y)\,(\rho-1)=\sum_y q(y)-\sum_y p(y)=0$, that sum may be added for free:
+# Gibbs' inequality itself takes a few lines. Let $p$ and $q$ be two distributions over answers (here $q$ is no preference probability). Where $p(y)>0=q(y)$ for some answer, the KL is infinite; otherwise put $\rho=q(y)/p(y)$. For $\rho>0$, $\log\rho\le\rho-1$, with equality only at $\rho=1$. Suppose first that $p(y)>0$ wherever $q(y)>0$. As $\sum_y p(y)\,(\rho-1)=\sum_y q(y)-\sum_y p(y)=0$, that sum may be added for free:
 #
 # $$\mathrm{KL}(p\,\|\,q)=\sum_y p(y)\,(-\log\rho)=\sum_y p(y)\,(\rho-1-\log\rho)\ge 0.$$
 #
@@ -349,13 +349,13 @@ assert torch.allclose(J(star) - J(rivals), beta[:, 0] * (rivals * (rivals / star
 # The summand $\rho-1-\log\rho$ is also an estimator of KL, called $k_3$ by [Schulman 2020](http://joschu.net/blog/kl-approx.html): never negative and, if $p$ leaves nothing out, right on average, like $-\log\rho$. A policy that is sampled with top-k or top-p does leave answers out, and there $k_3$ reads too low by $m$. You write it in exercise 6.3.
 
 # %% [markdown] lang="zh"
-# Gibbs 不等式本身只要两行。设 $p$、$q$ 是回答上的两个分布（这里的 $q$ 不是偏好的概率）。要是有回答 $p(y)>0=q(y)$，KL 就是无穷大；除此以外，令 $\rho=q(y)/p(y)$。$\rho>0$ 时 $\log\rho\le\rho-1$，只在 $\rho=1$ 处相等。先假定 $q(y)>0$ 的地方都有 $p(y)>0$。因为 $\sum_y p(y)\,(\rho-1)=\sum_y q(y)-\sum_y p(y)=0$，把这个和加进去，什么也不会变：
+# Gibbs 不等式本身只要几行。设 $p$、$q$ 是回答上的两个分布（这里的 $q$ 不是偏好的概率）。要是某个回答 $p(y)>0=q(y)$，KL 就是无穷大；要是没有，令 $\rho=q(y)/p(y)$。$\rho>0$ 时 $\log\rho\le\rho-1$，只在 $\rho=1$ 处相等。先假定凡是 $q(y)>0$ 的回答，都有 $p(y)>0$。这时 $\sum_y p(y)\,(\rho-1)=\sum_y q(y)-\sum_y p(y)=0$，把这个和加进去，值不变：
 #
 # $$\mathrm{KL}(p\,\|\,q)=\sum_y p(y)\,(-\log\rho)=\sum_y p(y)\,(\rho-1-\log\rho)\ge 0$$
 #
-# 每一项都不小于零，只在 $q(y)=p(y)$ 处等于零。若 $p$ 漏掉了一些回答，它们在 $q$ 下的总概率是 $m$，那么 $\sum_y p(y)\,(\rho-1)$ 等于 $-m$，KL 就是最后那个和再加 $m$，更不会小于零。
+# 每一项都不小于零，只在 $q(y)=p(y)$ 处等于零。若 $p$ 漏掉了一些回答，它们在 $q$ 下的总概率是 $m$，那么 $\sum_y p(y)\,(\rho-1)$ 等于 $-m$，KL 就是上式最后那个和再加 $m$，更是大于零。
 #
-# 求和的这一项 $\rho-1-\log\rho$，也是 KL 的一个估计量，[Schulman 2020](http://joschu.net/blog/kl-approx.html) 叫它 $k_3$：它从不为负；只要 $p$ 什么也没漏，它同 $-\log\rho$ 一样无偏，平均起来正好是 KL。用 top-k 或 top-p 采样的策略就会漏，这时 $k_3$ 平均偏低 $m$。练习 6.3 就来写它。
+# 和里的这一项 $\rho-1-\log\rho$，也是 KL 的一个估计量，[Schulman 2020](http://joschu.net/blog/kl-approx.html) 叫它 $k_3$。它从不为负；只要 $p$ 没有漏掉回答，它平均起来就正好是 KL，同 $-\log\rho$ 一样。策略若用 top-k 或 top-p 采样，就会漏，这时 $k_3$ 平均偏低 $m$。练习 6.3 就来写它。
 
 # %% tags=["proof"]
 rho = star / rivals  # q is the optimum, p the rivals: (1000, 20, 6)
@@ -385,7 +385,7 @@ assert torch.allclose((short * (there - 1 - there.log())).sum(-1) + star[:, 0], 
 
 # %% [markdown] lang="zh"
 # ## V，软最大值
-# 最大点的高度有自己的记号：$V=\beta\log Z$。它的单位同奖励一样，是各个奖励的**软最大值**（soft maximum）：不低于参考策略下的平均奖励，不高于最大的奖励；奖励全都一样时，三者相等。记 $r_{\max}$ 为最大的奖励，$p_{\max}$ 为参考策略拿到它的概率，$p^*_{\max}$ 为最优解拿到它的概率，那么
+# 最大点的高度有自己的记号：$V=\beta\log Z$。它以奖励为单位，是各个奖励的**软最大值**（soft maximum）：不低于参考策略下的平均奖励，不高于最大的奖励；奖励全都一样时，三者相等。记 $r_{\max}$ 为最大的奖励，$p_{\max}$ 为参考策略拿到它的概率，$p^*_{\max}$ 为最优解拿到它的概率，那么
 #
 # $$\mathbb{E}_{\pi_{\mathrm{ref}}}[r]\le V\le r_{\max},\qquad V=r_{\max}+\beta\log\frac{p_{\max}}{p^*_{\max}}\ge r_{\max}+\beta\log p_{\max}$$
 #
@@ -568,7 +568,7 @@ assert abs(earns.max() - 0.78) < 0.01
 #
 # $$\mathbb{E}_{y\sim\pi}[r(y)]\le V(b)+b\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$$
 #
-# 把不等式的右边画在图上，是一条斜率为 $b$ 的直线，与前沿相切，切点就是 $b$ 的最优解。没有策略高过其中任何一条：它比 $b$ 的那条低 $b\,\mathrm{KL}(\pi\,\|\,\pi^*_b)$，$\pi^*_b$ 是 $b$ 的最优解。而在每个 KL 处，最低的那条线，高度就是前沿的高度。
+# 把不等式的右边画在图上，是一条斜率为 $b$ 的直线，与前沿相切，切点就是 $b$ 的最优解。没有策略高过其中任何一条：比起 $b$ 的那条，策略 $\pi$ 低 $b\,\mathrm{KL}(\pi\,\|\,\pi^*_b)$，其中 $\pi^*_b$ 是 $b$ 的最优解。而在每个 KL 处，最低的那条线，高度就是前沿的高度。
 
 # %% tags=["proof"]
 inverse = (1 / beta).requires_grad_()  # (20, 1)
@@ -704,7 +704,7 @@ assert (mean(cloud, toy.reward).numpy() < above + 1e-5).all()
 # Here best-of-n is close to optimal. It need not be: it asks only which answer is better, never by how much. Let the reference write three answers with probabilities 0.5, 0.49 and 0.01, for rewards of 0, 1 and 100. The best of 4 has a KL of 0.468 and a mean reward of 4.84; the frontier there has 21.6. Nor can one choose freely how far to go: $n$ is a whole number, and every answer costs $n$ draws.
 
 # %% [markdown] lang="zh"
-# 在这里，best-of-n 接近最优。换个问题就未必：它只问哪个好，不问好多少。设参考策略写三个回答的概率是 0.5、0.49、0.01，奖励是 0、1、100。从 4 个里选最好的，KL 是 0.468，平均奖励 4.84；同样的 KL，前沿上有 21.6。再说，走多远也由不得你挑：$n$ 只能是整数，得到一个回答要抽 $n$ 次。
+# 在这里，best-of-n 接近最优。换个问题就未必，因为它只问哪个好，不问好多少。设参考策略写三个回答的概率是 0.5、0.49、0.01，奖励是 0、1、100。4 个里留最好的，KL 是 0.468，平均奖励 4.84；花同样的 KL，前沿拿得到 21.6。再说，要走多远，也不能随意挑：$n$ 只能是整数，而且每要一个回答，就得抽 $n$ 次。
 
 # %%
 jackpot = Problem(torch.tensor([0.5, 0.49, 0.01]).double().log(), torch.tensor([0.0, 1.0, 100.0]).double())
@@ -733,7 +733,7 @@ assert (f"{spent:.3f}", f"{gained:.2f}", f"{attainable:.1f}") == ("0.468", "4.84
 #
 # $$P^*(x)=\frac{p(x)\,e^{1/\beta}}{p(x)\,e^{1/\beta}+1-p(x)},\qquad\log\frac{P^*(x)}{1-P^*(x)}=\log\frac{p(x)}{1-p(x)}+\frac1\beta$$
 #
-# 第二个式子说得更短：对数几率（log-odds，在第 5 章的比较里叫对数胜负比）增加 $1/\beta$。由它也看得出 best-of-n 的位置：只有两类的时候，凡是类内比例不变、得「是」比参考策略多、又没有多到每次都是的策略，都是某个 $\beta$ 的最优解（每次都是，要 $\beta=0$ 才行），best-of-n 正是这样的策略。$p=0.3$ 时，四选一就是 $\beta=0.500$ 的最优解。
+# 第二个式子说得更短：对数几率（log-odds，在第 5 章的比较里叫对数胜负比）增加 $1/\beta$。由它也看得出 best-of-n 的位置：只有两类的时候，一个策略只要类内比例不变，得「是」比参考策略多，又不是每次都得「是」，它就是某个 $\beta$ 的最优解（每次都得「是」，要 $\beta=0$ 才行）。best-of-n 正是这样的策略。$p=0.3$ 时，四选一就是 $\beta=0.500$ 的最优解。
 
 # %% tags=["proof"]
 member = one_hot(torch.arange(12) % 3, 3).double()  # (12, 3): twelve answers in three classes
@@ -867,7 +867,7 @@ assert min(behind) > 0 and max(behind) < 0.02
 #
 # $$\mathbb{E}_{\pi^*}[f]=\frac{\mathbb{E}_{\pi_{\mathrm{ref}}}[f\,e^{r/\beta}]}{\mathbb{E}_{\pi_{\mathrm{ref}}}[e^{r/\beta}]}$$
 #
-# 手里有参考策略的样本，就以 $e^{r/\beta}$ 为权重把 $f$ 加起来，再除以权重之和，作为它的估计。
+# 手里有参考策略的样本，就以 $e^{r/\beta}$ 为权重，把 $f$ 加权求和，再除以权重之和，得到左边的估计。
 
 # %% tags=["proof"]
 accept = torch.exp((r - r.amax(-1, keepdim=True)) / beta)
@@ -919,7 +919,7 @@ assert average.min() < 1.05 and average.max() > 1.15  # what a nat buys on avera
 # > **To remember.** RLHF maximises mean reward minus $\beta$ times $\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$. The optimum is the reference, reweighted by $e^{r/\beta}$; every policy falls short of it by $\beta\,\mathrm{KL}(\pi\,\|\,\pi^*)$. Its height $V=\beta\log Z$ is a soft maximum, and only answers with more reward than $V$ gain probability. $\beta$ is the price of a nat and the slope of the frontier. The optimum is known; what costs is to get there.
 
 # %% [markdown] lang="zh"
-# > **玩具没告诉你的。** 真实的模型里，$Z(x)$ 要对所有文本求和。没有人去算它；正如 Rafailov 等人所说，连估计都很贵。所以 $V$ 是多少、前沿在哪里、策略离最优解还有多远，没有人知道。奖励是学来的，出了训练数据的范围就会错。网络在各个提示上也做不到互不牵制：提示之间共用参数，$\pi^*$ 可能根本够不着。PPO 只能透过样本看 $J$，一批一批地看。还有，所有提示共用一个 $\beta$：到了最优解，最后一奈特在哪个提示上都买到 $\beta$；可平均下来，一奈特买到多少，各个提示并不一样。
+# > **玩具没告诉你的。** 真实的模型里，$Z(x)$ 要对所有文本求和。没有人去算它；正如 Rafailov 等人所说，连估计都很贵。所以 $V$ 是多少、前沿在哪里、策略离最优解还有多远，没有人知道。奖励是学来的，出了训练数据的范围就会错。网络在各个提示上也做不到互不牵制：提示之间共用参数，$\pi^*$ 可能根本够不着。PPO 只能透过样本看 $J$，一批一批地看。还有，所有提示共用一个 $\beta$：到了最优解，最后一奈特在哪个提示上都买到 $\beta$ 的奖励；可平均下来，一奈特买到多少，各个提示并不一样。
 #
 # > **记住。** RLHF 最大化的是平均奖励，减去 $\beta$ 倍的 $\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$。最优解就是参考策略按 $e^{r/\beta}$ 重新加权；别的策略都差一截，差额是 $\beta\,\mathrm{KL}(\pi\,\|\,\pi^*)$。最大点的高度 $V=\beta\log Z$ 是软最大值，只有奖励高过 $V$ 的回答，概率才上升。$\beta$ 是一奈特的单价，也是前沿的斜率。最优解是已知的；费力的是走到那里。
 
@@ -1047,7 +1047,7 @@ check("6.2", answer_6_2)
 # ### 练习 6.3 · 从不为负的估计
 # ★★☆ · 15 分钟
 #
-# 写一个 `k3(logps, ref_logps)`。输入是 $N$ 个*从策略抽出的*回答在策略下、在参考策略下的对数概率，形状都是 `(N,)`；返回的形状也是 `(N,)`：没有负数，平均起来正好是 $\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$（策略没有漏掉任何回答）。当心方向。
+# 写一个 `k3(logps, ref_logps)`。输入是 $N$ 个*从策略抽出的*回答在策略下、在参考策略下的对数概率，形状都是 `(N,)`；返回的形状也是 `(N,)`：没有负数，平均起来正好是 $\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$（假定策略没有漏掉任何回答）。当心方向。
 #
 # <details><summary>提示</summary>
 #
@@ -1161,11 +1161,11 @@ check("6.4", token_rewards)
 # ### 练习 6.5 · 四选一的代价
 # ★★☆ · 10 分钟
 #
-# 奖励只分「是」「否」，参考策略得「是」的概率是 0.3。抽 4 个回答，留最好的。留下的有多大概率是「是」？它与参考策略的 KL 又是多少（要精确值）？按这个顺序给出两个数，再同预言表里 $\beta=0.5$ 那一行比一比。
+# 奖励只分「是」「否」，参考策略得「是」的概率是 0.3。抽 4 个回答，留最好的。留下的有多大概率是「是」？这样得到的策略，与参考策略的 KL 又是多少（要精确值）？按这个顺序给出两个数，再同预言表里 $\beta=0.5$ 那一行比一比。
 #
 # <details><summary>提示</summary>
 #
-# 只有两类，所以 KL 只有两项。通行的公式在这里只是上界。
+# 只有两类，所以 KL 只有两项。前面引的那个公式，在这里只是上界。
 #
 # </details>
 
@@ -1189,7 +1189,7 @@ check("6.5", answer_6_5)
 # %% [markdown] lang="zh"
 # <details><summary>解答</summary>
 #
-# 四个都是「否」的概率是 $0.7^4=0.240$，所以得「是」的比例是 0.760。KL 是 $0.760\log(0.760/0.3)+0.240\log(0.240/0.7)=0.449$，公式却说 0.636。$\beta=0.5$ 那一行正是这两个数：$p=0.3$ 时，四选一就是它的最优解。
+# 四个都是「否」的概率是 $0.7^4=0.240$，所以得「是」的比例是 0.760。KL 是 $0.760\log(0.760/0.3)+0.240\log(0.240/0.7)=0.449$，公式却说 0.636。$\beta=0.5$ 那一行正是这两个数：$p=0.3$ 时，四选一就是这一行的最优解。
 #
 # ```python
 # share_6_5 = 1 - 0.7**4

@@ -179,7 +179,7 @@ _ = left.legend(fontsize=9, loc="lower left", ncols=2)
 #
 # $$\hat r(x,y)=\beta\log\frac{\pi(y\mid x)}{\pi_{\mathrm{ref}}(y\mid x)}$$
 #
-# 把 $\hat r$ 代进第 3 条。指数与对数抵消，$\pi_{\mathrm{ref}}\,e^{\hat r/\beta}=\pi_{\mathrm{ref}}\cdot\pi/\pi_{\mathrm{ref}}=\pi$，加起来本来就是 1。所以 $Z=1$，奖励 $\hat r$ 下的最优解就是 $\pi$ 自己。这样的策略，每一个都是自己那份隐式奖励下最好的。落下的只有概率为零的情形：那里的对数比是无穷大；参考策略从来不写的回答，最优解也不会写（[第 6 章](06_objective.ipynb)）。
+# 把 $\hat r$ 代进第 3 条。指数与对数抵消，$\pi_{\mathrm{ref}}\,e^{\hat r/\beta}=\pi_{\mathrm{ref}}\cdot\pi/\pi_{\mathrm{ref}}=\pi$，加起来本来就是 1。所以 $Z=1$，奖励 $\hat r$ 下的最优解就是 $\pi$ 自己。这样的策略，每一个都是自己那份隐式奖励下最好的。没算在内的，只有概率为零的情形：那里的对数比是无穷大；参考策略从来不写的回答，最优解也不会写（[第 6 章](06_objective.ipynb)）。
 #
 # 反过来，一个策略对应许多奖励。给 $r$ 加上一个只与提示有关的函数 $f(x)$。同一个提示里的差不变，所以任何比较都不变；第 3 条里，分子和 $Z$ 同乘 $e^{f(x)/\beta}$，所以最优解也不变。只差这样一个 $f$ 的奖励，归为一类；同类的奖励，看裁判怎么判、看策略怎么写，都分辨不出来。一类里有几个写得成 $\beta\log(\pi/\pi_{\mathrm{ref}})$？写得成的，必有 $\sum_y\pi_{\mathrm{ref}}\,e^{r/\beta}=1$，也就是 $V=0$。加上 $f$，$V$ 也加上 $f$。所以 $V=0$ 的恰好有一个：$r-V$。把奖励写成对数比，一类也不漏，每类只出现一次。一类也不漏，就是 [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290) 的定理 1；那里的引理 1 和引理 2，说的就是上面关于 $f$ 的事。
 
@@ -252,7 +252,7 @@ assert abs(ties - 0.38) < 1e-6 and close((1 - ties) * 0.512245 + ties * math.log
 # %% [markdown] lang="zh"
 # 三个值，对应三种配对的办法：每一对机会均等；两个回答都从参考策略抽，抽到相同的就扔掉；都从参考策略抽，相同的留下，算平局。留下平局，值就高了：平局占 38%，不论什么策略，一个平局总要付 $\ln 2$，而 $0.62\cdot 0.512+0.38\cdot 0.693=0.581$。损失是对回答对取的平均，所以它的值与**配对分布**（pair distribution）有关。最小值的位置是不是也有关，后面再问。
 #
-# 下面的单元格用断言检验，三条路通向同一个数：逐项写出的求和，库里的表格版本，以及 `preference_loss`，也就是[第 9 章](09_dpo.ipynb)训练网络用的那个函数。配对分布取三种；标签一次用软的，一次用硬的（好的那个 $q=1$）。
+# 下面的单元格用断言检验三条路通向同一个数：逐项写出的求和，库里的表格版本，以及 `preference_loss`，也就是[第 9 章](09_dpo.ipynb)训练网络用的那个函数。配对分布取三种；标签一次用软的，一次用硬的（好的那个 $q=1$）。
 
 # %% tags=["proof"]
 pairs = {
@@ -367,7 +367,7 @@ for logits_to_logps in (lambda s: s, lambda s: s.log_softmax(-1)):  # log-probab
 #
 # $$\mathcal L=-\sum_{i,j}w_{ij}\log\sigma(h_{ij})$$
 #
-# 回答 $i$ 对 $j$，赢的份额是 $w_{ij}$，输的份额是 $w_{ji}$。把它的导数对所有 $j$ 加起来：
+# 回答 $i$ 对 $j$，赢的份额是 $w_{ij}$，输的份额是 $w_{ji}$。两者的导数都算上，再对所有 $j$ 求和：
 #
 # $$\frac{\partial\mathcal L}{\partial s_i}=\beta\sum_j\left[(w_{ij}+w_{ji})\,\sigma(h_{ij})-w_{ij}\right]$$
 #
@@ -403,7 +403,7 @@ assert close(slope(policies, ref, wins, beta), finite, 1e-8)
 # ## 权重是什么意思
 # 多数数据只说谁赢：$q=1$。这时对 $h$ 的导数是 $\sigma(h)-1=-\sigma(-h)$，$\sigma(-h)$ 叫作这一对的**权重**（weight）。策略把次序弄反了还很笃定，权重接近 1；没有看法时是 $\frac12$；次序早已拉开时接近 0。用 [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290) 的话说，隐式奖励把一个样本的次序弄错得越厉害，这个样本的权重就越大；去掉这个权重，模型可能退化。[第 9 章](09_dpo.ipynb)有一个把权重弄反的损失。
 #
-# $\beta$ 出现在两处：一处在 $\sigma$ 前面，因为 $h$ 是 $\beta$ 乘对数比之差；一处在 $\sigma$ 里面。设 $u=h/\beta$ 是两个对数比之差，单位是奈特（nat）。损失随 $u$ 下降的快慢是 $\beta\,\sigma(-\beta u)$，叫作这一对受到的**拉力**（pull）。$\beta$ 大，拉得猛，松手早；$\beta$ 小，拉得轻，拉得久。
+# 设 $u=h/\beta$ 是两个对数比之差，单位是奈特（nat）。损失随 $u$ 下降的快慢是 $\beta\,\sigma(-\beta u)$，叫作这一对受到的**拉力**（pull）。$\beta$ 出现在两处：一处在 $\sigma$ 前面，因为 $h$ 是 $\beta$ 乘对数比之差；一处在 $\sigma$ 里面。$\beta$ 大，拉得猛，松手早；$\beta$ 小，拉得轻，拉得久。
 
 # %% alt_en="Two panels. Left: the loss against the margin h for q = 1, 0.73 and 0.5. The curve for q = 1 falls towards 0 without a minimum; the other two have their lowest point at h = 1 and at h = 0. Right: the pull beta times sigma of minus beta u against u from -10 to 10 for beta 0.1, 0.5, 1 and 2. At u = 0 the curves stand at half of beta; the curve of beta = 2 falls from 2 to 0 within a few nats, that of beta = 0.1 is low and nearly flat." alt_zh="左右两幅。左：损失随间隔 h 的变化，q 取 1、0.73、0.5。q = 1 的曲线一路降向 0，没有最低点；另外两条的最低点在 h = 1 和 h = 0。右：拉力 beta 乘 sigma(-beta u) 随 u 的变化，u 从 -10 到 10，beta 取 0.1、0.5、1、2。u = 0 处，曲线的高度是 beta 的一半；beta = 2 的曲线在几个奈特之内从 2 降到 0，beta = 0.1 的又低又平。"
 fig, (left, right) = figure(columns=2, width=7.6, height=3.0)
@@ -436,9 +436,9 @@ _ = right.legend(fontsize=9)
 # The second derivatives of the loss with respect to the logits form a matrix, the Hessian. It is $\beta^2$ times the matrix $K$ of [chapter 5](05_preferences.ipynb), with the entries $(w_{ij}+w_{ji})\,\sigma(h_{ij})\,\sigma(-h_{ij})$: minus these numbers beside the diagonal, their row sums on it. It maps constants to zero, because adding a number to all logits changes no policy. If the pairs connect all answers, it maps nothing else to zero, so at most one policy attains the minimum. One does exactly if, however the answers are divided into two groups, each group sometimes beats the other ([chapter 5](05_preferences.ipynb)). Labels strictly between 0 and 1 on connected pairs are enough.
 
 # %% [markdown] lang="zh"
-# **二阶导数**是 $\ell''(h)=\sigma(h)\,\sigma(-h)$，对任何 $h$、任何标签都是正的：损失随 $h$ 的曲线向上弯，而 $h$ 是 logits 的线性函数。所以策略是一张表时，DPO 损失是 logits 的**凸函数**（convex function），没有假的谷底。第 2 条里的目标 $J$ 却不然：对概率来说，它处处往下弯（[第 6 章](06_objective.ipynb)）；对 logits 来说，哪怕只是一张表，它也有的地方往上弯，有的地方往下弯。
+# **二阶导数**是 $\ell''(h)=\sigma(h)\,\sigma(-h)$，对任何 $h$、任何标签都是正的：损失随 $h$ 的曲线向上弯，而 $h$ 是 logits 的线性函数。所以策略是一张表时，DPO 损失是 logits 的**凸函数**（convex function），没有假的谷底。第 2 条里的目标 $J$ 却不然：看作概率的函数，它处处往下弯（[第 6 章](06_objective.ipynb)）；看作 logits 的函数，哪怕策略只是一张表，它也有的地方往上弯，有的地方往下弯。
 #
-# 损失对 logits 的二阶导数排成一个矩阵，叫 Hessian 矩阵。它等于 $\beta^2$ 乘[第 5 章](05_preferences.ipynb)的矩阵 $K$，只是 $K$ 里每一对的数换成 $(w_{ij}+w_{ji})\,\sigma(h_{ij})\,\sigma(-h_{ij})$：对角线外是这些数的相反数，对角线上是各行之和。它把各分量都相等的向量映成零，因为给所有 logits 加同一个数，策略不变。如果回答对把所有回答连成一片，被它映成零的就只有这种向量，所以达到最小值的策略至多一个。什么时候真有一个？当且仅当不管怎样把回答分成两组，每一组都有时能赢另一组（[第 5 章](05_preferences.ipynb)）。回答对连成一片，标签又都严格介于 0 和 1 之间，就足够了。
+# 损失对 logits 的二阶导数排成一个矩阵，叫 Hessian 矩阵。它等于 $\beta^2$ 乘[第 5 章](05_preferences.ipynb)的矩阵 $K$，只是 $K$ 里每一对的数换成 $(w_{ij}+w_{ji})\,\sigma(h_{ij})\,\sigma(-h_{ij})$：对角线外是这些数取负，对角线上是这些数的各行之和。Hessian 矩阵把各分量都相等的向量映成零，因为给所有 logits 加同一个数，策略不变。如果回答对把所有回答连成一片，被映成零的就只有这种向量，所以至多一个策略取到最小值。什么时候真有一个？当且仅当不管怎样把回答分成两组，两组互有胜负（[第 5 章](05_preferences.ipynb)）。回答对连成一片，标签又都严格介于 0 和 1 之间，就够了。
 
 # %% tags=["proof"]
 u = m / beta  # the difference of log-ratios
@@ -470,13 +470,13 @@ assert (middle > sum(two_ends) / 2 + 1e-6).all()  # in the probabilities: downwa
 
 # %% [markdown] lang="en"
 # ## Its minimum is the optimum
-# Why should a loss on pairs have its minimum at the optimum of an objective that it never mentions? Think of two coins: the label's shows heads with probability $q$, the claim's with probability $\sigma(h)$. The loss of a pair minus the entropy of its label is the divergence $\mathrm{KL}(\text{label}\,\|\,\text{claim})$; it is never negative, and zero where $\sigma(h)=q$. If the labels are Bradley–Terry probabilities of $r$, then $\sigma(h)=q$ says $h=r(x,y_w)-r(x,y_l)$. One policy fulfils this for all pairs at once: $\pi^*$, by the difference equation above. So every pair is at its own minimum there, however often it is drawn. And no other policy attains the minimum, as long as the pairs connect all answers: Bradley–Terry probabilities lie strictly between 0 and 1.
+# Why should a loss on pairs have its minimum at the optimum of an objective that it never mentions? Think of two coins: the label's shows heads with probability $q$, the claim's with probability $\sigma(h)$. The loss of a pair minus the entropy of its label is the divergence $\mathrm{KL}(\text{label}\,\|\,\text{claim})$; it is never negative, and zero where $\sigma(h)=q$. If the labels are Bradley–Terry probabilities of $r$, then $\sigma(h)=q$ says $h=r(x,y_w)-r(x,y_l)$. One policy fulfils this for all pairs at once: $\pi^*$, by the difference equation above. So every pair is at its own minimum there, however often it is drawn. Bradley–Terry probabilities lie strictly between 0 and 1, so the minimum is attained; and as long as the pairs connect all answers, no other policy attains it.
 #
 # That answers the question about the pair distribution: it changes the value of the loss and not where the minimum is. Below, three pair distributions and three values of $\beta$, from random starts; then the other route, $J$ itself maximised.
 
 # %% [markdown] lang="zh"
 # ## 它的最小值就是最优解
-# 这个损失只谈回答对，目标 $J$ 提都没提过，凭什么偏在 $J$ 的最优解处最小？设想两枚硬币：标签那枚以概率 $q$ 出正面，声称那枚以概率 $\sigma(h)$ 出正面。一对的损失减去标签的熵，等于 $\mathrm{KL}(\text{label}\,\|\,\text{claim})$，即标签相对声称的 KL 散度；它从不为负，在 $\sigma(h)=q$ 处为零。若标签是 $r$ 的 Bradley–Terry 概率，$\sigma(h)=q$ 就是说 $h=r(x,y_w)-r(x,y_l)$。有一个策略，在所有回答对上同时做到了，就是 $\pi^*$：前面相减得到的等式，说的正是这个。于是在 $\pi^*$ 处，每一对都到了自己的最小值，抽得多、抽得少都不要紧。而且别的策略都达不到这个最小值，只要回答对把所有回答连成一片：Bradley–Terry 概率总是严格介于 0 和 1 之间。
+# 这个损失只谈回答对，目标 $J$ 提都没提过，凭什么偏在 $J$ 的最优解处最小？设想两枚硬币：标签那枚以概率 $q$ 出正面，声称那枚以概率 $\sigma(h)$ 出正面。一对的损失减去标签的熵，等于 $\mathrm{KL}(\text{label}\,\|\,\text{claim})$，即标签相对声称的 KL 散度；它从不为负，在 $\sigma(h)=q$ 处为零。若标签是 $r$ 的 Bradley–Terry 概率，$\sigma(h)=q$ 就是说 $h=r(x,y_w)-r(x,y_l)$。有一个策略，在所有回答对上同时做到了，就是 $\pi^*$：前面相减得到的等式，说的正是这个。于是在 $\pi^*$ 处，每一对都到了自己的最小值，抽得多、抽得少都不要紧。而且，只要回答对把所有回答连成一片，别的策略就都取不到这个最小值；Bradley–Terry 概率总是严格介于 0 和 1 之间，前面的条件都满足。
 #
 # 先前的问题有了答案：配对分布改变损失的值，不改变最小值的位置。下面用三种配对分布、三个 $\beta$，从随机起点出发；再走另一条路，直接把 $J$ 最大化。
 
@@ -522,7 +522,7 @@ assert (shares[0] - shares[1]).abs().median() > 0.05  # undetermined between the
 
 # %% [markdown] lang="zh"
 # ## 争论一：beta 大了会怎样？
-# 有人读了代码，觉得 $\beta$「不过是」个缩放系数：能不能不管它（[direct-preference-optimization issue 4](https://github.com/eric-mitchell/direct-preference-optimization/issues/4)）？论文作者回答：它定的是绳子的松紧。有一份教程把方向写反了，读者提了意见，已经改过来（[LLMs-from-scratch PR 818](https://github.com/rasbt/LLMs-from-scratch/pull/818)）；另一份也有读者提议改（[smol-course PR 307](https://github.com/huggingface/smol-course/pull/307)）。可还有人坚持：DPO 里 $\beta$ 越大，更新越*剧烈*（[ms-swift issue 7285](https://github.com/modelscope/ms-swift/issues/7285)）。谁对？
+# 有人读了代码，觉得 $\beta$「不过是」个缩放系数：能不能不管它（[direct-preference-optimization issue 4](https://github.com/eric-mitchell/direct-preference-optimization/issues/4)）？一位论文作者回答：它定的是绳子的松紧。有一份教程把方向写反了，读者提了意见，已经改过来（[LLMs-from-scratch PR 818](https://github.com/rasbt/LLMs-from-scratch/pull/818)）；另一份也有读者提议改（[smol-course PR 307](https://github.com/huggingface/smol-course/pull/307)）。可还有人坚持：DPO 里 $\beta$ 越大，更新越*剧烈*（[ms-swift issue 7285](https://github.com/modelscope/ms-swift/issues/7285)）。谁对？
 #
 # 先看理论。在最小值处，$\beta$ 越大，KL 越小：策略是 $\pi_{\mathrm{ref}}\,e^{r/\beta}$ 再归一化。在起点，每一对的 $h=0$，不论 $\beta$ 多大，声称都是 $\frac12$，梯度等于 $\beta$ 乘同一个向量：$\beta$ 加倍，步子也加倍。
 
@@ -588,13 +588,13 @@ assert abs(sgd[2000][0] - 0.96) < 0.005 and abs(settled[0] - 1.97) < 0.005
 # **Figure 7.3.** The two faces of $\beta$. Pink: KL at the optimum. Points: KL after 20, 200 and 2,000 steps. With SGD, 20 steps move the policy *more* the larger $\beta$ is, over most of the range; with Adam it is the other way round, but within a factor of about two: 0.017 at the smallest $\beta$, 0.008 at the largest. After 2,000 steps Adam is on the line, within 10 %, and so is SGD from $\beta=0.3$ upwards; at 0.05 SGD is half-way, at 0.96 of 1.97.
 
 # %% [markdown] lang="zh"
-# **图 7.3** $\beta$ 的两副面孔。粉线：最优解处的 KL。点：20、200、2,000 步之后的 KL。用 SGD 走 20 步，在大半个范围里 $\beta$ 越大走得*越远*；用 Adam 则反过来，不过只差一倍左右：$\beta$ 最小处是 0.017，最大处是 0.008。2,000 步之后，Adam 都在线上，出入不到 10%；SGD 从 $\beta=0.3$ 起也在线上，到 0.05 处只走了一半，是 0.96，线在 1.97。
+# **图 7.3** $\beta$ 的两副面孔。粉线：最优解处的 KL。点：20、200、2,000 步之后的 KL。用 SGD 走 20 步，在大半个范围里 $\beta$ 越大走得*越远*；用 Adam 则反过来，不过只差一倍左右：$\beta$ 最小处是 0.017，最大处是 0.008。2,000 步之后，Adam 都在线上，出入不到 10%；SGD 从 $\beta=0.3$ 起也在线上，在 0.05 处只走到一半：它是 0.96，线是 1.97。
 
 # %% [markdown] lang="en"
 # Both are right, about different moments. In the loss, $\beta$ is two things: the strength of the leash at the minimum, and a factor in every plain gradient step. After 20 SGD steps the KL is 0.0002 at $\beta=0.05$ and 0.053 near $\beta=1.6$; at the minimum the order is the reverse. Adam divides the factor out, and so does Muon, with which the networks of this chapter are trained; what remains is the leash. Large models are trained with optimisers of this kind, so the corrected statement, that a larger $\beta$ keeps the policy closer to the reference, should describe practice, with one proviso: at a small $\beta$ a short training may stop long before the leash is felt. Two values of $\beta$ compared after the same few steps are compared by speed.
 
 # %% [markdown] lang="zh"
-# 双方都对，说的是不同的时刻。在损失里，$\beta$ 身兼二职：在最小值处，它是绳子的松紧；在普通的梯度步里，它又是个系数。SGD 走 20 步，KL 在 $\beta=0.05$ 处是 0.0002，在 $\beta=1.6$ 附近是 0.053；最小值处的次序正相反。Adam 把这个系数除掉了，本章训练网络用的 Muon 也一样；剩下的才是绳子。大模型用的正是这一类优化器，所以改正后的说法（$\beta$ 越大，策略离参考策略越近）应该符合实际；但要留个心眼：$\beta$ 小的时候，短短的训练可能早早停下，绳子还没绷紧。两个 $\beta$ 都只训练同样的几步，拿来相比，比的是快慢。
+# 双方都对，说的是不同的时刻。在损失里，$\beta$ 身兼二职：在最小值处，它是绳子的松紧；在普通的梯度步里，它又是个系数。SGD 走 20 步，KL 在 $\beta=0.05$ 处是 0.0002，在 $\beta=1.6$ 附近是 0.053；最小值处的次序正相反。Adam 把这个系数除掉了，本章训练网络用的 Muon 也一样；剩下的才是绳子。大模型用的正是这一类优化器，所以改正后的说法（$\beta$ 越大，策略离参考策略越近）应该符合实际；但要留个心眼：$\beta$ 小的时候，短短的训练可能早早停下，绳子还没绷紧。两个 $\beta$ 都训练同样的几步，就拿来相比，比的只是快慢。
 
 # %% [markdown] lang="en"
 # ## Quarrel two: what is left of the leash?
@@ -693,7 +693,7 @@ assert close(torch.tensor([min(min(v) for v in again.values()), max(max(v) for v
 # Now a real data set. Each of its answers occurs in one pair, compared once. As a table it is the case of a single comparison, whatever the number of pairs: no pair has a finite best margin. Two things hold the policy. It stops early, pairs being seen once or twice. And its answers are not separate rows of a table: they share parameters, so that a thousand similar pairs, decided this way and that, act like one pair compared a thousand times.
 
 # %% [markdown] lang="zh"
-# 比较够 300 次，一直训练下去也安全，差额按 $1/N$ 下降：0.026、0.002、0.0002。拉住绳子的，是意见不一。一个回答只要偶尔输给差一些的，最好的间隔就是有限的。只有 30 次比较时，20 道题里有 7 道，某个或某几个回答从没输给过其余的；这几道题上，最宽的间隔 1,000 步后是 9.1，20,000 步后是 14.2，还在涨，而真值是 2.5。30 次比较只过一遍，路走了不到四分之一（差额 0.450）。比较多了，过一遍就不错，但不完美：0.008 和 0.014；两个 $N$ 各重抽六回，都在 0.008 到 0.018 之间，谁高谁低看运气。多半是因为步长不变，总会留些噪声。
+# 在这里，比较够 300 次，一直训练下去也安全，差额按 $1/N$ 下降：0.026、0.002、0.0002。拉住绳子的，是意见不一：一个回答只要偶尔输给差一些的，最好的间隔就是有限的。只有 30 次比较时，20 道题里有 7 道，某个或某几个回答从没输给过其余的；这几道题上，最宽的间隔 1,000 步后是 9.1，20,000 步后是 14.2，还在涨，而真值是 2.5。30 次比较只过一遍，路走了不到四分之一（差额 0.450）。比较多了，过一遍就不错，但不完美：0.008 和 0.014；两个 $N$ 各重抽六回，都在 0.008 到 0.018 之间，谁高谁低看运气。多半是因为步长不变，总会留些噪声。
 #
 # 再看真实的数据集。里面每个回答只出现在一对里，只比过一次。当成表来看，回答对再多，也都是「只比了一次」的情形：没有哪一对的最好间隔是有限的。拉住策略的是另外两样。一是停得早，每一对只看一两遍。二是它的回答并不是表里互不相干的行：它们共用参数，一千个相似的对，有的判这边，有的判那边，作用就像同一对比了一千次。
 
@@ -743,13 +743,13 @@ for strength in (0.1, 0.5, 2.0):
 # ## When answers share parameters
 # So far every answer had a logit of its own. A network has far fewer parameters than answers: what it learns about one, it applies to others. The smallest model of that: each answer $y$ has a vector of features $\phi_y$, and $s_y=\log\pi_{\mathrm{ref}}(y)+\phi_y\cdot\theta$, with one parameter vector $\theta$. Two things change.
 #
-# **The minimum.** There may be no $\theta$ that gives every pair its right margin. Then the pairs must compromise, and those that occur more often weigh more. Loss minus entropy of the labels is an average, over the pairs, of the KL divergence between two coins (as above). So of all policies that $\theta$ can reach, the minimum is the one whose opinions are nearest to the truth *on the pairs drawn*. [Gopalan et al. 2025](https://arxiv.org/abs/2510.20413) call DPO misspecified in this case, and show that it can end worse than it began, without any noise in the labels. Here $h$ is linear in $\theta$, so the loss is still convex. $J$ is not, and has false summits; below, a grid of some 1,200 values of $\theta$ says where to start climbing. In our twenty problems with two features, each pair distribution has its own minimum, and none comes up to the best $J$ found.
+# **The minimum.** There may be no $\theta$ that gives every pair its right margin. Then the pairs must compromise, and those that occur more often weigh more. Loss minus entropy of the labels is an average, over the pairs, of the KL divergence between two coins (as above). So of all policies that $\theta$ can reach, the minimum is the one whose opinions are nearest to the truth *on the pairs drawn*. [Gopalan et al. 2025](https://arxiv.org/abs/2510.20413) call DPO misspecified in this case, and show that it can end worse than it began, without any noise in the labels. Here $h$ is linear in $\theta$, so the loss is still convex and has no false valleys. $J$ has no such guarantee: it has false summits; below, a grid of some 1,200 values of $\theta$ says where to start climbing. In our twenty problems with two features, each pair distribution has its own minimum, and none comes up to the best $J$ found.
 
 # %% [markdown] lang="zh"
 # ## 当回答共用参数
 # 到此为止，每个回答都有自己的 logit。网络的参数远比回答少：在一个回答上学到的，会用到别的回答上。要说明这一点，最小的模型是这样：每个回答 $y$ 有一个特征向量 $\phi_y$，logits 是 $s_y=\log\pi_{\mathrm{ref}}(y)+\phi_y\cdot\theta$，参数向量 $\theta$ 大家共用。有两件事变了。
 #
-# **最小值。** 可能没有哪个 $\theta$ 让每一对的间隔都对。各对只好互相迁就，出现多的，分量就重。损失减去标签的熵，是两枚硬币之间的 KL 散度（同上）对回答对的平均。所以在 $\theta$ 够得着的策略里，最小值选中的，是*在抽到的回答对上*看法最接近真相的那个。[Gopalan et al. 2025](https://arxiv.org/abs/2510.20413) 把这种情形叫作 DPO 的误设（misspecified），并且证明：哪怕标签毫无噪声，结果也可能比起点还差。$h$ 是 $\theta$ 的线性函数，所以损失仍是凸的；$J$ 却不是，会有假的山顶，下面先在 1,200 来个 $\theta$ 排成的网格上挑好起点，再往上爬。在我们这二十道题上取两个特征：每种配对分布各有各的最小值，$J$ 都不及找到的最好水平。
+# **最小值。** 可能没有哪个 $\theta$ 让每一对的间隔都对。各对只好互相迁就，出现多的，分量就重。损失减去标签的熵，等于两枚硬币之间的 KL 散度（同上），再对回答对取平均。所以在 $\theta$ 够得着的策略里，最小值选中的，是*在抽到的回答对上*看法最接近真相的那个。[Gopalan et al. 2025](https://arxiv.org/abs/2510.20413) 把这种情形叫作 DPO 的误设（misspecified），并且证明：哪怕标签毫无噪声，结果也可能比起点还差。这里 $h$ 是 $\theta$ 的线性函数，所以损失仍是凸的，没有假的谷底。$J$ 没有这样的保证，它有假的山顶；要找最高处，下面先把 1,200 个左右的 $\theta$ 排成网格，看从哪里起步，再往上爬。我们这二十道题，每题取两个特征：每种配对分布各有各的最小值，论 $J$，都不及搜索找到的最高水平。
 
 # %% tags=["proof"]
 generator = torch.Generator().manual_seed(SEED)
@@ -808,7 +808,7 @@ assert [int((values < J["ref"]).sum()) for values in list(J.values())[4:]] == [1
 # The reference scores -0.23 on average, the table's optimum 0.35, the best of two features that the search finds 0.22 (climbing from the reference alone one gets stuck in two problems, and the mean is 0.20), and DPO with two features 0.04 to 0.07, depending on how the pairs were drawn. In one problem (uniform pairs) and in two (drawn from the reference) it ends below the reference.
 
 # %% [markdown] lang="zh"
-# 参考策略平均得 -0.23，表的最优解得 0.35，取两个特征，搜索找到的最好水平是 0.22（只从参考策略出发往上爬，有两道题会卡住，平均只有 0.20），用两个特征做 DPO 得 0.04 到 0.07，随配对的办法而定。均匀配对时有一道题、从参考策略抽时有两道题，结果比参考策略还低。
+# 参考策略平均得 -0.23，表的最优解得 0.35。只用两个特征，搜索找到的最高水平是 0.22（要是都从参考策略出发往上爬，有两道题会卡住，平均只有 0.20）；做 DPO 则得 0.04 到 0.07，随配对的办法而定。均匀配对时有一道题、从参考策略抽时有两道题，结果比参考策略还低。
 
 # %% [markdown] lang="en"
 # **The road.** In a table, a step on one pair leaves all other logits alone, and then the chosen answer *must* gain. (One pair by itself, that is. Where many meet, an answer chosen in one loses in others and is pressed down by them: in a table too, chosen answers fall, as quarrel four shows.) Move along minus the gradient, with $t$ for time. With pull $a=\beta\,(q-\sigma(h))>0$ (at $q=1$ the pull of figure 7.2) the two logits move at speeds $a$ and $-a$, and
@@ -822,7 +822,7 @@ assert [int((values < J["ref"]).sum()) for values in list(J.values())[4:]] == [1
 # Suppose the two answers of a pair are alike, so that $\phi_w-\phi_l$ is small, while some third answer $y_3$ lies far out in just that direction. Then $y_3$ rises faster than the chosen answer, and takes its probability. This is the mechanism of likelihood displacement that [Razin et al. 2025](https://arxiv.org/abs/2410.08847) describe: it is driven by pairs whose answers have similar embeddings, and the probability may go to an answer of the opposite meaning.
 
 # %% [markdown] lang="zh"
-# **路上。** 在表里，拿一对走一步，别的 logits 都不动，所以 chosen 的概率*必定*上升。（说的是单独一对。许多对放在一起，这一对里的 chosen 在别的对里会输，被往下压；所以在表里，chosen 照样会降，见争论四。）沿负梯度走，时间记作 $t$。设拉力 $a=\beta\,(q-\sigma(h))>0$（$q=1$ 时就是图 7.2 的拉力），两个 logits 的速度是 $a$ 和 $-a$，于是
+# **路上。** 在表里，拿一对回答走一步，别的 logits 都不动，所以 chosen 的概率*必定*上升。（说的是单独一对。许多对放在一起，这一对里的 chosen 在别的对里会输，被往下压；所以哪怕是表，chosen 也会降，见争论四。）沿负梯度走，时间记作 $t$。设拉力 $a=\beta\,(q-\sigma(h))>0$（$q=1$ 时就是图 7.2 的拉力），两个 logits 的速度是 $a$ 和 $-a$，于是
 #
 # $$\frac{d}{dt}\log\pi_w=a\,(1-\pi_w+\pi_l)>0$$
 #
@@ -879,7 +879,7 @@ _ = panels[0].legend(fontsize=9)
 # **Figure 7.5.** One pair, trained 300 steps. Left, a table: the chosen answer takes the probability. Right, shared features with $\phi_w=(1,0)$, $\phi_l=(0.9,0.5)$, $\phi_3=(0,-1)$: the margin grows as it should, to 1.3, and the probability goes to $y_3$, which nobody preferred.
 
 # %% [markdown] lang="zh"
-# **图 7.5** 一对回答，训练 300 步。左，表：概率归了 chosen。右，共用特征，$\phi_w=(1,0)$，$\phi_l=(0.9,0.5)$，$\phi_3=(0,-1)$：间隔照常增大，到了 1.3，概率却归了 $y_3$，而 $y_3$ 谁也没说过它好。
+# **图 7.5** 一对回答，训练 300 步。左，表：概率归了 chosen。右，共用特征，$\phi_w=(1,0)$，$\phi_l=(0.9,0.5)$，$\phi_3=(0,-1)$：间隔照常增大，到了 1.3，概率却归了 $y_3$，可谁也没说过 $y_3$ 好。
 
 # %% [markdown] lang="en"
 # ## Quarrel four: why does the chosen answer fall?
@@ -921,7 +921,7 @@ assert falls == {0.1: (0.69, 0.61), 0.5: (0.56, 0.47), 2.0: (0.37, 0.26)}
 # At $\beta=0.5$ more than half of the chosen answers (0.56) *should* fall, and so should both answers of nearly every second pair (0.47). At 0.1 it is 0.69, at 2 still 0.37. A falling `logps/chosen` is therefore no sign of a fault by itself; what matters is where the probability goes ([chapter 9](09_dpo.ipynb) looks). Suspect a fault if it falls much further than $(r-V)/\beta$ predicts, or than in a run on code known to be right; if sampled answers get worse and answers in no pair rise; or if the tokens counted are not those of the answer ([chapter 8](08_tensors.ipynb)).
 
 # %% [markdown] lang="zh"
-# $\beta=0.5$ 时，半数以上的 chosen（0.56）*理应*下降，将近一半的对（0.47）两个回答都该下降。$\beta$ 取 0.1 时，前一个比例是 0.69；取 2 时，也还有 0.37。所以 `logps/chosen` 下降，本身不说明哪里有错；要看概率去了哪里（[第 9 章](09_dpo.ipynb)会去看）。什么时候该起疑？比 $(r-V)/\beta$ 预言的低得多，或者比可靠的代码跑出来的低得多；采样出来的回答变差了，不在任何一对里的回答反而升了；算进去的词元不是回答的词元（[第 8 章](08_tensors.ipynb)）。
+# $\beta=0.5$ 时，半数以上的 chosen（0.56）*理应*下降，将近一半的对（0.47）两个回答都该下降。$\beta$ 取 0.1 时，前一个比例是 0.69；取 2 时，也还有 0.37。所以 `logps/chosen` 下降，本身不说明哪里有错；要看概率去了哪里（[第 9 章](09_dpo.ipynb)会去看）。什么时候该起疑？有三种情形：下降得比 $(r-V)/\beta$ 预言的多得多，或者比确知正确的代码跑出来的多得多；采样出来的回答变差了，同时不在任何一对里的回答在上升；计入的词元不是回答的词元（[第 8 章](08_tensors.ipynb)）。
 
 # %% [markdown] lang="en"
 # ## Theory against the network
@@ -951,7 +951,7 @@ assert 0.6 < report["style"].value < 0.85 and 0.15 < report["kl"].value < 0.8 an
 # A short training already goes most of the way from 0.30 to the predicted 0.76. The whole sweep was run once and stored: six values of $\beta$, three kinds of label, three seeds (base model, pairs and order anew), 54 trainings of 375 steps with 64 pairs each. With soft and sampled labels each of 24,000 pairs is used once; deterministic labels drop the ties, and the 13,500 pairs or so that are left are used 1.8 times. Second answers are drawn as above. The command is `python chapters/data/beta_sweep.py`, about half an hour of CPU time.
 
 # %% [markdown] lang="zh"
-# 短短一次训练，从 0.30 到预言的 0.76，路已经走了大半。完整的扫描跑过一次，存了下来：六个 $\beta$，三种标签，三个种子（基座模型、回答对、顺序都重新来过），共 54 次训练，每次 375 步、每步 64 对。软标签和采样标签有 24,000 对，各用一次；确定性标签不要平局，剩下约 13,500 对，平均每对用 1.8 次。第二个回答的抽法同上。命令是 `python chapters/data/beta_sweep.py`，约半小时 CPU 时间。
+# 短短一次训练，从 0.30 到预言的 0.76，路已经走了大半。完整的扫描跑过一次，存了下来：六个 $\beta$，三种标签，三个种子（基座模型、回答对、顺序都重新来过），共 54 次训练，每次 375 步、每步 64 对。软标签和采样标签有 24,000 对，各用一次；确定性标签要丢掉平局，剩下约 13,500 对，平均每对用 1.8 次。第二个回答的抽法同上。命令是 `python chapters/data/beta_sweep.py`，约半小时 CPU 时间。
 
 # %% alt_en="Three panels against beta from 0.125 to 4: share of three-number answers, KL, share of exact answers. Pink lines are the theory: the share falls from 1.00 to 0.35, KL from 1.2 to 0.007, exactness is flat at 0.75. Points with intervals over three seeds. Soft labels (blue) lie on the share's line and near the KL line, above it at both ends; exactness falls from 0.75 to 0.71 at the smallest beta. Sampled labels (yellow) have the same share, more KL, and exactness down to 0.62. Deterministic labels (orange) have a share above 0.96 at every beta, a KL between 1.8 and 3.8, and an exactness between 0.54 and 0.66." alt_zh="三幅，横轴都是 beta，从 0.125 到 4：写三个数的比例、KL、答案正确的比例。粉线是理论：比例从 1.00 降到 0.35，KL 从 1.2 降到 0.007，正确率始终是 0.75。点带三个种子的区间。软标签（蓝）落在比例的线上，KL 在线附近、两头偏高，正确率在最小的 beta 处从 0.75 降到 0.71。采样标签（黄）比例相同，KL 更多，正确率低到 0.62。确定性标签（橙）在每个 beta 处比例都高于 0.96，KL 在 1.8 到 3.8 之间，正确率在 0.54 到 0.66 之间。"
 sweep = json.loads(Path("data/beta_sweep.json").read_text(encoding="utf-8"))
@@ -1063,13 +1063,13 @@ assert starts_at[0] > 0.3065 and starts_at[-1] < 0.3115
 #
 # **预言成立。** 软标签也好，采样标签也好，六个 $\beta$ 里有五个，比例离那条线不到 0.01。线不是拟合出来的：第一次训练还没开始，它就在那里了。
 #
-# $\beta=0.5$ 处，每个种子都偏低：软标签 0.731（0.727 到 0.735），采样标签 0.736，预言是 0.760。为了找原因，每个种子用软标签又训练了两次（`python chapters/data/beta_half.py`）。回答对和步数都增到三倍，得 0.739（0.735 到 0.741）：不是训练得不够。基座写三个数的比例是 0.307 到 0.311，并不比预言所用的 0.30 低：不是起点的缘故。改成两个回答都用温度 1 抽取，得 0.757（0.755 到 0.760）。原因在回答对，至少在这个 $\beta$ 处是。在表上，怎么配对都不要紧。一种解释是：共用参数时，最小值随配对而变，而扫描里的第二个回答，有许多是策略几乎不写的。这样的回答对也有好处：温度 1 时 KL 是 0.493，高出预言的 0.449，扫描里是 0.442；其余的好处见[第 9 章](09_dpo.ipynb)。
+# $\beta=0.5$ 处，每个种子都偏低：软标签 0.731（0.727 到 0.735），采样标签 0.736，预言是 0.760。为了找原因，每个种子用软标签又训练了两次（`python chapters/data/beta_half.py`）。回答对和步数都增到三倍，得 0.739（0.735 到 0.741）：不是训练得不够。基座写三个数的比例是 0.307 到 0.311，并不比预言所用的 0.30 低：不是起点的缘故。改成两个回答都用温度 1 抽取，得 0.757（0.755 到 0.760）。可见在这个 $\beta$ 处，原因在回答对。换成表，怎么配对都不要紧。一种解释是：共用参数时，最小值随回答对而变，而扫描里的第二个回答，有许多是策略几乎不写的。不过扫描里的回答对也有好处：都用温度 1，KL 是 0.493，高出预言的 0.449；扫描里只有 0.442。其余的好处见[第 9 章](09_dpo.ipynb)。
 #
 # **KL 花得比该花的多**：软标签是两头多，采样标签是每个 $\beta$ 处都多。$\beta=4$ 处，最优解离参考策略 0.007 奈特，网络却走出了 0.015（软）和 0.022（采样）：叫它别动，训练的噪声也会推它动。$\beta=0.125$ 处，最优解花 1.198，网络花了 1.410 和 2.361。在那里，间隔的 1 就是对数比的 8 奈特，间隔错 0.1，策略就错 0.8 奈特。
 #
 # **采样标签：比例相同，KL 更多。** 每个 $\beta$ 处，比例与软标签相差不到 0.01。本该如此：取期望，两者的损失是同一个。KL 却处处更高，多半是标签的噪声造成的。
 #
-# **确定性标签没有绳子，只有刹车。** 在每个 $\beta$ 处，比例都不低于 0.964。$\beta=4$ 也不例外，而那里的预言是 0.355；那里的 KL 约为最优解的 250 倍。从最小的 $\beta$ 到最大的，KL 由 3.804 降到 1.783：$\beta$ 大，松手就早（图 7.2），训练结束时还没走那么远。一个策略若总是写三个数、别的都同参考策略一样，KL 只有 1.21。多走的路去了别处，看右边那幅就知道。值对不对，奖励只字未提；最优解里，值对的比例仍是 0.75，因为它只给整类加权，类的内部原样不动。网络却没守住：按平均说，确定性标签剩 0.540 到 0.656（三个种子相差很大，最小的两个 $\beta$ 处，区间够得到 0.75），采样标签在 $\beta=0.125$ 处剩 0.625，软标签在同一处剩 0.708，到 $\beta=4$ 处是 0.751。回答共用参数；哪一对都不替它说话的，就被别的带着一起动。[第 9 章](09_dpo.ipynb)会把这样的回答一个一个拿出来看。
+# **确定性标签没有绳子，只有刹车。** 在每个 $\beta$ 处，比例都不低于 0.964。$\beta=4$ 也不例外，而那里的预言是 0.355；那里的 KL 约为最优解的 250 倍。从最小的 $\beta$ 到最大的，KL 由 3.804 降到 1.783：$\beta$ 大，松手就早（图 7.2），训练结束时还没走那么远。一个策略若总是写三个数、别的都同参考策略一样，KL 只有 1.21。多走的路去了别处，看右边那幅就知道。值对不对，奖励只字未提；最优解里，值对的比例仍是 0.75，因为它只给整类加权，类的内部原样不动。网络却没守住：平均下来，确定性标签剩 0.540 到 0.656（三个种子相差很大，最小的两个 $\beta$ 处，区间够得到 0.75），采样标签在 $\beta=0.125$ 处剩 0.625，软标签在同一处剩 0.708，到 $\beta=4$ 处是 0.751。回答共用参数；哪一对也不替它说话的，就被别的带着走。[第 9 章](09_dpo.ipynb)会把这样的回答一个一个拿出来看。
 
 # %% [markdown] lang="en"
 # ## What was assumed
@@ -1219,7 +1219,7 @@ check("7.2", answer_7_2)
 # %% [markdown] lang="zh"
 # <details><summary>解答</summary>
 #
-# 乘出来是 $0.2\,e^2=1.478$、0.3、$0.5\,e^{-2}=0.068$，和是 1.845，所以概率是 0.801、0.163、0.037。它相对 $\pi^*$ 的 KL 是 0.0789，乘 $\beta$ 得 0.039。
+# 乘出来是 $0.2\,e^2=1.478$、0.3、$0.5\,e^{-2}=0.068$，和是 1.845，所以概率是 0.801、0.163、0.037。它相对 $\pi^*$ 的 KL，即 $\mathrm{KL}(\pi\,\|\,\pi^*)$，是 0.0789，乘 $\beta$ 得 0.039。
 #
 # ```python
 # found = tabular.optimal_policy(Problem(toy.ref_logps.flip(0), toy.reward), 0.5)

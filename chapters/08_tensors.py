@@ -20,7 +20,7 @@
 # Chapter 7 ended with a loss of one line. Between that line and a training run stand perhaps thirty lines of code, and hardly any of them can crash. A mask that is off by one, a mean where a sum belongs, a reference that moves: shapes fit, the loss falls, the curves look as curves look. So each step here comes with a test that fails when the step is wrong.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能把第 7 章的损失写成张量运算，每一步都拿答案已知的例子来测试；能说清求和一旦换成求平均，$\beta$ 会变成什么；还能认出十四种不报错、训练照跑的错误。需要读过[第 1 章](01_strings.ipynb)（掩码）、[第 3 章](03_sft.ipynb)（概率的乘法公式），再加上[第 7 章](07_derivation.ipynb)；只读[第 9 章](09_dpo.ipynb)开头的十行也行。阅读 60 分钟，运行 15 秒。
+# > **本章。** 读完后，你能把第 7 章的损失写成张量运算，每一步都拿答案已知的例子来测试；能说清求和一旦换成求平均，$\beta$ 会变成什么；还能认出十四种不报错、训练照跑的错误。需要读过[第 1 章](01_strings.ipynb)（掩码）、[第 3 章](03_sft.ipynb)（概率的乘法公式）和[第 7 章](07_derivation.ipynb)；末一项可以换成[第 9 章](09_dpo.ipynb)开头的十行。阅读 60 分钟，运行 15 秒。
 #
 # 第 7 章最后得到一行损失。从这一行到跑起来的训练，中间大约隔着三十行代码，而这三十行写错了，多半也不报错。掩码错一位，该求和的求了平均，参考策略自己在动：形状照样对得上，损失照样下降，曲线也像那么回事。所以这一章每走一步，都配一个测试；这一步错了，测试就通不过。
 
@@ -401,7 +401,7 @@ assert len({case["beta"] for case in cases["losses"]}) == 5 and len(cases["seque
 #
 # $$-q\log\tfrac12-(1-q)\log\tfrac12=\ln 2=0.6931$$
 #
-# 如果你的代码打印的第一个数不是它，就停下来。要么策略与参考策略算得不一样，要么批次上的归约（reduction，求和或求平均）写错了。间隔若在 0 附近散开，标准差是 $s$，平均损失约高出 $s^2/8$：从 0.71 起步，就是 $s\approx 0.37$；散得不多，几乎看不出。可疑的有：某一次前向忘了关 dropout（训练时随机关掉一部分单元）；两边精度不同；给参考策略打分时用了别的检查点、模板或掩码；损失里多了一项；日志的第一个数是走过几步之后的平均。（同时看一眼 `rewards/accuracies`。第 0 步时每一对都是平局。本书的库把平局算半个，打印 0.5；TRL 用严格的 `>`，打印 0。两者都不算错。）
+# 如果你的代码打印的第一个数不是它，就停下来。要么策略与参考策略算得不一样，要么批次上的归约（reduction，求和或求平均）写错了。各对的间隔若散布在 0 的两边，标准差是 $s$，平均损失就高出约 $s^2/8$。所以从 0.71 起步，说明 $s\approx 0.37$；要是散得不开，损失里几乎看不出来。可疑的有：某一遍前向计算忘了关 dropout（训练时随机关掉一部分单元）；两边精度不同；给参考策略打分时用了别的检查点、模板或掩码；损失里多了一项；日志的第一个数，是已经走过的几步的平均。（同时看一眼 `rewards/accuracies`。第 0 步时每一对都是平局。本书的库把平局算半个，打印 0.5；TRL 用严格的 `>`，打印 0。两者都不算错。）
 #
 # 不过，看看这个论证靠的是什么：两个模型用*同一个*函数来算。这个函数算的是不是对数概率，它没有问。随便什么掩码，随便怎么移位，把求和换成求平均，只要两边一样，就得 $\Delta=0$，得 $\ln 2$。下面取二十对回答，每个回答配一个随机的掩码，证明这一点。所以这项检查只说明策略与参考策略一致；两边是不是都错了，它看不见。前面那些手算的例子，正是为此准备的。
 
@@ -526,7 +526,7 @@ assert (corners - torch.tensor([0.62, 1.24, -2.05, -4.10]).double()).abs().max()
 # A mean is not forbidden; it is another method, with another optimum, and its $\beta$ is another quantity. SimPO and others choose it on purpose (chapter 11). TRL's IPO ([Azar et al. 2024](https://arxiv.org/abs/2310.12036)) divides by the length since [PR #1265](https://github.com/huggingface/trl/pull/1265), "so that the beta is not dependent on the sequence length". (IPO asks each pair for a fixed difference of log-ratios; dividing makes that a difference per token, whatever the length. As a price for the nats of a whole answer, $\beta$ then depends on the length, as above.) What must not happen is that one library divides, the other does not, and a $\beta$ is copied from one to the other.
 
 # %% [markdown] lang="zh"
-# 求平均不是不许用；它是另一种方法，最优解不同，$\beta$ 也是另一个量。SimPO 等方法就是有意选它（第 11 章）。TRL 的 IPO（[Azar et al. 2024](https://arxiv.org/abs/2310.12036)）从 [PR #1265](https://github.com/huggingface/trl/pull/1265) 起除以长度，理由是「so that the beta is not dependent on the sequence length」（让 beta 不随序列长度变）。（IPO 要求每一对的对数比之差等于一个定值；除以长度，就成了每个词元的差等于定值，与长度无关。可要把 $\beta$ 当作整个回答每一奈特的价钱，它就随长度变了，同上面一样。）要防的是：一个库除，另一个库不除，却有人把 $\beta$ 从这边抄到那边。
+# 求平均不是不能用；它是另一种方法，最优解不同，$\beta$ 也是另一个量。SimPO 等方法就是有意选它（第 11 章）。TRL 的 IPO（[Azar et al. 2024](https://arxiv.org/abs/2310.12036)）从 [PR #1265](https://github.com/huggingface/trl/pull/1265) 起除以长度，理由是「so that the beta is not dependent on the sequence length」（让 beta 不随序列长度变）。（IPO 要求每一对的对数比之差等于一个定值；除以长度，就成了每个词元的差等于定值，与长度无关。可要是把 $\beta$ 看作整个回答一奈特的单价，它就随长度变了，道理同上。）要防的是：一个库除，另一个库不除，却有人把 $\beta$ 从这边抄到那边。
 
 # %% [markdown] lang="en"
 # ## Where the numbers run out
@@ -837,7 +837,7 @@ print([tokenizer.decode(row) for row in cut_rectangle([tokenizer.encode("S54=27+
 
 # %% [markdown] lang="zh"
 # ### 7 · 位置把填充也数了
-# 道理前面讲批次时说过。[TRL #6800](https://github.com/huggingface/trl/issues/6800) 报告的是在线 DPO（online DPO），并且自己说明：对 RoPE 模型「this is a genuine no-op」（确实毫无影响）；换成 GPT-2，一个序列就差了 34.005 奈特（[PR #6819](https://github.com/huggingface/trl/pull/6819)）。第 0 步什么也看不出，因为两个模型的位置挪得一样多。测试要用位置向量是学出来的那种模型：左填充与不填充，必须得到同一个数。改法：沿注意力掩码累加。
+# 道理前面讲批次时说过。[TRL #6800](https://github.com/huggingface/trl/issues/6800) 报告的是在线 DPO（online DPO），并且自己说明：对 RoPE 模型「this is a genuine no-op」（确实毫无影响）；换成 GPT-2，一个序列就差了 34.005 奈特（[PR #6819](https://github.com/huggingface/trl/pull/6819)）。第 0 步什么也看不出，因为两个模型的位置挪得一样多。测试要用位置向量可学习的模型：左填充与不填充，必须得到同一个数。改法：沿注意力掩码累加。
 
 # %% tags=["museum"]
 def ignores_left_padding(number):
@@ -899,7 +899,7 @@ exhibit(9, loss_of_pairs, beta_twice, quarter_left)
 
 # %% [markdown] lang="zh"
 # ### 10 · 各块只加不除
-# 一步分成 $G$ 块，把 $G$ 个平均值加起来，忘了除以 $G$。[TRL #2615](https://github.com/huggingface/trl/pull/2615) 在 2025 年初修好；分八块时，损失从 $8\ln 2=5.545$ 起步。梯度是应有的八倍长；用 Adam，这一点大体看不出；用梯度裁剪，不到该裁的八分之一就裁了。同 $\ln 2$ 一比，一眼就能看出来。（除以 $G$，只在各块一样大时才对；末块短些，里面的每一对就重了。）测试：整批算与分块算，得到同一个数。改法：分别累计总和与个数，最后除一次（第 3 章）。
+# 一步分成 $G$ 块，把 $G$ 个平均值加起来，忘了除以 $G$。[TRL #2615](https://github.com/huggingface/trl/pull/2615) 在 2025 年初修好；分八块时，损失从 $8\ln 2=5.545$ 起步。梯度是应有的八倍长；用 Adam，这一点大体看不出；用梯度裁剪，真正的梯度才到阈值的八分之一，就动手裁了。同 $\ln 2$ 一比，一眼就能看出来。（除以 $G$，只在各块一样大时才对；末块若小一些，里面每一对的分量就偏重。）测试：整批算与分块算，得到同一个数。改法：分别累计总和与个数，最后除一次（第 3 章）。
 
 # %% tags=["museum"]
 def divide_once(pieces):
@@ -1044,7 +1044,7 @@ assert sorted(MUSEUM) == list(range(1, 15))
 # > **What the toy hides.** A character is one token here, so a prompt ends where its tokens end. With merged tokens the boundary can fall inside one: `"A: "` followed by `"def"` may become a token `" def"`, and a prompt length counted on the prompt alone cuts one token too late (in [OpenRLHF #705](https://github.com/OpenRLHF/OpenRLHF/issues/705) somebody was stuck on it for over ten days). Chat templates add tokens of which it must be decided who owns them, the end of turn above all. Packing puts several texts into one row; then the shift must not reach across their borders, and attention neither. With a vocabulary of 100,000, softmax sums 100,000 terms, and in sixteen bits that sum has an error of its own. With LoRA (the weights are frozen, and small matrices beside them, the adapter, are trained), "switch the adapter off" gives the base model, which is the right reference only if the adapter started from zero. Every one of these is caught by the tests of this chapter: a known case, a list of the counted tokens, two ways to compute one number.
 
 # %% [markdown] lang="zh"
-# > **玩具没告诉你的。** 这里一个字符就是一个词元，提示到哪里结束，一清二楚。真实的分词器会合并字符，边界可能落在一个词元中间：`"A: "` 后面接 `"def"`，也许合成一个 `" def"`；拿提示单独去数长度，就会切晚一个词元（[OpenRLHF #705](https://github.com/OpenRLHF/OpenRLHF/issues/705) 里有人为它卡了十多天）。对话模板会添词元，它们算谁的，得先定好，尤其是标记一轮结束的那个。打包（packing）把几段文本放进一行，移位和注意力都不能越过文本之间的边界。词表有 10 万项，softmax 就要加 10 万项，用十六位，单这个和就有误差。用 LoRA（冻住原来的权重，只训练加在旁边的小矩阵，叫适配器）时，「关掉适配器」得到的是基座模型，只有适配器从零开始训练，它才是正确的参考策略。这些错，本章的测试都抓得住：一个答案已知的例子，一张计入词元的清单，同一个数用两种办法算。
+# > **玩具没告诉你的。** 这里一个字符就是一个词元，提示到哪里结束，一清二楚。真实的分词器会合并字符，边界可能落在一个词元中间：`"A: "` 后面接 `"def"`，也许合成一个 `" def"`；拿提示单独去数长度，就会切晚一个词元（[OpenRLHF #705](https://github.com/OpenRLHF/OpenRLHF/issues/705) 里有人为它卡了十多天）。对话模板会添词元，它们算谁的，得先定好，尤其是标记一轮结束的那个。打包（packing）把几段文本放进一行，移位和注意力都不能越过文本之间的边界。词表有 10 万项，softmax 就要加 10 万项，用十六位，单这个和就有误差。用 LoRA 时（原来的权重冻住，只训练旁边添上的小矩阵，即适配器），「关掉适配器」得到的是基座模型；只有适配器是从零起步的，它才是正确的参考策略。这些错，本章的测试都抓得住：一个答案已知的例子，一张计入词元的清单，同一个数用两种办法算。
 
 # %% [markdown] lang="en"
 # > **To remember.** Before the first step of a DPO run: (1) a log-probability worked out by hand, on your own tensors; (2) the counted tokens of a real row, printed as text: the answer, all of it, `E` included; (3) batch = single, left = right, wide = narrow; (4) the loss cases, at a $\beta$ other than 1 and with margins of $\pm 200$; (5) every reward 0, the loss $\ln 2$; (6) one step: the loss moves, the reference does not. It takes ten minutes. The loss curve will tell you none of it.

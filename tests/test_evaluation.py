@@ -19,7 +19,7 @@ from dpo_core.evaluation import (
     wilson,
 )
 from dpo_core.tabular import random_policies
-from dpo_core.task import BookTask, judge
+from dpo_core.task import BookTask, ClassicTask, judge, stream
 from toys import memoryless_model, small_model
 
 TASK = BookTask()
@@ -220,10 +220,34 @@ def test_kl_at_another_temperature_is_refused():
         evaluate(small_model(), TASK, n=1)
 
 
+def test_the_temperature_reaches_the_draws():
+    """A setting that is checked, and then not passed on: the report says greedy and means drawn."""
+    model = memoryless_model({"5": 0.6, "E": 0.4})
+    assert evaluate(model, TASK, n=300)["well_formed"].value == pytest.approx(0.6, abs=0.1)
+    assert evaluate(model, TASK, n=300, temperature=0)["well_formed"].value == 0  # 555…, without an end
+
+
+def test_answers_are_judged_with_the_tolerance_of_their_task(monkeypatch):
+    """The classic targets are rounded to cents: a judge without tolerance calls most products wrong."""
+    task, n = ClassicTask(), 200
+    _, answers = task.demonstrations(n, stream("evaluate", 0))
+    monkeypatch.setattr("dpo_core.evaluation.generate", lambda *_, **__: answers)
+    assert evaluate(small_model(), task, n=n)["exact"].value == 1
+    assert sum(judge(p, a).exact for p, a in zip(task.demonstrations(n, stream("evaluate", 0))[0], answers)) < 0.9 * n
+
+
 def test_evaluation_is_a_pure_function_of_the_seed():
     """Figures in a report must be the same when measured again."""
     model = small_model()
     assert evaluate(model, TASK, n=60, seed=4) == evaluate(model, TASK, n=60, seed=4)
+
+
+def test_another_seed_is_another_sample():
+    """A seed that is not passed on: three runs of a report agree to the last digit."""
+    model, other = small_model(), small_model(seed=1)
+    kls = [evaluate(model, TASK, n=20, seed=seed, reference=other)["kl"] for seed in (0, 1)]
+    excesses = [excess_nats(model, TASK, n=20, seed=seed) for seed in (0, 1)]
+    assert kls[0] != kls[1] and excesses[0] != excesses[1]
 
 
 def test_excess_of_a_uniform_model_by_hand():

@@ -1,7 +1,9 @@
 """Preference pairs: labels, storage, batches, and the check at the start."""
 
+import itertools
 import json
 from collections import Counter
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from dpo_core.pairs import (
     read_pairs,
     with_reference,
 )
-from dpo_core.sampling import score
+from dpo_core.sampling import TOKENIZER, generate, score
 from dpo_core.task import BookTask, ClassicTask, judge, stream
 from toys import memoryless_model, small_model
 
@@ -83,6 +85,7 @@ def test_on_policy_pairs_say_what_the_judge_says(labels, reward):
         assert set(made.preference_prob) == {1.0}
         assert (gaps < 0).any() == (labels == "sampled")
         assert (len(made) < n and (gaps > 0).all()) == (labels == "deterministic")
+    assert {len(getattr(made, field.name)) for field in fields(made)} == {len(made)}
     assert Counter(made.prompt) <= Counter(task.demonstrations(n, stream("pairs", 1))[0])
     fresh = score(base, made.prompt, made.chosen)
     assert torch.allclose(torch.tensor(made.ref_chosen_logps), fresh, atol=2e-5)
@@ -101,6 +104,33 @@ def test_only_second_answers_are_drawn_at_the_temperatures_in_turn():
     assert set(made.rejected[::2]) == {"E"}
     assert made.rejected[1::2].count("E") / (n / 2) == pytest.approx(0.4, abs=0.07)
     assert made.chosen.count("E") / n == pytest.approx(0.4, abs=0.05)
+
+
+def test_second_answers_are_answers_to_their_own_prompts():
+    """Temperatures in turn, prompts out of turn: each answer goes to its neighbour's question."""
+    base = small_model()
+    made = on_policy_pairs(base, BookTask(), 12, temperatures=(0.0, 0.0, 0.0))  # all malformed: nothing is swapped
+    assert made.rejected == generate(base, made.prompt, temperature=0) and len(set(made.rejected)) > 3
+
+
+def test_no_two_draws_share_their_chance():
+    """One seed for two temperatures, or for both answers: pairs that repeat each other."""
+    base, half = memoryless_model({"E": 0.4, "1": 0.35, "2": 0.25}), 100
+    made = on_policy_pairs(base, BookTask(), 2 * half, temperatures=(1.0, 1.0))  # all malformed: nothing is swapped
+    draws = made.chosen[:half], made.rejected[::2], made.rejected[1::2]
+    for one, other in itertools.combinations(draws, 2):
+        assert np.mean([a == b for a, b in zip(one, other)]) < 0.5  # independent ones agree in a fifth of the rows
+
+
+def test_sampled_labels_do_not_follow_the_prompts():
+    """Labels drawn with the numbers that drew the prompts: the question decides which answer wins."""
+    base, n = memoryless_model({"E": 0.4, "1": 0.35, "2": 0.25}), 1000
+    made = on_policy_pairs(base, BookTask(), n, labels="sampled", temperatures=(0.0,))  # all malformed: a coin each
+    decided = np.array([a != b for a, b in zip(made.chosen, made.rejected)])
+    swapped = np.array([text == "E" for text in made.chosen])  # the second answer, which is always E
+    chance = stream("pairs", 0).random(n)  # that of the prompts
+    assert swapped[decided].mean() == pytest.approx(0.5, abs=0.08)
+    assert abs(np.corrcoef(chance[decided], swapped[decided])[0, 1]) < 0.15
 
 
 def test_pairs_are_a_pure_function_of_the_seed():
@@ -126,6 +156,7 @@ def test_classic_pairs_prefer_a_right_expression_of_three_numbers_to_an_empty_an
     task = ClassicTask()
     made = classic_pairs(small_model(), task, 50)
     assert set(made.rejected) == {"E"} and set(made.preference_prob) == {1.0}
+    assert made.prompt != classic_pairs(small_model(), task, 50, seed=1).prompt
     for prompt, chosen in zip(made.prompt, made.chosen):
         verdict = judge(prompt, chosen, task.tolerance)
         assert verdict.exact and verdict.style
@@ -176,6 +207,15 @@ def test_a_batch_holds_the_rows_it_was_asked_for():
         assert batch["preference_prob"][i] == made.preference_prob[row]
 
 
+def test_a_batch_keeps_the_beginning_and_the_end_of_every_row():
+    """A rectangle cut to a width: from the left, short rows keep padding alone (TRL #3382); from the right, no E."""
+    chosen, rejected = ["1" + "+1" * 55 + "E", "3+4E"], ["E", "4" + "-1" * 40 + "E"]
+    batch = Pairs(["S56=", "S7="], chosen, rejected, [1.0] * 2, [0.0] * 2, [0.0] * 2).batch(np.arange(2))
+    for kind, texts in (("chosen", chosen), ("rejected", rejected)):
+        for ids, mask, text in zip(batch[f"{kind}_ids"], batch[f"{kind}_mask"], texts):
+            assert TOKENIZER.decode(ids[mask]) == text
+
+
 def test_hard_labels_send_no_probabilities():
     """`preference_prob` of ones would forbid label smoothing."""
     made = ten_pairs()
@@ -214,7 +254,7 @@ def test_a_policy_that_is_its_reference_passes_the_check():
 
 
 @pytest.mark.parametrize("kind", ["chosen", "rejected"])
-@pytest.mark.parametrize("row", [0, 6])
+@pytest.mark.parametrize("row", [0, 6, 9])
 def test_a_different_reference_is_found_and_its_first_pair_named(kind, row):
     """A reference computed on other texts, with dropout, or from another checkpoint (eric-mitchell #46)."""
     model = small_model()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from dpo_core.losses import sequence_logps
 from dpo_core.sampling import score
 from dpo_core.tokenizer import CharTokenizer
 from dpo_core.training import LoopConfig, dpo_step, reward_step, sft_step, train
@@ -22,7 +23,7 @@ def uneven(_: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", RUNS)
-@pytest.mark.parametrize("pieces", [2, 4, 8])
+@pytest.mark.parametrize("pieces", [2, 3, 4, 8])
 def test_accumulated_pieces_equal_one_batch(name, pieces):
     """A mean of the pieces' means weights tokens by the length of their neighbours (transformers #35856)."""
     batches = uneven if name.startswith("sft") else pairs().batches(8, seed=0)
@@ -134,6 +135,38 @@ def test_clipping_shortens_a_long_gradient_and_reports_its_length():
     assert moved[1] < moved[0] / 100  # 1e-12 is far below Adam's eps
 
 
+@pytest.mark.parametrize("name", RUNS)
+def test_every_step_starts_without_a_gradient(name):
+    """One optimiser of two cleared: the other's gradients pile up, and Muon hides their scale."""
+
+    def step(model, batch):
+        assert not any(p.grad is not None and p.grad.any() for p in model.parameters())
+        return RUNS[name][1](model, batch)
+
+    run(name, small_model(), loss_step=step, steps=3, save_every=0)
+
+
+def test_gradients_shorter_than_the_limit_are_left_alone():
+    """Clipping the sum before it is divided, or the gradient of each piece, shortens what is short enough."""
+    plain, clipped, cut = small_model(), small_model(), small_model()
+    settings = {"steps": 4, "log_every": 1, "save_every": 0, "accumulate": 2}
+    norms = [line["grad_norm"] for line in run("dpo, adamw", plain, **settings)]
+    run("dpo, adamw", clipped, max_grad_norm=1.01 * max(norms), **settings)
+    run("dpo, adamw", cut, max_grad_norm=0.9 * min(norms), **settings)
+    assert same_bits(plain, clipped) and not same_bits(plain, cut)
+
+
+def test_sft_step_of_one_batch_by_hand():
+    """The marked tokens, each under the position before it, `E` included; a count of tokens and one of texts."""
+    prompts, completions = ["S54=", "S-12=", "S7="], ["27+27-0E", "1-13E", "E"]
+    ids, mask = CharTokenizer().collate(prompts, completions)
+    sums = sft_step(small_model(), {"input_ids": ids, "completion_mask": mask})
+    nats = pytest.approx(-score(small_model(), prompts, completions).sum().item(), rel=1e-5)
+    found = {name: (total.item(), int(count)) for name, (total, count) in sums.items()}
+    assert found == {"loss": (nats, 8 + 5 + 1), "nats_per_completion": (nats, 3)}
+    assert [name for name, (total, _) in sums.items() if total.requires_grad] == ["loss"]
+
+
 def test_dpo_starts_at_ln_2_with_hard_labels_and_its_margin_grows():
     """Policy = reference at step 0; a reversed sign would make the margin fall."""
     data = pairs(soft=False)
@@ -169,8 +202,57 @@ def test_dpo_metrics_of_one_batch_by_hand():
     )
 
 
+def test_only_the_loss_of_dpo_has_a_gradient_and_it_reaches_both_answers():
+    """A metric kept in the graph holds the memory of the step; an answer cut out of it is not learnt from."""
+    model, batch = small_model(seed=3), pairs().batch(np.arange(5))
+    sums = dpo_step(0.5)(model, batch)
+    assert [name for name, (total, _) in sums.items() if total.requires_grad] == ["loss"]
+    (found,) = torch.autograd.grad(sums["loss"][0], [model.lm_head.weight])
+    chosen, rejected = (sequence_logps(model(batch[f"{k}_ids"]), batch[f"{k}_ids"], batch[f"{k}_mask"])
+                        for k in ("chosen", "rejected"))  # fmt: skip
+    margin = 0.5 * (chosen - rejected - batch["ref_chosen_logps"] + batch["ref_rejected_logps"])
+    pull = -0.5 * (0.8 - margin.sigmoid()).detach()  # the loss by log π of the chosen answer
+    (expected,) = torch.autograd.grad((pull * (chosen - rejected)).sum(), [model.lm_head.weight])
+    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_label_smoothing_of_a_step_is_the_soft_label_1_minus_epsilon():
+    """An option that is checked, and then not passed on: every run is trained on hard labels."""
+    model, hard = small_model(seed=3), pairs(soft=False).batch(np.arange(5))
+    smooth, plain = (dpo_step(0.5, label_smoothing=epsilon)(model, hard)["loss"][0] for epsilon in (0.2, 0.0))
+    soft = dpo_step(0.5)(model, pairs().batch(np.arange(5)))["loss"][0]
+    assert smooth.item() == pytest.approx(soft.item(), rel=1e-6)
+    assert abs(smooth.item() - plain.item()) > 0.01
+
+
+def given_rewards(*rewards):
+    """A judge, and a batch of pairs, with the given rewards of the chosen and of the rejected answers."""
+    rewards = torch.tensor(rewards, requires_grad=True)  # (2, B)
+    ids = torch.zeros(rewards.shape[1], 1, dtype=torch.long)
+    batch = dict.fromkeys(("chosen_ids", "rejected_ids", "chosen_mask", "rejected_mask"), ids)
+    return rewards, lambda ids, mask: rewards.flatten(), batch
+
+
 @pytest.mark.parametrize("soft", [False, True])
-def test_reward_step_of_one_batch_by_hand(soft):
+def test_reward_step_survives_margins_of_200(soft):
+    """log(sigmoid) of its own in place of the library's loss: -inf at -200 in float32, and a NaN gradient."""
+    rewards, judge, batch = given_rewards([-100.0, 100.0], [100.0, -100.0])
+    if soft:
+        batch["preference_prob"] = torch.ones(2)
+    loss, _ = reward_step(judge, batch)["loss"]
+    (gradient,) = torch.autograd.grad(loss, rewards)
+    assert loss.item() == pytest.approx(200)
+    assert gradient.tolist() == [[-1, 0], [1, 0]]
+
+
+def test_only_equal_rewards_are_a_tie():
+    """A tolerance, or sixteen bits, where a comparison is right: a small lead in a young run is a lead."""
+    _, judge, batch = given_rewards([1e-8, 1e-8, 0.0, 2.0], [0.0, 0.0, 1e-8, 2.0])
+    assert reward_step(judge, batch)["rewards/accuracies"][0].item() == 1 + 1 + 0 + 0.5
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_reward_step_of_of_one_batch_by_hand(soft):
     """Chosen less rejected: the halves of the forward pass exchanged. A tie counts half; a count is of pairs."""
 
     def largest_marked_id(ids, mask):  # a judge whose rewards are read off the page
