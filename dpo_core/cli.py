@@ -69,7 +69,8 @@ def train_dpo(options: TrainDpo) -> None:
     evaluation.class_rewards(options.reward)
     if options.labels not in pairs.LABELS:
         raise ValueError(f"unknown labels {options.labels!r}; accepted are {', '.join(pairs.LABELS)}")
-    loss_step = dpo_step(options.beta, options.loss_type, options.label_smoothing)
+    more = {name: getattr(options, name) for name in ("gamma_beta_ratio", "discopop_tau", "sft_weight")}
+    loss_step = dpo_step(options.beta, options.loss_type, options.label_smoothing, **more)
     if options.pairs < options.batch_size:
         raise ValueError(f"pairs is {options.pairs}; accepted are whole numbers from batch_size, {options.batch_size}")
     start = options.model or ("gen.model" if Path("gen.model").is_dir() else "gen")

@@ -1,13 +1,16 @@
-"""Losses as pure functions of tensors (chapters 3 and 8): no state, no reduction, no device.
+"""Losses as pure functions of tensors (chapters 3, 8 and 11): no state, no reduction, no device.
 
 Shapes: B sequences, T positions, V vocabulary.
 """
 
-import torch
+import math
+
 from torch import Tensor
 from torch.nn import functional as F
 
-LOSS_TYPES = ("sigmoid",)
+from dpo_core.family import FAMILY, Answer, Settings
+
+LOSS_TYPES = tuple(FAMILY)
 
 
 def token_logps(logits: Tensor, input_ids: Tensor) -> Tensor:
@@ -86,54 +89,85 @@ def bradley_terry_loss(margins: Tensor, preference_prob: Tensor | None = None) -
 def preference_loss(
     policy_chosen_logps: Tensor,
     policy_rejected_logps: Tensor,
-    ref_chosen_logps: Tensor,
-    ref_rejected_logps: Tensor,
+    ref_chosen_logps: Tensor | None = None,
+    ref_rejected_logps: Tensor | None = None,
     *,
     beta: float,
     loss_type: str = "sigmoid",
     label_smoothing: float = 0.0,
     preference_prob: Tensor | None = None,
+    chosen_lengths: Tensor | None = None,
+    rejected_lengths: Tensor | None = None,
+    gamma_beta_ratio: float | None = None,
+    discopop_tau: float | None = None,
+    sft_weight: float | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The DPO loss of each pair, and the implicit rewards of its answers.
+    """The loss of each pair, by DPO or a relative of it, and the implicit rewards of its answers.
 
-    With h = beta · [(log π - log π_ref)(chosen) - (log π - log π_ref)(rejected)] and q the
-    probability that "chosen" is preferred, the loss is -q log σ(h) - (1 - q) log σ(-h). q = 1 is
-    Rafailov et al. 2023, eq. 7; q = 1 - label_smoothing is the conservative loss (cDPO, Mitchell 2023).
+    `sigmoid` is DPO: with h = beta · [(log π - log π_ref)(chosen) - (log π - log π_ref)(rejected)] the loss is
+    -log σ(h) (Rafailov et al. 2023, eq. 7). `dpo_core.family.FAMILY` holds the others, with their sources.
+
+    With soft labels every loss becomes its expectation over who is preferred: q times the loss, plus 1 - q
+    times the loss of the pair turned round. For `sigmoid` q = 1 - label_smoothing is the conservative loss
+    (cDPO, Mitchell 2023); other losses put label_smoothing to their own use.
 
     Args:
         policy_chosen_logps, policy_rejected_logps: (B,) under the policy, in nats; gradients flow here.
-        ref_chosen_logps, ref_rejected_logps: (B,) under the reference, in nats.
-        beta: weight of the KL leash, above 0.
+        ref_chosen_logps, ref_rejected_logps: (B,) under the reference, in nats; None only where the loss
+            has no reference.
+        beta: weight of the KL leash, above 0; in losses without reference, the scale of the margin.
         loss_type: one of LOSS_TYPES.
         label_smoothing: the share of flipped labels, in [0, 0.5).
         preference_prob: (B,) soft labels in [0, 1]; excludes `label_smoothing`.
+        chosen_lengths, rejected_lengths: (B,) completion tokens, for losses that divide by them.
+        gamma_beta_ratio, discopop_tau, sft_weight: of `simpo`, `discopop`, `sigmoid_sft`; None takes the
+            default of `dpo_core.family.Settings`.
 
     Returns:
-        losses, chosen_rewards, rejected_rewards, each (B,). The rewards are
-        beta · (log π - log π_ref), detached.
+        losses, chosen_rewards, rejected_rewards, each (B,). The rewards are beta · (log π - log π_ref), or
+        beta times what the loss puts in its place, detached.
 
     Raises:
-        ValueError: shapes differ, or a value is out of its range.
+        ValueError: shapes differ, a value is out of its range, something is missing, or an option is given
+            that has no effect on this loss.
     """
     shape = policy_chosen_logps.shape
-    named = {"policy_rejected_logps": policy_rejected_logps, "ref_chosen_logps": ref_chosen_logps,
-             "ref_rejected_logps": ref_rejected_logps, "preference_prob": preference_prob}  # fmt: skip
-    for name, tensor in named.items():
-        if tensor is not None and tensor.shape != shape:
-            raise ValueError(f"{name} is {tuple(tensor.shape)}, policy_chosen_logps {tuple(shape)}; they must agree")
     if policy_chosen_logps.dim() != 1:
         raise ValueError(f"log-probabilities are {tuple(shape)}; needed is (B,), one number a sequence")
-    if not 0 < beta < float("inf"):
+    data = {"policy_rejected_logps": policy_rejected_logps, "preference_prob": preference_prob,
+            "ref_chosen_logps": ref_chosen_logps, "ref_rejected_logps": ref_rejected_logps,
+            "chosen_lengths": chosen_lengths, "rejected_lengths": rejected_lengths}  # fmt: skip
+    for name, tensor in data.items():
+        if tensor is not None and tensor.shape != shape:
+            raise ValueError(f"{name} is {tuple(tensor.shape)}, policy_chosen_logps {tuple(shape)}; they must agree")
+    if not 0 < beta < math.inf:
         raise ValueError(f"beta is {beta}; accepted are finite numbers above 0")
-    if loss_type not in LOSS_TYPES:
-        raise ValueError(f"unknown loss_type {loss_type!r}; accepted are {', '.join(LOSS_TYPES)}")
-    if not 0 <= label_smoothing < 0.5:
-        raise ValueError(f"label_smoothing is {label_smoothing}; accepted is 0 to below 0.5")
-    chosen_rewards = beta * (policy_chosen_logps - ref_chosen_logps)  # (B,)
-    rejected_rewards = beta * (policy_rejected_logps - ref_rejected_logps)  # (B,)
-    margin = chosen_rewards - rejected_rewards  # (B,)
-    if label_smoothing:
-        if preference_prob is not None:
+    if loss_type not in FAMILY:
+        raise ValueError(f"unknown loss_type {loss_type!r}; accepted are {', '.join(FAMILY)}")
+    member = FAMILY[loss_type]
+    for name in ("ref_chosen_logps", "ref_rejected_logps") * member.reference + tuple(
+        f"{side}_lengths" for side in ("chosen", "rejected") * member.lengths
+    ):
+        if data[name] is None:
+            raise ValueError(f"loss_type {loss_type!r} needs {name}")
+    options = {"label_smoothing": label_smoothing or None, "gamma_beta_ratio": gamma_beta_ratio,
+               "discopop_tau": discopop_tau, "sft_weight": sft_weight}  # fmt: skip
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in member.options:
+            raise ValueError(f"{name} has no effect on loss_type {loss_type!r}, which takes {member.takes()}")
+    settings = Settings(beta=beta, **given)
+    if loss_type == "exo_pair" and not label_smoothing:
+        raise ValueError("loss_type 'exo_pair' needs label_smoothing above 0")
+    if preference_prob is not None:
+        if label_smoothing:
             raise ValueError("preference_prob excludes label_smoothing; give one of them")
-        preference_prob = torch.full_like(margin, 1 - label_smoothing)
-    return bradley_terry_loss(margin, preference_prob), chosen_rewards.detach(), rejected_rewards.detach()
+        if not ((preference_prob >= 0) & (preference_prob <= 1)).all():
+            raise ValueError("preference_prob has a value outside 0 to 1")
+    chosen = Answer(policy_chosen_logps, ref_chosen_logps, chosen_lengths)
+    rejected = Answer(policy_rejected_logps, ref_rejected_logps, rejected_lengths)
+    losses = member.formula(chosen, rejected, settings)
+    if preference_prob is not None:
+        turned = member.formula(rejected, chosen, settings)
+        losses = preference_prob * losses + (1 - preference_prob) * turned
+    return losses, (beta * member.score(chosen)).detach(), (beta * member.score(rejected)).detach()

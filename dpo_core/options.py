@@ -7,6 +7,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from dpo_core.family import FAMILY, Settings
+
 
 def option(default: Any, help: str, **rest: Any) -> Any:
     """A field of an options dataclass with its help text; `rest` goes to argparse."""
@@ -43,8 +45,11 @@ class TrainDpo:
     reward: str = option("style+exact", "what the judge likes: style (three numbers), exact, or style+exact")
     labels: str = option("soft", "soft (Bradley-Terry probabilities), sampled (draws from them) or deterministic")
     beta: float = option(0.25, "weight of the KL leash")
-    loss_type: str = option("sigmoid", "sigmoid, the loss of DPO")
+    loss_type: str = option("sigmoid", f"the loss: {', '.join(FAMILY)}; sigmoid is DPO")
     label_smoothing: float = option(0.0, "share of flipped labels, for sampled and deterministic labels")
+    gamma_beta_ratio: float = option(None, f"margin of simpo, in units of beta (default: {Settings.gamma_beta_ratio})")
+    discopop_tau: float = option(None, f"temperature of discopop (default: {Settings.discopop_tau})")
+    sft_weight: float = option(None, f"weight of the SFT term of sigmoid_sft (default: {Settings.sft_weight})")
     pairs: int = option(96_000, "preference pairs; made once, kept in OUTPUT.pairs-HASH.jsonl")
     pair_temperatures: tuple[float, ...] = option((1.5, 2.0), "of the pairs' second answers, in turn; first ones: 1")
     steps: int = option(1500, "updates")
@@ -120,7 +125,7 @@ def add_option(command: argparse.ArgumentParser, field: dataclasses.Field) -> No
     elif field.type is bool:
         command.add_argument(_flag(field), action="store_true", help=text)
     else:
-        shown = f"{text} (default: {field.default})" if field.default != "" else text
+        shown = f"{text} (default: {field.default})" if field.default not in ("", None) else text
         many = {"type": float, "nargs": "+"} if isinstance(field.default, tuple) else {"type": field.type}
         command.add_argument(_flag(field), **many, default=field.default, help=shown, metavar="X")
 

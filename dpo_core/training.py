@@ -80,25 +80,30 @@ def sft_step(model: Llama, batch: Batch) -> Sums:
     return {"loss": (nats, batch["completion_mask"].sum()), "nats_per_completion": (nats.detach(), len(logps))}
 
 
-def dpo_step(beta: float, loss_type: str = "sigmoid", label_smoothing: float = 0.0) -> LossStep:
-    """The DPO loss of a batch of pairs, with the metrics of TRL's names.
+def dpo_step(
+    beta: float, loss_type: str = "sigmoid", label_smoothing: float = 0.0, **options: float | None
+) -> LossStep:
+    """The loss of a batch of pairs, by DPO or a relative of it, with the metrics of TRL's names.
 
     The step needs `chosen_ids`, `rejected_ids` (B, T), `chosen_mask`, `rejected_mask` (B, T),
     `ref_chosen_logps`, `ref_rejected_logps` (B,), and may have `preference_prob` (B,). A tie counts
-    half in `rewards/accuracies`.
+    half in `rewards/accuracies`. `options` are those of `preference_loss`.
 
     Raises:
         ValueError: a setting that `preference_loss` does not take; now, not at the first step.
     """
-    preference_loss(*[torch.zeros(1)] * 4, beta=beta, loss_type=loss_type, label_smoothing=label_smoothing)
+    settings = {"beta": beta, "loss_type": loss_type, "label_smoothing": label_smoothing, **options}
+    lengths = {"chosen_lengths": torch.ones(1), "rejected_lengths": torch.ones(1)}
+    preference_loss(*[torch.full((1,), -1.0)] * 4, **lengths, **settings)
 
     def step(model: Llama, batch: Batch) -> Sums:
         ids, mask = _both_answers(batch)  # (2B, T)
         chosen_logps, rejected_logps = sequence_logps(model(ids), ids, mask).chunk(2)  # (B,) each
+        chosen_lengths, rejected_lengths = mask.sum(-1).chunk(2)
         losses, chosen_rewards, rejected_rewards = preference_loss(
             chosen_logps, rejected_logps, batch["ref_chosen_logps"], batch["ref_rejected_logps"],
-            beta=beta, loss_type=loss_type, label_smoothing=label_smoothing,
-            preference_prob=batch.get("preference_prob"),
+            chosen_lengths=chosen_lengths, rejected_lengths=rejected_lengths,
+            preference_prob=batch.get("preference_prob"), **settings,
         )  # fmt: skip
         logps = {"logps/chosen": chosen_logps.detach(), "logps/rejected": rejected_logps.detach()}
         return _preference_sums(losses, chosen_rewards, rejected_rewards, **logps)

@@ -198,7 +198,7 @@ def test_help_lists_every_option_with_its_default(command, capsys, monkeypatch):
         flag = field.name if field.metadata.get("positional") else "--" + field.name.replace("_", "-")
         assert flag in shown
         assert " ".join(field.metadata["help"].split()) in shown
-        if not field.metadata.get("positional") and field.type is not bool and field.default != "":
+        if not field.metadata.get("positional") and field.type is not bool and field.default not in ("", None):
             assert f"(default: {field.default})" in shown
 
 

@@ -344,8 +344,8 @@ def test_a_module_fits_in_300_lines(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
 
 
-def test_the_library_fits_in_1750_lines_of_code():
-    assert sum(code_lines(path.read_text(encoding="utf-8")) for path in MODULES) <= 1750
+def test_the_library_fits_in_2000_lines_of_code():
+    assert sum(code_lines(path.read_text(encoding="utf-8")) for path in MODULES) <= 2000
 
 
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
@@ -393,9 +393,9 @@ def imports(source: str) -> set[str]:
 
 
 MAY_IMPORT = {  # within dpo_core; what is not named here sits on top of the others
-    "tokenizer": set(), "task": {"tokenizer"}, "model": set(), "losses": set(), "optim": set(), "options": set(),
-    "progress": set(), "tabular": set(), "reward": {"model", "sampling"}, "checkpoint": {"model", "tokenizer"},
-    "run_state": {"checkpoint", "model"},
+    "tokenizer": set(), "task": {"tokenizer"}, "model": set(), "family": set(), "losses": {"family"}, "optim": set(),
+    "options": {"family"}, "progress": set(), "tabular": set(), "reward": {"model", "sampling"},
+    "checkpoint": {"model", "tokenizer"}, "run_state": {"checkpoint", "model"},
     "sampling": {"losses", "model", "progress", "task", "tokenizer"},
     "training": {"checkpoint", "losses", "model", "optim", "progress", "run_state", "tokenizer"},
 }  # fmt: skip
