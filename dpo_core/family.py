@@ -2,6 +2,7 @@
 
 c is the chosen answer, r the rejected one, s the settings. `preference_loss` in losses.py checks what
 goes in and applies soft labels. The names are TRL's; where TRL has none, or a paper and TRL differ, ours.
+Sources other than DPO's are those that TRL 1.16 names in its code.
 """
 
 import math
@@ -91,51 +92,53 @@ def exo(h: Tensor, epsilon: float) -> Tensor:
     return agree + (-h).sigmoid() * (logsigmoid(-h) - math.log(epsilon))
 
 
-def logistic(h: Tensor, epsilon: float = 0.0) -> Tensor:
-    """-log σ(h); with label smoothing ε, the cross-entropy to a label of 1 - ε."""
-    return -(1 - epsilon) * logsigmoid(h) - epsilon * logsigmoid(-h)
-
-
-FAMILY = {
-    "sigmoid": Member(lambda c, r, s: logistic(s.beta * (c.ratio - r.ratio), s.label_smoothing),
-                      "Rafailov et al. 2023, eq. 7; smoothed: Mitchell 2023", options=("label_smoothing",)),
-    "sigmoid_norm": Member(lambda c, r, s: logistic(s.beta * (c.mean_ratio - r.mean_ratio), s.label_smoothing),
-                           "TRL; Meng et al. 2024, with a reference", lengths=True, options=("label_smoothing",)),
-    "sigmoid_sft": Member(lambda c, r, s: logistic(s.beta * (c.ratio - r.ratio)) - s.sft_weight * c.mean_logps,
-                          "Pang et al. 2024", lengths=True, options=("sft_weight",)),
-    "robust": Member(lambda c, r, s: ((s.label_smoothing - 1) * logsigmoid(s.beta * (c.ratio - r.ratio))
-                                      + s.label_smoothing * logsigmoid(s.beta * (r.ratio - c.ratio)))
-                     / (1 - 2 * s.label_smoothing), "Chowdhury et al. 2024", options=("label_smoothing",)),
-    "hinge": Member(lambda c, r, s: torch.relu(1 - s.beta * (c.ratio - r.ratio)), "Liu et al. 2024 (RSO)"),
-    "slic": Member(lambda c, r, s: torch.relu(1 - s.beta * (c.logps - r.logps)), "Zhao et al. 2023", reference=False),
-    "ipo": Member(lambda c, r, s: (c.mean_ratio - r.mean_ratio - 1 / (2 * s.beta)) ** 2,
-                  "Azar et al. 2024, eq. 17, with means over tokens as in TRL", lengths=True),
-    "ipo_sum": Member(lambda c, r, s: (c.ratio - r.ratio - 1 / (2 * s.beta)) ** 2, "Azar et al. 2024, eq. 17"),
-    "exo_pair": Member(lambda c, r, s: exo(s.beta * (c.ratio - r.ratio), s.label_smoothing),
-                       "Ji et al. 2024, eq. 16", options=("label_smoothing",)),
-    "nca_pair": Member(lambda c, r, s: -logsigmoid(s.beta * c.ratio) - 0.5 * logsigmoid(-s.beta * c.ratio)
-                       - 0.5 * logsigmoid(-s.beta * r.ratio), "Chen et al. 2024"),
-    "bco_pair": Member(lambda c, r, s: -logsigmoid(s.beta * c.ratio) - logsigmoid(-s.beta * r.ratio),
-                       "Jung et al. 2024, without the reward shift, as in TRL"),
-    "sppo_hard": Member(lambda c, r, s: (c.ratio - 0.5 / s.beta) ** 2 + (r.ratio + 0.5 / s.beta) ** 2,
-                        "Wu et al. 2024, eq. 4.7, with P = 1 and 0"),
-    "apo_zero": Member(lambda c, r, s: (-s.beta * c.ratio).sigmoid() + (s.beta * r.ratio).sigmoid(),
-                       "D'Oosterlinck et al. 2024, eq. 7"),
-    "apo_down": Member(lambda c, r, s: (s.beta * c.ratio).sigmoid() + (s.beta * (r.ratio - c.ratio)).sigmoid(),
-                       "D'Oosterlinck et al. 2024, eq. 8"),
-    "discopop": Member(lambda c, r, s: discopop(s.beta * (c.ratio - r.ratio), s.discopop_tau),
-                       "Lu et al. 2024, eq. 5", options=("discopop_tau",)),
-    "simpo": Member(lambda c, r, s: logistic(s.beta * (c.mean_logps - r.mean_logps - s.gamma_beta_ratio),
-                                             s.label_smoothing),
-                    "Meng et al. 2024", reference=False, lengths=True, options=("gamma_beta_ratio", "label_smoothing")),
-    "orpo": Member(lambda c, r, s: -c.mean_logps - s.beta * logsigmoid(log_odds(c) - log_odds(r)),
-                   "Hong et al. 2024, eqs. 4 and 7", reference=False, lengths=True),
-}  # fmt: skip
+def logistic(h: Tensor, label: float | Tensor = 1.0) -> Tensor:
+    """-log σ(h); with a label between 0 and 1, the cross-entropy of σ(h) to it."""
+    return -label * logsigmoid(h) - (1 - label) * logsigmoid(-h)
 
 
 def discopop(h: Tensor, tau: float) -> Tensor:
     """A blend of the logistic and the exponential loss; the exponential's weight falls faster than it grows."""
     return (-h / tau).sigmoid() * -logsigmoid(h) + torch.exp(logsigmoid(h / tau) - h)
+
+
+FAMILY = {
+    "sigmoid": Member(lambda c, r, s: logistic(s.beta * (c.ratio - r.ratio), 1 - s.label_smoothing),
+                      "Rafailov et al. 2023, eq. 7; smoothed: cDPO", options=("label_smoothing",)),
+    "sigmoid_norm": Member(lambda c, r, s: logistic(s.beta * (c.mean_ratio - r.mean_ratio), 1 - s.label_smoothing),
+                           "TRL", lengths=True, options=("label_smoothing",)),
+    "sigmoid_sft": Member(lambda c, r, s: logistic(s.beta * (c.ratio - r.ratio)) - s.sft_weight * c.mean_logps,
+                          "DPO plus the next-token loss of the chosen answer", lengths=True, options=("sft_weight",)),
+    "robust": Member(lambda c, r, s: ((s.label_smoothing - 1) * logsigmoid(s.beta * (c.ratio - r.ratio))
+                                      + s.label_smoothing * logsigmoid(s.beta * (r.ratio - c.ratio)))
+                     / (1 - 2 * s.label_smoothing), "TRL: Robust DPO", options=("label_smoothing",)),
+    "hinge": Member(lambda c, r, s: torch.relu(1 - s.beta * (c.ratio - r.ratio)), "TRL"),
+    "slic": Member(lambda c, r, s: torch.relu(1 - s.beta * (c.logps - r.logps)),
+                   "SLiC, arXiv 2305.10425", reference=False),
+    "ipo": Member(lambda c, r, s: (c.mean_ratio - r.mean_ratio - 1 / (2 * s.beta)) ** 2,
+                  "Azar et al. 2024, eq. 17, with means over tokens", lengths=True),
+    "ipo_sum": Member(lambda c, r, s: (c.ratio - r.ratio - 1 / (2 * s.beta)) ** 2, "Azar et al. 2024, eq. 17"),
+    "exo_pair": Member(lambda c, r, s: exo(s.beta * (c.ratio - r.ratio), s.label_smoothing),
+                       "EXO, arXiv 2402.00856, eq. 16", options=("label_smoothing",)),
+    "nca_pair": Member(lambda c, r, s: -logsigmoid(s.beta * c.ratio) - 0.5 * logsigmoid(-s.beta * c.ratio)
+                       - 0.5 * logsigmoid(-s.beta * r.ratio), "TRL"),
+    "bco_pair": Member(lambda c, r, s: -logsigmoid(s.beta * c.ratio) - logsigmoid(-s.beta * r.ratio),
+                       "TRL"),
+    "sppo_hard": Member(lambda c, r, s: (c.ratio - 0.5 / s.beta) ** 2 + (r.ratio + 0.5 / s.beta) ** 2,
+                        "SPPO, arXiv 2405.00675, eq. 4.7, with P = 1 and 0"),
+    "apo_zero": Member(lambda c, r, s: (-s.beta * c.ratio).sigmoid() + (s.beta * r.ratio).sigmoid(),
+                       "APO, arXiv 2408.06266, eq. 7"),
+    "apo_down": Member(lambda c, r, s: (s.beta * c.ratio).sigmoid() + (s.beta * (r.ratio - c.ratio)).sigmoid(),
+                       "APO, arXiv 2408.06266, eq. 8"),
+    "discopop": Member(lambda c, r, s: discopop(s.beta * (c.ratio - r.ratio), s.discopop_tau),
+                       "DiscoPOP, arXiv 2406.08414, eq. 5", options=("discopop_tau",)),
+    "simpo": Member(lambda c, r, s: logistic(s.beta * (c.mean_logps - r.mean_logps - s.gamma_beta_ratio),
+                                             1 - s.label_smoothing),
+                    "SimPO, arXiv 2405.14734", reference=False, lengths=True,
+                    options=("gamma_beta_ratio", "label_smoothing")),
+    "orpo": Member(lambda c, r, s: -c.mean_logps - s.beta * logsigmoid(log_odds(c) - log_odds(r)),
+                   "ORPO, arXiv 2403.07691, eqs. 4 and 7", reference=False, lengths=True),
+}  # fmt: skip
 
 
 def kto_loss(
@@ -145,8 +148,7 @@ def kto_loss(
     """KTO: single answers, each called desirable or not; no pairs.
 
     With h = beta · (log π - log π_ref - kl) the loss is weight · σ(-h) for a desirable answer and
-    weight · σ(h) for another. Source: Ethayarajh et al. 2024, eq. 7, up to a
-    constant: the paper subtracts this from the weight of a sure gain.
+    weight · σ(h) for another, as in TRL, which names arXiv 2402.01306, eq. 7.
 
     Args:
         policy_logps, ref_logps: (N,) in nats; gradients flow into the first.

@@ -6,9 +6,8 @@ Shapes: B sequences, T positions, V vocabulary.
 import math
 
 from torch import Tensor
-from torch.nn import functional as F
 
-from dpo_core.family import FAMILY, Answer, Settings
+from dpo_core.family import FAMILY, Answer, Settings, logistic
 
 LOSS_TYPES = tuple(FAMILY)
 
@@ -78,12 +77,12 @@ def bradley_terry_loss(margins: Tensor, preference_prob: Tensor | None = None) -
         ValueError: the shapes differ, or a probability is outside 0 to 1.
     """
     if preference_prob is None:
-        return -F.logsigmoid(margins)
+        return logistic(margins)
     if preference_prob.shape != margins.shape:
         raise ValueError(f"preference_prob is {tuple(preference_prob.shape)}, margins {tuple(margins.shape)}")
     if not ((preference_prob >= 0) & (preference_prob <= 1)).all():
         raise ValueError("preference_prob has a value outside 0 to 1")
-    return -preference_prob * F.logsigmoid(margins) - (1 - preference_prob) * F.logsigmoid(-margins)
+    return logistic(margins, preference_prob)
 
 
 def preference_loss(

@@ -193,7 +193,7 @@ def test_extreme_ratios_stay_finite_in_float32(name, side):
 
 @given(st.floats(-20, 0), st.floats(-20, 0), st.floats(0.0, 0.45))
 def test_the_robust_loss_is_unbiased_under_flips(a, b, epsilon):
-    """Chowdhury et al.: averaged over labels that are flipped with probability ε it is the loss of clean ones."""
+    """Averaged over labels that are flipped with probability ε it is the loss of clean ones."""
     clean = family_loss("sigmoid", a, b)[0]
     kept = family_loss("robust", a, b, label_smoothing=epsilon)[0]
     flipped = family_loss("robust", b, a, -9.0, -7.0, lengths=(8, 5), label_smoothing=epsilon)[0]
