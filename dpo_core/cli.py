@@ -1,7 +1,9 @@
 """The command line.
 
     dpo-core train-gen                          train the base model (chapter 3), writes ./gen.model
+    dpo-core make-pairs --source checker        preference pairs (chapter 10), writes ./pairs.jsonl
     dpo-core train-dpo                          train it with DPO (chapter 9), writes ./dpo.model
+    dpo-core train-rl --method rloo             train it by reinforcement learning (chapter 12), writes ./rl.model
     dpo-core generate dpo 54 -12 --n 3          let a model answer
     dpo-core evaluate dpo --n 2000 --json       measure it
 
@@ -10,23 +12,18 @@ ends in one line on standard error and exit code 2.
 """
 
 import json
-import os
-import shutil
 import sys
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from dpo_core import checkpoint, evaluation, pairs
+from dpo_core import checkpoint, evaluation, make_pairs, pairs, rl
+from dpo_core.command_run import check_run, find_start, pick_device, reference_record, run_training
 from dpo_core.model import Llama, ModelConfig
-from dpo_core.options import COMMANDS, Evaluate, Generate, TrainDpo, TrainGen, make_parser
+from dpo_core.options import COMMANDS, Evaluate, Generate, MakePairs, TrainDpo, TrainGen, TrainRl, make_parser
 from dpo_core.sampling import TOKENIZER, generate
-from dpo_core.task import BookTask, ClassicTask, Task, judge, make_prompt, make_task, stream
-from dpo_core.training import Batch, BatchAt, LoopConfig, LossStep, default_device, dpo_step, sft_step, train
-
-NOT_RECORDED = ("output", "device", "resume", "save_every")  # they do not shape the result
+from dpo_core.task import BookTask, judge, make_prompt, make_task, stream
+from dpo_core.training import Batch, dpo_step, sft_step
 
 
 def train_gen(options: TrainGen) -> None:
@@ -64,103 +61,75 @@ def train_dpo(options: TrainDpo) -> None:
     for name in ("reward", "labels", "pair_temperatures") if options.task == "classic" else ():
         if getattr(options, name) != getattr(TrainDpo(), name):
             raise ValueError(f"{name} has no effect on task classic, whose pairs are fixed")
-    if options.label_smoothing and options.labels == "soft" and options.task == "book":
+    if options.pairs_file:
+        make_pairs.refuse_changed(options, make_pairs.PAIR_OPTIONS, "a file of pairs")
+    elif options.label_smoothing and options.labels == "soft" and options.task == "book":
         raise ValueError("label_smoothing has no effect on soft labels; accepted with sampled and deterministic ones")
     evaluation.class_rewards(options.reward)
     if options.labels not in pairs.LABELS:
         raise ValueError(f"unknown labels {options.labels!r}; accepted are {', '.join(pairs.LABELS)}")
     more = {name: getattr(options, name) for name in ("gamma_beta_ratio", "discopop_tau", "sft_weight")}
     loss_step = dpo_step(options.beta, options.loss_type, options.label_smoothing, **more)
-    if options.pairs < options.batch_size:
+    if options.pairs < options.batch_size and not options.pairs_file:
         raise ValueError(f"pairs is {options.pairs}; accepted are whole numbers from batch_size, {options.batch_size}")
-    start = options.model or ("gen.model" if Path("gen.model").is_dir() else "gen")
-    folder = checkpoint.model_folder(start)
-    print(f"starting from {'the shipped ' if start in checkpoint.SHIPPED and folder != Path(start) else ''}{start}")
+    start, folder = find_start(options.model)
     options = replace(options, model=start)
     policy = checkpoint.load_model(folder).to(device)
     reference_folder = checkpoint.model_folder(options.reference) if options.reference else folder
     reference = checkpoint.load_model(reference_folder).to(device)
     check_run(options)
-    data = cached_pairs(options, task, reference)
+    data = make_pairs.training_pairs(options, task, reference)
+    if options.label_smoothing and data.soft:
+        raise ValueError("label_smoothing has no effect on soft labels; this file of pairs has them")
     if not options.allow_other_reference:
         pairs.check_same_start(policy, data)
-    beside = Path(options.output).absolute().parent  # a relative path: model and reference may move together
-    recorded = os.path.relpath(reference_folder.absolute(), beside)
-    recipe = {"reference": {"folder": recorded, "fingerprint": checkpoint.fingerprint(reference)}}
+    recipe = reference_record(reference_folder, reference, options.output)
+    if options.pairs_file:
+        recipe |= make_pairs.file_record(options.pairs_file, data)
     run_training(options, policy, data.batches(options.batch_size, options.seed), loss_step, recipe)
 
 
-def cached_pairs(options: TrainDpo, task: Task, reference: Llama) -> pairs.Pairs:
-    """The pairs of these options: read if a run with the same ones wrote them, else made and written."""
-    names = ("task", "reward", "labels", "pairs", "pair_temperatures", "seed")
-    settings = {name: getattr(options, name) for name in names}
-    key = pairs.content_hash(reference=checkpoint.fingerprint(reference), **settings)
-    output = Path(options.output)
-    path = output.with_name(f"{output.name}.pairs-{key}.jsonl")
-    if path.exists():
-        return pairs.read_pairs(path)
-    if isinstance(task, ClassicTask):
-        made = pairs.classic_pairs(reference, task, options.pairs, seed=options.seed, progress=True)
-    else:
-        made = pairs.on_policy_pairs(
-            reference, task, options.pairs,
-            reward=options.reward, labels=options.labels, temperatures=options.pair_temperatures,
-            seed=options.seed, progress=True,
-        )  # fmt: skip
-    made.write(path)
-    return made
+def train_rl(options: TrainRl) -> None:
+    """Run `dpo-core train-rl`.
 
-
-def run_training(
-    options: TrainGen | TrainDpo, model: Llama, batch_at: BatchAt, loss_step: LossStep, recipe: dict[str, Any]
-) -> None:
-    """Train, then write the model folder with its recipe; the run state goes when the folder is there."""
-    output = Path(options.output)
-    partial = partial_folder(output)
-    record = {name: value for name, value in asdict(options).items() if name not in NOT_RECORDED}
-    metrics = output.with_name(output.name + ".metrics.jsonl")
-    history = train(
-        model, batch_at, loss_step, loop_config(options),
-        state_folder=partial, record=record, resume=options.resume, metrics_file=metrics,
+    Raises:
+        ValueError: bad input, before anything is written.
+    """
+    task, device = BookTask(), pick_device(options.device)
+    judge = rl.checker(task, options.reward)
+    method = rl.METHODS.get(options.method)
+    if method is not None:  # an unknown one is named below
+        for name, has_effect in (("clip", method.clipped), ("lam", method.baseline is None),
+                                 ("value_weight", method.baseline is None)):  # fmt: skip
+            if getattr(options, name) is not None and not has_effect:
+                raise ValueError(f"{name} has no effect on method {options.method!r}")
+    given = {name: getattr(options, name) for name in ("clip", "value_weight") if getattr(options, name) is not None}
+    loss_step = rl.rl_step(options.method, beta=options.beta, **given)
+    if options.save_every % (updates := max(1, options.epochs * options.minibatches)):
+        raise ValueError(f"save_every is {options.save_every}; accepted are multiples of {updates} updates, a rollout")
+    start, folder = find_start(options.model)
+    options = replace(options, model=start)
+    policy, reference = (checkpoint.load_model(folder).to(device) for _ in range(2))
+    model = rl.ActorCritic(policy) if options.method == "ppo" else policy
+    batch_at = rl.rollouts(
+        model, reference, task, judge, options.method, beta=options.beta, prompts=options.prompts,
+        answers=options.answers, seed=options.seed, epochs=options.epochs, minibatches=options.minibatches,
+        **({} if options.lam is None else {"lam": options.lam}),
     )  # fmt: skip
-    checkpoint.save_model(model, output, {**record, **recipe, "torch": torch.__version__, "last": history[-1]})
-    shutil.rmtree(partial, ignore_errors=True)
-    print(f"wrote {output}")
+    check_run(options)
+    run_training(options, model, batch_at, loss_step, reference_record(folder, reference, options.output))
 
 
-def partial_folder(output: Path) -> Path:
-    """Where the state of an unfinished run is kept."""
-    return output.with_name(output.name + ".partial")
-
-
-def check_run(options: TrainGen | TrainDpo) -> None:
-    """Find what is wrong with a run's options while nothing has been written.
+def run_make_pairs(options: MakePairs) -> None:
+    """Run `dpo-core make-pairs`.
 
     Raises:
-        ValueError: a number out of its range, a place that cannot be written, an interrupted run in the way.
+        ValueError: bad input, before anything is written.
     """
-    loop_config(options)
-    stream("check", options.seed)
-    if not Path(options.output).name:
-        raise ValueError(f"output is {options.output!r}; accepted is the name of a folder")
-    partial = partial_folder(Path(options.output))
-    if partial.exists() and not options.resume:
-        raise ValueError(f"{partial} holds an interrupted run; continue it with --resume, or remove the folder")
-    if options.resume and not partial.exists():
-        raise ValueError(f"nothing to resume: there is no {partial}")
-    checkpoint.check_place(options.output)
-
-
-def loop_config(options: TrainGen | TrainDpo) -> LoopConfig:
-    """The part of the options that the training loop takes.
-
-    Raises:
-        ValueError: a number out of its range.
-    """
-    if options.batch_size < 1:
-        raise ValueError(f"batch_size is {options.batch_size}; accepted are whole numbers from 1")
-    names = [field.name for field in fields(LoopConfig) if hasattr(options, field.name)]
-    return LoopConfig(**{name: getattr(options, name) for name in names})
+    device = pick_device(options.device)
+    make_pairs.check_options(options)
+    start, folder = find_start(options.model)
+    make_pairs.write_pairs(options, start, folder, device)
 
 
 def run_generate(options: Generate) -> None:
@@ -205,9 +174,11 @@ def run_evaluate(options: Evaluate) -> None:
     )  # fmt: skip
     report |= {name: asdict(estimate) for name, estimate in measured.items()}
     if isinstance(task, BookTask):
-        if recipe.get("labels") in ("soft", "sampled"):  # a deterministic judge leads elsewhere
+        method = rl.METHODS.get(recipe.get("method", ""))
+        # a deterministic judge leads elsewhere, and so does a leash in the loss
+        if recipe.get("labels") in ("soft", "sampled") or (method and method.kl_in_reward):
             report["predicted"] = evaluation.predicted_optimum(task, recipe["reward"], recipe["beta"])
-        elif "reward" not in recipe:
+        elif "beta" not in recipe:
             report["population"] = {"exact": 1 - task.slip, "style": task.style}
             if options.temperature == 1:
                 excess = evaluation.excess_nats(model, task, n=options.n, seed=options.seed)
@@ -246,30 +217,12 @@ def find_reference(options: Evaluate, folder: Path, recipe: dict[str, Any]) -> L
     return None
 
 
-def pick_device(name: str) -> torch.device:
-    """`auto`, `cpu`, `cuda` or `cuda:N` as a torch device.
-
-    Raises:
-        ValueError: another name, or CUDA where this torch sees none.
-    """
-    if name == "auto":
-        return default_device()
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"unknown device {name!r}; accepted are auto, cpu, cuda, cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {name!r} is not there: torch sees {torch.cuda.device_count()} GPUs; accepted is cpu")
-    return device
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     values = vars(make_parser().parse_args(arguments))
     command = values.pop("command")
-    run = {"train-gen": train_gen, "train-dpo": train_dpo, "generate": run_generate, "evaluate": run_evaluate}
+    run = {"train-gen": train_gen, "make-pairs": run_make_pairs, "train-dpo": train_dpo, "train-rl": train_rl,
+           "generate": run_generate, "evaluate": run_evaluate}  # fmt: skip
     try:
         run[command](COMMANDS[command](**values))
     except (ValueError, OSError, FloatingPointError) as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from dpo_core.family import FAMILY, Settings
+from dpo_core.policy_gradient import METHODS
 
 
 def option(default: Any, help: str, **rest: Any) -> Any:
@@ -50,6 +51,7 @@ class TrainDpo:
     gamma_beta_ratio: float = option(None, f"margin of simpo, in units of beta (default: {Settings.gamma_beta_ratio})")
     discopop_tau: float = option(None, f"temperature of discopop (default: {Settings.discopop_tau})")
     sft_weight: float = option(None, f"weight of the SFT term of sigmoid_sft (default: {Settings.sft_weight})")
+    pairs_file: str = option("", "pairs to train on: JSON lines with prompt, chosen, rejected (make-pairs, TRL)")
     pairs: int = option(96_000, "preference pairs; made once, kept in OUTPUT.pairs-HASH.jsonl")
     pair_temperatures: tuple[float, ...] = option((1.5, 2.0), "of the pairs' second answers, in turn; first ones: 1")
     steps: int = option(1500, "updates")
@@ -64,6 +66,51 @@ class TrainDpo:
     resume: bool = option(False, "continue the run whose state is in OUTPUT.partial")
     reference: str = option("", "another reference than the start; needs --allow-other-reference")
     allow_other_reference: bool = option(False, "do not insist that the policy starts from its reference")
+
+
+@dataclass(frozen=True)
+class TrainRl:
+    """Train a model by reinforcement learning on its own answers, judged by the exact checker."""
+
+    model: str = option("", "start and reference: a folder, gen or dpo; default ./gen.model, else the shipped gen")
+    output: str = option("rl.model", "model folder to write")
+    method: str = option("rloo", f"the method: {', '.join(METHODS)}")
+    reward: str = option("style+exact", "what the judge likes: style (three numbers), exact, or style+exact")
+    beta: float = option(0.25, "weight of the KL leash")
+    prompts: int = option(64, "prompts per rollout")
+    answers: int = option(4, "answers to each prompt of a rollout")
+    epochs: int = option(1, "times that a rollout is used")
+    minibatches: int = option(1, "updates that each use is cut into")
+    clip: float = option(None, "probability ratios further from 1 have no pull (default: 0.2)")
+    lam: float = option(None, "of ppo's generalised advantages (default: 0.95)")
+    value_weight: float = option(None, "of the critic's loss in ppo (default: 0.5)")
+    steps: int = option(300, "updates")
+    learning_rate: float = option(1e-3, "peak of the schedule")
+    warmup: int = option(10, "updates until the peak")
+    optimizer: str = option("muon", "muon or adamw")
+    max_grad_norm: float = option(1.0, "gradients longer than this are shortened to it")
+    seed: int = option(0, "of the prompts and of the answers")
+    device: str = option("auto", "auto (CUDA when it is there), cpu or cuda")
+    log_every: int = option(10, "updates per line of the metrics file, OUTPUT.metrics.jsonl")
+    save_every: int = option(100, "updates between run states, OUTPUT.partial; 0 keeps none")
+    resume: bool = option(False, "continue the run whose state is in OUTPUT.partial")
+
+
+@dataclass(frozen=True)
+class MakePairs:
+    """Make a file of preference pairs (JSON lines, TRL's columns) from a model or from the population of authors."""
+
+    source: str = option("on-policy", "population (two authors), on-policy (two answers of the model), or checker "
+                         "(the same, judged by the exact checker alone: deterministic, ties dropped)")  # fmt: skip
+    model: str = option("", "who answers, and the reference: a folder, gen or dpo; default as in train-dpo")
+    output: str = option("pairs.jsonl", "file to write")
+    pairs: int = option(24_000, "comparisons; ties that have no label are dropped from them")
+    reward: str = option("style+exact", "what the judge likes: style (three numbers), exact, or style+exact")
+    labels: str = option("soft", "soft (Bradley-Terry probabilities), sampled (draws from them) or deterministic")
+    pair_temperatures: tuple[float, ...] = option((1.5, 2.0), "of the pairs' second answers, in turn; first ones: 1")
+    noise: float = option(0.0, "share of labels turned round, below 0.5")
+    seed: int = option(0, "of the prompts, the answers and the labels")
+    device: str = option("auto", "auto (CUDA when it is there), cpu or cuda")
 
 
 @dataclass(frozen=True)
@@ -94,7 +141,8 @@ class Evaluate:
     json: bool = option(False, "print one JSON object")
 
 
-COMMANDS = {"train-gen": TrainGen, "train-dpo": TrainDpo, "generate": Generate, "evaluate": Evaluate}
+COMMANDS = {"train-gen": TrainGen, "make-pairs": MakePairs, "train-dpo": TrainDpo, "train-rl": TrainRl,
+            "generate": Generate, "evaluate": Evaluate}  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):

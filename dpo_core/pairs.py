@@ -20,7 +20,7 @@ from torch import Tensor
 from dpo_core.evaluation import class_rewards
 from dpo_core.model import Llama
 from dpo_core.sampling import TOKENIZER, generate, score
-from dpo_core.task import BookTask, ClassicTask, judge, stream
+from dpo_core.task import ClassicTask, Task, judge, stream
 
 LABELS = ("soft", "sampled", "deterministic")
 
@@ -43,6 +43,10 @@ class Pairs:
     def soft(self) -> bool:
         """True if some label is a probability below 1."""
         return any(probability != 1 for probability in self.preference_prob)
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> "Pairs":
+        """The pairs of the given rows, in that order."""
+        return Pairs(*([getattr(self, field.name)[row] for row in rows] for field in fields(Pairs)))
 
     def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
         """The pairs of the given rows as tensors for `training.dpo_step`; hard labels have no `preference_prob`."""
@@ -76,10 +80,13 @@ class Pairs:
         """Write JSON lines, complete or not at all."""
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
         part = path.with_name(path.name + ".part")
-        with part.open("w", encoding="utf-8") as lines:
-            for values in zip(*columns.values()):
-                lines.write(json.dumps(dict(zip(columns, values))) + "\n")
-        os.replace(part, path)
+        try:
+            with part.open("w", encoding="utf-8") as lines:
+                for values in zip(*columns.values()):
+                    lines.write(json.dumps(dict(zip(columns, values))) + "\n")
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def read_pairs(path: Path) -> Pairs:
@@ -104,13 +111,16 @@ def content_hash(**settings: Any) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def label(gap: np.ndarray, labels: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def label(
+    gap: np.ndarray, labels: str, rng: np.random.Generator, noise: float = 0.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Turn reward gaps into labels under the Bradley-Terry model, P(first preferred) = σ(gap).
 
     Args:
         gap: (N,) reward of the first answer minus that of the second.
         labels: "soft" keeps the probability; "sampled" draws once from it; "deterministic" lets the
             better answer always win and has no label for a tie.
+        noise: the share of labels that are turned round. A soft label becomes its expectation over that.
 
     Returns:
         swap: (N,) bool, the second answer is the chosen one.
@@ -118,27 +128,33 @@ def label(gap: np.ndarray, labels: str, rng: np.random.Generator) -> tuple[np.nd
         kept: (N,) bool, False where there is no label.
 
     Raises:
-        ValueError: another kind of label.
+        ValueError: another kind of label, or a noise outside 0 to below 0.5.
     """
+    if not 0 <= noise < 0.5:
+        raise ValueError(f"noise is {noise}; accepted is 0 to below 0.5")
     probability = 1 / (1 + np.exp(-gap))
+    probability = probability + noise * (1 - 2 * probability)
     everything = np.ones(len(gap), dtype=bool)
     if labels == "soft":
         return gap < 0, np.maximum(probability, 1 - probability), everything
     if labels == "sampled":
         return rng.random(len(gap)) >= probability, np.ones(len(gap)), everything
     if labels == "deterministic":
-        return gap < 0, np.ones(len(gap)), gap != 0
+        flipped = rng.random(len(gap)) < noise if noise else ~everything
+        return (gap < 0) ^ flipped, np.ones(len(gap)), gap != 0
     raise ValueError(f"unknown labels {labels!r}; accepted are {', '.join(LABELS)}")
 
 
 def on_policy_pairs(
     reference: Llama,
-    task: BookTask,
+    task: Task,
     count: int,
     *,
     reward: str = "style+exact",
     labels: str = "soft",
     temperatures: Sequence[float] = (1.0,),
+    noise: float = 0.0,
+    sampler: Llama | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> Pairs:
@@ -151,23 +167,38 @@ def on_policy_pairs(
     Ties between answers of one class stay in (soft labels call them 1/2); a deterministic judge has
     no label for them, so it returns fewer pairs.
 
+    Args:
+        noise: the share of labels that are turned round.
+        sampler: who answers, if not the reference; the log-probabilities beside a pair are the reference's.
+
     Raises:
-        ValueError: an unknown reward or kind of label, or a count below 1.
+        ValueError: an unknown reward or kind of label, a noise out of its range, or a count below 1.
     """
     if count < 1 or not temperatures:
         raise ValueError(f"pairs is {count}, temperatures {temperatures}; accepted is at least one of each")
-    label(np.zeros(1), labels, stream("check", seed))  # an unknown kind is named before the sampling
-    rewards, rng = class_rewards(reward), stream("pairs", seed)
+    label(np.zeros(1), labels, stream("check", seed), noise)  # a bad setting is named before the sampling
+    class_rewards(reward)
+    author, rng = sampler or reference, stream("pairs", seed)
     prompts, _ = task.demonstrations(count, rng)
     first, second = rng.integers(2**31, size=2).tolist()
-    answers = generate(reference, prompts, seed=first, progress=progress) + [""] * count
+    answers = generate(author, prompts, seed=first, progress=progress) + [""] * count
     for turn, temperature in enumerate(temperatures):
         mine = slice(turn, count, len(temperatures))
-        draws = generate(reference, prompts[mine], seed=second + turn, temperature=temperature, progress=progress)
+        draws = generate(author, prompts[mine], seed=second + turn, temperature=temperature, progress=progress)
         answers[count + turn :: len(temperatures)] = draws
+    pair = prompts, answers[:count], answers[count:]
+    return judged_pairs(reference, task, *pair, rng, reward=reward, labels=labels, noise=noise, progress=progress)
+
+
+def judged_pairs(
+    reference: Llama, task: Task, prompts: list[str], first: list[str], second: list[str], rng: np.random.Generator,
+    *, reward: str, labels: str, noise: float = 0.0, progress: bool = False,
+) -> Pairs:  # fmt: skip
+    """Pairs of two answers to each prompt, labelled by the reward of their class; without a label, left out."""
+    rewards, count, answers = class_rewards(reward), len(prompts), first + second
     verdicts = [judge(p, a, task.tolerance) for p, a in zip(prompts * 2, answers)]
     worth = np.array([rewards[int(v.style), int(v.exact)] for v in verdicts])
-    swap, probability, kept = label(worth[:count] - worth[count:], labels, rng)
+    swap, probability, kept = label(worth[:count] - worth[count:], labels, rng, noise)
     chosen = [answers[i + count if swap[i] else i] for i in np.flatnonzero(kept)]
     rejected = [answers[i if swap[i] else i + count] for i in np.flatnonzero(kept)]
     prompts = [prompts[i] for i in np.flatnonzero(kept)]

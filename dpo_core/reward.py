@@ -1,7 +1,8 @@
 """A reward model: the language model's backbone with one number in place of the vocabulary (chapters 5 and 12).
 
 It is Hugging Face's LlamaForSequenceClassification with one label, names included: the number is read at the
-answer's last token. Trained on preference pairs, it learns Bradley-Terry rewards.
+answer's last token. Trained on preference pairs, it learns Bradley-Terry rewards; read at every token, it is
+the critic of PPO.
 """
 
 from collections.abc import Sequence
@@ -47,6 +48,23 @@ class RewardModel(nn.Module):
         last = torch.where(completion_mask.bool(), positions, -1).argmax(-1)  # (B,)
         states = self.model(input_ids)  # (B, T, D)
         return self.score(states[torch.arange(len(last), device=last.device), last]).squeeze(-1)
+
+    def values(self, input_ids: Tensor) -> Tensor:
+        """As a critic: what is still to come before each token but the first, (B, T-1) from (B, T) ids."""
+        return self.score(self.model(input_ids)).squeeze(-1)[:, :-1]
+
+
+class ActorCritic(nn.Module):
+    """A policy and the critic that is trained beside it; both start from one language model."""
+
+    def __init__(self, policy: Llama) -> None:
+        super().__init__()
+        self.policy, self.critic = policy, RewardModel(policy)
+
+
+def policy_of(model: nn.Module) -> Llama:
+    """The language model itself, or the one beside its critic."""
+    return model.policy if isinstance(model, ActorCritic) else model
 
 
 def predict_rewards(

@@ -13,11 +13,15 @@ import pytest
 from dpo_core.checkpoint import load_model, read_recipe, save_model
 from dpo_core.cli import main
 from dpo_core.options import COMMANDS
+from dpo_core.policy_gradient import METHODS
 from toys import memoryless_model
 
 GEN = ["train-gen", "--steps", "12", "--batch-size", "8", "--log-every", "3", "--save-every", "6", "--warmup", "2"]
 DPO = ["train-dpo", "--steps", "12", "--batch-size", "4", "--log-every", "3", "--save-every", "6", "--warmup", "2",
        "--pairs", "16"]  # fmt: skip
+RL = ["train-rl", "--steps", "12", "--prompts", "4", "--answers", "2", "--log-every", "3", "--save-every", "6",
+      "--warmup", "2"]  # fmt: skip
+TRAININGS = {"train-gen": GEN, "train-dpo": DPO, "train-rl": RL, "train-rl, with a critic": [*RL, "--method", "ppo"]}
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +113,22 @@ def test_train_dpo_reuses_the_pairs_of_the_same_options_only(capsys, here):
     assert list(here.glob("*.pairs-*.jsonl")) == [first] and first.stat().st_mtime_ns == stamp
     assert main([*quick, "--seed", "1"]) == 0
     assert len(list(here.glob("*.pairs-*.jsonl"))) == 2
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_train_rl_leaves_a_model_its_metrics_and_its_reference(method, capsys, here):
+    """A model that cannot be evaluated against where it came from; a critic's weights among the policy's."""
+    assert main([*RL, "--method", method, "--output", "rl.model"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["starting from the shipped gen", "wrote rl.model"]
+    assert names(here) == ["rl.model", "rl.model.metrics.jsonl"]
+    metrics = lines(here / "rl.model.metrics.jsonl")[0].keys()
+    assert {"reward", "kl", "objective", "length", "loss", "grad_norm"} <= metrics
+    recipe = read_recipe(here / "rl.model")
+    assert (recipe["method"], recipe["beta"], recipe["answers"]) == (method, 0.25, 2)
+    assert main(["evaluate", "rl.model", "--n", "40", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["kl"]["value"] < 0.5
+    assert ("predicted" in report) == METHODS[method].kl_in_reward  # GRPO's leash is another one
 
 
 def test_a_slash_at_the_end_of_the_output_changes_nothing(here):
@@ -207,11 +227,11 @@ def start(*arguments):
                             stderr=subprocess.PIPE, text=True)  # fmt: skip
 
 
-@pytest.mark.parametrize("command", ["train-gen", "train-dpo"])
+@pytest.mark.parametrize("command", TRAININGS)
 def test_a_killed_run_resumes_to_the_same_bits(command, here):
     """SIGKILL at an arbitrary step, `--resume`, and the weights of the run that was never killed."""
     steps = ["--steps", "120", "--save-every", "30", "--output"]
-    arguments = [*(GEN if command == "train-gen" else DPO), *steps]
+    arguments = [*TRAININGS[command], *steps]
     assert main([*arguments, "whole.model"]) == 0
     process = start(*arguments, "cut.model")
     state = here / "cut.model.partial" / "state.json"

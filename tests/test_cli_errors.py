@@ -10,6 +10,7 @@ from dpo_core.cli import main
 from toys import memoryless_model
 
 GEN, DPO = ["train-gen", "--steps", "2"], ["train-dpo", "--steps", "2", "--pairs", "64"]
+RL = ["train-rl", "--steps", "2"]
 BAD = {
     "no command": ([], "COMMAND"),
     "unknown command": (["train"], "'train'"),
@@ -42,6 +43,23 @@ BAD = {
     "no pairs": ([*DPO, "--pairs", "0"], "pairs is 0"),
     "fewer pairs than a batch": ([*DPO, "--pairs", "63"], "pairs is 63"),
     "another reference": ([*DPO, "--reference", "gen"], "needs --allow-other-reference"),
+    "unknown method": ([*RL, "--method", "trpo"], "'trpo'; accepted are reinforce, rloo"),
+    "unknown reward of a method": ([*RL, "--reward", "length"], "'length'; accepted are"),
+    "no steps of a method": ([*RL, "--steps", "0"], "steps is 0"),
+    "a negative leash": ([*RL, "--beta", "-1"], "beta is -1.0"),
+    "no prompts of a rollout": ([*RL, "--prompts", "0"], "prompts is 0"),
+    "one answer to leave out": ([*RL, "--answers", "1"], "answers is 1; accepted for method 'rloo' are"),
+    "no epochs": ([*RL, "--epochs", "0"], "epochs is 0"),
+    "minibatches of unequal size": ([*RL, "--save-every", "0", "--minibatches", "3"], "divisors of 256 answers"),
+    "a state inside a rollout": ([*RL, "--epochs", "3"], "save_every is 100; accepted are multiples of 3"),
+    "old answers for reinforce": ([*RL, "--method", "reinforce", "--epochs", "2"], "takes one update a rollout"),
+    "a clip for reinforce": ([*RL, "--method", "reinforce", "--clip", "0.1"], "clip has no effect on"),
+    "a clip of one": ([*RL, "--clip", "1"], "clip is 1.0"),
+    "a lambda without critic": ([*RL, "--lam", "0.9"], "lam has no effect on method 'rloo'"),
+    "too large a lambda": ([*RL, "--method", "ppo", "--lam", "1.5"], "lam is 1.5; accepted are 0 to 1"),
+    "a critic's weight without critic": ([*RL, "--value-weight", "1"], "value_weight has no effect on method 'rloo'"),
+    "no such start of a method": ([*RL, "--model", "nowhere"], "no model folder nowhere"),
+    "negative seed of a method": ([*RL, "--seed", "-1"], "seed is -1"),
     "no such start": ([*DPO, "--model", "nowhere", "--output", "new/dpo.model"], "no model folder nowhere"),
     "nothing to resume": ([*GEN, "--resume"], "nothing to resume"),
     "output is a file": ([*GEN, "--output", "file"], "is a file"),
@@ -125,7 +143,7 @@ def broken(here):
 
 
 @pytest.mark.parametrize("arguments", [["generate", "{}", "54"], ["evaluate", "{}"], [*DPO, "--model", "{}"],
-                                       ["evaluate", "gen", "--reference", "{}"]])  # fmt: skip
+                                       [*RL, "--model", "{}"], ["evaluate", "gen", "--reference", "{}"]])  # fmt: skip
 def test_a_damaged_model_is_named_by_every_command(arguments, broken, capsys, here):
     """Each command that reads a model goes through the same check."""
     before = sorted(here.rglob("*"))

@@ -1,0 +1,184 @@
+"""Reinforcement learning in the one training loop (chapter 12): draw answers, have them judged, take a step.
+
+A rollout is drawn from the weights of its moment and from (seed, number of the rollout) alone, so a run that
+is resumed between two rollouts ends in the same bits. Everything that looks at a whole group of answers,
+the advantages above all, is computed when the rollout is drawn; a loss step is then a sum over rows, and may
+be cut into pieces as any other.
+
+Shapes: G prompts, K answers to each, B = G·K answers, T positions.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dpo_core.evaluation import class_rewards
+from dpo_core.losses import token_logps
+from dpo_core.model import Llama
+from dpo_core.policy_gradient import (
+    METHODS,
+    Method,
+    advantages,
+    clipped_loss,
+    generalised_advantages,
+    kl_estimate,
+    policy_gradient_loss,
+    value_loss,
+)  # fmt: skip
+from dpo_core.reward import ActorCritic, policy_of
+from dpo_core.sampling import TOKENIZER, generate
+from dpo_core.task import BookTask, judge, stream
+from dpo_core.training import Batch, BatchAt, LossStep, Sums
+
+Judge = Callable[[Sequence[str], Sequence[str]], Tensor]  # prompts and completions -> (N,) rewards
+
+
+def checker(task: BookTask, reward: str) -> Judge:
+    """The exact judge: the reward of the class of each answer (`evaluation.class_rewards`).
+
+    Raises:
+        ValueError: an unknown reward.
+    """
+    rewards = class_rewards(reward)
+
+    def rewards_of(prompts: Sequence[str], completions: Sequence[str]) -> Tensor:
+        verdicts = [judge(prompt, text, task.tolerance) for prompt, text in zip(prompts, completions, strict=True)]
+        return torch.tensor([rewards[int(v.style), int(v.exact)] for v in verdicts], dtype=torch.float32)
+
+    return rewards_of
+
+
+@torch.no_grad()
+def rollout(
+    model: nn.Module, reference: Llama, prompts: Sequence[str], judge: Judge, method: Method, *, answers: int,
+    beta: float, seed: int, lam: float = 0.95,
+) -> Batch:  # fmt: skip
+    """`answers` completions for each prompt, drawn at temperature 1, judged, ready for `rl_step`.
+
+    Returns:
+        input_ids, completion_mask (B, T); old_logps, ref_logps (B, T-1), 0 outside the answer; rewards, (B,),
+        as the judge gave them; advantages, (B,), or with a critic (B, T-1) and values, returns beside them.
+    """
+    policy, device = policy_of(model), next(model.parameters()).device
+    repeated = [prompt for prompt in prompts for _ in range(answers)]
+    completions = generate(policy, repeated, seed=seed)
+    rewards = judge(repeated, completions).to(device)
+    ids, mask = (tensor.to(device) for tensor in TOKENIZER.collate(repeated, completions))
+    marks = mask[:, 1:]
+    old_logps, ref_logps = (token_logps(m(ids), ids).masked_fill(~marks, 0.0) for m in (policy, reference))
+    batch = {"input_ids": ids, "completion_mask": mask, "old_logps": old_logps, "ref_logps": ref_logps,
+             "rewards": rewards}  # fmt: skip
+    leash = beta * (old_logps - ref_logps) * method.kl_in_reward  # (B, T-1), part of the reward or nothing
+    if method.baseline is not None:
+        groups = (rewards - leash.sum(-1)).unflatten(0, (len(prompts), answers))  # (G, K)
+        return batch | {"advantages": advantages(groups, method.baseline, method.scale).flatten()}
+    last = marks & ~torch.cat((marks[:, 1:], torch.zeros_like(marks[:, :1])), dim=1)  # the token that ends the answer
+    values = model.critic.values(ids)
+    gained, returns = generalised_advantages(rewards[:, None] * last - leash, values, marks, lam=lam)
+    return batch | {"advantages": gained, "values": values, "returns": returns}
+
+
+def rollouts(
+    model: nn.Module, reference: Llama, task: BookTask, judge: Judge, method: str, *, beta: float, prompts: int,
+    answers: int, seed: int, epochs: int = 1, minibatches: int = 1, lam: float = 0.95,
+) -> BatchAt:  # fmt: skip
+    """The batch of a step for `training.train`: a new rollout every `epochs` · `minibatches` steps.
+
+    Prompts are the population's own. Within a rollout every epoch cuts the answers into minibatches anew.
+
+    Args:
+        model: the policy in training, an ActorCritic for "ppo".
+        reference: what the leash is tied to; it may not be the object in training.
+        prompts, answers: G and K of one rollout.
+
+    Raises:
+        ValueError: an unknown method, a number out of its range, or a model that does not fit the method. From
+            the batches: a step inside a rollout that was not drawn here (a run resumed between two rollouts).
+    """
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; accepted are {', '.join(METHODS)}")
+    how, updates = METHODS[method], epochs * minibatches
+    counts = {"prompts": prompts, "answers": answers, "epochs": epochs, "minibatches": minibatches}
+    for name, value in counts.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}; accepted are whole numbers from 1")
+    if how.baseline in ("leave_one_out", "group") and answers < 2:
+        raise ValueError(f"answers is {answers}; accepted for method {method!r} are whole numbers from 2")
+    if updates > 1 and not how.clipped:
+        raise ValueError(f"method {method!r} takes one update a rollout; epochs and minibatches must be 1")
+    if prompts * answers % minibatches:
+        raise ValueError(f"minibatches is {minibatches}; accepted are divisors of {prompts * answers} answers")
+    if not 0 <= lam <= 1:
+        raise ValueError(f"lam is {lam}; accepted are 0 to 1")
+    if (how.baseline is None) != isinstance(model, ActorCritic):
+        raise ValueError(f"method {method!r} trains {'an ActorCritic' if how.baseline is None else 'the policy alone'}")
+    drawn: dict[int, Batch] = {}
+
+    def batch_at(step: int) -> Batch:
+        number, update = divmod(step, updates)
+        if update == 0:
+            rng = stream("rollout", seed, number)
+            texts, _ = task.demonstrations(prompts, rng)
+            drawn.clear()
+            drawn[number] = rollout(model, reference, texts, judge, how, answers=answers, beta=beta,
+                                    seed=int(rng.integers(2**31)), lam=lam)  # fmt: skip
+        if number not in drawn:
+            raise ValueError(f"step {step} is inside a rollout; save_every must be a multiple of {updates} updates")
+        if minibatches == 1:
+            return drawn[number]
+        epoch, part = divmod(update, minibatches)
+        order = stream("minibatches", seed, number * epochs + epoch).permutation(prompts * answers)
+        rows = torch.from_numpy(np.array_split(order, minibatches)[part])
+        return {name: tensor[rows.to(tensor.device)] for name, tensor in drawn[number].items()}
+
+    return batch_at
+
+
+def rl_step(method: str, *, beta: float, clip: float = 0.2, value_weight: float = 0.5) -> LossStep:
+    """The loss of a batch of `rollouts` by one of METHODS.
+
+    The metrics are those of the answers as drawn: `reward`, `kl` (log π - log π_ref, summed over the answer),
+    `objective` = reward - β kl, `length`; and `clip_ratio`, the share of ratios outside the interval.
+
+    Raises:
+        ValueError: an unknown method, or a number out of its range; now, not at the first step.
+    """
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; accepted are {', '.join(METHODS)}")
+    if not 0 <= beta < float("inf") or not value_weight >= 0:
+        raise ValueError(f"beta is {beta}, value_weight {value_weight}; accepted are finite numbers from 0")
+    clipped_loss(*[torch.zeros(1)] * 3, clip=clip)
+    how = METHODS[method]
+
+    def step(model: nn.Module, batch: Batch) -> Sums:
+        ids, marks = batch["input_ids"], batch["completion_mask"][:, 1:].bool()
+        logps = token_logps(policy_of(model)(ids), ids).masked_fill(~marks, 0.0)  # (B, T-1)
+        old, weights = batch["old_logps"], batch["advantages"]
+        if not how.per_token:
+            logps, old = logps.sum(-1), old.sum(-1)  # (B,)
+        elif weights.dim() == 1:
+            weights = weights[:, None].expand_as(logps)  # every token of an answer has the answer's advantage
+        losses = clipped_loss(logps, old, weights, clip=clip) if how.clipped else policy_gradient_loss(logps, weights)
+        if not how.kl_in_reward:
+            losses = losses + beta * kl_estimate(logps, batch["ref_logps"], "k3")
+        if how.baseline is None:
+            losses = losses + value_weight * value_loss(model.critic.values(ids), batch["returns"])
+        rows, tokens = len(ids), marks.sum(-1)  # tokens: (B,)
+        if how.per_token:
+            losses = losses.masked_fill(~marks, 0.0).sum(-1)  # (B,)
+            losses = losses / tokens if how.length_mean else losses
+        count = tokens.sum() if how.baseline is None else rows
+        kl = (batch["old_logps"] - batch["ref_logps"]).sum()
+        outside = ((logps.detach() - old).exp() - 1).abs() > clip
+        return {
+            "loss": (losses.sum(), count),
+            "reward": (batch["rewards"].sum(), rows),
+            "kl": (kl, rows),
+            "objective": (batch["rewards"].sum() - beta * kl, rows),
+            "length": (tokens.sum(), rows),
+            "clip_ratio": (outside.sum(), tokens.sum() if how.per_token else rows),
+        }
+
+    return step
