@@ -2,7 +2,9 @@
 
 c is the chosen answer, r the rejected one, s the settings. `preference_loss` in losses.py checks what
 goes in and applies soft labels. The names are TRL's; where TRL has none, or a paper and TRL differ, ours.
-Sources other than DPO's are those that TRL 1.16 names in its code.
+Chapter 11 says where the formulas were read, and what an implementation does otherwise than its paper. Of
+TRL 1.16's losses, three are not here: `aot` and `aot_unpaired` sort a batch, so that no pair has a loss of
+its own, and `sft` compares nothing; `sigmoid_sft` holds it as a term.
 """
 
 import math
@@ -71,6 +73,15 @@ class Member:
     reference: bool = True  # reads the reference's log-probabilities
     lengths: bool = False  # reads the answers' lengths
     options: tuple[str, ...] = ()  # of Settings, besides beta
+    required: tuple[str, ...] = ()  # of the options: those that must be above 0
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The arguments of `preference_loss` that must be given."""
+        sides = ("chosen", "rejected")
+        reference = tuple(f"ref_{side}_logps" for side in sides) if self.reference else ()
+        lengths = tuple(f"{side}_lengths" for side in sides) if self.lengths else ()
+        return reference + lengths + self.required
 
     def score(self, answer: Answer) -> Tensor:
         """What `beta` multiplies to make the implicit reward."""
@@ -104,76 +115,39 @@ def discopop(h: Tensor, tau: float) -> Tensor:
 
 FAMILY = {
     "sigmoid": Member(lambda c, r, s: logistic(s.beta * (c.ratio - r.ratio), 1 - s.label_smoothing),
-                      "Rafailov et al. 2023, eq. 7; smoothed: cDPO", options=("label_smoothing",)),
+                      "Rafailov et al. 2023, eq. 7; smoothed: Mitchell 2023, eq. 3", options=("label_smoothing",)),
     "sigmoid_norm": Member(lambda c, r, s: logistic(s.beta * (c.mean_ratio - r.mean_ratio), 1 - s.label_smoothing),
-                           "TRL", lengths=True, options=("label_smoothing",)),
+                           "TRL; smoothed as sigmoid", lengths=True, options=("label_smoothing",)),
     "sigmoid_sft": Member(lambda c, r, s: logistic(s.beta * (c.ratio - r.ratio)) - s.sft_weight * c.mean_logps,
-                          "DPO plus the next-token loss of the chosen answer", lengths=True, options=("sft_weight",)),
+                          "Pang et al. 2024", lengths=True, options=("sft_weight",)),
     "robust": Member(lambda c, r, s: ((s.label_smoothing - 1) * logsigmoid(s.beta * (c.ratio - r.ratio))
                                       + s.label_smoothing * logsigmoid(s.beta * (r.ratio - c.ratio)))
-                     / (1 - 2 * s.label_smoothing), "TRL: Robust DPO", options=("label_smoothing",)),
-    "hinge": Member(lambda c, r, s: torch.relu(1 - s.beta * (c.ratio - r.ratio)), "TRL"),
+                     / (1 - 2 * s.label_smoothing), "Chowdhury et al. 2024", options=("label_smoothing",)),
+    "hinge": Member(lambda c, r, s: torch.relu(1 - s.beta * (c.ratio - r.ratio)), "Liu et al. 2024"),
     "slic": Member(lambda c, r, s: torch.relu(1 - s.beta * (c.logps - r.logps)),
-                   "SLiC, arXiv 2305.10425", reference=False),
+                   "Zhao et al. 2023, without its regulariser", reference=False),
     "ipo": Member(lambda c, r, s: (c.mean_ratio - r.mean_ratio - 1 / (2 * s.beta)) ** 2,
-                  "Azar et al. 2024, eq. 17, with means over tokens", lengths=True),
+                  "Azar et al. 2024, eq. 17, a token", lengths=True),
     "ipo_sum": Member(lambda c, r, s: (c.ratio - r.ratio - 1 / (2 * s.beta)) ** 2, "Azar et al. 2024, eq. 17"),
     "exo_pair": Member(lambda c, r, s: exo(s.beta * (c.ratio - r.ratio), s.label_smoothing),
-                       "EXO, arXiv 2402.00856, eq. 16", options=("label_smoothing",)),
+                       "Ji et al. 2024, eq. 16", options=("label_smoothing",),
+                       required=("label_smoothing",)),
     "nca_pair": Member(lambda c, r, s: -logsigmoid(s.beta * c.ratio) - 0.5 * logsigmoid(-s.beta * c.ratio)
-                       - 0.5 * logsigmoid(-s.beta * r.ratio), "TRL"),
+                       - 0.5 * logsigmoid(-s.beta * r.ratio), "Chen et al. 2024"),
     "bco_pair": Member(lambda c, r, s: -logsigmoid(s.beta * c.ratio) - logsigmoid(-s.beta * r.ratio),
-                       "TRL"),
+                       "Jung et al. 2024, without reward shift"),
     "sppo_hard": Member(lambda c, r, s: (c.ratio - 0.5 / s.beta) ** 2 + (r.ratio + 0.5 / s.beta) ** 2,
-                        "SPPO, arXiv 2405.00675, eq. 4.7, with P = 1 and 0"),
+                        "Wu et al. 2024, eq. 4.7, with P = 1 and 0"),
     "apo_zero": Member(lambda c, r, s: (-s.beta * c.ratio).sigmoid() + (s.beta * r.ratio).sigmoid(),
-                       "APO, arXiv 2408.06266, eq. 7"),
+                       "D'Oosterlinck et al. 2024, eq. 7"),
     "apo_down": Member(lambda c, r, s: (s.beta * c.ratio).sigmoid() + (s.beta * (r.ratio - c.ratio)).sigmoid(),
-                       "APO, arXiv 2408.06266, eq. 8"),
+                       "D'Oosterlinck et al. 2024, eq. 8"),
     "discopop": Member(lambda c, r, s: discopop(s.beta * (c.ratio - r.ratio), s.discopop_tau),
-                       "DiscoPOP, arXiv 2406.08414, eq. 5", options=("discopop_tau",)),
+                       "Lu et al. 2024, eq. 5", options=("discopop_tau",)),
     "simpo": Member(lambda c, r, s: logistic(s.beta * (c.mean_logps - r.mean_logps - s.gamma_beta_ratio),
                                              1 - s.label_smoothing),
-                    "SimPO, arXiv 2405.14734", reference=False, lengths=True,
+                    "Meng et al. 2024", reference=False, lengths=True,
                     options=("gamma_beta_ratio", "label_smoothing")),
     "orpo": Member(lambda c, r, s: -c.mean_logps - s.beta * logsigmoid(log_odds(c) - log_odds(r)),
-                   "ORPO, arXiv 2403.07691, eqs. 4 and 7", reference=False, lengths=True),
+                   "Hong et al. 2024, eqs. 4 and 7", reference=False, lengths=True),
 }  # fmt: skip
-
-
-def kto_loss(
-    policy_logps: Tensor, ref_logps: Tensor, desirable: Tensor, *, beta: float, kl: float | Tensor,
-    desirable_weight: float = 1.0, undesirable_weight: float = 1.0,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """KTO: single answers, each called desirable or not; no pairs.
-
-    With h = beta · (log π - log π_ref - kl) the loss is weight · σ(-h) for a desirable answer and
-    weight · σ(h) for another, as in TRL, which names arXiv 2402.01306, eq. 7.
-
-    Args:
-        policy_logps, ref_logps: (N,) in nats; gradients flow into the first.
-        desirable: (N,) bool.
-        beta: above 0.
-        kl: the reference point z_0, an estimate of KL(policy || reference), at least 0; no gradient flows.
-        desirable_weight, undesirable_weight: λ_D and λ_U, from 0.
-
-    Returns:
-        losses and rewards beta · (log π - log π_ref), detached; (N,) each.
-
-    Raises:
-        ValueError: shapes differ, or a number is out of its range.
-    """
-    if not policy_logps.shape == ref_logps.shape == desirable.shape or policy_logps.dim() != 1:
-        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (policy_logps, ref_logps, desirable))
-        raise ValueError(f"policy_logps, ref_logps, desirable are {shapes}; needed is (N,) three times")
-    if not 0 < beta < float("inf"):
-        raise ValueError(f"beta is {beta}; accepted are finite numbers above 0")
-    point = torch.as_tensor(kl, dtype=policy_logps.dtype, device=policy_logps.device).detach()
-    numbers = {"kl": point, "desirable_weight": desirable_weight, "undesirable_weight": undesirable_weight}
-    for name, value in numbers.items():
-        if not value >= 0:
-            raise ValueError(f"{name} is {float(value)}; accepted are numbers from 0")
-    ratio = policy_logps - ref_logps
-    sign = torch.where(desirable.bool(), -1.0, 1.0).to(ratio)
-    weight = torch.where(desirable.bool(), desirable_weight, undesirable_weight).to(ratio)
-    return weight * (sign * beta * (ratio - point)).sigmoid(), (beta * ratio).detach()

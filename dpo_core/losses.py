@@ -5,6 +5,7 @@ Shapes: B sequences, T positions, V vocabulary.
 
 import math
 
+import torch
 from torch import Tensor
 
 from dpo_core.family import FAMILY, Answer, Settings, logistic
@@ -117,7 +118,7 @@ def preference_loss(
         beta: weight of the KL leash, above 0; in losses without reference, the scale of the margin.
         loss_type: one of LOSS_TYPES.
         label_smoothing: the share of flipped labels, in [0, 0.5).
-        preference_prob: (B,) soft labels in [0, 1]; excludes `label_smoothing`.
+        preference_prob: (B,) soft labels in [0, 1]; excludes `label_smoothing`, but where the loss needs it.
         chosen_lengths, rejected_lengths: (B,) completion tokens, for losses that divide by them.
         gamma_beta_ratio, discopop_tau, sft_weight: of `simpo`, `discopop`, `sigmoid_sft`; None takes the
             default of `dpo_core.family.Settings`.
@@ -144,22 +145,18 @@ def preference_loss(
     if loss_type not in FAMILY:
         raise ValueError(f"unknown loss_type {loss_type!r}; accepted are {', '.join(FAMILY)}")
     member = FAMILY[loss_type]
-    for name in ("ref_chosen_logps", "ref_rejected_logps") * member.reference + tuple(
-        f"{side}_lengths" for side in ("chosen", "rejected") * member.lengths
-    ):
-        if data[name] is None:
-            raise ValueError(f"loss_type {loss_type!r} needs {name}")
     options = {"label_smoothing": label_smoothing or None, "gamma_beta_ratio": gamma_beta_ratio,
                "discopop_tau": discopop_tau, "sft_weight": sft_weight}  # fmt: skip
     given = {name: value for name, value in options.items() if value is not None}
     for name in given:
         if name not in member.options:
             raise ValueError(f"{name} has no effect on loss_type {loss_type!r}, which takes {member.takes()}")
+    for name in member.needs:
+        if (data | given).get(name) is None:
+            raise ValueError(f"loss_type {loss_type!r} needs {name}" + " above 0" * (name in member.required))
     settings = Settings(beta=beta, **given)
-    if loss_type == "exo_pair" and not label_smoothing:
-        raise ValueError("loss_type 'exo_pair' needs label_smoothing above 0")
     if preference_prob is not None:
-        if label_smoothing:
+        if label_smoothing and "label_smoothing" not in member.required:
             raise ValueError("preference_prob excludes label_smoothing; give one of them")
         if not ((preference_prob >= 0) & (preference_prob <= 1)).all():
             raise ValueError("preference_prob has a value outside 0 to 1")
@@ -170,3 +167,41 @@ def preference_loss(
         turned = member.formula(rejected, chosen, settings)
         losses = preference_prob * losses + (1 - preference_prob) * turned
     return losses, (beta * member.score(chosen)).detach(), (beta * member.score(rejected)).detach()
+
+
+def kto_loss(
+    policy_logps: Tensor, ref_logps: Tensor, desirable: Tensor, *, beta: float, kl: float | Tensor,
+    desirable_weight: float = 1.0, undesirable_weight: float = 1.0,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """KTO: single answers, each called desirable or not; no pairs.
+
+    With h = beta · (log π - log π_ref - kl) the loss is weight · σ(-h) for a desirable answer and
+    weight · σ(h) for another (Ethayarajh et al. 2024; TRL's code names eq. 7).
+
+    Args:
+        policy_logps, ref_logps: (N,) in nats; gradients flow into the first.
+        desirable: (N,) bool.
+        beta: above 0.
+        kl: the reference point z_0, an estimate of KL(policy || reference), at least 0; no gradient flows.
+        desirable_weight, undesirable_weight: λ_D and λ_U, from 0.
+
+    Returns:
+        losses and rewards beta · (log π - log π_ref), detached; (N,) each.
+
+    Raises:
+        ValueError: shapes differ, or a number is out of its range.
+    """
+    if not policy_logps.shape == ref_logps.shape == desirable.shape or policy_logps.dim() != 1:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (policy_logps, ref_logps, desirable))
+        raise ValueError(f"policy_logps, ref_logps, desirable are {shapes}; needed is (N,) three times")
+    if not 0 < beta < float("inf"):
+        raise ValueError(f"beta is {beta}; accepted are finite numbers above 0")
+    point = torch.as_tensor(kl, dtype=policy_logps.dtype, device=policy_logps.device).detach()
+    numbers = {"kl": point, "desirable_weight": desirable_weight, "undesirable_weight": undesirable_weight}
+    for name, value in numbers.items():
+        if not value >= 0:
+            raise ValueError(f"{name} is {float(value)}; accepted are numbers from 0")
+    ratio = policy_logps - ref_logps
+    sign = torch.where(desirable.bool(), -1.0, 1.0).to(ratio)
+    weight = torch.where(desirable.bool(), desirable_weight, undesirable_weight).to(ratio)
+    return weight * (sign * beta * (ratio - point)).sigmoid(), (beta * ratio).detach()

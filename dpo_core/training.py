@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dpo_core.losses import bradley_terry_loss, preference_loss, sequence_logps
+from dpo_core.losses import bradley_terry_loss, kto_loss, preference_loss, sequence_logps
 from dpo_core.model import Llama
 from dpo_core.optim import OPTIMIZERS, learning_rate_factor, make_optimizers
 from dpo_core.progress import progress_bar
@@ -107,6 +107,35 @@ def dpo_step(
         )  # fmt: skip
         logps = {"logps/chosen": chosen_logps.detach(), "logps/rejected": rejected_logps.detach()}
         return _preference_sums(losses, chosen_rewards, rejected_rewards, **logps)
+
+    return step
+
+
+def kto_step(beta: float, desirable_weight: float = 1.0, undesirable_weight: float = 1.0) -> LossStep:
+    """The KTO loss of a batch of single answers; metrics have the names of TRL's KTOTrainer.
+
+    The step needs `input_ids`, `completion_mask` (B, T), `ref_logps` (B,), `desirable` (B,) bool, and, for the
+    reference point, each prompt with the answer to another one: `kl_ids`, `kl_mask` (B, T'), `kl_ref_logps` (B,).
+    The reference point is the mean log-ratio of these, at least 0, over what one call sees: with
+    `accumulate` each piece has its own.
+
+    Raises:
+        ValueError: a setting that `kto_loss` does not take; now, not at the first step.
+    """
+    settings = {"beta": beta, "desirable_weight": desirable_weight, "undesirable_weight": undesirable_weight}
+    kto_loss(torch.zeros(1), torch.zeros(1), torch.ones(1, dtype=torch.bool), kl=0.0, **settings)
+
+    def step(model: Llama, batch: Batch) -> Sums:
+        desirable = batch["desirable"]
+        with torch.no_grad():
+            other_logps = sequence_logps(model(batch["kl_ids"]), batch["kl_ids"], batch["kl_mask"])  # (B,)
+            point = (other_logps - batch["kl_ref_logps"]).mean().clamp(min=0)
+        logps = sequence_logps(model(batch["input_ids"]), batch["input_ids"], batch["completion_mask"])  # (B,)
+        losses, rewards = kto_loss(logps, batch["ref_logps"], desirable, kl=point, **settings)
+        metrics = {"rewards/chosen": rewards[desirable], "rewards/rejected": rewards[~desirable],
+                   "logps/chosen": logps[desirable].detach(), "logps/rejected": logps[~desirable].detach(),
+                   "kl": point[None]}  # fmt: skip
+        return {"loss": (losses.sum(), len(losses))} | {k: (v.sum(), len(v)) for k, v in metrics.items() if len(v)}
 
     return step
 

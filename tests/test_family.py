@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sources
-from dpo_core.family import FAMILY, kto_loss
-from dpo_core.losses import LOSS_TYPES, preference_loss, sequence_logps
-from dpo_core.training import dpo_step
+from dpo_core.family import FAMILY
+from dpo_core.losses import LOSS_TYPES, kto_loss, preference_loss, sequence_logps
+from dpo_core.training import dpo_step, kto_step
 from toys import random_ids, small_model
 
 STORED = json.loads((sources.CHAPTERS / "data" / "trl_losses.json").read_text(encoding="utf-8"))
 NAMES = ("policy_chosen_logps", "policy_rejected_logps", "ref_chosen_logps", "ref_rejected_logps")
 LENGTHS = ("chosen_lengths", "rejected_lengths")
 NEEDED = {"exo_pair": {"label_smoothing": 0.1}}
-SETTING = ("loss_type", "beta", "label_smoothing", "gamma_beta_ratio", "discopop_tau")
+SETTING = ("loss_type", "beta", "label_smoothing", "gamma_beta_ratio", "discopop_tau", "sft_weight")
 
 
 def column(name):
@@ -61,7 +61,7 @@ def test_kto_equals_that_of_trl(case):
 
 def test_every_loss_that_trl_has_is_compared():
     """Ours are those whose name or reading TRL has not."""
-    ours = {"sigmoid_sft", "slic", "ipo_sum"}
+    ours = {"slic", "ipo_sum"}
     assert {case["loss_type"] for case in PAIRED} | ours == set(LOSS_TYPES) == set(FAMILY)
     assert any(case["grad_chosen"][0] != case["grad_chosen"][2] for case in PAIRED)
 
@@ -111,16 +111,17 @@ def test_rewards_are_beta_times_what_the_loss_compares(name):
     assert (chosen.item(), rejected.item()) == pytest.approx(tuple(0.4 * score for score in REWARDS[name]))
 
 
-@pytest.mark.parametrize("name", sorted({*LOSS_TYPES} - {"exo_pair"}))  # whose label_smoothing is its label
+@pytest.mark.parametrize("name", LOSS_TYPES)
 def test_soft_labels_are_the_expectation_over_who_is_preferred(name):
     """A label that scales the loss in place of turning the pair round."""
     chosen, rejected = numbers(-5.0, -6.0), numbers(-10.0, -3.0)
     reference = numbers(-7.0, -7.5), numbers(-9.0, -2.0)
     q, sizes = numbers(0.8, 0.3), {"chosen_lengths": numbers(5, 4), "rejected_lengths": numbers(8, 2)}
     turned = {"chosen_lengths": sizes["rejected_lengths"], "rejected_lengths": sizes["chosen_lengths"]}
-    soft, *_ = preference_loss(chosen, rejected, *reference, beta=0.4, loss_type=name, preference_prob=q, **sizes)
-    one, *_ = preference_loss(chosen, rejected, *reference, beta=0.4, loss_type=name, **sizes)
-    two, *_ = preference_loss(rejected, chosen, *reference[::-1], beta=0.4, loss_type=name, **turned)
+    settings = {"beta": 0.4, "loss_type": name, **NEEDED.get(name, {})}
+    soft, *_ = preference_loss(chosen, rejected, *reference, preference_prob=q, **sizes, **settings)
+    one, *_ = preference_loss(chosen, rejected, *reference, **sizes, **settings)
+    two, *_ = preference_loss(rejected, chosen, *reference[::-1], **turned, **settings)
     torch.testing.assert_close(soft, q * one + (1 - q) * two)
 
 
@@ -258,3 +259,48 @@ def test_kto_pushes_apart_and_lets_no_gradient_into_its_reference_point():
     assert gradient[0] < 0 < gradient[1] and none is None and not rewards.requires_grad
     _, rewards = kto_loss(policy, numbers(-5, -2), torch.tensor([True, False]), beta=0.2, kl=point)
     assert rewards.tolist() == pytest.approx([0.4, -0.2])
+
+
+def kto_batch():
+    model, ids = small_model(), random_ids((8, 9))
+    mask = torch.zeros(8, 9, dtype=torch.bool)
+    mask[:, 3:7] = True
+    batch = {"input_ids": ids[:4], "completion_mask": mask[:4], "ref_logps": torch.full((4,), -9.0),
+             "desirable": torch.tensor([True, False, False, True]), "kl_ids": ids[4:], "kl_mask": mask[4:]}  # fmt: skip
+    return model, batch | {"kl_ref_logps": sequence_logps(model(ids[4:]), ids[4:], mask[4:]).detach()}
+
+
+@pytest.mark.parametrize(("shift", "point"), [(1.5, 1.5), (-1.5, 0.0)])
+def test_the_kto_step_measures_its_reference_point_on_mismatched_answers(shift, point):
+    """A point below 0, a point that learns, or one taken from the answers that are judged."""
+    model, batch = kto_batch()
+    batch["kl_ref_logps"] = batch["kl_ref_logps"] - shift
+    sums = kto_step(0.3, undesirable_weight=2.0)(model, batch)
+    logps = sequence_logps(model(batch["input_ids"]), batch["input_ids"], batch["completion_mask"])
+    given = logps, batch["ref_logps"], batch["desirable"]
+    losses, rewards = kto_loss(*given, beta=0.3, kl=point, undesirable_weight=2.0)
+    assert sums["kl"][0].item() == pytest.approx(point, abs=1e-5) and sums["loss"][1] == 4
+    torch.testing.assert_close(sums["loss"][0], losses.sum(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(sums["rewards/rejected"][0], rewards[1:3].sum())
+    gradients = [torch.autograd.grad(total, list(model.parameters())) for total in (sums["loss"][0], losses.sum())]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_the_kto_step_needs_no_undesirable_answer_and_names_a_bad_setting_at_once():
+    """A mean over no answers is NaN; a bad weight found after an hour of sampling."""
+    model, batch = kto_batch()
+    batch["desirable"] = torch.ones(4, dtype=torch.bool)
+    sums = kto_step(0.3)(model, batch)
+    assert sums["loss"][0].isfinite() and "rewards/rejected" not in sums
+    with pytest.raises(ValueError, match="desirable_weight is -1"):
+        kto_step(0.3, desirable_weight=-1.0)
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_the_table_of_chapter_11_lists_the_family(lang):
+    """A loss added to the code and not to the book, or renamed in one language."""
+    text = (sources.CHAPTERS / "11_family.py").read_text(encoding="utf-8")
+    cell = next(part for part in text.split("\n# %%") if f'lang="{lang}"' in part and "| `loss_type` |" in part)
+    rows = [line.split("`")[1] for line in cell.splitlines() if line.startswith("# | `")]
+    assert sorted(rows) == sorted(["loss_type", *LOSS_TYPES, "kto_loss"])

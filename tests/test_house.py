@@ -344,8 +344,8 @@ def test_a_module_fits_in_300_lines(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
 
 
-def test_the_library_fits_in_2000_lines_of_code():
-    assert sum(code_lines(path.read_text(encoding="utf-8")) for path in MODULES) <= 2000
+def test_the_library_fits_in_2400_lines_of_code():
+    assert sum(code_lines(path.read_text(encoding="utf-8")) for path in MODULES) <= 2400
 
 
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
@@ -394,8 +394,8 @@ def imports(source: str) -> set[str]:
 
 MAY_IMPORT = {  # within dpo_core; what is not named here sits on top of the others
     "tokenizer": set(), "task": {"tokenizer"}, "model": set(), "family": set(), "losses": {"family"}, "optim": set(),
-    "options": {"family"}, "progress": set(), "tabular": set(), "reward": {"model", "sampling"},
-    "checkpoint": {"model", "tokenizer"}, "run_state": {"checkpoint", "model"},
+    "options": {"family", "policy_gradient"}, "progress": set(), "tabular": set(), "policy_gradient": set(),
+    "reward": {"model", "sampling"}, "checkpoint": {"model", "tokenizer"}, "run_state": {"checkpoint", "reward"},
     "sampling": {"losses", "model", "progress", "task", "tokenizer"},
     "training": {"checkpoint", "losses", "model", "optim", "progress", "run_state", "tokenizer"},
 }  # fmt: skip

@@ -36,6 +36,8 @@ SETTINGS = [
     {"loss_type": name, "beta": beta, "label_smoothing": epsilon}
     for name in ("robust", "exo_pair") for beta, epsilon in ((0.1, 0.1), (0.5, 0.3))
 ] + [{"loss_type": "robust", "beta": 0.1}, {"loss_type": "discopop", "beta": 0.5, "discopop_tau": 0.5},
+     {"loss_type": "sigmoid_sft", "beta": 0.1, "sft_weight": 1.0},
+     {"loss_type": "sigmoid_sft", "beta": 0.5, "sft_weight": 0.3},
      {"loss_type": "simpo", "beta": 2.0, "gamma_beta_ratio": 0.5},
      {"loss_type": "simpo", "beta": 2.5, "gamma_beta_ratio": 0.3, "label_smoothing": 0.1},
      {"loss_type": "orpo", "beta": 0.1}, {"loss_type": "orpo", "beta": 1.0}] + [
@@ -86,9 +88,10 @@ def run(method, me: SimpleNamespace, logps: list[torch.Tensor], lengths: tuple[i
 
 
 def dpo(setting: dict, pair: tuple, four: list[torch.Tensor]) -> torch.Tensor:
-    """One pair by DPOTrainer."""
-    me = trainer(setting, ld_alpha=None, f_divergence_type="reverse_kl", loss_types=[setting["loss_type"]],
-                 loss_weights=[1.0], use_weighting=False,
+    """One pair by DPOTrainer; our sigmoid_sft is its sum of sigmoid and sft."""
+    names = {"sigmoid_sft": ["sigmoid", "sft"]}.get(setting["loss_type"], [setting["loss_type"]])
+    me = trainer(setting, ld_alpha=None, f_divergence_type="reverse_kl", loss_types=names,
+                 loss_weights=[1.0, setting.get("sft_weight")][: len(names)], use_weighting=False,
                  args=SimpleNamespace(discopop_tau=setting.get("discopop_tau", 0.05)))  # fmt: skip
     inputs = {"ref_chosen_logps": four[2][None], "ref_rejected_logps": four[3][None]}
     return run(DPOTrainer._compute_loss, me, four[:2], pair[4:], inputs)
