@@ -1,4 +1,4 @@
-"""The one training loop of the book (chapters 3 and 9): SFT, DPO and what follows share it.
+"""The one training loop of the book (chapters 3, 9 and 12): SFT, DPO, reward models and reinforcement learning.
 
 Three decisions carry it. A loss step returns (sum, count) and the loop divides once by the whole
 step's count, so one big batch and several accumulated pieces give the same number. The data of a

@@ -201,6 +201,22 @@ MISTAKES["9.4"] = [
     ("swaps nothing", Edit("answers[::-1], logps[::-1]", "answers, logps")),
     ("forgets the seed", Edit("default_rng(seed)", "default_rng()")),
 ]
+MISTAKES["9.5"] = [
+    ("gives the slopes of the logits", (1, 0, 2)),
+    ("averages without the probabilities", (0, -1, 1)),
+    ("exchanges rejected and third", (-0.2, 0.8, -1.2)),
+    ("multiplies by the probability", (-0.08, -0.24, 0.32)),
+    ("lets the chosen answer gain", (0.2, -0.8, 1.2)),
+    ("gives one number", -0.2),
+]
+MISTAKES["9.6"] = [
+    ("counts in bits", (0.3052 / math.log(2), 0.7374 / math.log(2))),
+    ("forgets the minus", (-0.3052, -0.7374)),
+    ("takes the entropy of the reference", (1.0297, 0.7374)),
+    ("gives the KL", (0.3052, 0.4322)),
+    ("weighs with the reference", (0.3052, 1.8214)),
+    ("gives one number", 0.3052),
+]
 
 # ---------------------------------------------------------------- chapter 7
 
@@ -355,4 +371,69 @@ MISTAKES["8.4"] = [
     ("forgets beta", Edit("beta * ", "")),
     ("adds up", Edit(".mean()", ".sum()")),
     ("takes no mean", Edit(".mean()", "")),
+]
+
+# ---------------------------------------------------------------- chapter 11
+
+MISTAKES["11.1"] = [
+    ("gives the margins", (0.4, math.log(9))),
+    ("takes a certain label for IPO", (5.0, math.log(9) / 0.1)),
+    ("exchanges the two", (math.log(9) / 0.1, 4.0)),
+    ("takes 2q - 1", (8.0, math.log(9) / 0.1)),
+    ("takes the decimal logarithm", (4.0, math.log10(9) / 0.1)),
+    ("gives one of them", 4.0),
+]
+MISTAKES["11.2"] = [
+    ("gives 1 - epsilon", 1 / (1 + math.exp(-3))),
+    ("forgets the denominator", math.exp(-3)),
+    ("takes the margin for epsilon", 3.0),
+    ("takes the slope of the sigmoid", 0.0452),
+]
+MISTAKES["11.3"] = [
+    ("doubles", 1.0),
+    ("thinks nothing changes", 0.5),
+    ("gives the factor", 2.0),
+    ("takes the square", 0.125),
+]
+MISTAKES["11.4"] = [
+    ("takes the greatest", Edit("argmin", "argmax")),
+    ("forgets the pair turned round", Edit(" + (1 - q[:, None]) * loss(-h)", "")),
+    ("does not turn it round", Edit("loss(-h)", "loss(h)")),
+    ("exchanges the labels", Edit("cost = q[:, None] * loss(h) + (1 - q[:, None]) * loss(-h)",
+                                  "cost = (1 - q[:, None]) * loss(h) + q[:, None] * loss(-h)")),
+    ("returns the place", Edit("h[cost.argmin(-1)]", "cost.argmin(-1)")),
+    ("returns the cost", Edit("h[cost.argmin(-1)]", "cost.min(-1).values")),
+    ("averages over the labels", Edit("cost.argmin(-1)", "cost.mean(0).argmin(-1)")),
+]  # fmt: skip
+
+# ---------------------------------------------------------------- chapter 10
+
+MISTAKES["10.1"] = [
+    ("forgets the pairs of two", 0.32 / (1 + math.exp(-2))),
+    ("lets the better answer always win", 0.36),
+    ("counts one order only", 0.04 + 0.16 / (1 + math.exp(-2))),
+    ("gives the winning probability", 1 / (1 + math.exp(-2))),
+    ("gives the base model's share", 0.2),
+]
+MISTAKES["10.2"] = [
+    ("gives the share of right labels", 0.9),
+    ("takes the reward for the tilt", 0.3 * math.log(9) / (0.3 * math.log(9) + 0.7)),
+    ("forgets the base model", 9 / 10.5),
+    ("takes a reward of 1", 0.3 * math.e / (0.3 * math.e + 0.7)),
+    ("does not normalise", 2.7),
+]
+MISTAKES["10.3"] = [
+    ("turns the sign round", Edit("len(chosen) - len(rejected)", "len(rejected) - len(chosen)")),
+    ("forgets the logarithm", Edit("math.log(", "(")),
+    ("counts equal lengths as short", Edit("gap < 0", "gap <= 0")),
+    ("counts equal lengths as long", Edit("gap > 0", "gap >= 0")),
+    ("adds up the characters", Edit("sum(gap > 0 for", "sum(max(gap, 0) for")),
+]
+MISTAKES["10.4"] = [
+    ("drops equal lengths", Edit(", *equal", "")),
+    ("takes the larger size", Edit("min(", "max(")),
+    ("draws with replacement", Edit("replace=False", "replace=True")),
+    ("takes the first ones", Edit("rng.choice(group, size, replace=False)", "group[:size]")),
+    ("loses the order", Edit("sorted([*kept[0], *kept[1], *equal])", "[*kept[0], *kept[1], *equal]")),
+    ("forgets the seed", Edit("default_rng(seed)", "default_rng()")),
 ]
