@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dpo_core.model import Llama
 from dpo_core.sampling import generate, score
-from dpo_core.tabular import Problem, kl, optimal_policy
+from dpo_core.tabular import Problem, kl, mean, optimal_policy
 from dpo_core.task import BookTask, Task, Verdict, judge, stream
 
 Z95 = 1.959963984540054  # the 97.5 % quantile of the standard normal
@@ -75,6 +75,16 @@ def shares(verdicts: Sequence[Verdict]) -> dict[str, Estimate]:
     return report
 
 
+def own_answers(
+    model: Llama, task: Task, *, n: int = 2000, seed: int = 0, temperature: float = 1.0, progress: bool = False
+) -> tuple[list[str], list[str]]:
+    """`n` prompts of the task's own and the model's answers to them: those that `evaluate` judges."""
+    rng = stream("evaluate", seed)
+    prompts, _ = task.demonstrations(n, rng)
+    draws = int(rng.integers(2**31))
+    return prompts, generate(model, prompts, temperature=temperature, seed=draws, progress=progress)
+
+
 def evaluate(
     model: Llama,
     task: Task,
@@ -97,10 +107,7 @@ def evaluate(
         raise ValueError(f"n is {n}; accepted are whole numbers from 2")
     if reference is not None and temperature != 1:
         raise ValueError(f"temperature is {temperature}; the KL to a reference is measured at temperature 1")
-    rng = stream("evaluate", seed)
-    prompts, _ = task.demonstrations(n, rng)
-    draws = int(rng.integers(2**31))
-    completions = generate(model, prompts, temperature=temperature, seed=draws, progress=progress)
+    prompts, completions = own_answers(model, task, n=n, seed=seed, temperature=temperature, progress=progress)
     verdicts = [judge(p, c, task.tolerance) for p, c in zip(prompts, completions)]
     report = shares(verdicts)
     if reference is not None:
@@ -118,6 +125,37 @@ def excess_nats(model: Llama, task: BookTask, *, n: int = 2000, seed: int = 0) -
     prompts, completions = task.demonstrations(n, stream("evaluate", seed))
     floor = np.array([task.log_conditional[text] for text in zip(prompts, completions)])
     return mean_interval(floor - score(model, prompts, completions).numpy())
+
+
+def entropy(model: Llama, prompts: Sequence[str], completions: Sequence[str]) -> Estimate:
+    """The entropy of a model, in nats an answer: the mean of -log π(y|x) over its own answers.
+
+    The answers must be the model's own, drawn at temperature 1 and complete (`own_answers`). Over the answers
+    of another model the same mean is a cross-entropy.
+    """
+    return mean_interval(-score(model, prompts, completions).numpy())
+
+
+def written_mass(model: Llama, task: BookTask, prompts: Sequence[str]) -> np.ndarray:
+    """Where the probability of a model lies, summed exactly: (prompts, 2, 2) float64, `[prompt, style, exact]`.
+
+    π(y|x) is added up over every text that some author of the population can write; what is missing from 1
+    is the mass on texts that no author writes. The population's own sums are `BookTask.class_rates`.
+
+    Raises:
+        ValueError: a prompt that the population has not.
+    """
+    table, place = task.table, {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
+    for prompt in place:
+        if prompt not in task.prompt_distribution:
+            raise ValueError(f"no author has the prompt {prompt!r}; the prompts are those of prompt_distribution")
+    rows = [row for row, prompt in enumerate(table.prompts) if prompt in place and table.probability[row] > 0]
+    asked = [table.prompts[row] for row in rows]
+    probs = score(model, asked, [table.completions[row] for row in rows]).double().exp().numpy()
+    mass = np.zeros((len(place), 2, 2))
+    where = np.array([place[prompt] for prompt in asked])
+    np.add.at(mass, (where, table.style[rows].astype(int), table.exact[rows].astype(int)), probs)
+    return mass[[place[prompt] for prompt in prompts]]
 
 
 def class_rewards(reward: str) -> np.ndarray:
@@ -165,3 +203,20 @@ def predicted_optimum(task: BookTask, reward: str, beta: float) -> dict[str, flo
         ValueError: an unknown reward, or a beta that is not above 0.
     """
     return predicted_shares(task, optimal_policy(class_problem(task, reward), beta))
+
+
+def predicted_entropy(task: BookTask, class_logps: Tensor) -> float:
+    """The entropy of a policy over classes, (prompts, 4), in nats an answer: an average over the population's prompts.
+
+    Within a class the policy keeps the population's proportions, as every optimum for a reward of classes does.
+    """
+    weights = torch.tensor(list(task.prompt_distribution.values()), dtype=torch.float64)
+    place = {prompt: row for row, prompt in enumerate(task.prompt_distribution)}
+    table = task.table
+    cell = (np.array([place[prompt] for prompt in table.prompts]), 2 * table.style + table.exact)
+    total, within = np.zeros((len(place), 4)), np.zeros((len(place), 4))  # within: the entropy of each class's texts
+    np.add.at(total, cell, table.probability)
+    share = np.divide(table.probability, total[cell], out=np.ones(len(table.prompts)), where=table.probability > 0)
+    np.add.at(within, cell, -share * np.log(share))
+    texts, classes = mean(class_logps, torch.from_numpy(within)), -mean(class_logps, class_logps)
+    return float(weights @ (texts + classes))

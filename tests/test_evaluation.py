@@ -10,15 +10,20 @@ import torch
 from dpo_core.evaluation import (
     class_problem,
     class_rewards,
+    entropy,
     evaluate,
     excess_nats,
     mean_interval,
+    own_answers,
+    predicted_entropy,
     predicted_optimum,
     predicted_shares,
     shares,
     wilson,
+    written_mass,
 )
-from dpo_core.tabular import random_policies
+from dpo_core.sampling import generate
+from dpo_core.tabular import optimal_policy, random_policies
 from dpo_core.task import BookTask, ClassicTask, judge, stream
 from toys import memoryless_model, small_model
 
@@ -262,3 +267,82 @@ def test_excess_of_a_uniform_model_by_hand():
     expected = math.log(22) * sum(length * p for length, p in lengths.items()) - TASK.entropy
     assert found.low < expected < found.high
     assert found.high - found.low < 0.3
+
+
+def test_own_answers_are_those_that_evaluate_judges():
+    """A second draw with other chance in it: entropy and shares of one report would be of different answers."""
+    model = small_model()
+    prompts, answers = own_answers(model, TASK, n=60, seed=4)
+    assert shares([judge(p, a) for p, a in zip(prompts, answers)]) == evaluate(model, TASK, n=60, seed=4)
+    assert prompts == TASK.demonstrations(60, stream("evaluate", 4))[0]
+
+
+def test_entropy_equals_its_closed_form():
+    """A model without memory: entropy of a token times expected length 1/p(E). In bits it is 1.44 times that."""
+    p = {"E": 0.5, "1": 0.45, "2": 0.05}
+    expected = 2 * -sum(share * math.log(share) for share in p.values())
+    model = memoryless_model(p)
+    found = entropy(model, *own_answers(model, TASK, n=4000))
+    assert found.low < expected < found.high
+    assert found.high - found.low < 0.1 * expected
+
+
+def test_entropy_of_a_certain_model_is_zero():
+    """It writes E and nothing else."""
+    model = memoryless_model({"E": 1.0})
+    assert entropy(model, *own_answers(model, TASK, n=20)).value == pytest.approx(0, abs=1e-5)
+
+
+def test_written_mass_by_hand():
+    """Four authors' texts on one prompt; a model without memory gives each the product of its characters."""
+    tiny = BookTask(style=0.5, slip=0.25, slip_size=1, largest=1, largest_third=0)
+    p = {"0": 0.2, "1": 0.2, "2": 0.1, "+": 0.2, "-": 0.1, "E": 0.2}
+    texts = {(False, True): ("1+1E",), (False, False): ("1+2E",),
+             (True, True): ("1+1+0E", "1+1-0E"), (True, False): ("1+2+0E", "1+2-0E")}  # fmt: skip
+    assert {text for prompt, text in tiny.log_conditional if prompt == "S2="} == {
+        t for ts in texts.values() for t in ts
+    }
+    found = written_mass(memoryless_model(p), tiny, ["S2=", "S-1=", "S2="])
+    for (style, exact), of_class in texts.items():
+        expected = sum(math.prod(p[character] for character in text) for text in of_class)
+        assert found[0, int(style), int(exact)] == pytest.approx(expected, rel=1e-4)
+    assert found.shape == (3, 2, 2) and (found[0] == found[2]).all() and (found[1] != found[0]).any()
+    assert found.sum((1, 2)).max() < 0.05  # nearly everything goes to texts that no author writes
+
+
+def test_written_mass_and_samples_agree():
+    """The rest, 1 - sum, is the share of a model's answers that no author writes."""
+    tiny = BookTask(style=0.5, slip=0.25, slip_size=1, largest=1, largest_third=0)
+    model = memoryless_model({"1": 0.35, "+": 0.35, "E": 0.3})
+    mass = written_mass(model, tiny, ["S2="]).sum()
+    prompts = ["S2="] * 4000
+    written = [(p, a) in tiny.log_conditional for p, a in zip(prompts, generate(model, prompts))]
+    estimate = wilson(sum(written), len(written))
+    assert 0.01 < estimate.low < mass < estimate.high
+
+
+def test_written_mass_refuses_a_prompt_of_nobody():
+    """A sum over no text reads as a mass of zero."""
+    with pytest.raises(ValueError, match="'S777='"):
+        written_mass(small_model(), TASK, ["S4=", "S777="])
+
+
+def test_predicted_entropy_is_that_of_all_texts():
+    """The entropy between the classes alone, or a plain mean over prompts."""
+    classes = class_problem(TASK, "style+exact")
+    assert predicted_entropy(TASK, classes.ref_logps) == pytest.approx(TASK.entropy, abs=1e-9)
+    optimum = optimal_policy(classes, 0.25)
+    index = {prompt: row for row, prompt in enumerate(TASK.prompt_distribution)}
+    gain = (optimum - classes.ref_logps).exp().tolist()  # π*/p of each class
+    expected = 0.0
+    for prompt, text, p, style, exact in zip(TASK.table.prompts, TASK.table.completions, TASK.table.probability,
+                                             TASK.table.style, TASK.table.exact):  # fmt: skip
+        factor = gain[index[prompt]][2 * int(style) + int(exact)]
+        expected -= p * factor * (TASK.log_conditional[prompt, text] + math.log(factor))
+    assert predicted_entropy(TASK, optimum) == pytest.approx(expected, abs=1e-9)
+
+
+def test_predicted_entropy_with_an_empty_class():
+    """Nobody slips: 0 · log 0 is 0, not NaN."""
+    careful = BookTask(slip=0.0, largest=4, largest_third=2)
+    assert predicted_entropy(careful, class_problem(careful, "style").ref_logps) == pytest.approx(careful.entropy)
