@@ -23,14 +23,17 @@ NOT_RECORDED = ("output", "device", "resume", "save_every")  # they do not shape
 def run_training(
     options: TrainingOptions, model: nn.Module, batch_at: BatchAt, loss_step: LossStep, recipe: dict[str, Any]
 ) -> None:
-    """Train, then write the model folder with its recipe; the run state goes when the folder is there."""
+    """Train, then write the model folder with its recipe; the run state goes when the folder is there.
+
+    `recipe` is what else shapes the result, such as the reference: a run with another one is not resumed.
+    """
     output = Path(options.output)
     partial = partial_folder(output)
     record = {name: value for name, value in asdict(options).items() if name not in NOT_RECORDED}
     metrics = output.with_name(output.name + ".metrics.jsonl")
     history = train(
         model, batch_at, loss_step, loop_config(options),
-        state_folder=partial, record=record, resume=options.resume, metrics_file=metrics,
+        state_folder=partial, record={**record, **recipe}, resume=options.resume, metrics_file=metrics,
     )  # fmt: skip
     recipe = {**record, **recipe, "torch": torch.__version__, "last": history[-1]}
     checkpoint.save_model(policy_of(model), output, recipe)

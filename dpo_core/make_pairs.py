@@ -107,9 +107,7 @@ def write_pairs(options: MakePairs, start: str, folder: Path, device: torch.devi
         judge = {"reward": options.reward, "labels": options.labels}
         if options.source == "checker":
             judge = {"reward": "exact", "labels": "deterministic"}
-        made = on_policy_pairs(
-            reference, task, options.pairs, temperatures=options.pair_temperatures, **judge, **given
-        )
+        made = on_policy_pairs(reference, task, options.pairs, temperatures=options.pair_temperatures, **judge, **given)
     if not len(made):
         raise ValueError(f"no pair has a label: all {options.pairs} are ties, which this judge drops")
     made.write(output)

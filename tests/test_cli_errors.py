@@ -50,7 +50,7 @@ BAD = {
     "no prompts of a rollout": ([*RL, "--prompts", "0"], "prompts is 0"),
     "one answer to leave out": ([*RL, "--answers", "1"], "answers is 1; accepted for method 'rloo' are"),
     "no epochs": ([*RL, "--epochs", "0"], "epochs is 0"),
-    "minibatches of unequal size": ([*RL, "--save-every", "0", "--minibatches", "3"], "divisors of 256 answers"),
+    "minibatches of unequal size": ([*RL, "--save-every", "0", "--minibatches", "3"], "divisors of 128 answers"),
     "a state inside a rollout": ([*RL, "--epochs", "3"], "save_every is 100; accepted are multiples of 3"),
     "old answers for reinforce": ([*RL, "--method", "reinforce", "--epochs", "2"], "takes one update a rollout"),
     "a clip for reinforce": ([*RL, "--method", "reinforce", "--clip", "0.1"], "clip has no effect on"),

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dpo_core import cli
 from dpo_core.checkpoint import read_recipe, save_model
 from dpo_core.cli import main
 from dpo_core.make_pairs import answers_of_authors, population_pairs
 from dpo_core.pairs import label, on_policy_pairs, read_pairs
 from dpo_core.sampling import score
 from dpo_core.task import BookTask, judge, stream
+from test_resume import killed_at
 from toys import memoryless_model, small_model
 
 TASK = BookTask()
@@ -107,13 +109,36 @@ def test_make_pairs_writes_trls_columns(source):
 
 
 def test_train_dpo_takes_what_make_pairs_made():
-    """The file's own log-probabilities, and no pairs beside it; the recipe names the file, not options that made nothing."""
+    """No pairs are made beside the file; the recipe names it, and not the options that made nothing."""
     assert make("--labels", "sampled", "--noise", "0.2") == 0
     assert main([*TRAIN, "--pairs-file", "pairs.jsonl", "--label-smoothing", "0.1"]) == 0
     recipe = read_recipe(Path("a.model"))
     assert recipe["pairs_file"] == "pairs.jsonl" and recipe["pairs"] == 40 and len(recipe["pairs_sha256"]) == 64
     assert recipe["labels"] is None and recipe["reward"] is None
     assert main(["evaluate", "a.model", "--n", "20", "--json"]) == 0
+
+
+def test_a_run_is_not_resumed_on_other_pairs(capsys, here):
+    """Half a run on one file and half on another of the same name is a run that nobody described."""
+    assert make() == 0
+    arguments = [*TRAIN, "--pairs-file", "pairs.jsonl", "--save-every", "2", "--log-every", "1"]
+    killed = cli.run_training
+
+    def stops(options, model, batch_at, loss_step, recipe):
+        return killed(options, model, killed_at(3, batch_at), loss_step, recipe)
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(cli, "run_training", stops)
+    try:
+        assert main([*arguments, "--steps", "4"]) == 130
+    finally:
+        patch.undo()
+    rows = lines()
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in reversed(rows)))
+    capsys.readouterr()
+    assert "state of another run: pairs_sha256" in fails([*arguments, "--steps", "4", "--resume"], capsys)
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main([*arguments, "--steps", "4", "--resume"]) == 0
 
 
 def test_missing_log_probabilities_are_computed(capsys, here):
@@ -131,7 +156,10 @@ def test_missing_log_probabilities_are_computed(capsys, here):
         (["--source", "friends"], "'friends'; accepted are population, on-policy, checker"),
         (["--source", "checker", "--reward", "style"], "reward has no effect on source checker"),
         (["--source", "checker", "--labels", "sampled"], "labels has no effect on source checker"),
-        (["--source", "population", "--pair-temperatures", "1"], "pair_temperatures has no effect on source population"),
+        (
+            ["--source", "population", "--pair-temperatures", "1"],
+            "pair_temperatures has no effect on source population",
+        ),
         (["--noise", "0.5"], "noise is 0.5; accepted is 0 to below 0.5"),
         (["--noise", "nan"], "noise is nan"),
         (["--pairs", "0"], "pairs is 0"),
@@ -155,7 +183,8 @@ def test_a_judge_without_an_opinion_writes_no_file(capsys, here):
     """All ties: an empty file would be trained on, or trip the next command."""
     save_model(memoryless_model({"E": 1.0}), here / "mute.model")
     before = list(here.iterdir())
-    assert "all 40 are ties" in fails(["make-pairs", "--source", "checker", "--pairs", "40", "--model", "mute.model"], capsys)
+    arguments = ["make-pairs", "--source", "checker", "--pairs", "40", "--model", "mute.model"]
+    assert "all 40 are ties" in fails(arguments, capsys)
     assert list(here.iterdir()) == before
 
 
