@@ -15,10 +15,10 @@
 # # 9 在真实网络上做 DPO
 
 # %% [markdown] lang="en"
-# > **In this chapter.** You will be able to run a DPO training, read its curves, hold the result against the policy that theory predicts, and recognise three ways in which it goes wrong. You need [chapter 3](03_sft.ipynb) and [chapter 4](04_sampling.ipynb); what chapters 5 to 8 derive stands here once more, in ten lines, so that the chapter can also be read by itself. 45 minutes to read, 90 seconds to run.
+# > **In this chapter.** You will be able to run a DPO training, read its curves, hold the result against the policy that theory predicts, add up where the probability goes, and say what drives a run over the edge and what holds it. You need [chapter 3](03_sft.ipynb) and [chapter 4](04_sampling.ipynb); what chapters 5 to 8 derive stands here once more, in ten lines, so that the chapter can also be read by itself. 65 minutes to read, 100 seconds to run.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能跑完一次 DPO 训练，看懂它的曲线，拿结果同理论预言的策略对照，还能认出三种走偏的样子。需要读过[第 3 章](03_sft.ipynb)和[第 4 章](04_sampling.ipynb)；第 5 章到第 8 章推出的结论，这里用十行重述一遍，所以单读这一章也行。阅读 45 分钟，运行 90 秒。
+# > **本章。** 读完后，你能跑完一次 DPO 训练，看懂它的曲线，拿结果同理论预言的策略对照，把概率的去向一笔一笔加出来，还说得出训练为什么会翻车、怎样拉得住。需要读过[第 3 章](03_sft.ipynb)和[第 4 章](04_sampling.ipynb)；第 5 章到第 8 章推出的结论，这里用十行重述一遍，所以单读这一章也行。阅读 65 分钟，运行 100 秒。
 
 # %%
 import contextlib
@@ -37,8 +37,10 @@ from checks import check
 from matplotlib.patches import Rectangle
 from torch.nn.functional import logsigmoid
 
-from dpo_core import BookTask, CharTokenizer, ClassicTask, cli, generate, judge, load_pretrained, sequence_logps, tabular
-from dpo_core.evaluation import Estimate, class_problem, class_rewards, evaluate, predicted_optimum, predicted_shares
+from dpo_core import (BookTask, CharTokenizer, ClassicTask, cli, generate, judge, load_pretrained, score, sequence_logps,
+                      tabular)  # fmt: skip
+from dpo_core.evaluation import (Estimate, class_problem, class_rewards, evaluate, predicted_entropy, predicted_optimum,
+                                 predicted_shares, written_mass)  # fmt: skip
 from dpo_core.pairs import Pairs, check_same_start, on_policy_pairs
 from dpo_core.plotting import COLORS, INK, figure, points, use_style
 from dpo_core.task import read_prompt, stream
@@ -46,7 +48,7 @@ from dpo_core.training import LoopConfig, default_device, dpo_step, sft_step, tr
 
 # %% [markdown] lang="en"
 # ## Ten lines from chapters 5 to 8
-# A language model is a **policy**: to a prompt $x$ it writes an answer $y$ with probability $\pi(y\mid x)$. The model that training starts from is the **reference policy**, $\pi_{\mathrm{ref}}$. Training wants answers that people prefer. The ten lines say what that means, and why a loss of one line is enough. Lines 1 and 2 are [chapter 5](05_preferences.ipynb), 3 and 4 [chapter 6](06_objective.ipynb), 5 to 9 [chapter 7](07_derivation.ipynb); line 10 is the first test of [chapter 8](08_tensors.ipynb).
+# A language model is a **policy**: to a prompt $x$ it writes an answer $y$ with probability $\pi(y\mid x)$. The model that training starts from is the **reference policy**, $\pi_{\mathrm{ref}}$. Training wants answers that people prefer. Ten lines say why a loss of one line is enough. Lines 1 and 2 are [chapter 5](05_preferences.ipynb), 3 and 4 [chapter 6](06_objective.ipynb), 5 to 9 [chapter 7](07_derivation.ipynb); line 10 is the first test of [chapter 8](08_tensors.ipynb).
 #
 # 1. A **reward** $r(x,y)$, a number, says how good an answer is. Nobody has to know it; it is there to reason with.
 # 2. The **Bradley–Terry model** turns rewards into preferences: of two answers, $y_1$ is preferred with probability $\sigma(r_1-r_2)$, where $\sigma(z)=1/(1+e^{-z})$ ([Bradley & Terry 1952](https://doi.org/10.2307/2334029)).
@@ -64,11 +66,11 @@ from dpo_core.training import LoopConfig, default_device, dpo_step, sft_step, tr
 
 # %% [markdown] lang="zh"
 # ## 第 5 章到第 8 章，十行说完
-# 语言模型是一个**策略**（policy）：看到提示 $x$，它以概率 $\pi(y\mid x)$ 写出回答 $y$。训练从哪个模型出发，哪个就是**参考策略**（reference policy），记作 $\pi_{\mathrm{ref}}$。训练的目的，是让回答更合人意。这话是什么意思，为什么一行损失就够，看下面十行。第 1、2 行出自[第 5 章](05_preferences.ipynb)，第 3、4 行出自[第 6 章](06_objective.ipynb)，第 5 到 9 行出自[第 7 章](07_derivation.ipynb)；第 10 行是[第 8 章](08_tensors.ipynb)的头一项检查。
+# 语言模型是一个**策略**（policy）：看到提示 $x$，它以概率 $\pi(y\mid x)$ 写出回答 $y$。训练从哪个模型出发，哪个就是**参考策略**（reference policy），记作 $\pi_{\mathrm{ref}}$。训练的目的，是让回答更合人意。为什么一行损失就够，看下面十行。第 1、2 行出自[第 5 章](05_preferences.ipynb)，第 3、4 行出自[第 6 章](06_objective.ipynb)，第 5 到 9 行出自[第 7 章](07_derivation.ipynb)；第 10 行是[第 8 章](08_tensors.ipynb)的头一项检查。
 #
 # 1. **奖励**（reward）$r(x,y)$ 是一个数，说的是回答有多好。不必有人知道它是多少，有了它才好推理。
 # 2. **Bradley–Terry 模型**把奖励变成偏好：两个回答里，$y_1$ 胜出的概率是 $\sigma(r_1-r_2)$，其中 $\sigma(z)=1/(1+e^{-z})$（[Bradley & Terry 1952](https://doi.org/10.2307/2334029)）。
-# 3. 奖励要高，参考策略原有的本事又不能丢。于是给策略拴一根绳子：它相对参考策略的 KL 散度，松紧由 $\beta>0$ 定。对一个提示，目标是策略写出的回答的平均奖励，减去 $\beta$ 倍的 KL 散度：
+# 3. 奖励要高，参考策略原有的本事又不能丢。于是给策略拴一根绳子：它相对参考策略的 KL 散度（KL divergence），松紧由 $\beta>0$ 定。对一个提示，目标是策略写出的回答的平均奖励，减去 $\beta$ 倍的 KL 散度：
 #
 # $$J(\pi)=\mathbb{E}_{y\sim\pi}\,[r(x,y)]-\beta\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$$
 #
@@ -152,15 +154,15 @@ assert abs(toy_loss(ref.log()).item() - math.log(2)) < 1e-12  # line 10
 
 # %% [markdown] lang="en"
 # ## Pairs of the model's own answers
-# Now the network. The reference is the model that chapter 3 trained and [chapter 4](04_sampling.ipynb) measured: it writes three numbers in 30 % of its answers and hits the target in 75 %, as its authors do. We want to change that, and we choose what to want: one point of reward for three numbers, one for the right value. So $r$ is 0, 1 or 2, and a program can read it off any answer. With people in its place we would see their choices and not the numbers; here we see both, and that is what lets us check.
+# Now the network. The reference is the model that chapter 3 trained and [chapter 4](04_sampling.ipynb) measured: it writes three numbers in 30 % of its answers and hits the target in 75 %, as its authors do. We want to change that: one point of reward for three numbers, one for the right value. So $r$ is 0, 1 or 2, and a program can read it off any answer. With people in its place we would see choices and no numbers; here we see both, and can check.
 #
 # For a pair, draw a prompt, let the reference answer it twice, and call the better answer *chosen*. The label is the Bradley–Terry probability itself, a **soft label**: 0.5 for a tie, 0.731 for a difference of 1, 0.881 for a difference of 2. We make 19,200 pairs. Beside each stands the log-probability of both answers under the reference, computed once, so that training needs only one model in memory.
 
 # %% [markdown] lang="zh"
 # ## 用模型自己的回答配对
-# 轮到网络了。参考策略就是第 3 章训练、[第 4 章](04_sampling.ipynb)测过的那个模型：30% 的回答写三个数，75% 命中目标，与它的作者们一样。我们想改变它，要什么由我们定：写三个数得一分，值对得一分。于是 $r$ 是 0、1 或 2，随便拿个回答来，程序都能给分。换成真人评判，只看得到谁胜谁负，看不到分数；这里两样都有，所以才能对账。
+# 轮到网络了。参考策略就是第 3 章训练、[第 4 章](04_sampling.ipynb)测过的那个模型：30% 的回答写三个数，75% 命中目标，与它的作者们一样。我们想改变它：写三个数得一分，值对得一分。于是 $r$ 是 0、1 或 2，随便拿个回答来，程序都能给分。换成真人评判，只看得到谁胜谁负，看不到分数；这里两样都有，所以才能对账。
 #
-# 配一对：抽一个提示，让参考策略答两次，好的那个叫 chosen。标签直接用 Bradley–Terry 概率，这叫**软标签**（soft label）：平局是 0.5，差 1 分是 0.731，差 2 分是 0.881。一共做 19,200 对。每一对旁边记下参考策略给两个回答的对数概率。只算一次，训练时内存里就只要放一个模型。
+# 配一对：抽一个提示，让参考策略答两次，好的那个叫 chosen。标签直接用 Bradley–Terry 概率，这叫**软标签**（soft label）：平局（tie）是 0.5，差 1 分是 0.731，差 2 分是 0.881。一共做 19,200 对。每一对旁边记下参考策略给两个回答的对数概率（log-probability）。只算一次，训练时内存里就只要放一个模型。
 
 # %%
 task, device = BookTask(), default_device()
@@ -184,13 +186,13 @@ assert abs(ties - 0.44) < 0.02
 # ## Before the first step
 # Three checks cost a second, and they catch much of what goes wrong in DPO code.
 #
-# **The policy is the reference.** Fresh log-probabilities must equal the stored ones. If they do not, then the pairs were scored by another model, another tokenizer or another mask, and every margin is off from the start. `check_same_start` names the first pair that differs; we nudge one weight to see it do so.
+# **The policy is the reference.** Fresh log-probabilities must equal the stored ones. If they do not, the pairs were scored by another model, tokenizer or mask, and every margin is off from the start. `check_same_start` names the first pair that differs; we nudge one weight to see it do so.
 
 # %% [markdown] lang="zh"
 # ## 第一步之前
 # 三项检查只花一秒钟，DPO 代码里的许多毛病都能查出来。
 #
-# **策略就是参考策略。** 现算的对数概率必须等于存下的。不等，就说明打分时用的是别的模型、别的分词器或别的掩码，每个间隔从一开始就是歪的。`check_same_start` 会指出第一个对不上的回答对；我们故意碰一个权重，看它报不报。
+# **策略就是参考策略。** 现算的对数概率必须等于存下的。不等，就说明打分时用的是别的模型、别的分词器（tokenizer）或别的掩码（mask），每个间隔从一开始就是歪的。`check_same_start` 会指出第一个对不上的回答对；我们故意碰一个权重，看它报不报。
 
 # %%
 policy = copy.deepcopy(base)
@@ -206,12 +208,12 @@ except ValueError as error:
 # %% [markdown] lang="en"
 # **The loss is $\ln 2$.** Line 10 promises 0.693 with soft labels and with hard ones ($q=1$).
 #
-# **The floor is known.** With hard labels the loss can go to 0. With soft labels it cannot: the best that a policy can do is $\sigma(h)=q$ on every pair, and then the loss is the mean entropy of the labels, about 0.614. So the whole training takes place between 0.693 and 0.614, and the curve will look flat to anyone who expects zero. The accuracy has a ceiling as well: a tie counts half, so `rewards/accuracies` cannot be expected above about 0.78.
+# **The floor is known.** With hard labels the loss can go to 0. With soft labels it cannot: the best that a policy can do is $\sigma(h)=q$ on every pair, and then the loss is the mean entropy of the labels, about 0.614. So the whole training takes place between 0.693 and 0.614. The accuracy has a ceiling as well: a tie counts half, so `rewards/accuracies` cannot be expected above about 0.78.
 
 # %% [markdown] lang="zh"
 # **损失是 $\ln 2$。** 第 10 行保证：软标签也好，硬标签（hard label，$q=1$）也好，都是 0.693。
 #
-# **下界已知。** 硬标签的损失能降到 0，软标签不能：策略做得再好，也只是每一对都有 $\sigma(h)=q$，这时损失等于标签的平均熵，约 0.614。所以整个训练都发生在 0.693 与 0.614 之间；等着它降到零的人，会以为曲线没动。准确率也有上限：平局算半个，`rewards/accuracies` 不能指望超过 0.78 左右。
+# **下界已知。** 硬标签的损失能降到 0，软标签不能：策略做得再好，也只是每一对都有 $\sigma(h)=q$，这时损失等于标签的平均熵，约 0.614。所以整个训练都发生在 0.693 与 0.614 之间。准确率也有上限：平局算半个，`rewards/accuracies` 不能指望超过 0.78 左右。
 
 # %%
 on_device = {name: tensor.to(device) for name, tensor in data.batch(np.arange(64)).items()}
@@ -232,7 +234,7 @@ assert abs(floor - 0.614) < 0.003 and abs(ceiling - 0.78) < 0.01
 
 # %% [markdown] lang="zh"
 # ## 一步，全写出来
-# DPO 的一步，要算的全在这里。chosen 与 rejected 拼在一起过一遍网络；`sequence_logps` 把回答各词元的对数概率加起来；剩下的就是第 8 行。
+# DPO 的一步，要算的全在这里。chosen 与 rejected 拼在一起过一遍网络；`sequence_logps` 把回答各词元（token）的对数概率加起来；剩下的就是第 8 行。
 
 # %%
 def dpo_loss_of(model, batch, beta):
@@ -269,14 +271,14 @@ for name in ("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "r
 assert last["loss"] - floor < 0.02 and abs(last["rewards/accuracies"] - ceiling) < 0.05
 
 # %% [markdown] lang="en"
-# The names are those of the TRL library, so the curves of a real run can be read beside these. Before looking at them, let us predict them. At the optimum the implicit reward of an answer is its true reward minus
+# The names are those of the TRL library. Before looking at the curves, let us predict them. At the optimum the implicit reward of an answer is its true reward minus
 #
 # $$V(x)=\beta\log Z(x)=\beta\log\sum_y\pi_{\mathrm{ref}}(y\mid x)\,e^{r(x,y)/\beta}$$
 #
-# (line 5). The population's rates are known for every prompt, so $V$ is known for every prompt, and so is the value that each curve should reach.
+# (line 5). The population's rates are known for every prompt; so is $V$, and so is the value that each curve should reach.
 
 # %% [markdown] lang="zh"
-# 这些名字沿用 TRL 库的叫法，真实训练的曲线可以拿来对着看。看图之前，先预言。在最优解处，一个回答的隐式奖励，等于真实奖励减去
+# 这些名字沿用 TRL 库的叫法。看图之前，先预言。在最优解处，一个回答的隐式奖励，等于真实奖励减去
 #
 # $$V(x)=\beta\log Z(x)=\beta\log\sum_y\pi_{\mathrm{ref}}(y\mid x)\,e^{r(x,y)/\beta}$$
 #
@@ -329,26 +331,26 @@ assert abs(last["logps/chosen"] - predicted["logps/chosen"]) < 0.6
 assert abs(last["logps/rejected"] - predicted["logps/rejected"]) < 0.9
 
 # %% [markdown] lang="en"
-# **Figure 9.1.** A whole DPO training (solid) and what the closed form predicts (dashed). Loss and accuracy look modest because floor and ceiling are near. Every curve settles near its prediction, the falling one of the chosen answers included.
+# **Figure 9.1.** A whole DPO training (solid) and what the closed form predicts (dashed). Every curve settles near its prediction, the falling one of the chosen answers included.
 
 # %% [markdown] lang="zh"
-# **图 9.1** 一次完整的 DPO 训练（实线）与闭式解的预言（虚线）。损失和准确率变化不大，因为下界和上限就在近旁。每条曲线都停在预言附近，连 chosen 往下掉的那条也是。
+# **图 9.1** 一次完整的 DPO 训练（实线）与闭式解（closed form）的预言（虚线）。每条曲线都停在预言附近，连 chosen 往下掉的那条也是。
 
 # %% [markdown] lang="en"
 # ## The chosen answer loses probability
-# Look at `logps/chosen` again: it falls. People who train with DPO ask about this again and again. The loss contains only the difference of two log-ratios $\log(\pi/\pi_{\mathrm{ref}})$; it can shrink while both fall, as long as the rejected one falls faster. The effect is called **likelihood displacement** ([Razin et al. 2025](https://arxiv.org/abs/2410.08847)): probability leaves both answers of the pair and goes elsewhere. [Pal et al. 2024](https://arxiv.org/abs/2402.13228) show that the loss allows it.
+# Look at `logps/chosen` again: it falls. People who train with DPO ask about this again and again. The loss contains only the difference of two log-ratios $\log(\pi/\pi_{\mathrm{ref}})$; it can shrink while both fall, as long as the rejected one falls faster ([Pal et al. 2024](https://arxiv.org/abs/2402.13228)). The effect is called **likelihood displacement** ([Razin et al. 2025](https://arxiv.org/abs/2410.08847)): probability leaves both answers of the pair and goes elsewhere.
 #
-# Here we can say more: part of it is *wanted*. At the optimum an answer gains probability if its reward exceeds $V(x)$, and loses otherwise. $V$ is a soft maximum of the rewards within the base model's reach. On average it is about 1.6, because answers with both points are there to be had. A chosen answer with one point won its comparison, but it is below $V$: it must become rarer. About 60 % of the chosen answers are of this kind. Add up all of them, and the mean log-probability of the chosen answers must fall by about 1.1 nats. It does.
+# Here we can say more: part of it is *wanted*. At the optimum an answer gains probability if its reward exceeds $V(x)$, and loses otherwise. $V$ is a soft maximum of the rewards within the base model's reach. On average it is about 1.6, because answers with both points are there to be had. A chosen answer with one point won its comparison, but it is below $V$: it must become rarer. About 60 % of the chosen answers are below $V$. Over all of them, the mean log-probability must fall by about 1.1 nats. It does.
 #
-# So a falling `logps/chosen` alone is no alarm. The question is where the probability goes: to better answers, or to worse. No training curve shows that. One has to sample and look.
+# So a falling `logps/chosen` alone is no alarm. The question, which no training curve answers, is where the probability goes: to better answers, or to worse.
 
 # %% [markdown] lang="zh"
 # ## chosen 的概率也在降
-# 再看 `logps/chosen`：它在降。用 DPO 训练的人，一次次问起的就是这件事。损失里只有两个对数比 $\log(\pi/\pi_{\mathrm{ref}})$ 的差；两个都降，只要 rejected 降得更快，损失照样变小。这叫**似然位移**（likelihood displacement，[Razin et al. 2025](https://arxiv.org/abs/2410.08847)）：概率离开了这一对里的两个回答，去了别处。[Pal et al. 2024](https://arxiv.org/abs/2402.13228) 说明了损失允许这样。
+# 再看 `logps/chosen`：它在降。用 DPO 训练的人，一次次问起的就是这件事。损失里只有两个对数比 $\log(\pi/\pi_{\mathrm{ref}})$ 的差；两个都降，只要 rejected 降得更快，损失照样变小（[Pal et al. 2024](https://arxiv.org/abs/2402.13228)）。这叫**似然位移**（likelihood displacement，[Razin et al. 2025](https://arxiv.org/abs/2410.08847)）：概率离开了这一对里的两个回答，去了别处。
 #
-# 在这里还能多说一句：其中一部分正是*我们要的*。在最优解处，奖励高于 $V(x)$ 的回答概率上升，低于它的下降。$V$ 是基座模型够得着的奖励的「软最大值」，平均约 1.6，因为两分的回答够得着。一个只有一分的 chosen，虽说赢了对手，仍低于 $V$，理应变少。这样的 chosen 约占 60%。全部加起来，chosen 的平均对数概率应当下降约 1.1 奈特（nat）。实测正是如此。
+# 在这里还能多说一句：其中一部分正是*我们要的*。在最优解处，奖励高于 $V(x)$ 的回答概率上升，低于它的下降。$V$ 是基座模型（base model）够得着的奖励的「软最大值」，平均约 1.6，因为两分的回答够得着。一个只有一分的 chosen，虽说赢了对手，仍低于 $V$，理应变少。这样的 chosen 约占 60%。全部加起来，chosen 的平均对数概率应当下降约 1.1 奈特（nat）。实测正是如此。
 #
-# 所以单看 `logps/chosen` 下降，用不着慌。要问的是概率去了哪里：去了更好的回答，还是更差的？训练曲线不会说，只能采样出来看。
+# 所以单看 `logps/chosen` 下降，用不着慌。要问的是概率去了哪里：去了更好的回答，还是更差的？训练曲线不会说。
 
 # %%
 mean_V = np.mean([V_of[prompt] for prompt in data.prompt])
@@ -360,11 +362,11 @@ assert last["logps/chosen"] < np.mean(data.ref_chosen_logps) - 0.5  # measured: 
 
 # %% [markdown] lang="en"
 # ## Held against the prediction
-# The curves are about the pairs. What we want to know is what the new policy writes. Averaging the closed form over the population's prompts predicts, for $\beta=0.25$: three numbers in 0.959 of the answers, the right value in 0.994, both in 0.953, and a KL divergence of 1.256 nats from the reference. Measured on 2,000 fresh prompts, with 95 % intervals:
+# The curves are about the pairs. What does the new policy write? Averaged over the population's prompts, the closed form predicts, for $\beta=0.25$: three numbers in 0.959 of the answers, the right value in 0.994, both in 0.953, and a KL divergence of 1.256 nats from the reference. Measured on 2,000 fresh prompts, with 95 % intervals:
 
 # %% [markdown] lang="zh"
 # ## 同预言对账
-# 曲线说的都是那些回答对。我们想知道的，是新策略会写出什么。把闭式解对群体的提示取平均，$\beta=0.25$ 时的预言是：写三个数的占 0.959，值对的占 0.994，两样都对的占 0.953，与参考策略的 KL 散度是 1.256 奈特。再看 2,000 个新提示上的实测，附 95% 置信区间：
+# 曲线说的都是那些回答对。我们想知道的，是新策略会写出什么。把闭式解对群体的提示取平均，$\beta=0.25$ 时的预言是：写三个数的占 0.959，值对的占 0.994，两样都对的占 0.953，与参考策略的 KL 散度是 1.256 奈特。再看 2,000 个新提示上的实测，附 95% 置信区间（confidence interval）：
 
 # %%
 theory = predicted_optimum(task, "style+exact", beta)
@@ -389,7 +391,7 @@ assert measured["dpo_live"]["well_formed"].value > 0.99
 # The style lands on the prediction. Exactness rises from 0.75 but stops short of 0.994, and the policy has moved further than the optimum needs: more KL, less reward. Where is the gap? We sort the wrong answers into two kinds. A *slip* is an answer that some author writes, a carry forgotten. Everything else is *new*: a wrong text that no author ever writes.
 
 # %% [markdown] lang="zh"
-# 风格正落在预言上。正确率从 0.75 升上来了，却没到 0.994；策略走得也比最优解需要的更远：KL 多花了，奖励反而少。差在哪里？把错的回答分成两类：*失误*，就是作者里有人会写的错，即忘了进位；其余都是*新错*，没有哪个作者会这样写。
+# 风格正落在预言上。正确率从 0.75 升上来了，却没到 0.994；策略走得也比最优解需要的更远：KL 多花了，奖励反而少。差在哪里？把错的回答分成两类：*失误*（slip），就是作者里有人会写的错，即忘了进位；其余都是*新错*，没有哪个作者会这样写。
 
 # %% tags=["nbval-ignore-output"]
 def wrong_answers(model):
@@ -410,18 +412,18 @@ new_in_pairs = [text for text in in_pairs if not judge(*text).exact and text not
 assert by_ten > 0.5 and len(new_in_pairs) / len(in_pairs) < 0.02
 
 # %% [markdown] lang="en"
-# DPO has done what it was shown. The slips, a quarter of the base model's answers, are nearly gone. What came instead are new mistakes, most of them off by exactly ten in a way that no author slips. The base model makes them in fewer than 2 % of its answers, so the pairs hardly contain them, and a loss that only sees the pairs cannot push down what is not there. The leash is meant for that. But DPO enforces the leash through pairs too: where no pair looks, nothing holds. This is likelihood displacement of the harmful kind.
+# DPO has done what it was shown. The slips, a quarter of the base model's answers, are nearly gone. What came instead are new mistakes, most of them off by exactly ten in a way that no author slips. The base model makes them in fewer than 2 % of its answers, so the pairs hardly contain them. The leash should hold them, but DPO enforces the leash through pairs, too: where no pair looks, nothing holds.
 
 # %% [markdown] lang="zh"
-# 给 DPO 看过的，它都做到了：占基座回答四分之一的失误，几乎绝迹。取而代之的是新错，大多恰好差十，却不是作者失误的那种差法。基座写出这种错的不到 2%，回答对里几乎没有；损失只看得见回答对，不在里面的，它压不下去。按说有绳子管着。可是 DPO 的绳子也要靠回答对来拉：哪一对都照不到的地方，就没有东西拉着。这就是有害的那种似然位移。
+# 给 DPO 看过的，它都做到了：占基座回答四分之一的失误，几乎绝迹。取而代之的是新错，大多恰好差十，却不是作者失误的那种差法。基座写出这种错的不到 2%，回答对里几乎没有。按说有绳子管着。可是 DPO 的绳子也要靠回答对来拉：哪一对都照不到的地方，就没有东西拉着。
 
 # %% [markdown] lang="en"
 # ## The baseline: imitate the winners
-# Is a preference loss needed at all? One could fine-tune on the chosen answers and forget the rejected ones. We do so, from the same start, with the same number of steps. This, too, can be predicted. The chosen answer is the better of two draws, so a perfect imitator writes like the best of two. An answer of probability $p$ becomes the chosen one with probability $2p\,P(\text{worse})+p\,P(\text{equal})$: drawn first or second it beats a worse one, or it ties and is taken half of the time. [Chapter 6](06_objective.ipynb) has the general case, the best of $n$.
+# Is a preference loss needed at all? We fine-tune on the chosen answers alone, from the same start, with the same number of steps. A perfect imitator writes like the better of two draws. An answer of probability $p$ becomes the chosen one with probability $2p\,P(\text{worse})+p\,P(\text{equal})$: drawn first or second it beats a worse one, or it ties and is taken half of the time. [Chapter 6](06_objective.ipynb) has the general case, the best of $n$.
 
 # %% [markdown] lang="zh"
 # ## 基线：照着赢家学
-# 真的需要偏好损失吗？也可以只拿 chosen 来做监督微调，把 rejected 丢开。我们试一试：同样的起点，同样的步数。这也能预言。chosen 是两次抽样里较好的那个；完美的模仿者，写出来就是「二选一取优」（best of two）的水平。概率为 $p$ 的回答，成为 chosen 的概率是 $2p\,P(\text{更差})+p\,P(\text{同分})$：先抽到也好，后抽到也好，赢过更差的；或者打平，有一半机会被选上。取 $n$ 个中最好的，一般公式在[第 6 章](06_objective.ipynb)。
+# 真的需要偏好损失吗？试一试只拿 chosen 做监督微调（SFT）：同样的起点，同样的步数。chosen 是两次抽样里较好的那个；完美的模仿者，写出来就是「二选一取优」（best of two）的水平。概率为 $p$ 的回答，成为 chosen 的概率是 $2p\,P(\text{更差})+p\,P(\text{同分})$：先抽到也好，后抽到也好，赢过更差的；或者打平，有一半机会被选上。取 $n$ 个中最好的，一般公式在[第 6 章](06_objective.ipynb)。
 
 # %% tags=["nbval-ignore-output"]
 theory_sft = predicted_shares(task, tabular.best_of_n(classes, 2))
@@ -445,10 +447,10 @@ assert all(abs(measured["sft"][name].value - theory_sft[name]) < 0.07 for name i
 assert measured["sft"]["style"].value < live["style"] - 0.3 and measured["sft"]["both"].value < live["both"] - 0.3
 
 # %% [markdown] lang="en"
-# Imitation lands on its own prediction: style 0.47, both 0.40, and hardly any KL. It cannot go further, because its target is the winners' distribution, and the best of two is still a sample of the base model. DPO's target is set by $\beta$, not by the sampler: it extrapolates from who wins to how much better, and multiplies by $e^{r/\beta}$. At $\beta=0.25$ two points of reward are a factor of $e^8$, about 3,000. That is also why DPO can overshoot and imitation cannot.
+# Imitation lands near its own prediction: style 0.47, both 0.40, and little KL. Its target is the winners' distribution, and the best of two is still a sample of the base model. With soft labels, DPO's target is set by $\beta$, not by the sampler: it extrapolates from who wins to how much better, and multiplies by $e^{r/\beta}$. At $\beta=0.25$ two points of reward are a factor of $e^8$, about 3,000. What reaches so far can also overshoot.
 
 # %% [markdown] lang="zh"
-# 模仿也落在自己的预言上：风格 0.47，都对 0.40，几乎不花 KL。它走不远，因为它的目标就是赢家的分布，而二选一终究还是基座自己的样本。DPO 的目标由 $\beta$ 决定，与怎么采样无关：它从谁赢推到好多少，再乘上 $e^{r/\beta}$。$\beta=0.25$ 时，两分奖励就是 $e^8$ 倍，约 3,000 倍。也正因为如此，DPO 会冲过头，模仿不会。
+# 模仿也落在自己的预言附近：风格 0.47，都对 0.40，KL 花得很少。它的目标就是赢家的分布，而二选一终究还是基座自己的样本。用软标签的 DPO，目标由 $\beta$ 决定，与怎么采样无关：它从谁赢推到好多少，再乘上 $e^{r/\beta}$。$\beta=0.25$ 时，两分奖励就是 $e^8$ 倍，约 3,000 倍。伸得这么远，也就容易冲过头。
 
 # %%
 print(round(math.exp(2 / beta)))
@@ -456,7 +458,7 @@ assert 2_900 < math.exp(2 / beta) < 3_000 + 50
 
 # %% [markdown] lang="en"
 # ## One setting away
-# Our labels said how sure they are. Most preference data do not: a judge names a winner, and that is all. Three kinds of label ([chapter 5](05_preferences.ipynb)) look alike in a file and mean different things.
+# Our labels said how sure they are. Most preference data do not: a judge names a winner. Three kinds of label ([chapter 5](05_preferences.ipynb)) look alike in a file and mean different things.
 #
 # | label | value of $q$ | ties | what minimises the loss |
 # |---|---|---|---|
@@ -464,11 +466,11 @@ assert 2_900 < math.exp(2 / beta) < 3_000 + 50
 # | **sampled** | one draw from it, so $q=1$ after ordering | the coin decides | $\pi^*$, on average over the draws; each draw adds noise |
 # | **deterministic** | $q=1$ for the better answer | dropped | no policy: every larger margin is better, at every $\beta$ |
 #
-# Human data are nearest to *sampled*: people disagree. A checker or a reward model that always names the better one is *deterministic*. On the toy: stretch the margins of $\pi^*$ by a factor, and watch the two losses.
+# Human data are nearest to *sampled*: people disagree. A checker or a reward model that always names the better one is *deterministic*. On the toy: stretch the margins of $\pi^*$ by a factor, and watch the losses.
 
 # %% [markdown] lang="zh"
 # ## 只差一个设置
-# 我们的标签说明了有几分把握。多数偏好数据不说：裁判点出胜者，就完了。有三种标签（[第 5 章](05_preferences.ipynb)），存进文件看起来差不多，意思却不同。
+# 我们的标签说明了有几分把握。多数偏好数据不说：裁判只点出胜者。有三种标签（[第 5 章](05_preferences.ipynb)），存进文件看起来差不多，意思却不同。
 #
 # | 标签 | $q$ 的值 | 平局 | 什么策略使损失最小 |
 # |---|---|---|---|
@@ -476,7 +478,7 @@ assert 2_900 < math.exp(2 / beta) < 3_000 + 50
 # | **采样标签**（sampled） | 按这个概率抽一次，排好序后 $q=1$ | 抛硬币 | 对抽签取平均，还是 $\pi^*$；每次抽签都带噪声 |
 # | **确定性标签**（deterministic） | 较好的一方 $q=1$ | 丢弃 | 没有：不论 $\beta$ 多大，间隔总是越大越好 |
 #
-# 人类数据最接近*采样标签*：各人看法不一。总能点出较好者的判分程序或奖励模型，给的是*确定性标签*。还用那个三回答的例子：把 $\pi^*$ 的间隔拉长几倍，看两种损失怎么变。
+# 人类数据最接近*采样标签*：各人看法不一。总能点出较好者的判分程序或奖励模型，给的是*确定性标签*。还用那个三回答的例子：把 $\pi^*$ 的间隔拉长几倍，看三种损失怎么变。
 
 # %%
 true_gap = r[first] - r[second]
@@ -494,19 +496,20 @@ assert min(losses, key=lambda stretch: losses[stretch][0]) == 1 == min(losses, k
 assert losses[8][2] < losses[4][2] < losses[2][2] < losses[1][2] and losses[8][2] < 0.001
 
 # %% [markdown] lang="en"
-# Soft labels punish an exaggerated margin, deterministic ones reward it without end. [Azar et al. 2024](https://arxiv.org/abs/2310.12036) state it for DPO: the more deterministic the preferences, the weaker the leash. Now the network. The same pairs, ties dropped, the better answer always wins; nothing else changes. Then the same with $\beta=0.1$.
+# Soft labels punish an exaggerated margin, deterministic ones reward it without end. [Azar et al. 2024](https://arxiv.org/abs/2310.12036) state it for DPO: the more deterministic the preferences, the weaker the leash. Now the network. The same pairs, ties dropped, the better answer always wins; the pairs that are left serve nearly twice in 300 steps. Then the same with $\beta=0.1$.
 
 # %% [markdown] lang="zh"
-# 间隔夸大了，软标签会罚，确定性标签却一直奖下去。[Azar et al. 2024](https://arxiv.org/abs/2310.12036) 就 DPO 指出：偏好越确定，绳子越松。放到网络上试：还是那些回答对，丢掉平局，好的一方必胜，别的都不动。然后取 $\beta=0.1$ 再来一次。
+# 间隔夸大了，软标签会罚，确定性标签却一直奖下去。[Azar et al. 2024](https://arxiv.org/abs/2310.12036) 就 DPO 指出：偏好越确定，绳子越松。放到网络上试：还是那些回答对，丢掉平局，好的一方必胜；剩下的，300 步里各用近两次。然后取 $\beta=0.1$ 再来一次。
 
 # %% tags=["nbval-ignore-output"]
-decided = np.flatnonzero(np.array(data.preference_prob) > 0.5)
+ruined, decided = None, np.flatnonzero(np.array(data.preference_prob) > 0.5)
 columns = {field.name: [getattr(data, field.name)[i] for i in decided] for field in fields(Pairs)}
+assert 1.7 < 300 * 64 / len(decided) < 1.9  # how often each is used
 hard = Pairs(**columns | {"preference_prob": [1.0] * len(decided)})
 for name, strength in (("hard_0.25", 0.25), ("hard_0.10", 0.1)):
     greedy = copy.deepcopy(base)
     lines = train(greedy, hard.batches(64, seed=0), dpo_step(strength), config)
-    measured[name] = measure(greedy)
+    measured[name], ruined = measure(greedy), greedy if strength == 0.25 else ruined
     slips, new, _ = wrong_answers(greedy)
     print(f"{name:9}", "  ".join(f"{metric} {measured[name][metric]}" for metric in NAMES))
     print(" " * 9, {metric: round(lines[-1][metric], 3) for metric in ("loss", "rewards/accuracies", "rewards/margins")},
@@ -519,14 +522,10 @@ for name, strength in (("hard_0.25", 0.25), ("hard_0.10", 0.1)):
     assert lines[-1]["logps/chosen"] < lines[0]["logps/chosen"] - 4
 
 # %% [markdown] lang="en"
-# Every training metric is splendid: the loss is below 0.25, the accuracy above 0.95, the mean margin far above the true difference of rewards. And the model is ruined. It was rewarded for right values and gets fewer right than the base model did; nearly all of its mistakes are new ones; the chosen answers lost more than 4 nats; KL is more than 2.5 times what the optimum needs. This is **over-optimisation**: past a point, a better score on the proxy buys a worse result. The proxy here is a loss on pairs, not a faulty judge; our judge is exact.
-#
-# The next cell adds the shipped `dpo`, which was trained longer and on other pairs (the section after this one), and draws all six models.
+# The loss is below 0.25, the accuracy above 0.95, and the mean margin far above the true difference of rewards. And the model is ruined. It gets fewer values right than the base model did; nearly all of its mistakes are new ones; the chosen answers lost more than 4 nats; KL is more than 2.5 times what the optimum needs. This is **over-optimisation**: past a point, a better score on the proxy buys a worse result. The proxy here is the loss on pairs.
 
 # %% [markdown] lang="zh"
-# 训练指标样样漂亮：损失低于 0.25，准确率超过 0.95，平均间隔远超真实的奖励差。模型却毁了：奖励里明明有「值对」，算对的反而比基座还少；错的几乎全是新错；chosen 的对数概率掉了 4 奈特以上；KL 是最优解所需的 2.5 倍以上。这就是**过度优化**（over-optimisation）：过了某一点，替身（proxy）的分数越好，真正的结果越差。这里的替身不是有毛病的裁判，我们的裁判分毫不差；替身是回答对上的那个损失。
-#
-# 下一个单元格再加上随书的 `dpo`，它训练得更久，用的是另外的回答对（见下一节），然后把六个模型画在一起。
+# 损失低于 0.25，准确率超过 0.95，平均间隔远超真实的奖励差。模型却毁了：算对的比基座还少；错的几乎全是新错；chosen 的对数概率掉了 4 奈特以上；KL 是最优解所需的 2.5 倍以上。这就是**过度优化**（over-optimisation）：过了某一点，替身（proxy）的分数越好，真正的结果越差。这里的替身，就是回答对上的那个损失。
 
 # %% tags=["nbval-ignore-output"]
 shipped = load_pretrained("dpo").to(device)
@@ -536,7 +535,7 @@ assert abs(measured["dpo"]["style"].value - theory["style"]) < 0.03 and measured
 assert measured["dpo"]["both"].value > 0.84 and measured["dpo"]["kl"].value > theory["kl"]
 assert measured["dpo"]["well_formed"].value > 0.995
 
-# %% alt_en="Four panels: style, exact, both, KL, each with six models from left to right: reference, imitation, live DPO, shipped DPO, and two runs with hard labels. A horizontal line marks the predicted optimum. Imitation sits on its own dashed mark, far from the line. Both DPO models sit on the line for style, somewhat below it for exact and both, above it for KL. The runs with hard labels reach the line for style and fall far below it for exact and both; their KL is several times higher." alt_zh="四幅小图：风格、值对、都对、KL，每幅从左到右六个模型：参考、模仿、现场训练的 DPO、随书的 DPO、两次硬标签训练。水平线是预言的最优解。模仿落在自己的虚线上，离水平线很远。两个 DPO 模型：风格在线上，值对和都对略低于线，KL 高于线。硬标签的两次：风格到线，值对和都对远低于线，KL 高出几倍。"
+# %% alt_en="Four panels: style, exact, both, KL, each with six models from left to right: reference, imitation, live DPO, shipped DPO, and two runs with deterministic labels. A horizontal line marks the predicted optimum. Imitation sits on its own dashed mark, far from the line. Both DPO models sit on the line for style, somewhat below it for exact and both, above it for KL. The runs with deterministic labels reach the line for style and fall far below it for exact and both; their KL is several times higher." alt_zh="四幅小图：风格、值对、都对、KL，每幅从左到右六个模型：参考、模仿、现场训练的 DPO、随书的 DPO、两次确定性标签训练。水平线是预言的最优解。模仿落在自己的虚线上，离水平线很远。两个 DPO 模型：风格在线上，值对和都对略低于线，KL 高于线。确定性标签的两次：风格到线，值对和都对远低于线，KL 高出几倍。"
 order = ("ref", "sft", "dpo_live", "dpo", "hard_0.25", "hard_0.10")
 marks = (r"$\pi_{\mathrm{ref}}$", "SFT", "DPO", "dpo", "$q{=}1$\n$0.25$", "$q{=}1$\n$0.1$")
 colors = ("ref", "baseline", "policy", "policy", "rejected", "rejected")
@@ -549,26 +548,351 @@ for panel, name in zip(axes.flat, NAMES):
         panel.plot([x - 0.35, x + 0.35], [value, value], "--", color=COLORS["theory"])
     for x, (model, color) in enumerate(zip(order, colors)):
         points(panel, [x], [measured[model][name]], color)
-    panel.set(title=name, xlim=(-0.6, 5.6), ylim=(0, None if name == "kl" else 1.03))
+    panel.set(title=name, xlim=(-0.6, 5.6), ylim=(-0.25, None) if name == "kl" else (0, 1.03))
     panel.set_xticks(range(6), marks, fontsize=8)
 
 # %% [markdown] lang="en"
-# **Figure 9.2.** Prediction (lines; dashed: the population's rates, and the best of two) and measurement (points with 95 % intervals) for the reference, imitation of the chosen answers, the DPO of this chapter, the shipped `dpo`, and two runs with hard labels, $\beta=0.25$ and $0.1$. DPO gets the style right and most of the exactness. Hard labels get the style and lose the rest.
+# **Figure 9.2.** Prediction (lines; dashed: the population's rates, and the best of two) and measurement (points with 95 % intervals) for the reference, imitation of the chosen answers, the DPO of this chapter, the shipped `dpo` (trained longer, on other pairs: see “What closes the gap”), and two runs with deterministic labels, $\beta=0.25$ and $0.1$. DPO gets the style right and most of the exactness. Deterministic labels get the style and lose exactness.
 
 # %% [markdown] lang="zh"
-# **图 9.2** 预言（线；虚线是群体的比例和二选一取优）与实测（点，带 95% 置信区间）。从左到右：参考策略、模仿 chosen、本章的 DPO、随书的 `dpo`、两次硬标签训练（$\beta=0.25$ 与 $0.1$）。DPO 的风格到位，正确率也到了大半；硬标签只得到风格，其余全丢。
+# **图 9.2** 预言（线；虚线是群体的比例和二选一取优）与实测（点，带 95% 置信区间）。从左到右：参考策略、模仿 chosen、本章的 DPO、随书的 `dpo`（训练更久，回答对也不同，见「怎样缩小差距」）、两次确定性标签训练（$\beta=0.25$ 与 $0.1$）。DPO 的风格到位，正确率也到了大半；确定性标签得了风格，丢了正确率。
+
+# %% [markdown] lang="en"
+# ## Anatomy of a run
+# Which number would have warned us? A recorded experiment looks (`python chapters/data/anatomy.py`). Three seeds, each with its own base model, pairs and order; soft and deterministic labels of the same pairs; learning rates 1e-4, 3e-4 and 1e-3; $\beta=0.25$, 300 steps. The first three rows are measured on held-out pairs that differ in reward, the last two on fresh answers of the policy:
+#
+# | quantity | what it is | at the optimum |
+# |---|---|---|
+# | chosen, rejected | change of the two log-probabilities since the start, in nats | -0.1, -4.7 |
+# | margin | the mean of $h$ | 1.14 |
+# | accuracy | the share of pairs with $h>0$; a tie, $h=0$, counts half | 1 |
+# | KL | the mean of $\log(\pi/\pi_{\mathrm{ref}})$ over the policy's own answers | 1.256 |
+# | entropy | the mean of $-\log\pi$ over the policy's own answers | 6.74 |
+#
+# The **entropy** of [chapter 3](03_sft.ipynb) says how widely a policy spreads. By hand: answers of probability 1/2, 1/4, 1/4 have entropy $\frac12\ln 2+2\cdot\frac14\ln 4=1.04$ nats, as much as $e^{1.04}=2.83$ equally likely answers. The authors have 5.74 nats, as much as 310 equally likely answers; the optimum has *more*, as much as 849, for there are more ways to write three numbers than two.
+
+# %% [markdown] lang="zh"
+# ## 解剖一次训练
+# 哪个数字本来能提醒我们？记录下来的一组实验专查这件事（`python chapters/data/anatomy.py`）。三个种子，各有各的基座、回答对和顺序；同样的回答对，软标签、确定性标签各贴一遍；学习率取 1e-4、3e-4、1e-3；$\beta=0.25$，300 步。前三行在留出的回答对上量，只取奖励有高下的；后两行在策略新写的回答上量。
+#
+# | 量 | 它是什么 | 在最优解处 |
+# |---|---|---|
+# | chosen、rejected | 两个对数概率自起点以来的变化，单位奈特 | -0.1、-4.7 |
+# | 间隔 | $h$ 的平均 | 1.14 |
+# | 准确率 | $h>0$ 的比例；$h=0$ 是平局，算半个 | 1 |
+# | KL | 对策略自己的回答，$\log(\pi/\pi_{\mathrm{ref}})$ 的平均 | 1.256 |
+# | 熵 | 对策略自己的回答，$-\log\pi$ 的平均 | 6.74 |
+#
+# **熵**（entropy）在[第 3 章](03_sft.ipynb)见过，说的是策略摊得有多开。手算一个：三个回答，概率 1/2、1/4、1/4，熵是 $\frac12\ln 2+2\cdot\frac14\ln 4=1.04$ 奈特，相当于 $e^{1.04}=2.83$ 个等可能的回答。作者群体的熵是 5.74 奈特，相当于 310 个等可能的回答；最优解反而*更高*，相当于 849 个，因为写三个数的写法比写两个数的多。
+
+# %%
+by_hand = -sum(p * math.log(p) for p in (1 / 2, 1 / 4, 1 / 4))
+best = tabular.optimal_policy(classes, 0.25)
+best_entropy = predicted_entropy(task, best)
+print(round(by_hand, 2), round(math.exp(by_hand), 2), round(task.entropy, 2), round(best_entropy, 2))
+assert f"{by_hand:.2f} {math.exp(by_hand):.2f}" == "1.04 2.83" and f"{task.entropy:.2f} {best_entropy:.2f}" == "5.74 6.74"
+assert f"{math.exp(task.entropy):.0f} {math.exp(best_entropy):.0f}" == "310 849"
+moved = [implied[side][decided].mean() / 0.25 for side in ("chosen", "rejected")]
+print([round(float(value), 1) for value in moved], round(float(true_margin), 2))
+assert abs(moved[0] + 0.1) < 0.06 and abs(moved[1] + 4.7) < 0.07 and abs(true_margin - 1.14) < 0.01
+
+# %%
+stored = json.loads(Path("data/anatomy.json").read_text(encoding="utf-8"))
+by_run = {}  # (name, learning rate) -> one entry a seed
+for seed in stored["seeds"]:
+    for run in seed["runs"]:
+        by_run.setdefault((run["name"], run.get("learning_rate", 3e-4)), []).append(run)
+
+
+def span(key, name, digits=2):
+    """Least and greatest value over the seeds, as the prose states them."""
+    numbers = sorted(run[name]["value"] if isinstance(run[name], dict) else run[name] for run in by_run[key])
+    return f"{numbers[0]:.{digits}f} {numbers[-1]:.{digits}f}"
+
+
+SHOWN = ("displacement", "margin", "accuracy", "kl", "entropy", "style", "exact")
+print(f"{'':21}", *(f"{name:>13}" for name in SHOWN))
+for key in [(name, rate) for name in ("soft", "deterministic") for rate in (1e-4, 3e-4, 1e-3)]:
+    print(f"{key[0]:13} {key[1]:7.0e}", *(f"{span(key, name):>13}" for name in SHOWN))
+good, edge = ("soft", 3e-4), ("deterministic", 3e-4)
+assert [span(good, name) for name in SHOWN[:2]] == ["-0.27 -0.07", "1.08 1.11"]
+assert [span(edge, name) for name in SHOWN[:2]] == ["-7.65 -5.43", "4.02 4.62"]
+assert span(good, "accuracy") == span(edge, "accuracy") == "0.99 1.00"
+assert [span(key, "entropy", 1) for key in (good, edge)] == ["6.8 7.0", "6.4 6.4"]
+assert [span(key, "kl", 1) for key in (good, edge)] == ["1.6 2.2", "5.2 6.2"]
+
+# %% alt_en="Six panels: KL, entropy and exactness against the training step, soft labels in the upper row, deterministic ones in the lower. Three curves each, one for a learning rate, with bands over three seeds, and a line for the optimum. Soft: KL rises to about 2 and stays, at 1e-3 it drifts up to about 3; exactness dips, recovers to about 0.87, and at 1e-3 declines. Deterministic: within 75 steps KL jumps to between 4 and 8 and exactness falls below 0.5, at every learning rate. Entropy rises a little above or below the line in all panels." alt_zh="六幅小图：KL、熵、答案正确的比例随训练步的变化，上排软标签，下排确定性标签。每幅三条曲线，一个学习率一条，带三个种子的范围，另有一条最优解的线。软标签：KL 升到 2 左右停住，学习率 1e-3 时缓缓升到 3 左右；正确率先降后升，到 0.87 左右，1e-3 时又往下走。确定性标签：75 步之内 KL 跳到 4 至 8，正确率跌破 0.5，哪个学习率都一样。熵在各幅里都只是略高或略低于那条线。"
+use_style()
+fig, axes = plt.subplots(2, 3, figsize=(7.2, 4.8), layout="constrained", sharex=True, sharey="col")
+lines = {"kl": theory["kl"], "entropy": best_entropy, "exact": theory["exact"]}
+looks = {1e-4: ":", 3e-4: "-", 1e-3: "--"}
+for row, labels, color in ((0, "soft", "policy"), (1, "deterministic", "rejected")):
+    for panel, (name, line) in zip(axes[row], lines.items()):
+        for rate, look in looks.items():
+            traces = [run["trace"] for run in by_run[labels, rate]]
+            steps = [point["step"] for point in traces[0]]
+            values = np.array([[point[name]["value"] for point in trace] for trace in traces])  # (seeds, points)
+            panel.plot(steps, values.mean(0), look, color=COLORS[color], label=f"{rate:.0e}".replace("e-0", "e-"))
+            panel.fill_between(steps, values.min(0), values.max(0), color=COLORS[color], alpha=0.15, linewidth=0)
+        panel.axhline(line, color=COLORS["theory"], linewidth=1.2)
+        panel.set(title=name if row == 0 else "", xlabel="step" if row else "")
+axes[0, 0].legend(fontsize=10, loc="upper right")
+axes[0, 1].set(yticks=(6, 6.5, 7))
+assert all(max(p["kl"]["value"] for p in run["trace"] if p["step"] <= 75) > 6 for run in by_run[edge])
+assert all(run["used_pairs"] > 75 * 64 for run in by_run[edge])
+assert span(("soft", 1e-3), "exact") == "0.70 0.88" and span(good, "exact") == "0.86 0.92"
+assert span(("soft", 1e-3), "kl", 1) == "2.1 3.6" and span(("soft", 1e-4), "style") == "0.77 0.78"
+assert all(fast["exact"]["value"] < slow["exact"]["value"] and fast["kl"]["value"] > slow["kl"]["value"]
+           for fast, slow in zip(by_run["soft", 1e-3], by_run[good]))  # fmt: skip
+assert [span(("deterministic", rate), "exact") for rate in looks] == ["0.36 0.57", "0.42 0.55", "0.33 0.36"]
+
+# %% [markdown] lang="en"
+# **Figure 9.3.** KL, entropy and exactness along the training; soft labels above, deterministic ones below. Dotted, solid, dashed: learning rates 1e-4, 3e-4, 1e-3; means and range over three seeds. Lines: the optimum.
+
+# %% [markdown] lang="zh"
+# **图 9.3** 训练途中的 KL、熵和正确率；上排软标签，下排确定性标签。点线、实线、虚线：学习率 1e-4、3e-4、1e-3；画的是三个种子的平均与范围。水平线：最优解。
+
+# %% [markdown] lang="en"
+# **Labels are one way over the edge.** With deterministic labels every rate goes over: 0.36 to 0.57 right at 1e-4, 0.42 to 0.55 at 3e-4, 0.33 to 0.36 at 1e-3. It happens early: at 3e-4 the KL passes 6 within 75 steps, before any pair is used twice.
+#
+# **The learning rate is the other,** though a milder one here. With soft labels, 3e-4 ends with 0.86 to 0.92 right and a KL of 1.6 to 2.2; 1e-3 with 0.70 to 0.88 and 2.1 to 3.6, in every seed fewer right and more KL. At 1e-4 the style has only come to 0.77 or 0.78: not there yet.
+#
+# Now compare the two kinds of label at 3e-4. The accuracy is 0.99 to 1.00 in both: no warning. The entropy is 6.8 to 7.0 with soft labels and 6.4 with deterministic ones, both above the reference: no warning either. The margin is 1.1 against 4.0 to 4.6; it warns whoever knows that 1.14 was asked for. Two speak plainly: the KL, 1.6 to 2.2 against 5.2 to 6.2, and the chosen answers, which lose 0.1 to 0.3 nats against 5.4 to 7.7.
+
+# %% [markdown] lang="zh"
+# **一条路是标签。** 用确定性标签，哪个学习率都翻：1e-4 时答对 0.36 到 0.57，3e-4 时 0.42 到 0.55，1e-3 时 0.33 到 0.36。翻得还早：3e-4 时，75 步之内 KL 就超过了 6，那时还没有哪一对用过第二次。
+#
+# **另一条路是学习率**，这里翻得轻些。用软标签，3e-4 最后答对 0.86 到 0.92，KL 是 1.6 到 2.2；1e-3 是 0.70 到 0.88，KL 是 2.1 到 3.6，每个种子都是答对的少了、KL 高了。1e-4 呢，风格才到 0.77、0.78：还没走到。
+#
+# 再看 3e-4，比一比两种标签。准确率都是 0.99 到 1.00：没有警报。熵，软标签是 6.8 到 7.0，确定性标签是 6.4，都高于参考策略：也没有警报。间隔是 1.1 对 4.0 到 4.6；谁知道该要的是 1.14，谁就会警觉。说得明白的有两个：KL，1.6 到 2.2 对 5.2 到 6.2；chosen 的对数概率，一个降 0.1 到 0.3 奈特，一个降 5.4 到 7.7。
+
+# %% [markdown] lang="en"
+# ## Where the probability goes
+# What the pairs lose, something must gain. Nobody can search all texts. But those that some author can write are finitely many, about 2,000 for a prompt. Add up $\pi(y\mid x)$ over all of them, class by class, and subtract from 1. What is left is *exactly* the probability of all texts that no author writes, without listing one of them.
+#
+# By hand: authors write only `a`, `b` and `c`; a policy gives them 0.5, 0.2 and 0.1. Then everything else together has 0.2. `written_mass` does this for the network; here for three prompts drawn beforehand, under the reference, the DPO run, and the run with deterministic labels.
+
+# %% [markdown] lang="zh"
+# ## 概率去了哪里
+# 回答对丢了概率，必有别的文本在得。谁也没法在所有文本里去找。可是作者写得出的文本是有限的，一个提示约 2,000 条。把它们的 $\pi(y\mid x)$ 分类全加起来，再用 1 去减，剩下的*恰好*是所有没有作者会写的文本的概率，一条也不用列出来。
+#
+# 手算：作者只会写 `a`、`b`、`c`，策略给它们 0.5、0.2、0.1，那么其余一切加起来就是 0.2。对网络做这件事的是 `written_mass`。取三个事先抽好的提示，量三个策略：参考策略、DPO、确定性标签那一次。
+
+# %% tags=["nbval-ignore-output"]
+PROMPTS = stored["settings"]["prompts"]
+table_of = {prompt: task.table.prompts.count(prompt) for prompt in PROMPTS}
+mass = {name: written_mass(model, task, PROMPTS) for name, model in (("ref", base), ("dpo", policy), ("hard", ruined))}
+print(table_of, "   [2, slip] [2, right] [3, slip] [3, right]   rest")
+for name, of_prompts in mass.items():
+    for prompt, of_classes in zip(PROMPTS, of_prompts):
+        print(f"{name:5} {prompt:6}", *(f"{value:10.3f}" for value in of_classes.flatten()), f"{1 - of_classes.sum():8.3f}")
+rest = {name: 1 - of_prompts.sum((1, 2)).mean() for name, of_prompts in mass.items()}
+assert rest["ref"] < 0.01 and 0.02 < rest["dpo"] < 0.3 and rest["hard"] > 0.3
+assert all(1_500 < count < 2_500 for count in table_of.values())
+
+# %% alt_en="Two stacked area charts over 300 steps, soft labels left, deterministic right; the areas add to 1. Left: the area of right three-number answers at the bottom grows from 0.22 to 0.83, right two-number answers shrink from 0.52 to 0.05, slips nearly vanish, and an orange area on top, the texts of no author, makes up about a tenth. Right: the right two-number answers and the slips are gone by step 75, the right three-number answers reach only 0.44, and the orange area fills more than half. A dashed line at 0.95 is the optimum for the lowest area." alt_zh="两幅堆叠面积图，横轴 300 步，左边软标签，右边确定性标签，各层加起来是 1。左：最下层是三个数且值对的回答，从 0.22 长到 0.83；两个数且值对的从 0.52 缩到 0.05；失误几乎消失；最上面的橙色是没有作者会写的文本，约占十分之一。右：到 75 步，两个数的回答和失误都没了，三个数且值对的只到 0.44，橙色占了一大半。0.95 处的虚线是最优解里最下层该到的高度。"
+fig, axes = figure(columns=2, width=8.0, height=3.4)
+layers = [((1, 1), "chosen"), ((0, 1), "policy"), ((1, 0), "baseline"), ((0, 0), "ref")]
+where = [list(task.prompt_distribution).index(prompt) for prompt in PROMPTS]
+wanted = best[where].exp().mean(0)[3].item()  # right, three numbers: the optimum on these prompts
+ends = {}
+for panel, key in zip(axes, (good, edge)):
+    traces = [run["trace"] for run in by_run[key]]
+    steps = [point["step"] for point in traces[0]]
+    at = np.array([[point["mass"] for point in trace] for trace in traces]).mean(0)  # (points, 2, 2)
+    heights = [at[:, style, right] for (style, right), _ in layers]
+    colors_of = [COLORS[color] for _, color in layers] + [COLORS["rejected"]]
+    panel.stackplot(steps, *heights, 1 - sum(heights), colors=colors_of, alpha=0.85)
+    panel.axhline(wanted, color="black", linestyle="--", linewidth=1.6)
+    panel.set(xlabel="step", ylim=(0, 1), xlim=(0, 300), title=f"$q$: {key[0]}")
+    ends[key] = [round(float(value), 2) for value in (heights[0][0], heights[0][-1], heights[1][0], heights[1][-1])]
+    ends[key] += [round(float(1 - at[i].sum()), 2) for i in (0, steps.index(75), -1)]
+axes[0].set(ylabel=r"$\sum\pi(y\mid x)$")
+print(round(wanted, 2), ends)
+assert ends == {good: [0.22, 0.83, 0.52, 0.05, 0.01, 0.11, 0.10], edge: [0.22, 0.44, 0.52, 0.00, 0.01, 0.61, 0.56]}
+assert round(wanted, 2) == 0.95
+
+# %% [markdown] lang="en"
+# **Figure 9.4.** Where the probability lies, summed exactly: means over three prompts and the three seeds of the recorded experiment, at 3e-4. From below: three numbers and right (green), two and right (blue), three with a slip (yellow), two with a slip (grey), and on top, in orange, all texts that no author writes. Dashed: the green share at the optimum.
+
+# %% [markdown] lang="zh"
+# **图 9.4** 概率在哪里，逐条加出来的精确值：三个提示、那组实验的三个种子取平均，学习率 3e-4。从下往上：三个数且值对（绿），两个数且值对（蓝），三个数带失误（黄），两个数带失误（灰），最上面的橙色是所有没有作者会写的文本。虚线：最优解里绿色该占的份额。
+
+# %% [markdown] lang="en"
+# On the left the green share goes from 0.22 to 0.83, where the optimum has 0.95; one tenth ends up outside. On the right the blue and grey shares are gone by step 75, and 0.61 lies outside; at the end it is still 0.56. [Razin et al. 2025](https://arxiv.org/abs/2410.08847) call displacement *benign* if what gains is as good as what lost, and *catastrophic* if it is much worse. Which is this? Of the answers drawn from the three ruined policies, 0.42 to 0.55 are right, fewer than 0.001 right in a way that no author writes, and 0.23 to 0.51 well formed and off by exactly ten. For whoever wants right values that is catastrophic. Our reward is milder: a wrong answer of three numbers earns one point, as a right one of two does. So the mean reward even rises, from 1.05 to between 1.40 and 1.51; the optimum has 1.95, at less than a quarter of the KL.
+
+# %% [markdown] lang="zh"
+# 左边，绿的由 0.22 升到 0.83，最优解是 0.95；有十分之一落到了外面。右边，到 75 步，蓝的灰的全没了，0.61 落在外面，到最后还有 0.56。[Razin et al. 2025](https://arxiv.org/abs/2410.08847) 把似然位移分成两种：得到概率的同失去的一样好，是*良性的*（benign）；差得多，是*灾难性的*（catastrophic）。这里是哪一种？从三个毁了的策略里抽回答，0.42 到 0.55 是对的，值对而作者不会写的不到 0.001；另有 0.23 到 0.51 格式正确，值恰好差十。要的是算对，这就是灾难。我们的奖励却没这么严：三个数而值错，得一分，两个数而值对，也是一分。所以平均奖励还涨了，从 1.05 涨到 1.40 至 1.51；最优解是 1.95，KL 不到四分之一。
+
+# %%
+for run in by_run[edge]:
+    print({name: round(share, 3) for name, share in run["kinds"].items()}, f"exact {run['exact']['value']:.2f}")
+by_ten = sorted(run["kinds"]["new by ten"] for run in by_run[edge])
+assert f"{by_ten[0]:.2f} {by_ten[-1]:.2f}" == "0.23 0.51" and max(run["kinds"]["new right"] for run in by_run[edge]) < 0.001
+assert span(edge, "exact", 3) == "0.415 0.548" and span(edge, "reward") == "1.40 1.51"
+assert round(theory["style"] + theory["exact"], 2) == 1.95 and task.style + 1 - task.slip == 1.05
+assert all(run["kl"]["value"] > 4 * theory["kl"] for run in by_run[edge])
+
+# %% [markdown] lang="en"
+# ## Three causes
+# **It is wanted.** A chosen answer below $V$ must become rarer. But on the held-out pairs this asks for less than 0.2 nats, and the ruined runs lost more than 5.
+#
+# **Softmax and shared parameters pass the push on.** First softmax. Three answers, each with a logit of its own: the chosen one has probability 0.2, the rejected one 0.5, a third, in no pair, 0.3. A step raises the chosen logit by 0.5 and lowers the rejected one by 0.5. The weights become $0.2\,e^{0.5}=0.330$, $0.5\,e^{-0.5}=0.303$ and 0.300, their sum 0.933, the probabilities 0.353, 0.325 and 0.322. The third gains although the step left its logit alone. Still, with logits of their own the chosen answer gains, too.
+#
+# It need not once parameters are shared. Give each answer a feature $\phi$ and one common parameter $\theta$: logits $\log\pi_{\mathrm{ref}}(y)+\phi_y\theta$. Chosen: probability 0.5, $\phi=1$. Rejected: 0.2, $\phi=0$. A third: 0.3, $\phi=2$, more of what distinguishes the chosen one. The loss falls as $\theta$ grows, for $h=\beta\theta(\phi_w-\phi_l)=\beta\theta$. At $\theta=0.1$ the weights are 0.553, 0.2 and 0.366, their sum 1.119, the probabilities 0.494, 0.179 and 0.327. The margin has grown, *both* answers of the pair have lost, and the third has the mass.
+
+# %% [markdown] lang="zh"
+# ## 三个原因
+# **本来就该降。** 低于 $V$ 的 chosen 理应变少。可是在留出的回答对上，该降的不到 0.2 奈特，毁了的那几次降了 5 奈特以上。
+#
+# **softmax 和共用的参数，把推力传给了别人。** 先看 softmax。三个回答，各有一个 logit：chosen 概率 0.2，rejected 0.5，第三个 0.3，哪一对里都没有它。走一步，chosen 的 logit 加 0.5，rejected 的减 0.5。权重变成 $0.2\,e^{0.5}=0.330$、$0.5\,e^{-0.5}=0.303$ 和 0.300，和是 0.933，概率是 0.353、0.325、0.322。第三个的 logit 没人动过，它也升了。不过各有各的 logit 时，chosen 自己也升。
+#
+# 参数一共用，就不一定了。给每个回答一个特征 $\phi$，大家共用一个参数 $\theta$：logits 是 $\log\pi_{\mathrm{ref}}(y)+\phi_y\theta$。chosen：概率 0.5，$\phi=1$。rejected：0.2，$\phi=0$。第三个：0.3，$\phi=2$，chosen 胜在哪里，它比 chosen 还多。$\theta$ 一增，损失就降，因为 $h=\beta\theta(\phi_w-\phi_l)=\beta\theta$。到 $\theta=0.1$，权重是 0.553、0.2、0.366，和是 1.119，概率是 0.494、0.179、0.327。间隔大了，这一对的*两个*回答都降了，概率归了第三个。
+
+# %%
+own_logits = torch.tensor([0.2, 0.5, 0.3]).double().log() + torch.tensor([0.5, -0.5, 0.0])  # chosen, rejected, third
+print([round(p, 3) for p in own_logits.softmax(0).tolist()])
+assert all(-0.2 < seed["predicted_displacement"] < 0 for seed in stored["seeds"])  # and the runs: -7.65 to -5.43
+assert [round(p, 3) for p in own_logits.exp().tolist()] == [0.330, 0.303, 0.300]
+assert [round(p, 3) for p in own_logits.softmax(0).tolist()] == [0.353, 0.325, 0.322]
+before = torch.tensor([0.5, 0.2, 0.3]).double()
+after = before.log() + 0.1 * torch.tensor([1.0, 0.0, 2.0])
+print([round(p, 3) for p in after.softmax(0).tolist()])
+assert [round(p, 3) for p in (*after.exp().tolist(), after.exp().sum().item())] == [0.553, 0.2, 0.366, 1.119]
+assert [round(p, 3) for p in after.softmax(0).tolist()] == [0.494, 0.179, 0.327]
+
+# %% [markdown] lang="en"
+# Does the network do that? One step of plain gradient descent from the reference, on 256 pairs that differ in reward, long enough to be seen. By how many nats does it move the answers of these pairs? And, for prompts drawn afresh, right three-number answers, and the *new* mistakes of the ruined policy? Those are picked with hindsight; beside them, without it, stand the new mistakes of the reference at temperature 1.5.
+
+# %% [markdown] lang="zh"
+# 网络会这样吗？从参考策略出发，在 256 对奖励有高下的回答上做一步最朴素的梯度下降，步子大到看得见。这一步把各种回答移动了多少奈特？先量这些回答对的 chosen 与 rejected。再另抽一批提示，量三个数且值对的回答，以及毁了的策略写出的*新错*。这些新错是事后挑的；所以再配一组事先就能得到的：参考策略自己在温度 1.5 下写出的新错。
+
+# %% tags=["nbval-ignore-output"]
+total, count = dpo_step(0.25)(stepped := copy.deepcopy(base), {k: v.to(device) for k, v in hard.batch(np.arange(256)).items()})["loss"]
+(total / count).backward()
+norm = torch.nn.utils.clip_grad_norm_(stepped.parameters(), math.inf)
+with torch.no_grad():
+    for weights in stepped.parameters():
+        weights -= 0.1 * weights.grad / norm  # a step of length 0.1
+asked = task.demonstrations(600, stream("one step", 0))[0]
+written = {name: [text for text in zip(asked, generate(model, asked, temperature=T, seed=1)) if judge(*text).well_formed]
+           for name, model, T in (("ref", base, 1.0), ("hot", base, 1.5), ("hard", ruined, 1.0))}  # fmt: skip
+groups = {side: list(zip(hard.prompt[:256], getattr(hard, side)[:256])) for side in ("chosen", "rejected")}
+groups["right, three"] = [text for text in written["ref"] if judge(*text).exact and judge(*text).style]
+for name in ("hard", "hot"):
+    groups[f"new, {name}"] = [t for t in written[name] if t not in task.log_conditional and not judge(*t).exact]
+change = {name: (score(stepped, *zip(*texts)) - score(base, *zip(*texts))).mean().item() for name, texts in groups.items()}
+print({name: (len(groups[name]), round(value, 3)) for name, value in change.items()})
+assert change["chosen"] > 0.05 and change["rejected"] < -0.05 and change["new, hard"] > 1.5 * change["chosen"]
+assert change["new, hard"] > 2 * change["right, three"] > 0 and change["new, hot"] < 0.6 * change["new, hard"]
+
+# %% [markdown] lang="en"
+# Chosen goes up, rejected down, as told. But other texts move, too. Right three-number answers rise, as they should; the new mistakes of the ruined policy rise far more than the chosen answers themselves. Not every mistake does: those picked without hindsight move much less. Among the countless texts that no pair contains, some lie where the shared parameters lift them most, and those are the ones that we meet in the end. (One step, one seed: an illustration.) [Razin et al. 2025](https://arxiv.org/abs/2410.08847) trace the effect to pairs whose answers have similar embeddings inside the model; [Pal et al. 2024](https://arxiv.org/abs/2402.13228) find it above all where the two completions differ by a small edit distance.
+#
+# **No pair looks there.** What rises has to be pushed down by something, and pairs drawn from the reference hardly hold a new mistake. When half of the policy's answers are new mistakes, the accuracy on the old pairs is near 1, and the loss has next to nothing to say.
+
+# %% [markdown] lang="zh"
+# chosen 升，rejected 降，这是交代的事。可是别的文本也动了。三个数且值对的回答升，这是应该的；毁了的策略那些新错却升得比 chosen 自己还多得多。并不是什么错都这样：不是事后挑的那组，动得少得多。哪一对都没有的文本不计其数，总有一些正好在共用参数抬得最高的地方，最后冒出来的就是它们。（只走一步，只有一个种子，算是举例。）[Razin et al. 2025](https://arxiv.org/abs/2410.08847) 把这种效应归到一类回答对：两个回答在模型内部的嵌入（embedding）很相似；[Pal et al. 2024](https://arxiv.org/abs/2402.13228) 发现，它在两个回答编辑距离小的数据上尤其明显。
+#
+# **哪一对也照不到那里。** 升上来的，总得有东西压下去；从参考策略抽的回答对里，却几乎没有新错。等到策略有一半回答是新错，在老的回答对上，准确率接近 1，损失几乎无话可说。
+
+# %% [markdown] lang="en"
+# ## Remedies, on the same seeds
+# Each remedy changes one thing in the ruined run (deterministic labels, $\beta=0.25$, 3e-4), soft+hot two; the seeds stay. The yardstick is the objective of line 3, $J=\mathbb{E}[r]-0.25\,\mathrm{KL}$, whatever the run was trained with. The reference has 1.05, the optimum 1.639.
+#
+# | name | what changes |
+# |---|---|
+# | rate | learning rate 1e-4 |
+# | stop | early stopping: of the steps 25, 50, 75, ... the one with the best $J$ on draws kept for choosing |
+# | hot | second answers at temperatures 1.5 and 2.0 in turn |
+# | beta | trained with $\beta=1$ |
+# | ipo | the squared loss of IPO, which draws the difference of the log-ratios to 4 nats, what one point is worth at $\beta=0.25$ ([Azar et al. 2024](https://arxiv.org/abs/2310.12036)) |
+# | smoothing | label smoothing: each label counts as 0.75 in place of 1, since a Bradley–Terry judge would prefer the worse answer in 0.25 of the pairs |
+# | soft | the soft labels, ties included |
+# | soft+hot | both |
+# | sft | the next-token loss of the chosen answers added to the DPO loss |
+
+# %% [markdown] lang="zh"
+# ## 补救，用同样的种子
+# 下面每一种都只在毁了的那次训练（确定性标签，$\beta=0.25$，3e-4）上改一处，soft+hot 改两处；种子不变。尺子是第 3 行的目标，$J=\mathbb{E}[r]-0.25\,\mathrm{KL}$，不管训练时用的是什么。参考策略是 1.05，最优解是 1.639。
+#
+# | 名字 | 改了什么 |
+# |---|---|
+# | rate | 学习率 1e-4 |
+# | stop | 早停（early stopping）：在第 25、50、75……步里，取 $J$ 最好的一步，挑选另用一批抽样 |
+# | hot | 第二个回答轮流用温度 1.5 和 2.0 |
+# | beta | 训练时 $\beta=1$ |
+# | ipo | IPO 的平方损失，把两个对数比的差拉向 4 奈特，正是 $\beta=0.25$ 时一分所值（[Azar et al. 2024](https://arxiv.org/abs/2310.12036)） |
+# | smoothing | 标签平滑（label smoothing）：每个标签当 0.75，不当 1，因为 Bradley–Terry 的裁判会把其中 0.25 判反 |
+# | soft | 软标签，平局也留 |
+# | soft+hot | 两样一起 |
+# | sft | DPO 损失再加 chosen 的下一个词元损失 |
+
+# %% alt_en="Two panels, one above the other, ten names along the horizontal axis, three points with intervals for each. Above, J with two lines, the reference at 1.05 and the optimum at 1.64: none lies near 0, rate about 0, stop between 0.3 and 1, hot between 0.5 and 1, beta about 1.05; ipo, smoothing and soft about 1.4, soft+hot about 1.48, sft 1.52. Below, the share of answers that no author writes: none and rate about one half, falling to about 0.1 for ipo, smoothing and soft, 0.04 for soft+hot and 0.03 for sft." alt_zh="上下两幅，横轴十个名字，每个三点带置信区间。上：J，两条线是参考策略 1.05 和最优解 1.64；none 在 0 附近，rate 约 0，stop 在 0.3 与 1 之间，hot 在 0.5 与 1 之间，beta 约 1.05；ipo、smoothing、soft 约 1.4，soft+hot 约 1.48，sft 是 1.52。下：没有作者会写的回答的比例，none 和 rate 约一半，到 ipo、smoothing、soft 降到约 0.1，soft+hot 约 0.04，sft 约 0.03。"
+names = {"none": edge, "rate": ("deterministic", 1e-4), "soft": good}
+names |= {name: (name, 3e-4) for name in ("stop", "hot", "beta", "ipo", "smoothing", "soft+hot", "sft")}
+shown = ("none", "rate", "stop", "hot", "beta", "ipo", "smoothing", "soft", "soft+hot", "sft")
+use_style()
+fig, axes = plt.subplots(2, 1, figsize=(6.4, 5.6), layout="constrained", sharex=True)
+for x, name in enumerate(shown):
+    for offset, run in zip((-0.22, 0, 0.22), by_run[names[name]]):
+        for panel, metric in zip(axes, ("J", "unwritten")):
+            color = "rejected" if name == "none" else "policy" if "soft" in name else "baseline"
+            points(panel, [x + offset], [Estimate(**run[metric])], color)
+    print(f"{name:10}", *(f"{m} {span(names[name], m)}  " for m in ("J", "style", "exact", "kl", "unwritten", "displacement")))
+best_J, start_J = theory["style"] + theory["exact"] - 0.25 * theory["kl"], task.style + 1 - task.slip
+axes[0].axhline(best_J, color=COLORS["theory"])
+axes[0].axhline(start_J, color=COLORS["ref"], linestyle=":")
+axes[0].set(ylabel="$J$")
+axes[1].set(ylabel=r"$1-\sum\pi$", ylim=(0, 0.75))
+axes[1].set_xticks(range(len(shown)), shown, rotation=40, ha="right", rotation_mode="anchor")
+assert f"{best_J:.3f} {start_J:.2f}" == "1.639 1.05"
+
+# %% [markdown] lang="en"
+# **Figure 9.5.** The remedies, three seeds each with 95 % intervals; orange: nothing changed, blue: soft labels. Above: $J$; line: the optimum; dotted: the reference. Below: the share of answers that no author writes.
+
+# %% [markdown] lang="zh"
+# **图 9.5** 各种补救，每种三个种子，附 95% 置信区间；橙色什么也没改，蓝色用软标签。上：$J$；实线是最优解，点线是参考策略。下：没有作者会写的回答所占的比例。
+
+# %%
+assert [span(names[name], "J") for name in ("none", "rate", "stop", "hot", "beta")] == [
+    "-0.14 0.22", "-0.23 0.32", "0.32 1.03", "0.45 1.02", "0.97 1.12"]  # fmt: skip
+assert [run["step"] for run in by_run[names["stop"]]] == [25, 25, 25]
+assert [span(names[name], "J") for name in ("ipo", "smoothing", "soft", "soft+hot", "sft")] == [
+    "1.34 1.49", "1.31 1.45", "1.29 1.46", "1.45 1.51", "1.52 1.52"]  # fmt: skip
+assert span(names["sft"], "margin", 1) == "2.2 2.6" and all(run["margin"] > 1.9 for name in ("none", "rate", "hot", "beta")
+                                                            for run in by_run[names[name]])  # fmt: skip
+assert span(names["soft"], "unwritten") == "0.06 0.13"
+assert span(names["smoothing"], "margin") == "1.01 1.04" and round(math.log(3), 2) == 1.10
+assert span(names["sft"], "displacement") == "0.10 0.31" and span(names["sft"], "unwritten") == "0.03 0.04"
+assert span(names["sft"], "style") == "0.83 0.84" and span(names["soft+hot"], "unwritten") == "0.03 0.05"
+assert all(abs(seed["turned"] - 0.25) < 0.005 for seed in stored["seeds"])
+
+# %% [markdown] lang="en"
+# **Not enough: going slower, stopping earlier, looking elsewhere, pulling harder.** The small learning rate gives -0.23 to 0.32; stopping, which took the first step on offer, 25, in all seeds, 0.32 to 1.03; hot second answers alone 0.45 to 1.02. $\beta=1$ only gets back to about the reference, 0.97 to 1.12. In none of them has the margin an end.
+#
+# **A margin with an end helps.** IPO, smoothing and soft labels have one each, and they agree: 1.34 to 1.49, 1.31 to 1.45, 1.29 to 1.46. With a label of 0.75 the best margin is $\ln 3=1.10$; on held-out pairs it is 1.01 to 1.04. Soft labels know the doubt of each pair, smoothing only the average doubt; here that shows no difference. Now hot answers pay: with soft labels 1.45 to 1.51, and 0.03 to 0.05 outside in place of 0.06 to 0.13.
+#
+# **The SFT term is best here,** 1.52 in all seeds, and by another road. Nothing ends its margin, 2.2 to 2.6, but the chosen answers are held up directly: they *gain* 0.10 to 0.31 nats, and only 0.03 to 0.04 lies outside. The price is the style, 0.83 to 0.84 in place of 0.959, for many chosen answers have two numbers. None reaches the optimum. One setting was tried for each remedy, so the order among the good ones is not settled; [chapter 11](11_family.ipynb) compares the losses.
+
+# %% [markdown] lang="zh"
+# **走慢、早停、换地方照、拉紧，都不够。** 小学习率得 -0.23 到 0.32；早停得 0.32 到 1.03，三个种子都停在可挑的头一步，第 25 步；第二个回答单单调高温度，得 0.45 到 1.02。$\beta=1$ 得 0.97 到 1.12，不过回到参考策略上下。这几种，间隔都没有尽头。
+#
+# **让间隔有个尽头，就管用。** IPO、平滑、软标签各有一个，结果也一致：1.34 到 1.49，1.31 到 1.45，1.29 到 1.46。标签是 0.75，最好的间隔是 $\ln 3=1.10$；在留出的回答对上量得 1.01 到 1.04。软标签知道每一对有几分把握，平滑只知道一个平均数，在这里看不出差别。到这时，调高温度才见效：配上软标签得 1.45 到 1.51，落在外面的由 0.06 到 0.13 减到 0.03 到 0.05。
+#
+# **这里最好的是 SFT 项**，三个种子都是 1.52，走的是另一条路。它的间隔没有尽头，有 2.2 到 2.6，但 chosen 被直接托住：反而*升* 0.10 到 0.31 奈特，落在外面的只有 0.03 到 0.04。代价是风格，只有 0.83 到 0.84，不到 0.959，因为 chosen 里有许多只写两个数。没有一种到得了最优解。每种补救只试了一个设置，好的几种谁先谁后，还不能算定论；各种损失的比较在[第 11 章](11_family.ipynb)。
 
 # %% [markdown] lang="en"
 # ## What closes the gap
-# The diagnosis suggests a cure: let the pairs contain the rare mistakes. Draw the first answer as before and the second at a higher temperature, where the base model slips in every way it can. With soft labels this does not move the optimum. The loss is smallest where every margin is right, however often a pair is drawn, as long as every answer can occur ([chapter 7](07_derivation.ipynb)).
+# Soft labels with hot second answers came nearer in 300 steps. At a higher temperature the base model errs in every way it can, so the pairs contain the rare mistakes. With soft labels this does not move the optimum, as long as every answer can occur ([chapter 7](07_derivation.ipynb)).
 #
-# Ten runs were recorded, all from the shipped base model at $\beta=0.25$. They differ in the number of pairs and of passes over them, in the optimiser, and in $T$, the temperature of the second answer. In the last run second answers are drawn at 1.5 and 2.0 in turn.
+# Ten longer runs were recorded, all with soft labels, from the shipped base model at $\beta=0.25$, one seed each. They differ in the number of pairs and of passes over them, in the optimiser, and in $T$, the temperature of the second answer. The last run draws second answers at 1.5 and 2.0 in turn.
 
 # %% [markdown] lang="zh"
 # ## 怎样缩小差距
-# 诊断里已有药方：让回答对里出现那些罕见的错。第一个回答照旧，第二个采样时把温度调高，基座能犯的错就都会犯出来。用软标签，这样做不会挪动最优解：只要每个回答都有机会出现，不管某一对抽到多少次，损失都在间隔处处正确时最小（[第 7 章](07_derivation.ipynb)）。
+# 软标签配上调高的温度，300 步就走近了些。温度一高，基座能犯的错都会犯出来，回答对里就有了那些罕见的错。用软标签，只要每个回答都有机会出现，这样做就不会挪动最优解（[第 7 章](07_derivation.ipynb)）。
 #
-# 记录下来的训练有十次，都从随书的基座出发，$\beta=0.25$。不同的是：回答对有多少、过几遍，用什么优化器，第二个回答的温度 $T$ 是多少。最后一次，第二个回答轮流用 1.5 和 2.0。
+# 另外记录了十次更长的训练，都用软标签，从随书的基座出发，$\beta=0.25$，各一个种子。不同的是：回答对有多少、过几遍，用什么优化器（optimiser），第二个回答的温度 $T$ 是多少。最后一次，第二个回答轮流用 1.5 和 2.0。
 
 # %%
 gap = json.loads(Path("data/dpo_gap.json").read_text(encoding="utf-8"))["runs"]
@@ -595,30 +919,30 @@ spread = sorted(seed["dpo"]["exact"]["value"] for seed in seeds)
 assert [f"{value:.2f}" for value in (spread[0], spread[-1])] == ["0.97", "0.98"]
 
 # %% [markdown] lang="en"
-# Read it from the top. At 750 updates, 48,000 pairs used once beat 24,000 used twice: 0.82 right against 0.76. But twice the pairs *and* twice the updates make matters worse: 0.66 right, KL 4.0. It is the mechanism from above: further steps push more probability into corners that no pair looks into. Muon, which learns faster, gets there sooner: 0.59.
+# At 750 updates, 48,000 pairs used once beat 24,000 used twice: 0.82 right against 0.76. But twice the pairs *and* twice the updates make matters worse: 0.66 right, KL 4.0. Muon, which learns faster, gets 0.59: more steps, or faster ones, push more probability where no pair looks.
 #
-# Now raise the temperature of the second answer to 1.5, same number of pairs, same steps: 0.91 with AdamW, and 0.96 with Muon, whose KL is 1.4. So neither the optimiser nor the number of pairs was to blame, but where the pairs look.
+# With the second answer at temperature 1.5, pairs and steps as before, it is 0.91 with AdamW, and 0.96 with Muon, whose KL is 1.4. What mattered most in these runs is where the pairs look.
 #
-# At 1.75 comes a surprise: only 0.76 of the answers are well formed. Among the others are `37+30-UE` for 67 and `33-48-SE` for -15: a right sum, an operator, and a character that no author ever writes. It is the same leak through another hole. The base model gives such characters next to no probability; of the 96,000 pairs 268 hold one, too few to keep them down. At 1.5 it is 63 pairs, so the hole is there as well; whether a run finds it is luck. At 2.0 it is 753, and the hole is closed: 0.98 right, a KL of 1.29, where the optimum has 0.994 and 1.256.
+# At 1.75 only 0.76 of the answers are well formed. Among the others are `37+30-UE` for 67 and `33-48-SE` for -15: a right sum, an operator, and a character that no author ever writes. Of the 96,000 pairs 268 hold such a character; at 1.5 it is 63, and that run did not find the hole. At 2.0 it is 753, and the hole is closed: 0.98 right, a KL of 1.29, where the optimum has 0.994 and 1.256.
 #
-# There is a price: the style ends at 0.94, a little below the predicted 0.959. The shipped `dpo` takes 1.5 and 2.0 in turn, and Muon: 0.98 right, KL 1.30, style 0.94. Over three seeds, base model and DPO trained anew, exactness is 0.97 to 0.98.
+# The price: the style ends at 0.94, a little below 0.959. The shipped `dpo` was made as in the last run: 0.98 right, KL 1.30, style 0.94. Over three seeds, base model and DPO trained anew, exactness is 0.97 to 0.98.
 
 # %% [markdown] lang="zh"
-# 从上往下读。同样更新 750 步，48,000 对各用一次，胜过 24,000 对各用两次：答对的 0.82 比 0.76。可是回答对再翻倍、步数*也*翻倍，反而更糟：只有 0.66，KL 4.0。道理同前面一样：多走的步子，把更多概率推进了没有一对回答照到的角落。Muon 学得更快，到得也更早：0.59。
+# 同样更新 750 步，48,000 对各用一次，胜过 24,000 对各用两次：答对的 0.82 比 0.76。可是回答对再翻倍、步数*也*翻倍，反而更糟：只有 0.66，KL 4.0。Muon 学得更快，得 0.59：步子多了、快了，都把更多概率推到没有一对照到的地方。
 #
-# 把第二个回答的温度调到 1.5，对数、步数不变：AdamW 得 0.91；Muon 得 0.96，KL 是 1.4。可见问题不在优化器，也不在回答对的多少，而在它们照到哪里。
+# 把第二个回答的温度调到 1.5，对数、步数不变：AdamW 得 0.91；Muon 得 0.96，KL 是 1.4。在这几次里，最要紧的是回答对照到哪里。
 #
-# 到了 1.75，出了一件怪事：格式正确的回答只剩 0.76。其余的，像目标 67 写成 `37+30-UE`，目标 -15 写成 `33-48-SE`：算式是对的，后面却多出一个运算符，再跟一个从没有作者写过的字符。漏洞换了一个，道理没变。基座几乎不给这些字符概率，96,000 对里只有 268 对见得到，压不住它们。1.5 的时候是 63 对，漏洞其实也在；一次训练会不会撞上，全凭运气。到 2.0 是 753 对，漏洞就堵上了：答对 0.98，KL 1.29，而最优解是 0.994 和 1.256。
+# 到了 1.75，格式正确的回答只剩 0.76。其余的，像目标 67 写成 `37+30-UE`，目标 -15 写成 `33-48-SE`：算式是对的，后面却多出一个运算符，再跟一个从没有作者写过的字符。96,000 对里有 268 对见得到这样的字符；1.5 的时候是 63 对，那一次没撞上这个漏洞。到 2.0 是 753 对，漏洞就堵上了：答对 0.98，KL 1.29，而最优解是 0.994 和 1.256。
 #
-# 代价也有：风格停在 0.94，略低于预言的 0.959。随书的 `dpo` 轮流取 1.5 和 2.0，用 Muon：答对 0.98，KL 1.30，风格 0.94。换三个种子，基座和 DPO 都从头训练，正确率在 0.97 到 0.98 之间。
+# 代价是风格停在 0.94，略低于 0.959。随书的 `dpo` 就是最后那一次的做法：答对 0.98，KL 1.30，风格 0.94。换三个种子，基座和 DPO 都从头训练，正确率在 0.97 到 0.98 之间。
 
 # %% [markdown] lang="en"
-# One picture holds all of it. Its axes are the two quantities of the objective, KL and reward. The line is what the best policy can reach, for every $\beta$; no policy lies above it. Chapter 12 puts reinforcement learning on the same picture.
+# One picture holds all of it, on the two axes of the objective, KL and reward. The line is what the best policy can reach, for every $\beta$, from the population's rates; no policy lies above it. Chapter 12 puts reinforcement learning on the same picture.
 
 # %% [markdown] lang="zh"
-# 一张图就能收尽。两根轴正是目标里的两个量：KL 与奖励。曲线是最优策略能达到的地方，每个 $\beta$ 一点；没有策略在曲线上方。第 12 章会把强化学习也放进这张图。
+# 一张图就能收尽。两根轴正是目标里的两个量：KL 与奖励。曲线按群体的比例算出，是最优策略能达到的地方，每个 $\beta$ 一点；没有策略在曲线上方。第 12 章会把强化学习也放进这张图。
 
-# %% alt_en="KL on the horizontal axis, mean reward on the vertical axis. A curve, the exact frontier, rises steeply and is flat at 2 from a KL of 1.5 on; a star marks its point for the beta of this chapter. The reference lies at its left end, imitation on it a little further right. The shipped model and the other runs with a higher temperature lie close to the star. The runs marked T=1 and T=1.75 lie below the flat part, the further to the right the lower. The two runs with hard labels lie furthest to the right and lowest." alt_zh="横轴是 KL，纵轴是平均奖励。一条曲线是精确的前沿，先陡升，从 KL 等于 1.5 起在 2 处变平；星号是本章的 beta 对应的点。参考策略在最左端，模仿在曲线上稍靠右。随书的模型和其余温度较高的几次，紧挨着星号。标着 T=1 和 T=1.75 的几次在平段下方，越靠右越低。两次硬标签最靠右，也最低。"
+# %% alt_en="KL on the horizontal axis, mean reward on the vertical axis. A curve, the exact frontier, rises steeply and is flat at 2 from a KL of 1.5 on; a star marks its point for the beta of this chapter. The reference lies at its left end, imitation on it a little further right. The shipped model and the other runs with a higher temperature lie close to the star. The runs marked T=1 and T=1.75 lie below the flat part, the further to the right the lower. The two runs with deterministic labels lie furthest to the right and lowest." alt_zh="横轴是 KL，纵轴是平均奖励。一条曲线是精确的前沿（frontier），先陡升，从 KL 等于 1.5 起在 2 处变平；星号是本章的 beta 对应的点。参考策略在最左端，模仿在曲线上稍靠右。随书的模型和其余温度较高的几次，紧挨着星号。标着 T=1 和 T=1.75 的几次在平段下方，越靠右越低。两次确定性标签最靠右，也最低。"
 frontier = [predicted_optimum(task, "style+exact", b) for b in np.geomspace(0.06, 20, 80)]
 fig, axes = figure(width=6.8, height=4.0)
 line = [(f["kl"], f["style"] + f["exact"]) for f in reversed(frontier)]
@@ -632,29 +956,26 @@ for mark, color, report in shown:
     get = {n: Estimate(**report[n]) if isinstance(report[n], dict) else report[n] for n in NAMES}
     y = Estimate(*(getattr(get["style"], part) + getattr(get["exact"], part) for part in ("value", "low", "high")))
     points(axes, [get["kl"].value], [y], color)
-    axes.annotate(mark, (get["kl"].value, y.value), xytext=(5, 8 if mark[:2] in ("DP", "$q") else -16),
-                  textcoords="offset points", fontsize=9)  # fmt: skip
+    place = (5, 8) if mark[:2] in ("DP", "$q") else (-5, -18) if mark[:2] == "$T" else (5, -16)
+    axes.annotate(mark, (get["kl"].value, y.value), xytext=place, textcoords="offset points", fontsize=10,
+                  ha="right" if place[0] < 0 else "left")  # fmt: skip
 _ = axes.set(xlabel=r"$\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$", ylabel=r"$\mathbb{E}[r]$", ylim=(0.9, 2.1))
 
 # %% [markdown] lang="en"
-# **Figure 9.3.** Reward against KL. The line is the exact frontier, the star its point for $\beta=0.25$. Points without a name are the other recorded runs and the seeds; $T=1$ and $T=1.75$ mark the recorded runs that leak. Both ways of going wrong lead to the right and down: hard labels, and pairs that do not look where the policy goes.
+# **Figure 9.6.** Reward against KL. The line is the exact frontier, the star its point for $\beta=0.25$. Points without a name are the other recorded runs and the seeds. Both ways of going wrong lead to the right and down: deterministic labels, and pairs that do not look where the policy goes.
 
 # %% [markdown] lang="zh"
-# **图 9.3** 奖励与 KL。曲线是精确的前沿，星号是 $\beta=0.25$ 的那一点。没写名字的点，是其余几次训练和各个种子；标着 $T=1$ 和 $T=1.75$ 的，是漏了的几次。走偏的两种办法都通向右下方：硬标签；回答对照不到策略要去的地方。
+# **图 9.6** 奖励与 KL。曲线是精确的前沿，星号是 $\beta=0.25$ 的那一点。没写名字的点，是其余几次训练和各个种子。两种走偏都通向右下方：确定性标签；回答对照不到策略要去的地方。
 
 # %% [markdown] lang="en"
 # ## The classic setting, told honestly
-# This book grew out of a small project, *Simple_RLHF_DPO*, whose task is harder than ours: numbers with two decimals up to 100 in size, four operators. Its preference pairs are cheap to make. Chosen: a right expression of *three* numbers, while the base model has only seen two. Rejected: the empty answer, `E` and nothing else. What do such pairs ask for?
+# This book grew out of a small project, *Simple_RLHF_DPO*, whose task is harder than ours: numbers with two decimals up to 100 in size, four operators. Its preference pairs are cheap to make. Chosen: a right expression of *three* numbers, while the base model has only seen two. Rejected: the empty answer, `E` and nothing else. Such pairs ask: *write something*. Only `E` is pushed down; any expression may take its place, for no wrong one is ever rejected. And the base model does not write `E` alone anyway, so nothing that a reader sees has to change for the margin to grow.
 #
-# They ask: *write something*. What is pushed down is one answer, `E`; every expression, right or wrong, may take its place. About right values they say nothing, for no wrong expression is ever rejected. And the base model does not write the empty answer anyway, so nothing that a reader sees has to change for the margin to grow.
-#
-# We ran it once, with a base model trained on all tokens as the project does, a right mask, its learning rate of 1e-4, and both of the values of $\beta$ that its history knows: 1.0 and 0.1.
+# We ran it once: a base model trained on all tokens, as in the project, a right mask, its learning rate of 1e-4, and the two $\beta$ of its history, 1.0 and 0.1.
 
 # %% [markdown] lang="zh"
 # ## 经典设置，照实说
-# 这本书由一个小项目 *Simple_RLHF_DPO* 长成。它的任务比我们的难：绝对值不超过 100 的两位小数，四种运算。它的偏好对做起来很省事。chosen：一个正确的算式，写*三个数*，而基座只见过写两个数的。rejected：空回答，只有一个 `E`。这样的回答对，要的是什么？
-#
-# 要的是：*写点什么*。被压下去的只有 `E` 这一个回答，腾出的位置，随便哪个算式都能占，对的错的都行。至于值对不对，它们只字未提，因为从没有哪个错的算式被当作 rejected。何况基座本来就不写空回答：间隔要变大，读者看得见的东西一样也不用变。
+# 这本书由一个小项目 *Simple_RLHF_DPO* 长成。它的任务比我们的难：绝对值不超过 100 的两位小数，四种运算。它的偏好对做起来很省事。chosen：一个正确的算式，写*三个数*，而基座只见过写两个数的。rejected：空回答，只有一个 `E`。这样的回答对，要的是*写点什么*。被压下去的只有 `E` 这一个回答，腾出的位置，随便哪个算式都能占，对的错的都行，因为从没有哪个错的算式被当作 rejected。何况基座本来就不写空回答：间隔要变大，读者看得见的东西一样也不用变。
 #
 # 我们跑了一次：基座照原项目那样在全部词元上训练，掩码用对的，学习率用它的 1e-4，$\beta$ 取它历史上用过的两个值：1.0 和 0.1。
 
@@ -677,26 +998,26 @@ assert start["logps/rejected"] < -10  # the base model does not write the empty 
 assert round(start["exact"]["value"], 3) == 0.019 and round(strong["exact"]["value"], 3) == 0.001
 
 # %% [markdown] lang="en"
-# With $\beta=1.0$ the pairs are soon satisfied. After 300 steps the mean margin is 15.5, where the pull $\sigma(-h)$ is below one in a million, and training has in effect ended. Yet only 0.08 of the answers have three numbers: the chosen ones started so low that many nats of gain leave them rare. With $\beta=0.1$ the same satisfaction needs ten times the log-ratio, so the pull lasts. After 300 steps 0.86 of the answers have three numbers, 0.95 are well formed, and the share of right values, 0.019 before, is 0.001. The model does what its pairs ask for, in either case.
+# With $\beta=1.0$, after 300 steps, the mean margin is 15.5, where the pull $\sigma(-h)$ is below one in a million: training has in effect ended. Yet only 0.08 of the answers have three numbers: the chosen ones started so low that many nats of gain leave them rare. With $\beta=0.1$ the same margin needs ten times the log-ratio, so the pull lasts. After 300 steps 0.86 of the answers have three numbers, 0.95 are well formed, and the share of right values, 0.019 before, is 0.001.
 
 # %% [markdown] lang="zh"
-# $\beta=1.0$ 时，回答对很快就「满意」了。300 步后平均间隔是 15.5，拉力 $\sigma(-h)$ 不到百万分之一，训练实际上已经停了。可是只有 0.08 的回答写三个数：chosen 起点太低，涨了许多奈特，仍然罕见。$\beta=0.1$ 时，要同样满意，对数比得大到十倍，拉力就一直在。300 步后，0.86 的回答写三个数，0.95 格式正确，值对的却从 0.019 掉到 0.001。两种情形，模型都照回答对的要求做了。
+# $\beta=1.0$ 时，300 步后平均间隔是 15.5，拉力 $\sigma(-h)$ 不到百万分之一，训练实际上已经停了。可是只有 0.08 的回答写三个数：chosen 起点太低，涨了许多奈特，仍然罕见。$\beta=0.1$ 时，同样的间隔要十倍的对数比，拉力就一直在。300 步后，0.86 的回答写三个数，0.95 格式正确，值对的却从 0.019 掉到 0.001。
 
 # %% [markdown] lang="en"
 # ### A mask that forgets the padding
-# The rows marked *wrong* come from a bug in the project's later script. It pads on the left, so that all rows end together. But it masks the prompt by its length, counted from the left edge, where the padding is. Of a prompt of $n$ tokens, in a row of $L$ tokens and a rectangle of width $W$, the number that stays in the loss is
+# The rows marked *wrong* come from a bug in the project's later script. It pads on the left, but masks the prompt by its length, counted from the left edge, where the padding is. Of a prompt of $n$ tokens, in a row of $L$ tokens and a rectangle of width $W$, the number that stays in the loss is
 #
 # $$\min(n,\;W-L).$$
 #
-# Take a batch of 64 and three of its rows. The first has 23 tokens in a rectangle of 30: all 7 tokens of its prompt are counted. The second has 27: of its 8 prompt tokens the last 3 are counted. The third is the rejected row of the second: 9 tokens, and the whole prompt is counted.
+# Here are three rows of a batch of 64, in a rectangle of 30. Of the first, 23 tokens long, all 7 prompt tokens are counted; of the second, 27 long, the last 3 of 8. The third, 9 long, is the rejected row of the second: its whole prompt is counted.
 
 # %% [markdown] lang="zh"
 # ### 忘了填充的掩码
-# 标着 wrong 的几行，出自原项目后来那份脚本里的一个错误。它在左边填充，让各行在右端对齐；遮提示时却从左边缘数起，数够提示的长度就停，可左边缘那里是填充。提示 $n$ 个词元，整行 $L$ 个，矩形宽 $W$，留在损失里的提示词元数是
+# 标着 wrong 的几行，出自原项目后来那份脚本里的一个错误。它在左边填充；遮提示时却从左边缘数起，数够提示的长度就停，可左边缘那里是填充。提示 $n$ 个词元，整行 $L$ 个，矩形宽 $W$，留在损失里的提示词元数是
 #
 # $$\min(n,\;W-L)$$
 #
-# 取一个 64 行的批次，看其中三行。第一行 23 个词元，矩形宽 30：提示的 7 个词元全算进了损失。第二行 27 个词元：提示占 8 个，末尾 3 个算进了损失。第三行是第二行的 rejected：9 个词元，整个提示都算进了损失。
+# 下面是一个 64 行的批次里的三行，矩形宽 30。第一行 23 个词元，提示的 7 个全算进了损失。第二行 27 个词元，提示占 8 个，算进末尾 3 个。第三行是第二行的 rejected，9 个词元，整个提示都算了进去。
 
 # %% alt_en="Three rows of characters aligned at the right edge of a grid of 30 columns. Green cells: the answer, rightly counted. Orange cells: prompt tokens that are counted by mistake. Grey cells: prompt tokens left out. The first row's prompt is all orange; the second row's has five grey and three orange cells; the third row's is all orange." alt_zh="30 列的方格里有三行字符，右端对齐。绿格：回答，理应计入。橙格：误被计入的提示词元。灰格：遮掉的提示词元。第一行的提示全是橙色；第二行的提示五格灰、三格橙；第三行的提示全是橙色。"
 tokenizer = CharTokenizer()
@@ -723,22 +1044,22 @@ assert W == 30 and [len(p + a) for p, a in rows] == [23, 27, 9] and [len(p) for 
 assert counted == [7, 3, 8]
 
 # %% [markdown] lang="en"
-# **Figure 9.4.** What the script counts. Green: the answer. Orange: prompt tokens counted by mistake. Grey: prompt tokens masked as they should be. The shorter the row, the more of its prompt is in the loss.
+# **Figure 9.7.** What the script counts. Green: the answer. Orange: prompt tokens counted by mistake. Grey: prompt tokens masked as they should be.
 
 # %% [markdown] lang="zh"
-# **图 9.4** 脚本把哪些词元计入损失。绿：回答。橙：误被计入的提示词元。灰：照理遮掉的提示词元。行越短，留在损失里的提示越多。
+# **图 9.7** 脚本把哪些词元计入损失。绿：回答。橙：误被计入的提示词元。灰：照理遮掉的提示词元。
 
 # %% [markdown] lang="en"
-# With a right mask the prompt cannot matter: both answers share it, and it cancels in $h$. In the second and third row, one pair, it does not: the rejected row counts 8 of its tokens and the chosen row 3. Five remain with a minus sign, and the loss falls when the model makes its prompts improbable. Nothing crashes. In our run, the table says, the wrong mask changes next to nothing that can be measured: 0.99 well formed and 0.08 with three numbers after 300 steps, as with the right one. That makes it worse, not better: no curve gives it away. Counting does: the marked tokens of a row must be the tokens of its answer.
+# With a right mask the prompt cannot matter: both answers share it, and it cancels in $h$. In the second and third row, one pair, it does not: the rejected row counts 8 of its tokens and the chosen row 3. Five remain with a minus sign: the loss falls when the prompts become improbable. Nothing crashes, and in our run nothing shows: 0.99 well formed and 0.08 with three numbers after 300 steps, as with the right mask. Counting gives it away: the marked tokens of a row must be the tokens of its answer.
 #
 # ### Two more lines
-# [Chapter 8](08_tensors.ipynb) keeps a museum of such bugs, with a test for each. Two more come from this project. The script takes `log(sigmoid(x))`. In float32, $\sigma(x)$ is rounded to 0 below about -88.7, and the logarithm of that is $-\infty$, with a gradient that is no number. `logsigmoid` computes the same function without the detour.
+# [Chapter 8](08_tensors.ipynb) keeps a museum of such bugs; two more come from this project. The script takes `log(sigmoid(x))`. In float32, $\sigma(x)$ is rounded to 0 below about -88.7, and the logarithm of that is $-\infty$, with a gradient that is no number. `logsigmoid` computes the same function without the detour.
 
 # %% [markdown] lang="zh"
-# 掩码要是对的，提示就无关紧要：两个回答共用一个提示，在 $h$ 里抵消了。第二、三行是一对，就抵消不掉：rejected 那行计入 8 个，chosen 那行计入 3 个，剩下五个带着负号留在 $h$ 里；模型只要压低提示的概率，损失就降。程序照跑不误。从表里看，我们这次训练，掩码虽错，量得出的东西几乎没变：300 步后格式正确的 0.99，三个数 0.08，同掩码正确时一样。这更糟，不是更好：没有哪条曲线会露馅。数一数才会露馅：一行里标出的词元，必须正好是回答的词元。
+# 掩码要是对的，提示就无关紧要：两个回答共用一个提示，在 $h$ 里抵消了。第二、三行是一对，就抵消不掉：rejected 那行计入 8 个，chosen 那行计入 3 个，剩下五个带着负号留在 $h$ 里；模型只要压低提示的概率，损失就降。程序照跑不误，我们这次训练也看不出什么：300 步后格式正确的 0.99，三个数 0.08，同掩码正确时一样。数一数才会露馅：一行里标出的词元，必须正好是回答的词元。
 #
 # ### 还有两行
-# 这类错误，[第 8 章](08_tensors.ipynb)专门开了一座博物馆，件件配了测试。这个项目里还有两件。脚本里写的是 `log(sigmoid(x))`。float32 下，$x$ 低于约 -88.7 时，$\sigma(x)$ 舍入成 0，取对数得 $-\infty$，梯度成了 nan（不是数）。`logsigmoid` 算的是同一个函数，不绕这个弯。
+# [第 8 章](08_tensors.ipynb)为这类错误开了一座博物馆；这个项目里还有两件。脚本里写的是 `log(sigmoid(x))`。float32 下，$x$ 低于约 -88.7 时，$\sigma(x)$ 舍入成 0，取对数得 $-\infty$，梯度成了 nan（不是数）。`logsigmoid` 算的是同一个函数，不绕这个弯。
 
 # %%
 x = torch.tensor([-50.0, -88.0, -89.0, -200.0], requires_grad=True)
@@ -754,7 +1075,7 @@ assert torch.equal(torch.autograd.grad(logsigmoid(x).sum(), x)[0], torch.ones(4)
 #
 # $$\text{DPO: } 0.1\,\sigma(-0.1\,m)\qquad\text{notebook: } 0.1\,\sigma(0.1\,m).$$
 #
-# DPO lets go of a pair once it is won. The notebook pulls hardest at pairs that are won already, so no margin is ever enough.
+# DPO lets go of a pair once it is won. The notebook pulls hardest at pairs already won: no margin is enough.
 
 # %% [markdown] lang="zh"
 # 项目最早的笔记本（2023 年）掩码是对的，却有更怪的一行。设 $m$ 是两个对数比的差，它最小化的是 $\log\sigma(-0.1\,m)$（取对数前加了一个极小的数），而 DPO 最小化的是 $-\log\sigma(0.1\,m)$。两者都把 $m$ 往上推，可是看看推的力气，即权重 $-\partial\ell/\partial m$：
@@ -779,14 +1100,14 @@ assert abs(weight["chosen"][at[0]] - 0.05) < 1e-6 and abs(weight["rejected"][at[
 assert weight["chosen"][at[100]] < 1e-5 and weight["rejected"][at[100]] > 0.099
 
 # %% [markdown] lang="en"
-# **Figure 9.5.** The pull on a pair against its margin $m$, in nats. Green: DPO. Orange: the notebook, whose pull grows until the tiny added number ends it.
+# **Figure 9.8.** The pull on a pair against its margin $m$, in nats. Green: DPO. Orange: the notebook, whose pull grows until the tiny added number ends it.
 
 # %% [markdown] lang="zh"
-# **图 9.5** 对一个回答对的拉力，随间隔 $m$（奈特）的变化。绿：DPO。橙：笔记本，拉力一直涨，直到那个加上去的极小数把它截断。
+# **图 9.8** 对一个回答对的拉力，随间隔 $m$（奈特）的变化。绿：DPO。橙：笔记本，拉力一直涨，直到那个加上去的极小数把它截断。
 
 # %% [markdown] lang="en"
 # ## From the command line
-# What this chapter did in cells is one command. The shipped model was made by it:
+# What this chapter did in cells is one command; it made the shipped model:
 #
 # ```text
 # dpo-core train-dpo --model gen --output dpo.model
@@ -794,7 +1115,7 @@ assert weight["chosen"][at[100]] < 1e-5 and weight["rejected"][at[100]] > 0.099
 # dpo-core evaluate dpo.model --n 2000 --json
 # ```
 #
-# It writes a model folder, `dpo.model`, that opens in Hugging Face transformers; the metrics, a line for every 10 steps; and the pairs, one to a line, in the columns that TRL reads (`prompt`, `chosen`, `rejected`) and three of ours. The pairs' file name holds a hash of what made them, so that a second run with another $\beta$ finds them again. A killed run leaves its state in `dpo.model.partial`; `--resume` goes on from there and ends in the same bits. Here is a run of eight steps, in a folder of its own:
+# It writes a model folder, `dpo.model`, that opens in Hugging Face transformers; the metrics, a line for every 10 steps; and the pairs, one to a line, in the columns that TRL reads (`prompt`, `chosen`, `rejected`) and three of ours. The pairs' file name holds a hash of what made them, so that a run with another $\beta$ finds them again. A killed run leaves its state in `dpo.model.partial`; `--resume` goes on from there and ends in the same bits. Eight steps, in a folder of their own:
 
 # %% [markdown] lang="zh"
 # ## 命令行
@@ -824,16 +1145,16 @@ assert written == ["dpo.model", "dpo.model.metrics.jsonl", "dpo.model.pairs-HASH
 assert columns[:3] == ["prompt", "chosen", "rejected"] and {"exact", "style", "kl", "predicted"} <= set(report)
 
 # %% [markdown] lang="en"
-# > **What the toy hides.** Nobody knows the rewards of real answers. People compare them, disagree, and tire; there is no checker and no predicted optimum, so the gap of this chapter exists and cannot be seen. Answers run to hundreds of tokens, their log-probabilities to hundreds of nats, and a small change per token is a large one per answer; raters and DPO both drift towards long answers ([Park et al. 2024](https://arxiv.org/abs/2403.19159)). The pairs often come from other models, and then most of what the policy itself would write was never compared (chapter 10). A 7B model needs two copies or stored log-probabilities, learning rates hundreds of times smaller than ours, and a held-out evaluation by something better than the training loss.
+# > **What the toy hides.** Nobody knows the rewards of real answers. People compare them, disagree, and tire; with no checker and no predicted optimum, the gap of this chapter cannot be seen, nor can anybody add up what all authors would write. Answers run to hundreds of tokens, and a small change per token is a large one per answer; raters and DPO both drift towards long answers ([Park et al. 2024](https://arxiv.org/abs/2403.19159)). The pairs often come from other models, and then most of what the policy itself would write was never compared ([chapter 10](10_data.ipynb)). A 7B model needs two copies or stored log-probabilities, learning rates hundreds of times smaller than ours, and a held-out evaluation by something better than the training loss.
 
 # %% [markdown] lang="zh"
-# > **玩具没告诉你的。** 真实的回答，奖励是多少没人知道。人只会比较，意见不一，还会累；没有判分程序，也没有预言的最优解，所以本章的差距照样存在，只是看不见。回答有几百个词元，对数概率有几百奈特，每个词元动一点，整个回答就动很多；评分的人和 DPO 都会滑向长回答（[Park et al. 2024](https://arxiv.org/abs/2403.19159)）。回答对常常来自别的模型，策略自己会写的东西，多半从来没人比较过（第 10 章）。7B 的模型要放两份，或者存好对数概率；学习率要比我们的小上百倍；还要在留出的数据上评估，用比训练损失更可靠的办法。
+# > **玩具没告诉你的。** 真实的回答，奖励是多少没人知道。人只会比较，意见不一，还会累；没有判分程序，也没有预言的最优解，所以本章的差距就看不见了；作者会写的文本，也没有人加得完。回答有几百个词元，每个词元动一点，整个回答就动很多；评分的人和 DPO 都会滑向长回答（[Park et al. 2024](https://arxiv.org/abs/2403.19159)）。回答对常常来自别的模型，策略自己会写的东西，多半从来没人比较过（[第 10 章](10_data.ipynb)）。7B 的模型要放两份，或者存好对数概率；学习率要比我们的小上百倍；还要在留出的数据上评估，用比训练损失更可靠的办法。
 
 # %% [markdown] lang="en"
-# > **To remember.** DPO starts at $\ln 2$, moves probability by comparing two answers, and knows nothing about answers that no pair contains. Check the start. Know the floor. A falling `logps/chosen` can be right; a perfect accuracy can be wrong. Sample and look.
+# > **To remember.** DPO starts at $\ln 2$, moves probability by comparing two answers, and is told nothing about answers that no pair contains. Check the start. Know the floor. A falling `logps/chosen` can be right; a perfect accuracy can be wrong. Where labels are deterministic, give the margin an end. Watch the KL; sample and look.
 
 # %% [markdown] lang="zh"
-# > **记住。** DPO 从 $\ln 2$ 出发，靠两两比较搬动概率；哪一对里都没有的回答，它一无所知。起点要查，下界要知道。`logps/chosen` 下降可能是对的，准确率完美可能是错的。要采样出来看。
+# > **记住。** DPO 从 $\ln 2$ 出发，靠两两比较搬动概率；哪一对里都没有的回答，没有东西管着。起点要查，下界要知道。`logps/chosen` 下降可能是对的，准确率完美可能是错的。标签若是确定性的，要让间隔有个尽头。盯住 KL，采样出来看。
 
 # %% [markdown] lang="en"
 # ## Exercises
@@ -1066,8 +1387,114 @@ check("9.4", sampled)
 # </details>
 
 # %% [markdown] lang="en"
+# ### Exercise 9.5 · Who gains?
+# ★★☆ · 10 minutes
+#
+# Three answers share one parameter $\theta$, as in “Three causes”. Chosen: probability 0.4, $\phi=1$. Rejected: 0.2, $\phi=0$. A third: 0.4, $\phi=2$. Before you compute: who gains, who loses? Then give the derivatives of the three log-probabilities with respect to $\theta$ at $\theta=0$, in the order chosen, rejected, third.
+#
+# <details><summary>Hint</summary>
+#
+# $\log\pi(y)=\log\pi_{\mathrm{ref}}(y)+\phi_y\theta-\log\sum_k\pi_{\mathrm{ref}}(k)\,e^{\phi_k\theta}$. The derivative of the last term at 0 is the mean of $\phi$.
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# ### 练习 9.5 · 谁会得利
+# ★★☆ · 10 分钟
+#
+# 三个回答共用一个参数 $\theta$，同「三个原因」里一样。chosen：概率 0.4，$\phi=1$。rejected：0.2，$\phi=0$。第三个：0.4，$\phi=2$。动笔之前先猜：谁升，谁降？再求三个对数概率在 $\theta=0$ 处对 $\theta$ 的导数，按 chosen、rejected、第三个的顺序写。
+#
+# <details><summary>提示</summary>
+#
+# $\log\pi(y)=\log\pi_{\mathrm{ref}}(y)+\phi_y\theta-\log\sum_k\pi_{\mathrm{ref}}(k)\,e^{\phi_k\theta}$。最后一项在 0 处的导数，就是 $\phi$ 的平均。
+#
+# </details>
+
+# %% tags=["exercise"]
+answer_9_5 = ...  # (chosen, rejected, third)
+check("9.5", answer_9_5)
+
+# %% [markdown] lang="en"
+# <details><summary>Solution</summary>
+#
+# The mean of $\phi$ is $0.4\cdot 1+0.2\cdot 0+0.4\cdot 2=1.2$. Each derivative is $\phi$ minus that: the chosen answer loses, and the third gains although nobody compared it.
+#
+# ```python
+# mean_feature = 0.4 * 1 + 0.2 * 0 + 0.4 * 2
+# answer_9_5 = (1 - mean_feature, 0 - mean_feature, 2 - mean_feature)
+# ```
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# <details><summary>解答</summary>
+#
+# $\phi$ 的平均是 $0.4\cdot 1+0.2\cdot 0+0.4\cdot 2=1.2$。每个导数都是自己的 $\phi$ 减去它：chosen 降，没人比较过的第三个反而升。
+#
+# ```python
+# mean_feature = 0.4 * 1 + 0.2 * 0 + 0.4 * 2
+# answer_9_5 = (1 - mean_feature, 0 - mean_feature, 2 - mean_feature)
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
+# ### Exercise 9.6 · Entropy, and something that looks like it
+# ★★☆ · 10 minutes
+#
+# The three answers of the first section once more: reference 0.5, 0.3, 0.2, optimum 0.91867231, 0.07459727, 0.00673043. What is the entropy of the optimum, in nats? And what would one get who drew answers from the optimum, but averaged $-\log\pi_{\mathrm{ref}}$ over them? The difference of the two has a name.
+#
+# <details><summary>Hint</summary>
+#
+# Both are means under the optimum, one of $-\log\pi^*$, the other of $-\log\pi_{\mathrm{ref}}$.
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# ### 练习 9.6 · 熵，和一个像熵的东西
+# ★★☆ · 10 分钟
+#
+# 还是第一节的三个回答：参考概率 0.5、0.3、0.2，最优解 0.91867231、0.07459727、0.00673043。最优解的熵是多少奈特？要是从最优解抽回答，却拿它们的 $-\log\pi_{\mathrm{ref}}$ 取平均，会得到多少？两者之差有个名字。
+#
+# <details><summary>提示</summary>
+#
+# 两个都是在最优解下取平均，一个平均 $-\log\pi^*$，一个平均 $-\log\pi_{\mathrm{ref}}$。
+#
+# </details>
+
+# %% tags=["exercise"]
+answer_9_6 = ...  # (entropy of the optimum, mean of -log ref over the optimum's answers)
+check("9.6", answer_9_6)
+
+# %% [markdown] lang="en"
+# <details><summary>Solution</summary>
+#
+# 0.305 and 0.737 nats. The second is a cross-entropy; it exceeds the first by 0.432, which is $\mathrm{KL}(\pi^*\,\|\,\pi_{\mathrm{ref}})$.
+#
+# ```python
+# best_probs, ref_probs = (0.91867231, 0.07459727, 0.00673043), (0.5, 0.3, 0.2)
+# answer_9_6 = (-sum(p * math.log(p) for p in best_probs),
+#               -sum(p * math.log(q) for p, q in zip(best_probs, ref_probs)))
+# ```
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# <details><summary>解答</summary>
+#
+# 0.305 和 0.737 奈特。后一个是交叉熵；它比前一个多 0.432，这就是 $\mathrm{KL}(\pi^*\,\|\,\pi_{\mathrm{ref}})$。
+#
+# ```python
+# best_probs, ref_probs = (0.91867231, 0.07459727, 0.00673043), (0.5, 0.3, 0.2)
+# answer_9_6 = (-sum(p * math.log(p) for p in best_probs),
+#               -sum(p * math.log(q) for p, q in zip(best_probs, ref_probs)))
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
 # ## References
-# - [Azar et al. 2024](https://arxiv.org/abs/2310.12036): why the leash slackens when preferences are deterministic.
+# - [Azar et al. 2024](https://arxiv.org/abs/2310.12036): why the leash slackens when preferences are deterministic; IPO.
 # - [Bradley & Terry 1952](https://doi.org/10.2307/2334029): the model of paired comparisons.
 # - [Pal et al. 2024](https://arxiv.org/abs/2402.13228): the DPO loss allows the preferred answer to lose probability.
 # - [Park et al. 2024](https://arxiv.org/abs/2403.19159): DPO and the length of answers.
@@ -1076,7 +1503,7 @@ check("9.4", sampled)
 
 # %% [markdown] lang="zh"
 # ## 参考文献
-# - [Azar et al. 2024](https://arxiv.org/abs/2310.12036)：偏好确定时，绳子为什么会松。
+# - [Azar et al. 2024](https://arxiv.org/abs/2310.12036)：偏好确定时，绳子为什么会松；IPO。
 # - [Bradley & Terry 1952](https://doi.org/10.2307/2334029)：两两比较的模型。
 # - [Pal et al. 2024](https://arxiv.org/abs/2402.13228)：DPO 的损失允许被偏好的回答概率下降。
 # - [Park et al. 2024](https://arxiv.org/abs/2403.19159)：DPO 与回答的长度。

@@ -1,4 +1,4 @@
-"""The checks of chapter 9: an optimum by hand, who loses probability, the floor of the loss, and sampled labels."""
+"""The checks of chapter 9: an optimum by hand, who loses and who gains, the loss floor, sampled labels, entropy."""
 
 import math
 
@@ -94,3 +94,40 @@ def draws_from_soft_labels(answer):
         "Another seed should give another draw.",
         "换一个种子，抽签结果应当不同。",
     )
+
+
+def _several(answer, count):
+    """The numbers of a tuple."""
+    if not isinstance(answer, (tuple, list)) or len(answer) != count:
+        raise Wrong(f"A tuple of {count} numbers is asked for.", f"要一个含 {count} 个数的元组。")
+    return [number(value) for value in answer]
+
+
+@exercise("9.5")
+def who_gains(answer):
+    """phi minus its mean, 1.2."""
+    chosen, rejected, third = _several(answer, 3)
+    expect((chosen, rejected, third) != (1, 0, 2), "Those are the logits' slopes; the softmax subtracts their mean.",
+           "这是 logits 的导数；softmax 还要减去它们的平均。")  # fmt: skip
+    expect(rejected <= chosen + 1e-9, "The order is chosen, rejected, third.", "顺序是 chosen、rejected、第三个。")
+    expect(abs((chosen - rejected) - 1) < 1e-3 and abs((third - chosen) - 1) < 1e-3,
+           "All three subtract the same number: the differences are those of phi.",
+           "三个减去的是同一个数：彼此之差就是 φ 之差。")  # fmt: skip
+    expect(abs(chosen) > 1e-3, "Weigh phi with the probabilities before you average.", "求 φ 的平均，要按概率加权。")
+    expect(abs(chosen + 0.2) < 1e-3, "Each slope is phi minus the mean of phi under the policy.",
+           "每个导数等于 φ 减去策略下 φ 的平均。")  # fmt: skip
+
+
+@exercise("9.6")
+def entropy_and_cross_entropy(answer):
+    """0.3052 and 0.7374 nats."""
+    entropy, crossed = _several(answer, 2)
+    expect(entropy >= 0 and crossed >= 0, "Mind the minus: both are means of something positive.",
+           "别漏了负号：两个都是正数的平均。")  # fmt: skip
+    expect(abs(entropy - 0.3052 / math.log(2)) > 2e-3, "Those are bits; nats are asked for.", "这是比特；要的是奈特。")
+    expect(abs(entropy - 1.0297) > 2e-3, "That is the entropy of the reference.", "这是参考策略的熵。")
+    expect(abs(entropy - 0.3052) < 2e-3, "The entropy is the mean of -log of the optimum under the optimum.",
+           "熵是在最优解下，-log π* 的平均。")  # fmt: skip
+    expect(abs(crossed - 0.4322) > 2e-3, "That is the difference of the two, the KL.", "这是两者之差，即 KL。")
+    expect(abs(crossed - 0.7374) < 2e-3, "The answers come from the optimum: weigh -log of the reference with the optimum.",
+           "回答是从最优解抽的：对 -log π_ref，要按最优解的概率加权。")  # fmt: skip
