@@ -31,7 +31,7 @@ METHODS = {
     "reinforce": Method("batch", clipped=False, source="Williams 1992"),
     "rloo": Method("leave_one_out", source="Ahmadian et al. 2024"),
     "grpo": Method("group", scale=True, kl_in_reward=False, per_token=True, length_mean=True,
-                   source="Shao et al. 2024, eq. 3"),
+                   source="Shao et al. 2024"),
     "dr_grpo": Method("group", kl_in_reward=False, per_token=True, source="Liu et al. 2025"),
     "ppo": Method(None, per_token=True, source="Schulman et al. 2017, eq. 7; Ouyang et al. 2022"),
 }  # fmt: skip
