@@ -399,11 +399,11 @@ assert round(noisy_reward(0.2), 3) == 0.569 and round(win + 0.2 * (1 - 2 * win),
 # ## 谁也没要的长度
 # 裁判只看值对不对，对长短没有意见。可是从裁判到文件，中间出了点事：凡是*短*的一方赢了的，四对丢了三对。也许标注员跳过了，也许过滤规则嫌它单薄。文件里的标签每一个都诚实。策略会学到什么？
 #
-# 长度就分 3 个数和 2 个数，设 $\kappa=0.25$ 是短的一方获胜的对留下的比例。取一长一短两个回答，奖励差 $g$ 是长的减短的。按 Bradley–Terry，长的一方胜出的赔率（odds）是 $e^{g}$。留下的对里，只有短的一方的胜场变稀了，所以赔率是原来的 $1/\kappa$ 倍。取对数：
+# 长度就分 3 个数和 2 个数，设 $\kappa=0.25$ 是短的一方获胜的对留下的比例。取一长一短两个回答，奖励差 $g$ 是长的减短的。按 Bradley–Terry，长的一方的胜负比（odds）是 $e^{g}$。留下的对里，只有短的一方的胜场变稀了，所以胜负比是原来的 $1/\kappa$ 倍。取对数：
 #
 # $$\log\text{odds}=g+\log\frac1\kappa$$
 #
-# 奖励相等的也在内：$g=0$，本来抛硬币的标签，现在四比一偏向长的。一样长的没有筛过，赔率照旧。所以合起来看，这正是一个 Bradley–Terry 裁判，只是奖励多了一项：长的加 $\log\frac1\kappa=\log4=1.386$ 分。一次挑选，没动过一个标签，在损失看来，却与一个偏爱长回答的裁判毫无分别。DPO 照样拿它除以 $\beta=0.5$。风格在这里就是长度，预言是从 0.30 涨到 0.87。模仿只看到赢家略长一些：0.36。
+# 奖励相等的也在内：$g=0$，本来抛硬币的标签，现在四比一偏向长的。一样长的没有筛过，胜负比照旧。所以合起来看，这正是一个 Bradley–Terry 裁判，只是奖励多了一项：长的加 $\log\frac1\kappa=\log4=1.386$ 分。一次挑选，没动过一个标签，在损失看来，却与一个偏爱长回答的裁判毫无分别。DPO 照样拿它除以 $\beta=0.5$。风格在这里就是长度，预言是从 0.30 涨到 0.87。模仿只看到赢家略长一些：0.36。
 #
 # 补救也从这里下手。给文件做**平衡**：长的一方获胜的对，随机丢掉一些，直到两边赢得一样多。这里长短与对错无关，多出来的那一项就又是零了。若长回答真的平均更好，这点好处也会一并抹掉。
 #
@@ -449,7 +449,7 @@ assert near("length", "tokens", "6.37", name="balanced", method="dpo")
 # The skewed file takes DPO's style to 0.64 in 100 updates, on its way to 0.87; an answer now has 6.93 tokens. All pairs and the balanced file both leave it at 0.37 (6.37 tokens with the balanced one), so the cure works. It is not 0.30, though: even a fair file lets style drift a little. Imitation stands at 0.36 with the skewed file and falls to 0.24 with the balanced one, from 0.32. The check costs one line and needs no model: count how often the longer answer won. The logarithm of those odds is the reward that the file gives to length on average (exercise 10.3); whether the judge meant it, you have to ask.
 
 # %% [markdown] lang="zh"
-# 更新 100 步，挑过的文件把 DPO 的风格带到 0.64，正往 0.87 去；按词元算，一个回答 6.93 个。用全部的对、用平衡的文件，都是 0.37（平衡的是 6.37 个词元），可见补救有效。不过也不是 0.30：就算文件公平，风格也会漂一点。模仿用挑过的是 0.36，用平衡的降到 0.24，原先是 0.32。要查只需一行，连模型都用不着：数一数长的一方赢了多少次。赔率取对数，就是这份文件平均给长度的奖励（练习 10.3）；这是不是裁判的本意，还得去问。
+# 更新 100 步，挑过的文件把 DPO 的风格带到 0.64，正往 0.87 去；按词元算，一个回答 6.93 个。用全部的对、用平衡的文件，都是 0.37（平衡的是 6.37 个词元），可见补救有效。不过也不是 0.30：就算文件公平，风格也会漂一点。模仿用挑过的是 0.36，用平衡的降到 0.24，原先是 0.32。要查只需一行，连模型都用不着：数一数长的一方赢了多少次。胜负比取对数，就是这份文件平均给长度的奖励（练习 10.3）；这是不是裁判的本意，还得去问。
 
 # %% [markdown] lang="en"
 # ## How many pairs, how many times
