@@ -26,7 +26,7 @@ from dpo_core.policy_gradient import (
     kl_estimate,
     policy_gradient_loss,
     value_loss,
-)  # fmt: skip
+)
 from dpo_core.reward import ActorCritic, policy_of
 from dpo_core.sampling import TOKENIZER, generate
 from dpo_core.task import BookTask, judge, stream

@@ -17,7 +17,7 @@ from dpo_core.policy_gradient import (
     kl_estimate,
     policy_gradient_loss,
     value_loss,
-)  # fmt: skip
+)
 
 SEEDS = range(20)
 

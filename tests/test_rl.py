@@ -7,7 +7,7 @@ import torch
 
 from dpo_core import rl, tabular
 from dpo_core.checkpoint import CheckpointError, load_model
-from dpo_core.losses import sequence_logps
+from dpo_core.losses import sequence_logps, token_logps
 from dpo_core.policy_gradient import METHODS
 from dpo_core.reward import ActorCritic, policy_of
 from dpo_core.sampling import TOKENIZER, score
@@ -93,7 +93,7 @@ def test_the_critic_sees_the_reward_at_the_last_token_and_the_leash_at_every_tok
 
 def test_the_value_before_a_token_does_not_see_the_token():
     """A critic that reads the token it is a baseline for takes the signal away with the noise."""
-    model, _ = start("ppo")
+    model = ActorCritic(small_model())
     with torch.no_grad():
         model.critic.score.weight.normal_(generator=torch.Generator().manual_seed(0))
     ids = torch.tensor([[1, 9, 8, 20, 6, 11, 2]])
@@ -102,6 +102,7 @@ def test_the_value_before_a_token_does_not_see_the_token():
     values, changed = model.critic.values(ids), model.critic.values(other)
     assert values.shape == (1, 6)
     assert torch.equal(values[:, :5], changed[:, :5])  # entry 4 is the value before the token at position 5
+    assert not torch.allclose(values[:, 5], changed[:, 5])
 
 
 def test_a_rollout_depends_on_the_seed_its_number_and_the_weights_alone():
@@ -112,6 +113,8 @@ def test_a_rollout_depends_on_the_seed_its_number_and_the_weights_alone():
     other = batches("rloo", model, reference, seed=1)(2)
     assert not torch.equal(one(2)["input_ids"], other["input_ids"])
     assert not torch.equal(one(2)["input_ids"], one(3)["input_ids"])
+    twice = batches("rloo", model, reference, epochs=2)
+    assert torch.equal(one(2)["input_ids"], twice(4)["input_ids"])  # the third rollout, however often each is used
 
 
 def test_every_epoch_of_a_rollout_uses_each_answer_once_in_a_new_order():
@@ -212,6 +215,34 @@ def test_what_the_losses_are_divided_by():
         else:
             expected, rows = -(weights * (1 if method == "grpo" else tokens)).sum(), 12
         assert float(total.detach()) == pytest.approx(float(expected), abs=1e-4) and int(count) == int(rows)
+
+
+@pytest.mark.parametrize("method", ["rloo", "grpo", "ppo"])
+def test_a_second_update_weighs_answers_by_how_far_the_policy_has_moved(method):
+    """Ratios taken to the present policy are 1 for ever: nothing is clipped, and old answers count as new ones."""
+    model, reference = start(method)
+    batch = batches(method, model, reference)(0)
+    with torch.no_grad():
+        policy_of(model).lm_head.weight[5] += 0.02
+    ids, marks = batch["input_ids"], batch["completion_mask"][:, 1:]
+    with torch.no_grad():
+        moved = token_logps(policy_of(model)(ids), ids).masked_fill(~marks, 0.0)
+    gaps = moved - batch["old_logps"]
+    outside = ((gaps.sum(-1) if method == "rloo" else gaps).exp() - 1).abs() > 0.2
+    total, count = rl.rl_step(method, beta=0.3)(model, batch)["clip_ratio"]
+    assert 0 < int(outside.sum()) == int(total) < int(count)
+
+
+def test_the_critic_is_trained_by_its_own_loss_with_its_weight():
+    """A critic that never learns: PPO still runs, as REINFORCE without a baseline."""
+    model, reference = start("ppo")
+    batch = batches("ppo", model, reference)(0)
+    marks = batch["completion_mask"][:, 1:]
+    totals = [rl.rl_step("ppo", beta=0.3, value_weight=weight)(model, batch)["loss"][0] for weight in (0.0, 2.0)]
+    missed = ((model.critic.values(batch["input_ids"]) - batch["returns"]).square() / 2)[marks].sum()
+    assert (totals[1] - totals[0]).item() == pytest.approx(2 * missed.item(), rel=1e-4) and missed.item() > 0
+    totals[1].backward()
+    assert model.critic.score.weight.grad.abs().max() > 0
 
 
 @pytest.mark.parametrize("method", ["reinforce", "rloo", "ppo"])
