@@ -1,6 +1,6 @@
 """Preferences and reinforcement learning on one reward, for chapter 12: writes rl_frontier.json.
 
-    python chapters/data/rl_frontier.py [FOLDER]        (about 60 CPU-minutes in two processes, base models not counted)
+    python chapters/data/rl_frontier.py [FOLDER]        (about 70 CPU-minutes in two processes, base models not counted)
 
 FOLDER, default runs, holds the base models gen-SEED.model of chapters/data/seeds.py; a missing one is trained.
 
@@ -10,7 +10,8 @@ own; the one with the highest objective, mean reward minus beta times KL, is the
 base model, and measured on other draws. `equal_seconds` is the same setting, from the same seeds, with as many answers
 as fit into 40 CPU-seconds of one thread (drawing, judging, scoring and training; loading and measuring do not count).
 
-dpo draws 12,800 pairs and trains once over them, with soft labels. rm_ppo has the same pairs judged, fits a reward
+dpo draws 12,800 pairs and trains once over them, with soft labels; online_dpo has the policy in training draw them, 64
+pairs for every update. rm_ppo has the same pairs judged, fits a reward
 model to them, and lets PPO draw as many answers again, which the reward model scores. rejection draws n answers to a
 prompt from the base model and is trained on one of the best; best_of_n keeps one of the best at every prompt and
 trains nothing.
@@ -42,16 +43,17 @@ HERE = Path(__file__).resolve().parent
 TASK, REWARD, BETA = BookTask(), "style+exact", 0.25
 JUDGED, SECONDS, N = 25_600, 40.0, 4000
 SEEDS, TUNING_SEED, TUNING_DRAWS, DRAWS = (0, 1, 2, 3, 4), 100, 900, 400
-RATES = (2e-3, 4e-3)
+RATES, TEMPERATURES = (2e-3, 4e-3), ((1.0,), (1.5, 2.0))
 SETTINGS = {
-    "dpo": [{"rate": rate, "temperatures": t} for rate in (1e-3, 2e-3) for t in ((1.0,), (1.5, 2.0))],
+    "dpo": [{"rate": rate, "temperatures": t} for rate in RATES for t in TEMPERATURES],
+    "online_dpo": [{"rate": rate, "temperatures": t} for rate in RATES for t in TEMPERATURES],
     "reinforce": [{"rate": rate, "prompts": n, "answers": 1} for rate in RATES for n in (128, 256)],
     "rloo": [{"rate": rate, "prompts": n, "answers": 4} for rate in RATES for n in (32, 64)],
     "grpo": [{"rate": rate, "prompts": n, "answers": 4} for rate in RATES for n in (32, 64)],
     "dr_grpo": [{"rate": rate, "prompts": n, "answers": 4} for rate in RATES for n in (32, 64)],
     "ppo": [{"rate": rate, "prompts": 256, "answers": 1, "epochs": epochs} for rate in RATES for epochs in (1, 2)],
     "rm_ppo": [{"rate": rate, "prompts": 256, "answers": 1, "epochs": epochs} for rate in RATES for epochs in (1, 2)],
-    "rejection": [{"rate": rate, "n": n} for rate in (1e-3, 2e-3) for n in (4, 8)],
+    "rejection": [{"rate": rate, "n": n} for rate in RATES for n in (4, 8)],
     "best_of_n": [{"n": n} for n in (2, 4, 8, 16)],
 }
 
@@ -66,6 +68,20 @@ def dpo(base: Llama, policy: Llama, seed: int, judged: int, *, rate: float, temp
     data = on_policy_pairs(base, TASK, judged // 2, reward=REWARD, temperatures=temperatures, seed=seed)
     train(policy, data.batches(64, seed), dpo_step(BETA), config(len(data) // 64, rate), progress=False)
     return {"drawn": judged, "modules": [policy]}
+
+
+def online_dpo(
+    base: Llama, policy: Llama, seed: int, judged: int, *, rate: float, temperatures: tuple[float, ...]
+) -> dict:
+    """DPO on pairs that the policy in training draws, 64 new ones for every update; the reference stays the base."""
+
+    def batch_at(step: int) -> dict:
+        number = int(stream("online", seed, step).integers(2**31))
+        data = on_policy_pairs(base, TASK, 64, reward=REWARD, temperatures=temperatures, sampler=policy, seed=number)
+        return data.batch(np.arange(64))
+
+    train(policy, batch_at, dpo_step(BETA), config(judged // 128, rate), progress=False)
+    return {"drawn": judged, "modules": [policy, base]}
 
 
 def policy_gradient(
@@ -118,7 +134,9 @@ def rejection(base: Llama, policy: Llama, seed: int, judged: int, *, rate: float
     return {"drawn": judged, "modules": [policy]}
 
 
-METHODS: dict[str, Callable[..., dict]] = {"dpo": dpo, "rm_ppo": rm_ppo, "rejection": rejection}
+METHODS: dict[str, Callable[..., dict]] = {
+    "dpo": dpo, "online_dpo": online_dpo, "rm_ppo": rm_ppo, "rejection": rejection
+}  # fmt: skip
 
 
 def held_bytes(modules: list[torch.nn.Module]) -> int:
