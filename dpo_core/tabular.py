@@ -75,6 +75,26 @@ def optimal_policy(problem: Problem, beta: float | Tensor) -> Tensor:
     return (problem.ref_logps + problem.reward / _positive(beta)).log_softmax(-1)
 
 
+def other_optimum(problem: Problem, beta: float | Tensor) -> Tensor:
+    """The policy that maximises E_π[r] - β KL(π_ref || π), the KL turned round: π = β π_ref / (λ - r), (..., A).
+
+    λ lies between the largest reward and β above it, and is found by halving; the derivation is in chapter 6. It is
+    where a policy gradient ends whose leash is k3 in the loss (chapter 12).
+
+    Raises:
+        ValueError: a beta that is not finite and above 0.
+    """
+    beta, weights = torch.as_tensor(_positive(beta)), problem.ref_logps.exp()
+    reward = torch.where(weights > 0, problem.reward, -math.inf)  # what the reference never writes has no part in it
+    below = reward.amax(-1, keepdim=True)  # (..., 1): for this lambda the sum exceeds 1, for the next it does not
+    above = below + beta
+    for _ in range(200):  # more halvings than float64 has digits
+        middle = (below + above) / 2
+        high = (beta * weights / (middle - reward)).sum(-1, keepdim=True) > 1
+        below, above = torch.where(high, middle, below), torch.where(high, above, middle)
+    return (problem.ref_logps - (above - reward).log()).log_softmax(-1)
+
+
 def frontier(problem: Problem, betas: Sequence[float]) -> tuple[Tensor, Tensor]:
     """Mean reward and KL of the optimum at each of K betas, (..., K) each: no policy has more reward at that KL.
 

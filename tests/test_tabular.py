@@ -27,6 +27,7 @@ from dpo_core.tabular import (
     minimise,
     objective,
     optimal_policy,
+    other_optimum,
     preference_probs,
     random_policies,
     random_problems,
@@ -203,6 +204,29 @@ def test_optimum_goes_to_the_reference_and_to_the_best_answer():
     assert close(optimal_policy(MANY, 1e9), MANY.ref_logps, 1e-7)
     best = optimal_policy(MANY, 1e-4).exp()  # r/β in the tens of thousands stays finite
     assert torch.equal(best.argmax(-1), MANY.reward.argmax(-1)) and (best.amax(-1) > 0.999).all()
+
+
+def test_the_optimum_of_the_other_kl_beats_every_rival_and_satisfies_its_equation():
+    """Guards against a lambda that was halved away from its root, or the KL the right way round after all."""
+    beta = torch.linspace(0.2, 2, len(MANY.reward), dtype=torch.float64)[:, None]
+    optimum = other_optimum(MANY, beta).exp()
+    assert close(optimum.sum(-1), torch.ones(len(optimum)).double())
+    lam = (optimum * MANY.reward).sum(-1, keepdim=True) + beta
+    assert close(optimum * (lam - MANY.reward), beta * MANY.ref_logps.exp())
+    rivals = random_policies(200, *MANY.reward.shape, seed=5)
+
+    def value(logps):
+        return mean(logps, MANY.reward) - beta[:, 0] * kl(MANY.ref_logps, logps)
+
+    assert (value(optimum.log()) > value(rivals).amax(0)).all()
+
+
+def test_the_optimum_of_the_other_kl_by_hand():
+    """Chapter 6's example, and an answer that the reference never writes: its reward may be anything."""
+    assert other_optimum(HAND, BETA).exp().tolist() == pytest.approx([0.841, 0.116, 0.044], abs=5e-4)
+    with_a_fourth = Problem(numbers(0.5, 0.3, 0.2, 0).log(), numbers(1, 0, -1, 9))
+    assert close(other_optimum(with_a_fourth, BETA)[:3], other_optimum(HAND, BETA))
+    assert other_optimum(with_a_fourth, BETA)[3] == -math.inf
 
 
 def test_a_tensor_of_betas_is_one_optimum_each():
@@ -734,6 +758,7 @@ CALLS = {
     "objective": lambda ref, reward, wins: objective(reward.log_softmax(-1), Problem(ref, reward), 0.4),
     "log_partition": lambda ref, reward, wins: log_partition(Problem(ref, reward), 0.4),
     "optimal_policy": lambda ref, reward, wins: optimal_policy(Problem(ref, reward), 0.4),
+    "other_optimum": lambda ref, reward, wins: other_optimum(Problem(ref, reward), 0.4),
     "frontier, reward": lambda ref, reward, wins: frontier(Problem(ref, reward), [0.1, 1.0])[0],
     "frontier, kl": lambda ref, reward, wins: frontier(Problem(ref, reward), [0.1, 1.0])[1],
     "best_of_n": lambda ref, reward, wins: best_of_n(Problem(ref, reward), 3),
@@ -770,6 +795,7 @@ def test_every_function_is_held_against_a_stack():
 WITH_BETA = {
     "log_partition": lambda beta: log_partition(HAND, beta),
     "optimal_policy": lambda beta: optimal_policy(HAND, beta),
+    "other_optimum": lambda beta: other_optimum(HAND, beta),
     "implicit_reward": lambda beta: implicit_reward(HAND.ref_logps, HAND.ref_logps, beta),
     "dpo_loss": lambda beta: dpo_loss(HAND.ref_logps, HAND.ref_logps, uniform_pairs(3), beta),
 }
