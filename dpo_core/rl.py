@@ -140,7 +140,8 @@ def rl_step(method: str, *, beta: float, clip: float = 0.2, value_weight: float 
     """The loss of a batch of `rollouts` by one of METHODS.
 
     The metrics are those of the answers as drawn: `reward`, `kl` (log π - log π_ref, summed over the answer),
-    `objective` = reward - β kl, `length`; and `clip_ratio`, the share of ratios outside the interval.
+    `objective` = reward - β kl, `length`; and `clip_ratio`, the share of ratios that the clipping
+    stops: above the interval with a positive advantage, below it with a negative one.
 
     Raises:
         ValueError: an unknown method, or a number out of its range; now, not at the first step.
@@ -171,14 +172,15 @@ def rl_step(method: str, *, beta: float, clip: float = 0.2, value_weight: float 
             losses = losses / tokens if how.length_mean else losses
         count = tokens.sum() if how.baseline is None else rows
         kl = (batch["old_logps"] - batch["ref_logps"]).sum()
-        outside = ((logps.detach() - old).exp() - 1).abs() > clip
+        moved = (logps.detach() - old).exp() - 1
+        stopped = (moved > clip) & (weights > 0) | (moved < -clip) & (weights < 0)
         return {
             "loss": (losses.sum(), count),
             "reward": (batch["rewards"].sum(), rows),
             "kl": (kl, rows),
             "objective": (batch["rewards"].sum() - beta * kl, rows),
             "length": (tokens.sum(), rows),
-            "clip_ratio": (outside.sum(), tokens.sum() if how.per_token else rows),
+            "clip_ratio": (stopped.sum(), tokens.sum() if how.per_token else rows),
         }
 
     return step

@@ -228,9 +228,15 @@ def test_a_second_update_weighs_answers_by_how_far_the_policy_has_moved(method):
     with torch.no_grad():
         moved = token_logps(policy_of(model)(ids), ids).masked_fill(~marks, 0.0)
     gaps = moved - batch["old_logps"]
-    outside = ((gaps.sum(-1) if method == "rloo" else gaps).exp() - 1).abs() > 0.2
+    moves = (gaps.sum(-1) if method == "rloo" else gaps).exp() - 1
+    weights = batch["advantages"] if method != "grpo" else batch["advantages"][:, None].expand_as(moves)
+    stopped = moves * weights.sign() > 0.2
     total, count = rl.rl_step(method, beta=0.3)(model, batch)["clip_ratio"]
-    assert 0 < int(outside.sum()) == int(total) < int(count)
+    assert 0 < int(stopped.sum()) == int(total) < int(count)
+    turned = batch | {"advantages": -batch["advantages"]}  # what is outside is now asked to come back, and the reverse
+    others = rl.rl_step(method, beta=0.3)(model, turned)["clip_ratio"][0]
+    outside = (moves.abs() > 0.2) & (weights != 0)
+    assert int(total) + int(others) == int(outside.sum())
 
 
 def test_the_critic_is_trained_by_its_own_loss_with_its_weight():
