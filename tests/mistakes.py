@@ -437,3 +437,50 @@ MISTAKES["10.4"] = [
     ("loses the order", Edit("sorted([*kept[0], *kept[1], *equal])", "[*kept[0], *kept[1], *equal]")),
     ("forgets the seed", Edit("default_rng(seed)", "default_rng()")),
 ]
+
+# ---------------------------------------------------------------- chapter 12
+
+MISTAKES["12.1"] = [
+    ("includes the answer itself", (1.0, 1.2247)),
+    ("forgets the standard deviation", (4 / 3, 1.0)),
+    ("divides by n", (4 / 3, math.sqrt(2))),
+    ("exchanges the two", (1.2247, 4 / 3)),
+    ("subtracts nothing", (2.0, 2.0)),
+    ("gives one of them", 4 / 3),
+]
+MISTAKES["12.2"] = [
+    ("gives the optimum of the objective", 0.3 * math.exp(2) / (0.3 * math.exp(2) + 0.7)),
+    ("gives lambda", 1.21098),
+    ("gives the share of no", 0.289),
+    ("takes the smaller root", 0.5 * 0.3 / (0.28902 - 1)),
+    ("forgets beta", 0.3 / 0.21098),
+]
+MISTAKES["12.3"] = [
+    ("turns the sign round", Edit("-(advantage.detach() * logps)", "(advantage.detach() * logps)")),
+    ("lets the gradient through the advantage", Edit("advantage.detach()", "advantage")),
+    ("includes the answer itself", Edit("(net.sum(1, keepdim=True) - net) / (K - 1)", "net.mean(1, keepdim=True)")),
+    ("forgets the leash", Edit("rewards - beta * (logps - ref_logps)", "rewards")),
+    ("ties the leash the wrong way round", Edit("(logps - ref_logps)", "(ref_logps - logps)")),
+    ("leaves out along the prompts", Edit("net.sum(1, keepdim=True) - net) / (K - 1)",
+                                          "net.sum(0, keepdim=True) - net) / (len(net) - 1)")),
+    ("sums", Edit(".mean()", ".sum()")),
+    ("returns a number an answer", Edit(".mean()", "")),
+]  # fmt: skip
+MISTAKES["12.4"] = [
+    ("looks at the interval alone", Edit("torch.where(advantages > 0, ratio > 1 + clip, ratio < 1 - clip)",
+                                         "(ratio - 1).abs() > clip")),
+    ("exchanges the signs", Edit("advantages > 0", "advantages < 0")),
+    ("says where it pulls", Edit("torch.where(", "~torch.where(")),
+    ("takes the difference for the ratio", Edit("(logps - old_logps).exp()", "logps - old_logps")),
+    ("forgets the old policy", Edit("(logps - old_logps).exp()", "logps.exp()")),
+    ("takes 0.2 whatever clip is", Edit("torch.where(advantages > 0, ratio > 1 + clip, ratio < 1 - clip)",
+                                        "torch.where(advantages > 0, ratio > 1.2, ratio < 0.8)")),
+]  # fmt: skip
+MISTAKES["12.5"] = [
+    ("takes the judge for honest", 3 * math.exp(4) / (3 * math.exp(4) + 1)),
+    ("thinks nothing happens", 0.75),
+    ("gives the odds", 3 * math.exp(2)),
+    ("multiplies by 1/2 over beta", 0.75 * 2 / 1.75),
+    ("forgets to divide by beta", 3 * math.exp(0.5) / (3 * math.exp(0.5) + 1)),
+    ("forgets the base model", math.exp(2) / (math.exp(2) + 1)),
+]

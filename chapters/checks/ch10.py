@@ -37,7 +37,7 @@ def leash_of_noise(answer):
     expect(abs(value - 0.9) > 5e-3, "0.9 is how often the better answer wins, not how often it is written.",
            "0.9 是好的一方赢的比例，不是写它的比例。")  # fmt: skip
     expect(abs(value - 2.7 / 3.4) < 3e-3, "The odds of winning, 0.9 to 0.1, multiply the odds of writing, 0.3 to 0.7.",
-           "写它的赔率 0.3 比 0.7，要乘上赢的赔率 0.9 比 0.1。")  # fmt: skip
+           "写它的几率 0.3 比 0.7，要乘上胜负比 0.9 比 0.1。")  # fmt: skip
 
 
 @exercise("10.3")
@@ -47,7 +47,7 @@ def length_in_a_file(answer):
     value = number(reward(file_of_pairs(40, 10, 30)))
     expect(abs(value + math.log(4)) > 1e-6, "The sign is turned round: here the longer answers win.",
            "符号反了：这里是长的赢得多。")  # fmt: skip
-    expect(abs(value - 4) > 1e-6, "That is the odds; take the logarithm.", "这是赔率，还要取对数。")
+    expect(abs(value - 4) > 1e-6, "That is the odds; take the logarithm.", "这是胜负比，还要取对数。")
     expect(abs(value - math.log(4)) < 1e-6, "40 longer winners, 10 shorter ones, 30 of equal length: log 4.",
            "长的赢 40，短的赢 10，一样长 30：应是 log 4。")  # fmt: skip
     expect(abs(number(reward(file_of_pairs(10, 10, 3)))) < 1e-9, "A balanced file gives 0.", "平衡的文件应得 0。")
