@@ -170,7 +170,7 @@ def generalised_advantages(
     mask = mask.bool()
     rewards, values = (tensor.detach().masked_fill(~mask, 0.0) for tensor in (rewards, values))
     following = torch.cat((values[:, 1:], torch.zeros_like(values[:, :1])), dim=1)  # V after the last token is 0
-    errors = (rewards + gamma * following - values).masked_fill(~mask, 0.0)  # (B, T)
+    errors = rewards + gamma * following - values  # (B, T); what stands before the answer reaches no token of it
     total, sums = torch.zeros_like(errors[:, 0]), []
     for column in errors.unbind(1)[::-1]:
         total = column + gamma * lam * total
