@@ -81,7 +81,7 @@ class TrainRl:
     answers: int = option(4, "answers to each prompt of a rollout")
     epochs: int = option(1, "times that a rollout is used")
     minibatches: int = option(1, "updates that each use is cut into")
-    clip: float = option(None, "probability ratios further from 1 have no pull (default: 0.2)")
+    clip: float = option(None, "a ratio this far from 1, on the wanted side, pulls no more (default: 0.2)")
     lam: float = option(None, "of ppo's generalised advantages (default: 0.95)")
     value_weight: float = option(None, "of the critic's loss in ppo (default: 0.5)")
     steps: int = option(400, "updates")

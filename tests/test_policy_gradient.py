@@ -1,5 +1,6 @@
 """Policy-gradient losses: against sums over every possible draw, against cases by hand, against TRL's own code."""
 
+import dataclasses
 import itertools
 import math
 from collections import defaultdict
@@ -7,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from trl import GRPOTrainer, RLOOTrainer
+from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from dpo_core import tabular
 from dpo_core.policy_gradient import (
@@ -272,3 +273,10 @@ def test_loss_and_gradient_equal_trls(name, seed):
         ours = (sums / mask.sum(1) if name == "grpo" else sums).mean()
     assert torch.isclose(ours, theirs, rtol=1e-12)
     assert torch.allclose(gradient(ours, logps), gradient(theirs, logps), atol=1e-12)
+
+
+def test_trls_defaults_are_those_that_chapter_12_warns_of():
+    """A reader who carries settings over: without beta no leash, and another loss than either name in the chapter."""
+    grpo, rloo = ({f.name: f.default for f in dataclasses.fields(c)} for c in (GRPOConfig, RLOOConfig))
+    assert grpo["beta"] == 0 and rloo["beta"] == 0.05
+    assert grpo["loss_type"] not in ("grpo", "dr_grpo") and {"num_generations"} <= set(grpo) & set(rloo)
