@@ -26,8 +26,9 @@ PLANTED = [
     ("k3 thought to pull at the same KL", 'pulls["k3"], slope(kl(problem.ref_logps, logps))',
      'pulls["k3"], slope(kl(logps, problem.ref_logps))'),
     ("k3 thought to end at the optimum", "end = other_optimum(problem, beta).exp()", "end = optimal_policy(problem, beta).exp()"),
-    ("the deviation forgotten", "other_optimum(problem, beta * s)", "other_optimum(problem, beta)"),
-    ("the leash divided, not multiplied", "[:, None]) / s  # GRPO", "[:, None]) * s  # GRPO"),
+    ("the first fork sees the reference beyond", "ahead = mean(second, worth).detach()", "ahead = mean(second_ref, worth)"),
+    ("the later charge counted in the first fork", "one.exp().detach() * kl(second_ref, two)", "one.exp() * kl(second_ref, two)"),
+    ("the forks thought to be one choice", "together - whole.flatten(1)", "together - together"),
     # ratios
     ("the sign of a loss", "for_now, -exact)", "for_now, exact)"),
     ("the ratio forgotten", "(logps - wander).exp() * advantage", "logps * advantage"),

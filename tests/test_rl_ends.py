@@ -1,0 +1,53 @@
+"""Where chapters/data/rl_ends.py says that GRPO and Dr. GRPO come to rest, nothing pulls: every group enumerated."""
+
+import importlib.util
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+
+import sources
+from dpo_core.policy_gradient import METHODS, advantages, kl_estimate, policy_gradient_loss
+
+TEXTS = [("xE", 0.45, 0), ("yaE", 0.25, 1), ("ybcE", 0.2, 2), ("ybdE", 0.1, 3)]  # three forks; two, three, four tokens
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("rl_ends", sources.CHAPTERS / "data" / "rl_ends.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def steps(forks):
+    """Log-probabilities of each text's tokens, (4, 4), padded with 0, from those of its three forks."""
+    (x, y), (a, b), (c, d) = (fork.log_softmax(-1) for fork in forks)
+    zero = torch.zeros((), dtype=torch.float64)
+    rows = [(x, zero, zero, zero), (y, a, zero, zero), (y, b, c, zero), (y, b, d, zero)]
+    return torch.stack([torch.stack(row) for row in rows])
+
+
+@pytest.mark.parametrize("method", ["dr_grpo", "grpo"])
+def test_nothing_pulls_where_the_forks_are_at_rest(script, method):
+    """A fork that hears of later charges, a mean that forgets the length, a group's deviation for a prompt's."""
+    how, masses = METHODS[method], np.array([mass for _, mass, _ in TEXTS])
+    ref = [torch.tensor(odds, dtype=torch.float64).log() for odds in ((0.45, 0.55), (0.25, 0.30), (0.2, 0.1))]
+    shares, kl = script.settle(TEXTS, method)
+    found = [torch.tensor(p, dtype=torch.float64).log().requires_grad_() for p in (
+        (shares[0], shares[1:].sum()), (shares[1], shares[2:].sum()), (shares[2], shares[3]))]  # fmt: skip
+    logps, ref_logps = steps(found), steps(ref)
+    probs = logps.sum(-1).exp().detach()
+    assert probs.numpy() == pytest.approx(shares, abs=1e-9)
+    assert kl == pytest.approx(float((probs * (logps.detach().sum(-1) - torch.tensor(masses).log())).sum()), abs=1e-4)
+    lengths = torch.tensor([len(text) for text, _, _ in TEXTS]) if how.length_mean else torch.ones(4)
+    groups = torch.tensor(list(product(range(4), repeat=script.GROUP)))  # (256, 4)
+    worth = torch.tensor(script.WORTH)[torch.tensor([kind for _, _, kind in TEXTS])]
+    A = advantages(worth[groups], "group", how.scale)
+    losses = policy_gradient_loss(logps[groups], A[..., None].expand(-1, -1, 4))
+    losses = (losses + script.BETA * kl_estimate(logps, ref_logps, "k3")[groups]).sum(-1) / lengths[groups]
+    (probs[groups].prod(-1) * losses.mean(-1)).sum().backward()
+    assert max(fork.grad.abs().max().item() for fork in found) < 1e-4
+    start = torch.stack([fork.detach()[0] for fork in found])
+    assert (start.exp() - torch.tensor([0.45, 0.25 / 0.55, 2 / 3])).abs().max() > 0.02  # it has moved
