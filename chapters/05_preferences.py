@@ -850,12 +850,12 @@ assert learned["style against exact"].value > 0.15
 # **图 5.4** 在新的回答对上，学到的奖励之差（纵轴）与真实的差（横轴），平均值附 95% 区间；真实的差同是 0 或同是 1 的点，稍稍错开。括号里依次是第一个回答在风格、对错上领先多少。灰：两个回答同类。蓝：只领先风格。橙红：只领先对错。黄：一个写三个数却不对，一个写两个数而对，奖励本来相等，模型却偏爱错的那个。绿：两样都领先。
 
 # %% [markdown] lang="en"
-# Look at the yellow point. A policy that is trained to please this model gains more by a third number than by a right sum. Chapter 12, which trains policies against reward models, comes back to this.
+# Look at the yellow point. A policy that is trained to please this model gains more by a third number than by a right sum. [Chapter 12](12_rl.ipynb), which trains policies against reward models, comes back to this.
 #
 # Last, the constant. Add to each prompt's rewards an arbitrary number of its own, and the loss stays what it was. So nothing in training holds these numbers in place, and the rewards of answers to different prompts must not be compared.
 
 # %% [markdown] lang="zh"
-# 看黄色那一点。要是训练一个策略去讨好这个模型，多写一个数比把算式算对更划算。第 12 章会拿奖励模型来训练策略，到时再谈。
+# 看黄色那一点。要是训练一个策略去讨好这个模型，多写一个数比把算式算对更划算。[第 12 章](12_rl.ipynb)会拿奖励模型来训练策略，到时再谈。
 #
 # 最后说说那个常数。给每个提示任选一个数，加到它各个回答的奖励上，损失分毫不动。可见训练里没有任何东西管着这些数；不同提示的回答，奖励不能拿来相比。
 

@@ -937,10 +937,10 @@ assert [f"{value:.2f}" for value in (spread[0], spread[-1])] == ["0.97", "0.98"]
 # 代价是风格停在 0.94，略低于 0.959。随书的 `dpo` 就是最后那一次的做法：答对 0.98，KL 1.30，风格 0.94。换三个种子，基座和 DPO 都从头训练，正确率在 0.97 到 0.98 之间。
 
 # %% [markdown] lang="en"
-# One picture holds all of it, on the two axes of the objective, KL and reward. The line is what the best policy can reach, for every $\beta$, from the population's rates; no policy lies above it. Chapter 12 puts reinforcement learning on the same picture.
+# One picture holds all of it, on the two axes of the objective, KL and reward. The line is what the best policy can reach, for every $\beta$, from the population's rates; no policy lies above it. [Chapter 12](12_rl.ipynb) puts reinforcement learning on the same picture.
 
 # %% [markdown] lang="zh"
-# 一张图就能收尽。两根轴正是目标里的两个量：KL 与奖励。曲线按群体的比例算出，是最优策略能达到的地方，每个 $\beta$ 一点；没有策略在曲线上方。第 12 章会把强化学习也放进这张图。
+# 一张图就能收尽。两根轴正是目标里的两个量：KL 与奖励。曲线按群体的比例算出，是最优策略能达到的地方，每个 $\beta$ 一点；没有策略在曲线上方。[第 12 章](12_rl.ipynb)会把强化学习也放进这张图。
 
 # %% alt_en="KL on the horizontal axis, mean reward on the vertical axis. A curve, the exact frontier, rises steeply and is flat at 2 from a KL of 1.5 on; a star marks its point for the beta of this chapter. The reference lies at its left end, imitation on it a little further right. The shipped model and the other runs with a higher temperature lie close to the star. The runs marked T=1 and T=1.75 lie below the flat part, the further to the right the lower. The two runs with deterministic labels lie furthest to the right and lowest." alt_zh="横轴是 KL，纵轴是平均奖励。一条曲线是精确的前沿（frontier），先陡升，从 KL 等于 1.5 起在 2 处变平；星号是本章的 beta 对应的点。参考策略在最左端，模仿在曲线上稍靠右。随书的模型和其余温度较高的几次，紧挨着星号。标着 T=1 和 T=1.75 的几次在平段下方，越靠右越低。两次确定性标签最靠右，也最低。"
 frontier = [predicted_optimum(task, "style+exact", b) for b in np.geomspace(0.06, 20, 80)]

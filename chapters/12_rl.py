@@ -18,7 +18,7 @@
 # > **In this chapter.** You will be able to derive the policy gradient in three lines, to tell REINFORCE, RLOO, GRPO and PPO apart by what they subtract, divide and clip, to say where each of them ends, and to see in one line of algebra what DPO has to do with them. You will know how far each gets with the same number of judged answers, and what happens when the judge can be fooled. You need the objective of [chapter 6](06_objective.ipynb) and DPO on a network from [chapter 9](09_dpo.ipynb). 70 minutes to read, 40 seconds to run.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能用三行推出策略梯度；能凭各自减什么、除什么、截什么，分清 REINFORCE、RLOO、GRPO 和 PPO，说出每一个最后停在哪里；还能用一行代数看出 DPO 同它们是什么关系。评判同样多的回答，谁走得多远，裁判骗得过时又会怎样，你也会知道。需要[第 6 章](06_objective.ipynb)的目标，和[第 9 章](09_dpo.ipynb)里网络上的 DPO。阅读 70 分钟，运行 40 秒。
+# > **本章。** 读完后，你能用三行推出策略梯度；能凭各自减什么、除什么、截什么，分清 REINFORCE、RLOO、GRPO 和 PPO，说出每一种最后停在哪里；还能用一行代数看出 DPO 同它们是什么关系。评判的回答一样多时，哪种方法走得多远；裁判要是骗得过去，又会怎样：这些你也会知道。需要[第 6 章](06_objective.ipynb)的目标，和[第 9 章](09_dpo.ipynb)里网络上的 DPO。阅读 70 分钟，运行 40 秒。
 
 # %%
 import copy
@@ -31,12 +31,12 @@ from checks import check
 from torch.autograd import grad
 
 from dpo_core import BookTask, load_pretrained, rl
-from dpo_core.evaluation import class_problem, evaluate, mean_interval, predicted_optimum, predicted_shares
+from dpo_core.evaluation import Estimate, class_problem, evaluate, predicted_optimum
 from dpo_core.losses import preference_loss
 from dpo_core.pairs import on_policy_pairs
-from dpo_core.plotting import COLORS, INK, figure, points
+from dpo_core.plotting import COLORS, INK, figure
 from dpo_core.policy_gradient import METHODS, advantages, clipped_loss, generalised_advantages, kl_estimate
-from dpo_core.tabular import Problem, best_of_n, frontier, kl, mean, objective, optimal_policy, other_optimum
+from dpo_core.tabular import Problem, frontier, kl, mean, objective, optimal_policy, other_optimum
 from dpo_core.tabular import random_policies, random_problems
 from dpo_core.training import LoopConfig, default_device, dpo_step, train
 
@@ -46,7 +46,7 @@ from dpo_core.training import LoopConfig, default_device, dpo_step, train
 #
 # $$J(\pi)=\sum_y\pi(y)\,a(y),\qquad a(y)=r(y)-\beta\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}.$$
 #
-# Call $a(y)$ the **net reward**: what the answer earns, less what the leash charges for it. Which way is up? *Product rule*; then *write* $\nabla\pi=\pi\,\nabla\log\pi$ in both sums:
+# Call $a(y)$ the **net reward**: what the answer earns, less what the leash charges for it. Which way is up? *Product rule*; then *write* $\nabla\pi$ as $\pi\,\nabla\log\pi$ in the first sum, and in the second $\nabla a$ is $-\beta\,\nabla\log\pi$:
 #
 # $$\nabla J=\sum_y a(y)\,\nabla\pi(y)+\sum_y\pi(y)\,\nabla a(y)=\sum_y\pi(y)\,a(y)\,\nabla\log\pi(y)-\beta\sum_y\pi(y)\,\nabla\log\pi(y).$$
 #
@@ -58,11 +58,11 @@ from dpo_core.training import LoopConfig, default_device, dpo_step, train
 
 # %% [markdown] lang="zh"
 # ## 从自己的回答里学
-# DPO 拿到手的是现成的回答对，照着学。强化学习一个回答也没拿到：策略自己写一个，裁判报出奖励，策略改动一点，接着再写。它直接去爬第 6 章的目标。只看一个提示，$\pi$ 背后的参数记作 $\theta$：
+# DPO 拿到手的是现成的回答对，照着学。强化学习手里一个回答也没有：策略自己写一个，裁判给出奖励，策略改动一点，接着再写。它直接把第 6 章的目标往高处推。只看一个提示，$\pi$ 背后的参数记作 $\theta$：
 #
 # $$J(\pi)=\sum_y\pi(y)\,a(y),\qquad a(y)=r(y)-\beta\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}$$
 #
-# 把 $a(y)$ 叫做**净奖励**（net reward）：这个回答挣到的，减去绳子为它收的。往哪边走是上坡？*用乘积法则*，再把两个和里的导数都*写成* $\nabla\pi=\pi\,\nabla\log\pi$：
+# 把 $a(y)$ 叫做**净奖励**（net reward）：这个回答挣到的奖励，减去绳子扣掉的那部分。往哪边走是上坡？*用乘积求导法则*；再把第一个和里的 $\nabla\pi$ *写成* $\pi\,\nabla\log\pi$，第二个和里的 $\nabla a$ 就是 $-\beta\,\nabla\log\pi$：
 #
 # $$\nabla J=\sum_y a(y)\,\nabla\pi(y)+\sum_y\pi(y)\,\nabla a(y)=\sum_y\pi(y)\,a(y)\,\nabla\log\pi(y)-\beta\sum_y\pi(y)\,\nabla\log\pi(y)$$
 #
@@ -70,7 +70,7 @@ from dpo_core.training import LoopConfig, default_device, dpo_step, train
 #
 # $$\nabla J=\mathbb{E}_{y\sim\pi}\big[a(y)\,\nabla\log\pi(y)\big]$$
 #
-# 这就是**策略梯度**（policy gradient）；抽几个回答来估计它，就是 REINFORCE（[Williams 1992](https://doi.org/10.1007/BF00992696)）。抽一个回答，净奖励多大，就按多大的比例让它变得更常见。奖励从头到尾只是一个数，谁也不用对裁判求导，所以裁判可以是程序，也可以是人。
+# 这就是**策略梯度**（policy gradient）；抽几个回答来估计它，就是 REINFORCE（[Williams 1992](https://doi.org/10.1007/BF00992696)）。抽一个回答，净奖励有多大，就按比例把它的概率提高多少。奖励从头到尾只是一个数，谁也不用对裁判求导，所以裁判可以是程序，也可以是人。
 
 # %% [markdown] lang="en"
 # By hand, on the three answers of chapter 6: $\pi_{\mathrm{ref}}=(0.5,\,0.3,\,0.2)$, rewards 1, 0, -1, a logit for each answer, and the policy still at the reference, so $a=r$. The gradient of $\log\pi(y)$ with respect to the logits is 1 at $y$ minus the probabilities. So a draw of
@@ -84,11 +84,11 @@ from dpo_core.training import LoopConfig, default_device, dpo_step, train
 # %% [markdown] lang="zh"
 # 手算一遍，还是第 6 章的三个回答：$\pi_{\mathrm{ref}}=(0.5,\,0.3,\,0.2)$，奖励 1、0、-1，每个回答一个 logit，策略还在参考策略处，所以 $a=r$。$\log\pi(y)$ 对各个 logit 的梯度，是 $y$ 处的 1 减去各个概率。于是
 #
-# - 抽到 $y_1$（一半的情况），它说 $1\cdot(0.5,\,-0.3,\,-0.2)$；
-# - 抽到 $y_2$，它什么也没说，奖励是 0；
-# - 抽到 $y_3$（五次里一次），它说 $-1\cdot(-0.5,\,-0.3,\,0.8)=(0.5,\,0.3,\,-0.8)$。
+# - 抽到 $y_1$（占一半），得到 $1\cdot(0.5,\,-0.3,\,-0.2)$；
+# - 抽到 $y_2$，奖励是 0，什么也得不到；
+# - 抽到 $y_3$（五次里一次），得到 $-1\cdot(-0.5,\,-0.3,\,0.8)=(0.5,\,0.3,\,-0.8)$。
 #
-# 平均起来是 $0.5\cdot(0.5,-0.3,-0.2)+0.2\cdot(0.5,0.3,-0.8)=(0.35,\,-0.09,\,-0.26)$，正是 $J$ 的梯度；可没有哪一次抽签指着这个方向。下面在这个例子上核对公式，再放到二十个随机问题上，那里的策略都已离开参考策略。
+# 平均起来是 $0.5\cdot(0.5,-0.3,-0.2)+0.2\cdot(0.5,0.3,-0.8)=(0.35,\,-0.09,\,-0.26)$，正是 $J$ 的梯度；可没有哪一次抽到的梯度指着这个方向。下面在这个例子上核对公式，再放到二十个随机问题上，那里的策略都已离开参考策略。
 
 # %% tags=["setup"]
 SEED = 0
@@ -121,7 +121,7 @@ assert np.allclose(toy_p @ draws, [0.35, -0.09, -0.26])
 
 # %% [markdown] lang="en"
 # ## What was to be expected
-# Add 10 to all rewards. The optimum stays where it was, and so does the gradient; but every draw now shouts "more of this". That the shouts cancel shows only in the mean of very many. The cure is to subtract what was to be expected anyway, a **baseline** $b$, and to call the rest the **advantage**, $A=a-b$. It costs nothing: $\mathbb{E}[b\,\nabla\log\pi]=b\cdot 0$, as long as $b$ does not look at the answer that it judges.
+# Add 10 to all rewards. The optimum stays where it was, and so does the gradient; but every draw now shouts "more of this". That the shouts cancel shows only in the mean of very many. The cure is to subtract what was to be expected anyway, a **baseline** $b$, and to call the rest the **advantage**, $A=a-b$. It brings no bias: $\mathbb{E}[b\,\nabla\log\pi]=b\cdot 0$, as long as $b$ does not look at the answer that it judges.
 #
 # | rewards | baseline | mean | variance of one draw |
 # |---|---|---|---|
@@ -134,16 +134,16 @@ assert np.allclose(toy_p @ draws, [0.35, -0.09, -0.26])
 #
 # But the mean reward is not known. It has to come from draws, and there the methods part:
 #
-# - **REINFORCE** subtracts the mean of the whole batch, all prompts together.
+# - **REINFORCE** subtracts the mean of the whole batch, all prompts together, the answer itself among them.
 # - **RLOO** draws $K$ answers to a prompt and gives each the mean of the *others* as its baseline: leave one out ([Kool et al. 2019](https://openreview.net/forum?id=r1lgTGL5DE), [Ahmadian et al. 2024](https://arxiv.org/abs/2402.14740)).
 # - **GRPO** subtracts the mean of all $K$, the answer itself included, and then divides by the standard deviation of the $K$ ([Shao et al. 2024](https://arxiv.org/abs/2402.03300)).
 # - **PPO** trains a second network, the **critic**, to predict it.
 #
-# Three answers with rewards 2, 1, 0. RLOO: $2-0.5=1.5$, $1-1=0$, $0-1.5=-1.5$. The mean of all three gives 1, 0, -1: two thirds of that. In general, a mean that includes the answer itself takes back one part in $K$, and the gradient is shorter by the factor $1-\frac1K$, in the same direction. Harmless; it is a smaller learning rate. The cell lists all $5^3$ ways to draw three answers, with their probabilities.
+# Three answers with rewards 2, 1, 0. RLOO: $2-0.5=1.5$, $1-1=0$, $0-1.5=-1.5$. The mean of all three gives 1, 0, -1: two thirds of that. In general, a mean that includes the answer itself takes back one part in $K$, and the gradient is shorter by the factor $1-\frac1K$, in the same direction. With the leash in the reward this is harmless, a smaller learning rate. With the leash elsewhere only the reward's part becomes shorter, and the leash in effect tighter: $\frac{K}{K-1}\beta$. The cell lists all $5^3$ ways to draw three answers, with their probabilities.
 
 # %% [markdown] lang="zh"
-# ## 本来就该得多少
-# 给所有奖励加 10。最优解不动，梯度也不动，可每一次抽签都在嚷「这样的多来点」。要抽很多很多次取平均，嚷声才抵得掉。办法是先减去本来就该得的，叫**基线**（baseline），记作 $b$；剩下的叫**优势**（advantage），$A=a-b$。减它不费什么：只要 $b$ 不看它要评判的那个回答，$\mathbb{E}[b\,\nabla\log\pi]=b\cdot 0$。
+# ## 本来就能拿到多少
+# 给所有奖励加 10。最优解不动，梯度也不动，可是不管抽到哪个回答，得到的都是「这样的多来点」。要抽很多很多次取平均，这些呼声才抵消得掉。办法是先减去本来就能拿到的那部分，它叫**基线**（baseline），记作 $b$；剩下的叫**优势**（advantage），$A=a-b$。减去基线不带来偏差：只要 $b$ 不看它要评判的那个回答，就有 $\mathbb{E}[b\,\nabla\log\pi]=b\cdot 0$。
 #
 # | 奖励 | 基线 | 平均 | 抽一次的方差 |
 # |---|---|---|---|
@@ -152,16 +152,16 @@ assert np.allclose(toy_p @ draws, [0.35, -0.09, -0.26])
 # | 11、10、9 | 0 | (0.35, -0.09, -0.26) | 62.07 |
 # | 11、10、9 | 10.3 | (0.35, -0.09, -0.26) | 0.25 |
 #
-# （方差是三个 logit 的加在一起。）拿平均奖励作基线，好，但不是最好：这里碰巧 0 还略胜一点。它的好处是，奖励里添个常数也无所谓。
+# （方差是三个 logit 上的方差之和。）拿平均奖励作基线，不错，但不是最好：这里碰巧 0 还略胜一点。它的好处是，奖励整体加上一个常数，也不要紧。
 #
-# 可平均奖励并不知道，只能从抽样里来。各家就在这里分了手：
+# 可平均奖励是未知的，只能由抽到的回答来估计。几种方法就在这里分了路：
 #
-# - **REINFORCE** 减整个批次的平均，所有提示混在一起。
+# - **REINFORCE** 减整个批次的平均，所有提示混在一起，自己也算一个。
 # - **RLOO** 每个提示抽 $K$ 个回答，每个回答的基线是*其余*几个的平均：留一法（leave one out；[Kool et al. 2019](https://openreview.net/forum?id=r1lgTGL5DE)、[Ahmadian et al. 2024](https://arxiv.org/abs/2402.14740)）。
-# - **GRPO** 减全部 $K$ 个的平均，连自己也算在内，再除以这 $K$ 个的标准差（[Shao et al. 2024](https://arxiv.org/abs/2402.03300)）。
-# - **PPO** 另外训练一个网络来预测它，叫**评论家**（critic）。
+# - **GRPO** 减全部 $K$ 个的平均，连自己也算在内，再除以这 $K$ 个奖励的标准差（[Shao et al. 2024](https://arxiv.org/abs/2402.03300)）。
+# - **PPO** 另外训练一个网络来预测这个平均，网络叫**评论家**（critic）。
 #
-# 三个回答，奖励 2、1、0。RLOO 给出 $2-0.5=1.5$、$1-1=0$、$0-1.5=-1.5$；减去三个的平均则是 1、0、-1，只有前者的三分之二。一般说来，平均里算上自己，就还回去 $K$ 分之一：梯度方向不变，长度乘上 $1-\frac1K$。这没有害处，等于学习率小一点。下面把抽三个回答的 $5^3$ 种可能连同概率全列出来。
+# 三个回答，奖励 2、1、0。RLOO 给出 $2-0.5=1.5$、$1-1=0$、$0-1.5=-1.5$；减去三个的平均则是 1、0、-1，只有前者的三分之二。一般说来，平均里算上自己，就还回去 $K$ 分之一：梯度方向不变，长度乘上 $1-\frac1K$。绳子若在奖励里，这没有害处，等于学习率小一点；绳子若在别处，缩短的就只是奖励那一份，等于把绳子收紧成 $\frac{K}{K-1}\beta$。下面把抽三个回答的 $5^3$ 种可能连同概率全列出来。
 
 # %% tags=["proof"]
 K = 3
@@ -197,6 +197,7 @@ assert advantages(torch.tensor([[2.0, 1, 0]]), "group").tolist() == [[1, 0, -1]]
 
 # %% alt_en="Variance of one draw against the baseline b, from -3 to 13, logarithmic. Two valleys of the same shape: the first, for rewards 1, 0, -1, is lowest near b = 0; the second, for rewards 11, 10, 9, near b = 10. Squares mark the mean rewards 0.3 and 10.3, a little right of the lowest points. Round measured points lie on both curves. At b = 0 the second curve stands at 62." alt_zh="抽一次的方差随基线 b 的变化，b 从 -3 到 13，纵轴为对数。两个形状相同的谷：第一个是奖励 1、0、-1，最低处在 b = 0 附近；第二个是奖励 11、10、9，在 b = 10 附近。方块标出平均奖励 0.3 和 10.3，在最低处略偏右。圆点是测量值，落在两条曲线上。b = 0 处第二条曲线高达 62。"
 fig, axes = figure(width=6.4, height=3.0)
+axes.set(xlabel="$b$", yscale="log", ylabel=r"$\mathrm{Var}$")
 generator = torch.Generator().manual_seed(SEED)
 for shift, color in ((0, "policy"), (10, "rejected")):
     rewards, at = toy.reward + shift, torch.linspace(-3, 13, 161).tolist()
@@ -207,14 +208,13 @@ for shift, color in ((0, "policy"), (10, "rejected")):
         spread = ((rewards - b)[:, None] * toy_push)[measured].var(0).sum()
         axes.plot(b, spread, "o", color=COLORS[color], markersize=4)
         assert abs(spread / variance(rewards, b)[0] - 1) < 0.12
-axes.set(xlabel="$b$", yscale="log", ylabel=r"$\mathrm{Var}$")
-axes.legend()
+    axes.legend()
 
 # %% [markdown] lang="en"
-# **Figure 12.1.** The variance of one draw's gradient against the baseline $b$: two reward scales that differ by 10, the same valley. Lines: all draws enumerated. Points: 4,000 draws. Squares: the mean reward as baseline.
+# **Figure 12.1.** The variance of one draw's gradient against the baseline $b$: two sets of rewards, 10 apart, and the same shape of valley. Lines: all draws enumerated. Points: 4,000 draws. Squares: the mean reward as baseline.
 
 # %% [markdown] lang="zh"
-# **图 12.1** 抽一次所得梯度的方差，随基线 $b$ 的变化：两套奖励相差 10，谷是同一个谷。曲线：把抽签的可能全列出来算。圆点：抽 4,000 次量出来。方块：拿平均奖励作基线。
+# **图 12.1** 抽一次所得梯度的方差，随基线 $b$ 的变化：两套奖励相差 10，谷的形状一样。曲线：把可能抽到的回答全列出来算。圆点：抽 4,000 次的实测。方块：以平均奖励为基线。
 
 # %% [markdown] lang="en"
 # ## DPO seen from here
@@ -222,15 +222,19 @@ axes.legend()
 #
 # $$\text{RLOO: }\;\big[(r_1-r_2)-h\big]\;\nabla\log\frac{\pi(y_1)}{\pi(y_2)}\qquad\qquad\text{DPO: }\;\beta\,\big[\sigma(r_1-r_2)-\sigma(h)\big]\;\nabla\log\frac{\pi(y_1)}{\pi(y_2)}.$$
 #
-# The right side is chapter 7's gradient for a soft Bradley–Terry label $q=\sigma(r_1-r_2)$. The two brackets have the same sign, and they vanish together, where $h$ is the difference of the rewards. DPO *is* a policy gradient, of two answers, with both numbers sent through $\sigma$. What separates it from RLOO is two things: the judge says which answer is better, and not by how much; and **the pairs are drawn once, from the reference**, while RLOO draws new ones from the policy at every step. The second can be changed: DPO on fresh pairs of the policy's own is called *online* DPO ([Guo et al. 2024](https://arxiv.org/abs/2402.04792)). It will run along below, to tell which of the two matters.
+# The right side is chapter 7's gradient for a soft Bradley–Terry label $q=\sigma(r_1-r_2)$. The two brackets have the same sign, and they vanish together, where $h$ is the difference of the rewards. **Pair by pair, DPO pushes where RLOO on two answers pushes, and stops where it stops.** How hard it pushes is another matter: $\sigma$ flattens large differences, so that away from the optimum the mean over all pairs points a little elsewhere. On the example, at the start, it is $\beta$ times (0.145, -0.042, -0.104); the policy gradient was (0.35, -0.09, -0.26).
+#
+# A second thing separates them. **DPO's pairs are drawn once, beforehand**, and RLOO draws new answers from the policy at every step. That can be changed: DPO on fresh pairs of the policy's own is called *online* DPO ([Guo et al. 2024](https://arxiv.org/abs/2402.04792)). It will run along below, to tell what the stored pairs cost. (With people as judges comes a third: they name the better answer and do not say by how much. Our soft labels do say it, and so our comparison is silent on that.)
 
 # %% [markdown] lang="zh"
 # ## 从这里回头看 DPO
-# 让 RLOO 抽两个回答，$y_1$ 和 $y_2$。优势是 $a_1-a_2$ 和 $a_2-a_1$，所以它要走的一步，差一个系数 2，就是 $(a_1-a_2)\,\nabla(\log\pi(y_1)-\log\pi(y_2))$。把这个差展开：绳子收的钱是两个对数比乘 $\beta$，相减正是[第 7 章](07_derivation.ipynb)的间隔 $h$：
+# 让 RLOO 抽两个回答，$y_1$ 和 $y_2$。优势是 $a_1-a_2$ 和 $a_2-a_1$，所以它要走的一步，不计系数 2，就是 $(a_1-a_2)\,\nabla(\log\pi(y_1)-\log\pi(y_2))$。把这个差展开：绳子扣掉的，是两个对数比各乘 $\beta$；两者相减，正是[第 7 章](07_derivation.ipynb)的间隔 $h$：
 #
 # $$\text{RLOO: }\;\big[(r_1-r_2)-h\big]\;\nabla\log\frac{\pi(y_1)}{\pi(y_2)}\qquad\qquad\text{DPO: }\;\beta\,\big[\sigma(r_1-r_2)-\sigma(h)\big]\;\nabla\log\frac{\pi(y_1)}{\pi(y_2)}$$
 #
-# 右边是第 7 章的梯度，标签是软的 Bradley–Terry 标签 $q=\sigma(r_1-r_2)$。两个方括号同号，也同时为零：都在 $h$ 等于奖励之差的地方。DPO *就是*策略梯度，一次两个回答，两个数各过一遍 $\sigma$。它同 RLOO 的差别有两处：裁判只说哪个更好，不说好多少；**回答对是从参考策略抽的，只抽一次**，而 RLOO 每一步都从当前的策略重新抽。后一处改得掉：在策略自己新写的回答对上做 DPO，叫*在线*（online）DPO（[Guo et al. 2024](https://arxiv.org/abs/2402.04792)）。下面让它也跑一趟，看看两处里要紧的是哪一处。
+# 右边是第 7 章的梯度，标签取 Bradley–Terry 软标签 $q=\sigma(r_1-r_2)$。两个方括号同号，也同时为零：都在 $h$ 等于奖励之差的地方。**一对一对地看，只抽两个回答的 RLOO 往哪边推，DPO 就往哪边推；它停在哪里，DPO 也停在哪里。** 推的力气却不一样：差得多的，被 $\sigma$ 压平了。所以没到最优解时，对所有回答对取平均，方向会略有不同。在手算例子里，出发时它是 $\beta$ 乘 (0.145, -0.042, -0.104)，策略梯度则是 (0.35, -0.09, -0.26)。
+#
+# 还有一处差别。**DPO 的回答对是事先抽好的，只抽一次**；RLOO 每一步都从当前的策略重新抽。这一处可以改：在策略自己新写的回答对上做 DPO，叫*在线*（online）DPO（[Guo et al. 2024](https://arxiv.org/abs/2402.04792)）。下面让它也跑一趟，看看事先抽好的回答对到底亏多少。（裁判若是人，还有第三处：人只说哪个更好，不说好多少。我们的软标签说了好多少，所以这一点，本章的比较回答不了。）
 
 # %% tags=["proof"]
 first, second = torch.cartesian_prod(torch.arange(5), torch.arange(5)).unbind(-1)  # (25,) each: all pairs
@@ -248,21 +252,27 @@ by_hand = beta[..., None] * (weight * (gap.sigmoid() - h.sigmoid()))[..., None] 
 assert torch.allclose(slope((weight * losses).sum(-1)), -by_hand.sum(1))
 assert torch.equal((gap - h).sign(), (gap.sigmoid() - h.sigmoid()).sign())
 
+# %%
+toy_gap = toy.reward[:, None] - toy.reward
+push_of_dpo = (toy_p[:, None] * toy_p * (toy_gap.sigmoid() - 0.5))[..., None] * (toy_push[:, None] - toy_push)  # (3, 3, 3)
+print(push_of_dpo.sum((0, 1)).numpy().round(3))
+assert np.allclose(push_of_dpo.sum((0, 1)), [0.145, -0.042, -0.104], atol=5e-4)
+
 # %% [markdown] lang="en"
 # ## Where the leash is tied
 # So far the leash was part of the reward: $A$ came from $a=r-\beta\log(\pi/\pi_{\mathrm{ref}})$. REINFORCE, RLOO and PPO do that. GRPO takes the advantage from $r$ alone and adds a KL term to the loss instead, estimated from the same draws. That is another place, and it matters which estimator stands there. With $d=\log\pi(y)-\log\pi_{\mathrm{ref}}(y)$, [Schulman 2020](http://joschu.net/blog/kl-approx.html) names three: $k_1=d$, $k_2=d^2/2$, $k_3=e^{-d}-1+d$. On draws from $\pi$, $k_1$ and $k_3$ are right on average, and $k_3$ is never negative. But a loss is not read, it is differentiated. The draws stay as they are, so the gradient goes through $d$ alone, and $\nabla d=\nabla\log\pi$:
 #
 # $$\begin{aligned}\mathbb{E}_{\pi}[\nabla k_1]&=\mathbb{E}_{\pi}[\nabla\log\pi]=0\\\mathbb{E}_{\pi}[\nabla k_2]&=\mathbb{E}_{\pi}[d\,\nabla\log\pi]=\nabla\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})\\\mathbb{E}_{\pi}[\nabla k_3]&=\mathbb{E}_{\pi}\Big[\Big(1-\frac{\pi_{\mathrm{ref}}}{\pi}\Big)\nabla\log\pi\Big]=-\sum_y\pi_{\mathrm{ref}}(y)\,\nabla\log\pi(y)=\nabla\,\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi).\end{aligned}$$
 #
-# The unbiased $k_1$ does nothing, the biased $k_2$ pulls as it should, and the $k_3$ that GRPO uses pulls towards the *other* KL ([Tang and Munos 2025](https://arxiv.org/abs/2506.09477); [Liu et al. 2025](https://arxiv.org/abs/2510.01555) call $k_2$ in the loss and $k_1$ in the reward equivalent). Chapter 6 has worked out where that one leads: not to $\pi_{\mathrm{ref}}\,e^{r/\beta}/Z$, but to $\beta\,\pi_{\mathrm{ref}}/(\lambda-r)$. On the example, at $\beta=0.5$: (0.841, 0.116, 0.044) in place of (0.919, 0.075, 0.007).
+# The unbiased $k_1$ does nothing, the biased $k_2$ pulls as it should, and the $k_3$ that GRPO uses pulls towards the *other* KL ([Tang and Munos 2025](https://arxiv.org/abs/2506.09477); [Kezhao Liu et al. 2025](https://arxiv.org/abs/2510.01555) call $k_2$ in the loss and $k_1$ in the reward equivalent, on fresh answers). Chapter 6 has worked out where that one leads: not to $\pi_{\mathrm{ref}}\,e^{r/\beta}/Z$, but to $\beta\,\pi_{\mathrm{ref}}/(\lambda-r)$. On the example, at $\beta=0.5$: (0.841, 0.116, 0.044) in place of (0.919, 0.075, 0.007).
 
 # %% [markdown] lang="zh"
 # ## 绳子拴在哪里
-# 到现在为止，绳子是奖励的一部分：$A$ 由 $a=r-\beta\log(\pi/\pi_{\mathrm{ref}})$ 算出。REINFORCE、RLOO、PPO 都这么做。GRPO 的优势只看 $r$，另在损失里加一个 KL 项，用同一批抽样来估计。拴的地方不同，于是用哪个估计量就要紧了。记 $d=\log\pi(y)-\log\pi_{\mathrm{ref}}(y)$，[Schulman 2020](http://joschu.net/blog/kl-approx.html) 列了三个：$k_1=d$，$k_2=d^2/2$，$k_3=e^{-d}-1+d$。用 $\pi$ 抽的样本，$k_1$ 和 $k_3$ 平均起来都对，$k_3$ 还从不为负。可是损失不是拿来读数的，是拿来求导的。样本已经抽定，梯度只从 $d$ 里过，而 $\nabla d=\nabla\log\pi$：
+# 前面，绳子一直算在奖励里：$A$ 由 $a=r-\beta\log(\pi/\pi_{\mathrm{ref}})$ 算出。REINFORCE、RLOO、PPO 都这么做。GRPO 的优势只看 $r$，另在损失里加一个 KL 项，用同一批回答来估计。拴的地方一换，用哪个估计量就要紧了。记 $d=\log\pi(y)-\log\pi_{\mathrm{ref}}(y)$，[Schulman 2020](http://joschu.net/blog/kl-approx.html) 列了三个：$k_1=d$，$k_2=d^2/2$，$k_3=e^{-d}-1+d$。用 $\pi$ 抽的样本，$k_1$ 和 $k_3$ 平均起来都对，$k_3$ 还从不为负。可是损失不是拿来读数的，是拿来求导的。样本已经抽定，梯度只从 $d$ 里过，而 $\nabla d=\nabla\log\pi$：
 #
 # $$\begin{aligned}\mathbb{E}_{\pi}[\nabla k_1]&=\mathbb{E}_{\pi}[\nabla\log\pi]=0\\\mathbb{E}_{\pi}[\nabla k_2]&=\mathbb{E}_{\pi}[d\,\nabla\log\pi]=\nabla\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})\\\mathbb{E}_{\pi}[\nabla k_3]&=\mathbb{E}_{\pi}\Big[\Big(1-\frac{\pi_{\mathrm{ref}}}{\pi}\Big)\nabla\log\pi\Big]=-\sum_y\pi_{\mathrm{ref}}(y)\,\nabla\log\pi(y)=\nabla\,\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)\end{aligned}$$
 #
-# 无偏的 $k_1$ 一点力也不出；有偏的 $k_2$ 拉得正对；GRPO 用的 $k_3$，拉向的是*另一个* KL（[Tang and Munos 2025](https://arxiv.org/abs/2506.09477)；[Liu et al. 2025](https://arxiv.org/abs/2510.01555) 说，损失里放 $k_2$ 同奖励里放 $k_1$ 等价）。那一个通向哪里，第 6 章已经算过：不是 $\pi_{\mathrm{ref}}\,e^{r/\beta}/Z$，而是 $\beta\,\pi_{\mathrm{ref}}/(\lambda-r)$。手算例子里 $\beta=0.5$，停处不是 (0.919, 0.075, 0.007)，而是 (0.841, 0.116, 0.044)。
+# 无偏的 $k_1$ 一点力也不出；有偏的 $k_2$ 正好是该有的拉力；GRPO 用的 $k_3$，压低的却是*另一个* KL（[Tang and Munos 2025](https://arxiv.org/abs/2506.09477)；[Kezhao Liu et al. 2025](https://arxiv.org/abs/2510.01555) 说，回答是现抽的话，损失里放 $k_2$ 同奖励里放 $k_1$ 等价）。用那一个会停在哪里，第 6 章已经算过：不是 $\pi_{\mathrm{ref}}\,e^{r/\beta}/Z$，而是 $\beta\,\pi_{\mathrm{ref}}/(\lambda-r)$。手算例子里取 $\beta=0.5$，最后停在 (0.841, 0.116, 0.044)，不在 (0.919, 0.075, 0.007)。
 
 # %% tags=["proof"]
 logps = logits.log_softmax(-1)
@@ -275,31 +285,54 @@ left = problem.reward - beta * (1 - problem.ref_logps.exp() / end)  # what each 
 assert torch.allclose(left, left.mean(-1, keepdim=True))  # the same for all answers: softmax does not move
 
 # %% [markdown] lang="en"
-# GRPO's second habit is the division by the standard deviation $s$ of the rewards. Per prompt it multiplies everything but the leash by $1/s$, which is the same direction as leaving the reward alone and multiplying the leash by $s$: **every prompt gets a $\beta$ of its own**, $\beta s$. For a reward of right or wrong with share $p$, $s=\sqrt{p(1-p)}$: half of $\beta$ at $p=0.5$, a tenth at $p=0.99$. The surer the policy, the longer its leash. And the third habit, the mean over an answer's tokens in place of the sum, divides the push on an answer by its length. [Liu et al. 2025](https://arxiv.org/abs/2503.20783) count the last two as biases and leave both out; that is **Dr. GRPO**. It keeps $k_3$.
+# GRPO's second habit is the division by the standard deviation $s$ of a group's rewards. In large groups it multiplies everything but the leash by $1/s$, which is the same direction as leaving the reward alone and multiplying $\beta$ by $s$: **every prompt gets a $\beta$ of its own**, $\beta s$. For a reward of right or wrong, where the policy is right with probability $v$, $s=\sqrt{v(1-v)}$: half of $\beta$ at $v=0.5$, a tenth at $v=0.99$. The surer the policy, the longer its leash. In small groups this is milder, because a group without a mistake has no advantages at all: with four answers it is $0.71\,\beta$ and $0.67\,\beta$. The third habit, the mean over an answer's tokens in place of the sum, divides the push on an answer by its length. [Zichen Liu et al. 2025](https://arxiv.org/abs/2503.20783) count the last two as biases and leave both out; that is **Dr. GRPO**. We leave its leash where GRPO's is.
 
 # %% [markdown] lang="zh"
-# GRPO 的第二个习惯，是除以奖励的标准差 $s$。对每个提示，这等于把绳子以外的一切乘上 $1/s$；就方向说，同奖励不动、绳子乘上 $s$ 一样：**每个提示各有各的 $\beta$**，是 $\beta s$。奖励若只分对错，对的比例是 $p$，那么 $s=\sqrt{p(1-p)}$：$p=0.5$ 时 $\beta$ 剩一半，$p=0.99$ 时剩十分之一。策略越有把握，绳子越长。第三个习惯，是对一个回答的词元取平均，不求和：推回答的力，要除以回答的长度。[Liu et al. 2025](https://arxiv.org/abs/2503.20783) 认为后两个都是偏差，两个都去掉，就是 **Dr. GRPO**；$k_3$ 它还留着。
+# GRPO 的第二处特别，是除以一组奖励的标准差 $s$。组大的时候，这等于把绳子以外的各项都乘上 $1/s$；只论方向，又等于奖励不动，把 $\beta$ 乘上 $s$：**每个提示各有各的 $\beta$**，即 $\beta s$。奖励若只分对错，策略答对的概率是 $v$，那么 $s=\sqrt{v(1-v)}$：$v=0.5$ 时 $\beta$ 剩一半，$v=0.99$ 时剩十分之一。策略越有把握，绳子越长。组小的时候没这么厉害，因为一组里一个错的也没有，优势就全是零：每组四个回答时，分别是 $0.71\,\beta$ 和 $0.67\,\beta$。第三处，是对一个回答的各词元取平均，而不求和：推动一个回答的力，要除以它的长度。[Zichen Liu et al. 2025](https://arxiv.org/abs/2503.20783) 认为后两处都是偏差，两处都去掉，就是 **Dr. GRPO**。它的绳子，我们照 GRPO 那样拴。
 
-# %% tags=["proof"]
-def divided_end(problem, beta):
-    """Where k3 in the loss and the division by the standard deviation come to rest together, and that deviation."""
-    logps = problem.ref_logps
-    for _ in range(100):  # the leash depends on s, and s on where the leash ends: go halfway until nothing moves
-        s = (mean(logps, problem.reward.square()) - mean(logps, problem.reward).square()).sqrt()[..., None]
-        logps = ((logps.exp() + other_optimum(problem, beta * s).exp()) / 2).log()
-    return logps, s
-
-
-rest, s = divided_end(problem, beta)
-divided = (problem.reward - mean(rest, problem.reward)[:, None]) / s  # GRPO's advantages
-left = divided - beta * (1 - (problem.ref_logps - rest).exp())
-assert torch.allclose(left, left.mean(-1, keepdim=True), atol=1e-6)
+# %%
+for answers, stated in ((2_000, (0.50, 0.10)), (4, (0.71, 0.67))):
+    for v, share in zip((0.5, 0.99), stated):
+        right = torch.arange(answers + 1).double()  # how many of the group are right, and how likely that is
+        chance_of = torch.distributions.Binomial(answers, torch.tensor(v).double()).log_prob(right).exp()
+        spread = (right / answers * (1 - right / answers) * answers / (answers - 1)).sqrt() + 1e-4
+        push = (chance_of * (right / answers) * (1 - right / answers) / spread).sum()
+        print(answers, v, f"{v * (1 - v) / push:.2f}")
+        assert abs(v * (1 - v) / push - share) < 0.005
 
 # %% [markdown] lang="en"
-# We can say where these roads lead in the book's own task, where the population's rates are known. The reward is that of chapter 9, a point for three numbers and a point for the right value, and $\beta=0.25$:
+# There is a last difference, and it is the largest. A network writes token by token, and GRPO takes $k_3$ token by token, on the prefixes that the policy has written. A leash in the reward is charged to the whole answer: whatever a token leads to, later charges included, is in its advantage. In the loss each fork pays for itself, and no earlier token hears of it. So a fork ends where a single choice would, with what is to be expected after a token in place of the reward. Let $g(c)$ be the mean advantage of the answers that the policy goes on to write after choosing $c$; then
+#
+# $$\pi(c)=\frac{\beta\,\pi_{\mathrm{ref}}(c)}{\lambda-g(c)}\quad\text{at every fork, the last ones first.}$$
+#
+# The cell checks it on twenty random trees with two tokens of three kinds: solved fork by fork, the gradient of GRPO's objective is zero.
 
 # %% [markdown] lang="zh"
-# 在本书的任务里，群体的各种比例都知道，这几条路通到哪里就算得出来。奖励同第 9 章：写三个数得一分，值对得一分，$\beta=0.25$：
+# 还有最后一处不同，也是最大的一处。网络逐个词元地写，GRPO 也逐个词元地取 $k_3$，取在策略自己写出的前缀上。绳子在奖励里，扣的是整个回答的账：一个词元引出的一切，连同后面要扣的，都在它的优势里。绳子在损失里，每个岔口只付自己的账，前面的词元一概不知。所以每个岔口的终点，都同只选一次时一样，只是奖励换成选了这个词元之后的期望。记 $g(c)$ 为选了 $c$ 以后，策略写出的那些回答的平均优势，那么
+#
+# $$\pi(c)=\frac{\beta\,\pi_{\mathrm{ref}}(c)}{\lambda-g(c)}\quad\text{（每个岔口都如此，从最后的岔口算起）}$$
+#
+# 下面在二十棵随机的树上检验，每棵两个词元、各三种写法：逐个岔口解出来，GRPO 目标的梯度就是零。
+
+# %% tags=["proof"]
+first_ref, second_ref = random_policies(INSTANCES, 3, seed=SEED + 3), random_policies(INSTANCES, 3, 3, seed=SEED + 4)
+worth = random_policies(INSTANCES, 3, 3, seed=SEED + 5)  # the reward of each of the nine answers
+second = other_optimum(Problem(second_ref, worth), beta[..., None]).requires_grad_()  # (20, 3, 3): the last forks first
+ahead = mean(second, worth).detach()  # (20, 3): what is to be expected after each first token
+first = other_optimum(Problem(first_ref, ahead), beta).requires_grad_()
+one, two = first.log_softmax(-1), second.log_softmax(-1)
+whole = one[..., None] + two  # (20, 3, 3): log pi of an answer
+earned = (whole.exp().detach() * worth * whole).sum((1, 2))  # its gradient is the policy gradient of the reward
+charged = kl(first_ref, one) + (one.exp().detach() * kl(second_ref, two)).sum(-1)  # k3's: fork by fork, prefixes as drawn
+assert all(pull.abs().max() < 1e-8 for pull in grad((earned - beta[:, 0] * charged).sum(), (first, second)))
+together = other_optimum(Problem((first_ref[..., None] + second_ref).flatten(1), worth.flatten(1)), beta)
+assert (together - whole.flatten(1)).abs().amax(-1).min() > 1e-3  # another policy than that of one choice among nine
+
+# %% [markdown] lang="en"
+# In the book's own task the population's rates are known, and so are all forks. With the reward of chapter 9, a point for three numbers and a point for the right value, $\beta=0.25$ and groups of four, `python chapters/data/rl_ends.py` solves the tree of every prompt; for GRPO with both divisions, again and again until nothing moves.
+
+# %% [markdown] lang="zh"
+# 在本书的任务里，群体的各种比例都已知，所有的岔口也就已知。奖励同第 9 章：写三个数得一分，值对得一分；$\beta=0.25$，每组四个回答。`python chapters/data/rl_ends.py` 把每个提示的树都解出来；GRPO 带着两处除法，反复地解，直到不再动。
 
 # %%
 task, REWARD, BETA = BookTask(), "style+exact", 0.25
@@ -312,22 +345,24 @@ def place(class_logps):
     return (often @ mean(class_logps, classes.reward)).item(), (often @ kl(class_logps, classes.ref_logps)).item()
 
 
-ends = {"base": classes.ref_logps, "rloo": optimal_policy(classes, BETA), "dr_grpo": other_optimum(classes, BETA)}
-ends = {name: place(logps) for name, logps in (ends | {"grpo": divided_end(classes, BETA)[0]}).items()}
+ends = {"base": place(classes.ref_logps), "optimum": place(optimal_policy(classes, BETA))}
+solved = json.loads(Path("data/rl_ends.json").read_text(encoding="utf-8"))["ends"]
+ends |= {name: (end["reward"], end["kl"]) for name, end in solved.items()}
+ends["charged once"] = place(other_optimum(classes, BETA * 4 / 3))  # Dr. GRPO, were an answer a single choice
 for name, (reward, spent) in ends.items():
-    print(f"{name:8} reward {reward:.3f}  KL {spent:.3f}  J {reward - BETA * spent:.3f}")
+    print(f"{name:12} reward {reward:.3f}  KL {spent:.3f}  J {reward - BETA * spent:.3f}")
 assert [f"{r - BETA * k:.3f} {k:.3f}" for r, k in ends.values()] == [
-    "1.050 0.000", "1.639 1.256", "1.603 0.855", "1.636 1.283"]  # fmt: skip
+    "1.050 0.000", "1.639 1.256", "1.539 1.026", "1.573 1.280", "1.581 0.723"]  # fmt: skip
 
 # %% [markdown] lang="en"
-# The optimum has $J=1.639$ at a KL of 1.256. With $k_3$ in the loss the road ends at 0.855 nats and 1.603: it stops early, because the other KL guards the answers that the reference writes and the policy no longer does. Dividing by $s$ loosens the leash, and in this task the two nearly cancel: 1.636 at 1.283. That is luck. (For a network there is a second gap: GRPO's $k_3$ is taken token by token, on the policy's own prefixes, and that is the turned-round KL of each fork, not of the whole answer. And the mean over tokens is left out here. These are landmarks.)
+# The optimum has $J=1.639$ at a KL of 1.256. Dr. GRPO ends at 1.026 nats and $J=1.539$. The turned-round KL guards what the reference writes and the policy does no longer, at every fork for itself, and these many charges are a worse bargain than one for the whole answer, which would end at $J=1.581$. GRPO's two divisions lengthen the leash again: 1.280 nats and $J=1.573$. No network had a part in these numbers. The runs below will be held against them.
 
 # %% [markdown] lang="zh"
-# 最优解是 $J=1.639$，KL 是 1.256。损失里放 $k_3$，路到 0.855 奈特、1.603 为止：它停得早，因为另一个 KL 护着的，是参考策略会写、而策略已经不写的回答。除以 $s$ 又把绳子放长，在这个任务里两样几乎抵消：1.636，KL 是 1.283。这是运气。（到了网络上还有一层出入：GRPO 的 $k_3$ 是逐个词元、在策略自己写出的前缀上取的，是每个岔口上反过来的 KL，不是整个回答的；对词元取平均这一条，这里也没算进去。所以这几个点只是路标。）
+# 最优解处 $J=1.639$，KL 是 1.256 奈特。Dr. GRPO 停在 1.026 奈特，$J=1.539$：反过来的 KL 护着参考策略会写、而策略已经不写的东西，每个岔口各护各的；这么一笔笔地扣，不如对整个回答只扣一笔划算，那样 $J=1.581$。GRPO 的两处除法又把绳子放长：1.280 奈特，$J=1.573$。算这些数，没有用到任何网络；下面的训练要拿来和它们对照。
 
 # %% [markdown] lang="en"
 # ## Several updates from one draw
-# Drawing answers is the dear part, so one would like to take several steps on one batch. After the first step the batch is stale: $\pi$ is no longer the policy that drew it, $\pi_{\mathrm{old}}$. Weighting each answer, or each token, by $\rho=\pi/\pi_{\mathrm{old}}$ makes up for it, as long as $\rho$ stays near 1. PPO ([Schulman et al. 2017](https://arxiv.org/abs/1707.06347), equation 7) sees to that by taking away the reason to leave:
+# Drawing answers is the dear part, so one would like to take several steps on one batch. After the first step the batch is stale: $\pi$ is no longer the policy that drew it, $\pi_{\mathrm{old}}$. Weighting each answer by $\rho=\pi/\pi_{\mathrm{old}}$ makes up for it exactly, if the advantages are those of the present policy. In practice they stay as they were at the draw, and PPO weights each token by its own $\rho$; that is nearly right as long as $\rho$ stays near 1. PPO ([Schulman et al. 2017](https://arxiv.org/abs/1707.06347), equation 7) sees to that by taking away the reason to leave:
 #
 # $$\mathcal{L}=-\min\big(\rho A,\;\mathrm{clip}(\rho,\,1-\epsilon,\,1+\epsilon)\,A\big).$$
 #
@@ -335,21 +370,21 @@ assert [f"{r - BETA * k:.3f} {k:.3f}" for r, k in ends.values()] == [
 
 # %% [markdown] lang="zh"
 # ## 一批回答，更新几次
-# 贵的是抽回答，所以人们想用一批回答多走几步。走了一步，这批就旧了：$\pi$ 不再是当初抽它的那个策略 $\pi_{\mathrm{old}}$。给每个回答（或每个词元）乘上权重 $\rho=\pi/\pi_{\mathrm{old}}$，可以补回来，前提是 $\rho$ 别离 1 太远。PPO（[Schulman et al. 2017](https://arxiv.org/abs/1707.06347) 的式 7）的办法是：让它离远了也捞不到好处。
+# 贵的是抽回答，所以人们想用一批回答多走几步。走了一步，这批就旧了：$\pi$ 不再是当初抽它的那个策略 $\pi_{\mathrm{old}}$。给每个回答乘上权重 $\rho=\pi/\pi_{\mathrm{old}}$，可以完全修正过来，只要优势也按现在的策略来算。实际上优势还是抽的时候算的，PPO 又是每个词元各乘各的 $\rho$；只要 $\rho$ 离 1 不远，就还大致不差。PPO（[Schulman et al. 2017](https://arxiv.org/abs/1707.06347) 的式 7）的办法是：让它离远了也得不到好处。
 #
 # $$\mathcal{L}=-\min\big(\rho A,\;\mathrm{clip}(\rho,\,1-\epsilon,\,1+\epsilon)\,A\big)$$
 #
-# 手算，$\epsilon=0.2$。好回答，$A=1$：$\rho=1.3$ 时，1.3 和 1.2 里小的是 1.2，是常数，不再往上拉。坏回答，$A=-1$：$\rho=0.7$ 时，-0.7 和 -0.8 里小的是 -0.8，不再往下推。但坏回答要是反而变*多*了，$\rho=1.3$，-1.3 和 -1.2 里小的是 -1.3，照推不误。在 $\rho=1$ 处，也就是抽完后的第一步，梯度一位不差就是 $-A\,\nabla\log\pi$：一批只更新一次，PPO 的截断什么也没做。
+# 手算，$\epsilon=0.2$。好回答，$A=1$：$\rho=1.3$ 时，1.3 和 1.2 里小的是 1.2，是常数，不再往上拉。坏回答，$A=-1$：$\rho=0.7$ 时，-0.7 和 -0.8 里小的是 -0.8，不再往下推。但坏回答的概率要是反而*升*了，$\rho=1.3$，-1.3 和 -1.2 里小的是 -1.3，照样往下推。在 $\rho=1$ 处，也就是抽完后的第一步，梯度恰好就是 $-A\,\nabla\log\pi$：一批只更新一次，PPO 的截断（clipping）什么也没做。
 
 # %% tags=["proof"]
 wander = random_policies(INSTANCES, 5, seed=SEED + 2)  # the policy that drew
 advantage = net - (p * net).sum(-1, keepdim=True)
 for_now = slope((p * clipped_loss(logps, logps.detach(), advantage)).sum(-1))  # drawn by the policy itself
 assert torch.allclose(for_now, -exact)
-weighted = -slope((wander.exp() * (logps - wander).exp() * advantage).sum(-1))  # drawn by another, weighted by rho
+weighted = -slope((wander.exp() * (logps - wander).exp() * advantage).sum(-1))  # drawn by another: weighted by rho
 assert torch.allclose(weighted, -exact)
 
-# %% alt_en="Two panels, the loss's surrogate against rho from 0.4 to 1.8, A = 1 left and A = -1 right. Left: a line rising with slope 1 up to rho = 1.2 and flat beyond. Right: flat at -0.8 up to rho = 0.8 and falling with slope -1 beyond. Dotted lines continue the straight line where it is clipped; a dot marks rho = 1 in both." alt_zh="两幅小图，横轴 rho 从 0.4 到 1.8，左边 A = 1，右边 A = -1。左：以斜率 1 上升，到 rho = 1.2 以后变平。右：rho = 0.8 以前平在 -0.8，以后以斜率 -1 下降。截断处用点线接着画原来的直线；圆点标出 rho = 1。"
+# %% alt_en="Two panels, the loss's surrogate against rho from 0.4 to 1.8, A = 1 left and A = -1 right. Left: a line rising with slope 1 up to rho = 1.2 and flat beyond. Right: flat at -0.8 up to rho = 0.8 and falling with slope -1 beyond. Dotted lines continue the straight line where it is clipped; a dot marks rho = 1 in both." alt_zh="两幅小图，纵轴是 PPO 最大化的量，横轴 rho 从 0.4 到 1.8，左边 A = 1，右边 A = -1。左：以斜率 1 上升，到 rho = 1.2 以后变平。右：rho = 0.8 以前平在 -0.8，以后以斜率 -1 下降。截断处用点线接着画原来的直线；两幅都用圆点标出 rho = 1。"
 fig, axes = figure(columns=2, width=7.0, height=2.6)
 rho = torch.linspace(0.4, 1.8, 141).double()
 for panel, A in zip(axes, (1.0, -1.0)):
@@ -367,13 +402,13 @@ assert torch.allclose(gains, torch.tensor([1.2, -0.8, -1.3]).double())
 # **Figure 12.2.** What PPO maximises, against the ratio $\rho$, for a good answer and a bad one. It is flat where the answer has already moved far enough in the direction that $A$ asks for, and only there.
 
 # %% [markdown] lang="zh"
-# **图 12.2** PPO 最大化的量随比值 $\rho$ 的变化：左为好回答，右为坏回答。只有照 $A$ 要的方向已经走够远的地方才是平的。
+# **图 12.2** PPO 最大化的量随比值 $\rho$ 的变化：左为好回答，右为坏回答。曲线只在一种地方变平：回答照 $A$ 要的方向已经走得够远。
 
 # %% [markdown] lang="en"
-# PPO's other part is the critic, $V_t$: what is still to come, net, before token $t$. The advantage of a token is then the surprise that it brings, $\delta_t=r_t+V_{t+1}-V_t$, plus the later surprises with weights $\lambda,\lambda^2,\dots$ ([Schulman et al. 2016](https://arxiv.org/abs/1506.02438), equation 16). By hand: three tokens, the reward 1 comes with the last, the critic said 0.5, 0.6, 0.8. The surprises are 0.1, 0.2, 0.2. With $\lambda=0$ they are the advantages; with $\lambda=1$ the advantage is what did come less what the critic said, 0.5, 0.4, 0.2; with $\lambda=0.95$, backwards: $0.2$, $0.2+0.95\cdot 0.2=0.39$, $0.1+0.95\cdot 0.39=0.47$. The critic is a second network beside the policy, trained on the same answers.
+# PPO's other part is the critic, $V_t$: what is still to come, net, before token $t$; after the last one, 0. Let $r_t$ be what token $t$ itself earns: less its part of the leash's charge, and for the last token plus the judge's reward. The advantage of a token is then the surprise that it brings, $\delta_t=r_t+V_{t+1}-V_t$, plus the later surprises with weights $\lambda,\lambda^2,\dots$ (this $\lambda$ lies between 0 and 1 and is no multiplier). This is generalised advantage estimation, GAE ([Schulman et al. 2016](https://arxiv.org/abs/1506.02438), equation 16). By hand: three tokens, the reward 1 comes with the last, the critic said 0.5, 0.6, 0.8. The surprises are 0.1, 0.2, 0.2. With $\lambda=0$ they are the advantages; with $\lambda=1$ the advantage is what did come less what the critic said, 0.5, 0.4, 0.2; with $\lambda=0.95$, backwards: $0.2$, $0.2+0.95\cdot 0.2=0.39$, $0.1+0.95\cdot 0.39=0.47$. A smaller $\lambda$ trusts the critic more: less variance, more bias. The critic is a second network beside the policy, trained on the same answers.
 
 # %% [markdown] lang="zh"
-# PPO 的另一半是评论家 $V_t$：写第 $t$ 个词元之前，估计后面还能得多少净奖励。一个词元的优势，是它带来的意外 $\delta_t=r_t+V_{t+1}-V_t$，再加上以后的意外，权重依次为 $\lambda,\lambda^2,\dots$（[Schulman et al. 2016](https://arxiv.org/abs/1506.02438) 的式 16）。手算：三个词元，奖励 1 落在最后一个上，评论家说的是 0.5、0.6、0.8。意外是 0.1、0.2、0.2。$\lambda=0$ 时，这就是优势；$\lambda=1$ 时，优势是真正得到的减去评论家说的：0.5、0.4、0.2；$\lambda=0.95$ 时倒着算：$0.2$，$0.2+0.95\cdot 0.2=0.39$，$0.1+0.95\cdot 0.39=0.47$。评论家是策略旁边的第二个网络，用同一批回答训练。
+# PPO 的另一半是评论家 $V_t$：写第 $t$ 个词元之前，估计后面还能得多少净奖励；最后一个词元之后，它是 0。记 $r_t$ 为第 $t$ 个词元自己挣到的：先扣掉绳子在它身上扣的那份，是最后一个词元的话，再加上裁判给的奖励。一个词元的优势，是它带来的意外 $\delta_t=r_t+V_{t+1}-V_t$，再加上以后的意外，权重依次为 $\lambda,\lambda^2,\dots$（这个 $\lambda$ 在 0 和 1 之间，不是前面的乘子）。这叫广义优势估计（generalised advantage estimation，GAE；[Schulman et al. 2016](https://arxiv.org/abs/1506.02438) 的式 16）。手算：三个词元，奖励 1 落在最后一个上，评论家说的是 0.5、0.6、0.8。意外是 0.1、0.2、0.2。$\lambda=0$ 时，这就是优势；$\lambda=1$ 时，优势是真正得到的减去评论家说的：0.5、0.4、0.2；$\lambda=0.95$ 时倒着算：$0.2$，$0.2+0.95\cdot 0.2=0.39$，$0.1+0.95\cdot 0.39=0.47$。$\lambda$ 越小，越信评论家：方差小，偏差大。评论家是策略旁边的第二个网络，用同一批回答训练。
 
 # %%
 earned, said = torch.tensor([[0.0, 0, 1]]), torch.tensor([[0.5, 0.6, 0.8]])
@@ -384,18 +419,19 @@ for lam, stated in ((0.0, [0.1, 0.2, 0.2]), (0.95, [0.47, 0.39, 0.2]), (1.0, [0.
 
 # %% [markdown] lang="en"
 # ## One loop, five methods
-# What tells the five apart fits into a table; it is the library's own.
+# What tells the five apart fits into a table; it is the library's own. (Clipping whole answers, as TRL's RLOO does, matters only when a draw serves several updates.)
 
 # %% [markdown] lang="zh"
 # ## 一个循环，五种方法
-# 五种方法差在哪里，一张表就装得下；这张表就是库里用的那张。
+# 五种方法差在哪里，一张表就装得下；这张表就是库里用的那张。（RLOO 按整个回答截断，是照 TRL 的做法；一批只更新一次时，截断不起作用。）
 
 # %%
-print(f"{'':10} {'baseline':14} {'/ std':6} {'leash in':9} {'ratio of':9} {'clip':5}")
+print(f"{'':10} {'baseline':14} {'/ std':6} {'/ length':9} {'leash in':9} {'clipped ratio of':9}")
 for name, how in METHODS.items():
-    print(f"{name:10} {how.baseline or 'critic':14} {'yes' if how.scale else '-':6} {'reward' if how.kl_in_reward else 'loss':9}"
-          f" {'token' if how.per_token else 'answer':9} {'yes' if how.clipped else '-':5}")  # fmt: skip
-assert [name for name, how in METHODS.items() if how.scale] == ["grpo"]
+    ratio = ("token" if how.per_token else "answer") if how.clipped else "-"
+    leash, divided = "reward" if how.kl_in_reward else "loss", ["yes" if way else "-" for way in (how.scale, how.length_mean)]
+    print(f"{name:10} {how.baseline or 'critic':14} {divided[0]:6} {divided[1]:9} {leash:9} {ratio}")
+assert [name for name, how in METHODS.items() if how.scale] == ["grpo"] == [n for n, how in METHODS.items() if how.length_mean]
 assert [name for name, how in METHODS.items() if not how.kl_in_reward] == ["grpo", "dr_grpo"]
 
 # %% [markdown] lang="en"
@@ -409,10 +445,10 @@ assert [name for name, how in METHODS.items() if not how.kl_in_reward] == ["grpo
 #     return {"input_ids": ..., "old_logps": ..., "advantages": advantages(rewards - leash, baseline)}
 # ```
 #
-# We run RLOO, PPO and DPO, each with 9,600 judged answers: RLOO draws 4 answers to 32 prompts for each of 75 updates, PPO 128 answers to as many prompts, DPO 4,800 pairs beforehand, with soft labels.
+# We run RLOO, PPO and DPO, each with 9,600 judged answers: RLOO draws 4 answers to 32 prompts for each of 75 updates, PPO 128 answers to as many prompts, DPO 4,800 pairs beforehand, with soft labels and hot second answers, as in chapter 9. Each has a learning rate that suits it.
 
 # %% [markdown] lang="zh"
-# 训练循环还是第 3 章写好、第 9 章用过的那一个。它要两样东西：某一步的批次，和一个批次的损失。DPO 的批次来自一列回答对；这里，轮到哪一步，`rl.rollouts` 就用那一刻的策略当场抽。随机数只取决于种子和第几次抽，所以中断了再续，结果每个比特都一样。别的都没变：
+# 训练循环还是第 3 章写好、第 9 章用过的那一个。它要两样东西：某一步的批次，和一个批次的损失。DPO 的批次取自一份现成的回答对；这里，轮到哪一步，`rl.rollouts` 就用那一刻的策略当场抽。随机数只由种子和这是第几次抽来定，所以中断了再续，结果每个比特都一样。别的都没变：
 #
 # ```python
 # def batch_at(step):                                   # what rl.rollouts returns, in short
@@ -422,13 +458,13 @@ assert [name for name, how in METHODS.items() if not how.kl_in_reward] == ["grpo
 #     return {"input_ids": ..., "old_logps": ..., "advantages": advantages(rewards - leash, baseline)}
 # ```
 #
-# 下面跑 RLOO、PPO 和 DPO，各评判 9,600 个回答：RLOO 更新 75 次，每次 32 个提示、各抽 4 个；PPO 每次 128 个提示、各抽 1 个；DPO 事先抽好 4,800 对，用软标签。
+# 下面跑 RLOO、PPO 和 DPO，各评判 9,600 个回答：RLOO 更新 75 次，每次 32 个提示、各抽 4 个；PPO 每次 128 个提示、各抽一个；DPO 事先抽好 4,800 对，用软标签，第二个回答升温去抽，同第 9 章。学习率各用合适的。
 
 # %% tags=["nbval-ignore-output"]
 device = default_device()
 base = load_pretrained("gen").to(device)
 JUDGED, UPDATES = 9_600, 75
-config = LoopConfig(steps=UPDATES, learning_rate=4e-3, optimizer="muon", warmup=10, max_grad_norm=1.0, log_every=15)
+config = LoopConfig(steps=UPDATES, learning_rate=4e-3, optimizer="muon", warmup=10, max_grad_norm=1.0, log_every=5)
 exact_judge = rl.checker(task, REWARD)
 policies, histories = {}, {}
 for method, prompts, answers in (("rloo", 32, 4), ("ppo", 128, 1)):
@@ -438,22 +474,371 @@ for method, prompts, answers in (("rloo", 32, 4), ("ppo", 128, 1)):
     histories[method] = train(model, batches, rl.rl_step(method, beta=BETA), config)
 pairs = on_policy_pairs(base, task, JUDGED // 2, reward=REWARD, temperatures=(1.5, 2.0), seed=12)
 policies["dpo"] = copy.deepcopy(base)
-slower = LoopConfig(steps=UPDATES, learning_rate=2e-3, optimizer="muon", warmup=10, max_grad_norm=1.0, log_every=15)
+slower = LoopConfig(steps=UPDATES, learning_rate=2e-3, optimizer="muon", warmup=10, max_grad_norm=1.0, log_every=5)
 histories["dpo"] = train(policies["dpo"], pairs.batches(64, 12), dpo_step(BETA), slower)
-for entry in histories["rloo"]:
+for entry in histories["rloo"][2::3]:
     print({name: round(entry[name], 3) for name in ("step", "reward", "kl", "objective", "clip_ratio")})
-assert histories["rloo"][-1]["objective"] > histories["rloo"][0]["objective"] + 0.15
+assert all(histories[name][-1]["objective"] > histories[name][0]["objective"] + 0.2 for name in ("rloo", "ppo"))
 assert all(entry["clip_ratio"] < 1e-6 for name in ("rloo", "ppo") for entry in histories[name])  # one update a draw
 
 # %% tags=["nbval-ignore-output"]
 live = {}
 for name, policy in ({"base": base} | policies).items():
     found = evaluate(policy, task, n=1_000, seed=13, reference=base)
-    live[name] = found["style"].value + found["exact"].value, found["kl"].value
-    print(f"{name:5} style {found['style']}  exact {found['exact']}  J {live[name][0] - BETA * live[name][1]:.2f}")
-assert all(reward - BETA * spent > 1.15 for name, (reward, spent) in live.items() if name != "base")
-best = predicted_optimum(task, REWARD, BETA)
-assert all(reward - BETA * spent < ends["rloo"][0] - BETA * ends["rloo"][1] + 0.05 for reward, spent in live.values())
+    live[name] = found["kl"].value, found["style"].value + found["exact"].value
+    print(f"{name:5} style {found['style']}  exact {found['exact']}  J {live[name][1] - BETA * live[name][0]:.2f}")
+height = {name: reward - BETA * spent for name, (spent, reward) in live.items()}
+assert 0.95 < height["base"] < 1.15 < height["dpo"] and min(height["rloo"], height["ppo"]) > 1.35
+assert max(height.values()) < ends["optimum"][0] - BETA * ends["optimum"][1] + 0.05  # none above the optimum, but for luck
+
+# %% tags=["nbval-ignore-output"] alt_en="Mean reward against KL, which starts at 0. A rising curve, the frontier, with a star at KL 1.26 and reward 1.95. Two paths of dots climb from KL 0, reward about 1.05, close under the frontier towards the star: RLOO and PPO. Larger markers: their ends, and the end of DPO, lower." alt_zh="平均奖励随 KL 的变化，KL 从 0 开始。一条上升的曲线是前沿，星号在 KL 1.26、奖励 1.95 处。两串点从 KL 0、奖励约 1.05 出发，贴着前沿下方爬向星号：RLOO 和 PPO。大标记：它们的终点，还有 DPO 的终点；DPO 的停在半路，位置更低。"
+fig, axes = figure(width=6.4, height=3.6)
+reward_line, kl_line = (often @ part for part in frontier(classes, np.geomspace(0.12, 20, 80).tolist()))
+axes.plot(kl_line, reward_line, color=COLORS["theory"])
+axes.plot(ends["optimum"][1], ends["optimum"][0], "*", color=COLORS["theory"], markersize=13)
+for name, color, marker in (("rloo", "baseline", "s"), ("ppo", "rejected", "D"), ("dpo", "policy", "o")):
+    if name != "dpo":  # the answers that were trained on, five updates a dot
+        axes.plot(*zip(*[(entry["kl"], entry["reward"]) for entry in histories[name]]), ".:", color=COLORS[color])
+    axes.plot(*live[name], marker, color=COLORS[color], markersize=8, label=name)
+axes.set(xlabel="KL", ylabel=r"$\mathbb{E}[r]$", xlim=(-0.03, 1.7), ylim=(1, 2.05))
+axes.legend(loc="lower right")
+assert all(spent > 0.3 for name, (spent, _) in live.items() if name != "base")
+
+# %% [markdown] lang="en"
+# **Figure 12.3.** The way up. Small dots: reward and KL of the answers that RLOO and PPO were trained on, five updates a dot. Large: the three trained policies on 1,000 fresh prompts. Curve and star: the frontier and the optimum.
+
+# %% [markdown] lang="zh"
+# **图 12.3** 上山的路。小点：RLOO 和 PPO 训练时所用回答的奖励与 KL，每五次更新画一点。大标记：三个训练好的策略在 1,000 个新提示上的成绩。曲线和星号：前沿与最优解。
+
+# %% [markdown] lang="en"
+# ## The same budget
+# The runs above are small, and one each. The comparison itself was recorded, by `python chapters/data/rl_frontier.py`. Each method may have **25,600 answers judged**; the reward is style plus exactness, $\beta=0.25$. Ten methods:
+#
+# - the five of the table; PPO with one or two updates for each draw;
+# - `rm_ppo`, as in [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155): the judge is asked about 12,800 pairs once, a reward model is fitted to them as in [chapter 5](05_preferences.ipynb), and PPO climbs its scores, on as many answers again, which the judge never sees;
+# - `dpo` on 12,800 pairs of the base model's answers, and `online_dpo`, whose 64 pairs for each update come from the policy in training; both with soft labels;
+# - `best_of_n` of chapter 6, which trains nothing, and `rejection`: fine-tuning on the best of $n$, as in RAFT ([Dong et al. 2023](https://arxiv.org/abs/2304.06767)).
+#
+# A comparison is as fair as its tuning. Four settings of each method were tried, no more for one than for another, on random numbers of their own; the best one then ran from five seeds, each with its own base model. Here is what was tried (learning rate, prompts × answers, the rest; then $J$):
+
+# %% [markdown] lang="zh"
+# ## 同样的预算
+# 上面那几次是小规模的，每种只跑了一次。正式的比较由 `python chapters/data/rl_frontier.py` 跑好存下。每种方法可以请裁判**评判 25,600 个回答**；奖励是风格加答案正确，$\beta=0.25$。一共十种：
+#
+# - 表里的五种；PPO 每批更新一次或两次；
+# - `rm_ppo`，照 [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) 的做法：请裁判把 12,800 对评一遍，像[第 5 章](05_preferences.ipynb)那样拟合一个奖励模型，再由 PPO 去提高这个模型给的分；PPO 另抽的回答与这些一样多，裁判不再看；
+# - `dpo`，用基座的 12,800 对回答；`online_dpo`，每次更新的 64 对由训练中的策略当场写；两者都用软标签；
+# - 第 6 章的 `best_of_n`，它什么也不训练；还有 `rejection`，即拒绝采样微调（rejection sampling fine-tuning）：在 $n$ 个里挑出最好的，拿它微调，RAFT 就是这样做的（[Dong et al. 2023](https://arxiv.org/abs/2304.06767)）。
+#
+# 调参公平，比较才公平。每种方法都试四组设置，谁也不多试，试的时候另用一套随机数；挑出最好的一组，再用五个种子各跑一遍，每个种子有自己的基座。试过的都列在这里（学习率、提示数×回答数、其余；然后是 $J$）：
+
+# %%
+stored = json.loads(Path("data/rl_frontier.json").read_text(encoding="utf-8"))
+NAMES = list(dict.fromkeys(run["method"] for run in stored["tried"]))
+
+
+def of(panel, method):
+    return [run for run in stored[panel] if run["method"] == method]
+
+
+def short(setting):
+    """A setting in a few characters."""
+    size = f"{setting['prompts']}x{setting['answers']}" if "prompts" in setting else ""
+    heat = "T=" + "/".join(map(str, setting["temperatures"])) if "temperatures" in setting else ""
+    rest = [f"{name}={setting[name]}" for name in ("epochs", "n") if name in setting]
+    return " ".join(filter(None, [f"{setting['rate']:g}" if "rate" in setting else "", size, heat, *rest]))
+
+
+for name in NAMES:
+    print(f"{name:10}", " ".join(f"{short(run['setting']):>21}: {run['objective']['value']:.2f}" for run in of("tried", name)))
+assert all(len(of("tried", name)) == 4 and len({run["seed"] for run in of("equal_answers", name)}) == 5 for name in NAMES)
+assert all({short(run["setting"]) for run in of("equal_answers", name)}
+           == {short(max(of("tried", name), key=lambda run: run["objective"]["value"])["setting"])} for name in NAMES)  # fmt: skip
+
+# %% [markdown] lang="en"
+# And what came out, with 95 % intervals over the five seeds (Student's $t$), the seconds and megabytes beside it:
+
+# %% [markdown] lang="zh"
+# 结果如下，附五个种子的 95% 置信区间（按 Student $t$ 分布），旁边是用掉的秒数和内存（MB）：
+
+# %%
+def seeds(runs, name):
+    """The mean over five seeds and its 95 % interval: 2.776 is Student's t with 4 degrees of freedom."""
+    values = np.array([run[name]["value"] if isinstance(run[name], dict) else run[name] for run in runs])
+    half = 2.776 * values.std(ddof=1) / np.sqrt(len(values))
+    return Estimate(values.mean(), values.mean() - half, values.mean() + half)
+
+
+print(f"{'':11}{'J':>24} {'lowest':>7} {'KL':>5} {'style':>6} {'exact':>6} {'CPU s':>6} {'MB':>5}   J in 40 CPU s, judged")
+for name in NAMES:
+    runs, longer = of("equal_answers", name), of("equal_seconds", name)
+    row = [f"{seeds(runs, key).value:6.3f}" for key in ("kl", "style", "exact")]
+    cost = ["     -"] * 2 if name == "best_of_n" else [
+        f"{seeds(runs, 'cpu_seconds').value:6.0f}", f"{seeds(runs, 'held_bytes').value / 1e6:5.1f}"]  # fmt: skip
+    more = f"{seeds(longer, 'objective').value:.3f} {longer[0]['judged']:>7}" if longer else "-"
+    print(f"{name:11}{seeds(runs, 'objective')!s:>24} {min(run['objective']['value'] for run in runs):7.3f}", *row, *cost, " ", more)
+J = {panel: {name: [run["objective"]["value"] for run in of(panel, name)] for name in NAMES}
+     for panel in ("tried", "equal_answers", "equal_seconds")}  # fmt: skip
+
+# %% alt_en="Two panels of mean reward against KL under a rising frontier with a star at the optimum, KL 1.26, reward 1.95, and two crosses below it, at KL 1.03 and 1.28. Left, 25,600 judged answers: four markers, online DPO, REINFORCE, RLOO and PPO, lie on top of each other just below the star; GRPO and DPO to the right of them and lower, DPO with long bars; Dr. GRPO straight below the left cross; rejection sampling and PPO on a reward model far to the left and lower; best of 16 on the frontier. Dotted lines of equal J. Right, 40 seconds: of the four, three a little higher and PPO a little lower; rejection sampling near the frontier; PPO on a reward model in the lower left corner; best of n is not there." alt_zh="两幅小图：平均奖励随 KL 的变化，上方是上升的前沿，星号是最优解，KL 1.26，奖励 1.95；下面有两个叉号，在 KL 1.03 和 1.28。左，评判 25,600 个回答：在线 DPO、REINFORCE、RLOO、PPO 四个标记叠在一起，紧挨着星号下方；GRPO 和 DPO 在它们右边、更低，DPO 的误差线很长；Dr. GRPO 在左边叉号的正下方；拒绝采样微调和由奖励模型打分的 PPO 远在左边、更低；best-of-16 在前沿上。点线是等 J 线。右，40 秒：那四个里三个略高，PPO 略低；拒绝采样微调靠近前沿；由奖励模型打分的 PPO 在左下角；没有 best-of-n。"
+LOOKS = {"dpo": ("policy", "o"), "online_dpo": ("policy", "s"), "reinforce": ("baseline", "o"), "rloo": ("baseline", "s"),
+         "grpo": ("baseline", "^"), "dr_grpo": ("baseline", "v"), "ppo": ("baseline", "D"), "rm_ppo": ("rejected", "D"),
+         "rejection": ("chosen", "o"), "best_of_n": ("chosen", "s")}  # fmt: skip
+fig, axes = figure(columns=2, width=8.8, height=4.2)
+for panel, which in zip(axes, ("equal_answers", "equal_seconds")):
+    panel.plot(kl_line, reward_line, color=COLORS["theory"])
+    panel.plot(ends["optimum"][1], ends["optimum"][0], "*", color=COLORS["theory"], markersize=13)
+    panel.plot(*zip(*[ends[name][::-1] for name in ("dr_grpo", "grpo")]), "x", color=COLORS["theory"], linestyle="none")
+    for level in (1.4, 1.5, 1.6):
+        panel.plot([0, 2], [level, level + 2 * BETA], ":", color=INK, linewidth=0.9)
+        panel.text(1.66, level + 1.66 * BETA, f"$J={level}$", fontsize=8, ha="right", va="bottom", rotation=27)
+    for name, (color, marker) in LOOKS.items():
+        if runs := of(which, name):
+            x, y = seeds(runs, "kl"), seeds(runs, "reward")
+            panel.errorbar(x.value, y.value, xerr=x.high - x.value, yerr=y.high - y.value, fmt=marker, color=COLORS[color],
+                           markersize=5, capsize=2, markerfacecolor="none", label=name)  # fmt: skip
+    panel.set(xlabel="KL", xlim=(0.55, 1.7), ylim=(1.56, 2.05), title={"equal_answers": "25,600", "equal_seconds": "40 s"}[which])
+axes[0].set(ylabel=r"$\mathbb{E}[r]$")
+axes[1].sharey(axes[0])
+fig.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=9)
+order = np.argsort(kl_line)  # nothing lies above the frontier
+assert all(seeds(of(which, name), "reward").value < 0.005 + np.interp(seeds(of(which, name), "kl").value, kl_line[order],
+           reward_line[order]) for which in ("equal_answers", "equal_seconds") for name in NAMES if of(which, name))  # fmt: skip
+
+# %% [markdown] lang="en"
+# **Figure 12.4.** Reward against KL with 25,600 judged answers (left) and with 40 CPU-seconds (right), five seeds each, 95 % intervals. Curve: the frontier. Star: the optimum; crosses: the ends of Dr. GRPO (left) and GRPO, computed fork by fork. Dotted: equal $J$. Four methods that learn from fresh answers of their own, with the leash in the reward, share one spot. (Best of 16 trains nothing, and its KL is that of the closed form.)
+
+# %% [markdown] lang="zh"
+# **图 12.4** 奖励随 KL 的变化：左，评判 25,600 个回答；右，40 秒 CPU 时间；各五个种子，附 95% 置信区间。曲线：前沿。星号：最优解。叉号：逐个岔口算出的终点，左边 Dr. GRPO，右边 GRPO。点线：等 $J$ 线。有四种方法从自己新写的回答里学，绳子又拴在奖励里，它们落在同一处。（best-of-16 不训练，它的 KL 是闭式给的。）
+
+# %% alt_en="Ten rows, one a method, against J from 1.3 to 1.65. Grey open circles: the four settings tried; filled points: the five seeds of the chosen setting. REINFORCE, RLOO, PPO and online DPO have their points close together near 1.59, and their settings between 1.48 and 1.60. Best of n climbs from 1.34 at n = 2 to 1.63 at n = 16. DPO's settings spread from 1.30 to 1.49 and its seeds from 1.48 to 1.53. GRPO, Dr. GRPO and PPO on a reward model are tight but lower. A line marks the optimum at 1.639." alt_zh="十行，每行一种方法，横轴是 J，从 1.3 到 1.65。灰色空心圈：试过的四组设置；实心点：选中设置的五个种子。REINFORCE、RLOO、PPO、在线 DPO 的点紧挨在 1.59 附近，四组设置在 1.48 到 1.60 之间。best-of-n 从 n = 2 的 1.34 升到 n = 16 的 1.63。DPO 的设置从 1.30 散到 1.49，种子从 1.48 散到 1.53。GRPO、Dr. GRPO、由奖励模型打分的 PPO 都很集中，但更低。竖线是最优解 1.639。"
+fig, axes = figure(width=6.8, height=3.8)
+for row, name in enumerate(reversed(NAMES)):
+    tried, chosen = J["tried"][name], J["equal_answers"][name]
+    axes.plot(tried, [row + 0.18] * 4, "o", markerfacecolor="none", color=COLORS["ref"], markersize=6)
+    axes.plot(chosen, [row - 0.12] * 5, "o", color=COLORS[LOOKS[name][0]], markersize=5)
+axes.axvline(ends["optimum"][0] - BETA * ends["optimum"][1], color=COLORS["theory"])
+axes.set(yticks=range(len(NAMES)), yticklabels=NAMES[::-1], xlabel="$J$")
+for panel in ("tried", "equal_answers"):
+    spread = {name: np.ptp(J[panel][name]) for name in NAMES if name != "best_of_n"}
+    assert max(spread, key=spread.get) == "dpo"
+
+# %% [markdown] lang="en"
+# **Figure 12.5.** Stability. Open circles: $J$ of the four settings tried. Filled: the five seeds of the chosen one. Line: the optimum. No run collapsed. Among the methods that train, DPO depends most on its setting, above all on the temperature of its pairs, and on its seed.
+
+# %% [markdown] lang="zh"
+# **图 12.5** 稳定性。空心圈：试过的四组设置的 $J$。实心点：选中那组的五个种子。竖线：最优解。没有哪一次训练崩溃。要训练的方法里，受设置（尤其是抽回答对的温度）和种子影响最大的，是 DPO。
+
+# %% [markdown] lang="en"
+# First, what the figures cannot show. Two values were tried for each knob, so every chosen setting lies at an edge of its grid, and a wider search might move a method, DPO most of all: it took the lower rate and the hotter pairs. Tuning used the base model of seed 0, and nobody tuned for 40 seconds. A difference of 0.01 in $J$ decides nothing here; one of 0.08 probably does. Then, in five steps:
+#
+# **Fresh answers, leash in the reward: one spot.** REINFORCE 1.592, PPO 1.590, RLOO 1.587: seed by seed, their differences cannot be told from 0. Online DPO, at 1.581, lies below REINFORCE on each of the five seeds, by 0.011, an eighth of DPO's distance. Critic or batch mean, four answers to a prompt or one: it hardly matters. PPO pays more for it, 51 seconds against the 23 to 25 of REINFORCE and RLOO. It makes two updates for each draw (with one it took 34 to 37 in the tuning runs, and came to 1.56), and it holds three quarters more memory: policy, critic and reference, and the optimiser's state of the first two. [Ahmadian et al. 2024](https://arxiv.org/abs/2402.14740) found many of PPO's components unnecessary for language models.
+#
+# **Fresh pairs help DPO.** DPO reaches 1.506, online DPO 1.581: the same loss, the same labels, as many judged answers, and more on every one of the five seeds; in the tuning runs also at each of the four settings, which the two share. A likely reason is the one that chapter 9 has shown: pairs drawn beforehand know nothing of the mistakes that come up later. (This comparison does not prove it. Nor is the loss without influence, as the remedies of chapter 9 show.) Twice as many pairs do not cure it: in 40 seconds DPO uses 52,224 answers and comes to 1.533, no more than the seeds' noise from 1.506. [Tang et al. 2024](https://arxiv.org/abs/2405.08448) find online above offline training of language models too, and could not put it down to the coverage or the quality of the stored data alone; [Xu et al. 2024](https://arxiv.org/abs/2404.10719) find PPO above DPO.
+#
+# **GRPO and Dr. GRPO stand where their leash ends.** Their crosses were computed beforehand: KL 1.03 and $J=1.539$ for Dr. GRPO, 1.28 and 1.573 for GRPO. The runs came to 1.03 and 1.498, and to 1.35 and 1.526. They are 0.04 to 0.05 short of their own ends, and REINFORCE, RLOO and PPO are as short of theirs, the star. More answers do not help: with twice as many, $J$ is 1.499 for Dr. GRPO and 1.523 for GRPO. They have not run out of data; they have arrived. (TRL's GRPO leaves the leash off unless asked; without one there is no such end.)
+#
+# **A reward model in between.** `rm_ppo` has judged pairs to learn from, as many as DPO, and comes to 1.480 against 1.506; five seeds do not separate the two. Its reward model ranks 96 to 98 % of held-out pairs right, pairs of the *base model's* answers. What PPO writes later is something else. The next section looks at that.
+#
+# **Choosing is cheap.** Best of 16 reaches 1.636 of 1.639 and trains nothing. But for every answer that it gives it draws sixteen and asks the judge about all of them; it stands outside the budget, and says what a judge at hand is worth. ($n$ plays the part of $\beta$.) Rejection sampling puts the choice into the weights. 3,200 winners make 50 updates, and that is too few: 1.498. Drawing costs little here, so in 40 seconds it has 213,504 answers judged, at least four times as many as any other, and comes to 1.585: above PPO's 1.578, a little below REINFORCE, RLOO and online DPO (1.599 to 1.606). Its goal is the best of 8, 1.622. It is the simplest thing to try.
+
+# %% [markdown] lang="zh"
+# 先说这两张图看不出什么。每个旋钮只试了两个值，所以选中的设置都在网格边上；搜得宽些，也许有的方法会挪位置，最可能的是 DPO：它选中的是低的学习率、高的温度。调参用的是种子 0 的基座；40 秒那一栏没有另外调过参。$J$ 差 0.01，在这里什么也说明不了；差 0.08，多半是真的。下面分五步看。
+#
+# **回答现写、绳子拴在奖励里的，都落在同一处。** REINFORCE 1.592，PPO 1.590，RLOO 1.587：逐个种子相减，差别同 0 分不开。在线 DPO 是 1.581，五个种子上都比 REINFORCE 低，低 0.011，是 DPO 所差的八分之一。用评论家还是批次平均，一个提示抽四个还是一个，几乎无所谓。PPO 却要花得更多：51 秒，REINFORCE 和 RLOO 是 23 到 25 秒。它每批更新两次（只更新一次的，调参时用了 34 到 37 秒，到 1.56）；内存多四分之三：策略、评论家、参考策略，还有前两者的优化器状态。[Ahmadian et al. 2024](https://arxiv.org/abs/2402.14740) 发现，PPO 的许多部件对语言模型来说用不着。
+#
+# **回答对现抽，对 DPO 有好处。** DPO 到 1.506，在线 DPO 到 1.581：损失一样，标签一样，评判的回答一样多，在线 DPO 却在五个种子上个个更高；两者试的是同样四组设置，调参时也是组组更高。原因多半是第 9 章见过的那个：事先抽好的回答对，对后来才冒出来的错一无所知。（这个比较证明不了它；损失也不是没有影响，第 9 章的那些补救办法就是证据。）回答对加一倍也补不上：40 秒里，DPO 用上了 52,224 个回答，到 1.533，比 1.506 高出的还不及种子之间的噪声。[Tang et al. 2024](https://arxiv.org/abs/2405.08448) 在语言模型上也看到在线胜过离线（offline），而且光凭离线数据的覆盖面和质量解释不了；[Xu et al. 2024](https://arxiv.org/abs/2404.10719) 看到 PPO 胜过 DPO。
+#
+# **GRPO 和 Dr. GRPO，停在自己的绳子尽头。** 它们的叉号是事先算好的：Dr. GRPO 是 KL 1.03、$J=1.539$，GRPO 是 1.28、1.573。训练到的是 1.03、1.498 和 1.35、1.526，离各自的尽头差 0.04 到 0.05；REINFORCE、RLOO、PPO 离自己的尽头（星号）也差这么多。回答加一倍也没有用：$J$ 分别是 1.499 和 1.523。不是数据不够，是已经到了。（TRL 的 GRPO 默认不拴绳子；没有绳子，也就没有这个尽头。）
+#
+# **中间隔一个奖励模型。** `rm_ppo` 能学的，是评判过的回答对，和 DPO 的一样多；它到 1.480，DPO 是 1.506，五个种子分不出高下。它的奖励模型，留出的回答对排对了 96% 到 98%，可那是*基座*的回答；PPO 后来写的，是另一些东西。下一节就看这件事。
+#
+# **挑选很便宜。** best-of-16 拿到 1.636，离 1.639 只差一点，什么也没训练。可是每给一个回答，它都要抽十六个，十六个都要请裁判评；它不在预算之内，说明的是手边有裁判值多少。（$n$ 起的是 $\beta$ 的作用。）拒绝采样微调把挑选的结果写进参数。3,200 个赢家只够更新 50 次，太少了：1.498。这里抽回答花不了多少，40 秒里它请裁判评了 213,504 个，至少是别的方法的四倍，到了 1.585：高于 PPO 的 1.578，略低于 REINFORCE、RLOO 和在线 DPO（1.599 到 1.606）。它的目标是 best-of-8 的 1.622。想试，先试这个最简单。
+
+# %%
+def paired(one, other, panels=("equal_answers", "equal_answers")):
+    """The mean difference in J seed by seed, and its 95 % interval."""
+    gaps = np.array(J[panels[0]][one]) - np.array(J[panels[1]][other])
+    return gaps.mean(), gaps.mean() - (half := 2.776 * gaps.std(ddof=1) / np.sqrt(5)), gaps.mean() + half
+
+
+for one, other in (("reinforce", "ppo"), ("reinforce", "rloo"), ("ppo", "rloo"), ("reinforce", "online_dpo"),
+                   ("reinforce", "dpo"), ("online_dpo", "dpo"), ("dpo", "rm_ppo")):  # fmt: skip
+    print(f"{one:10} - {other:10}", *(f"{number:7.3f}" for number in paired(one, other)))
+means = {panel: {name: f"{np.mean(J[panel][name]):.3f}" for name in NAMES if J[panel][name]} for panel in J}
+assert [means["equal_answers"][name] for name in ("reinforce", "ppo", "rloo", "online_dpo", "dpo", "rm_ppo")] == [
+    "1.592", "1.590", "1.587", "1.581", "1.506", "1.480"]  # fmt: skip
+assert all(low < 0 < high for _, low, high in (paired("reinforce", "ppo"), paired("reinforce", "rloo"), paired("ppo", "rloo"),
+                                               paired("dpo", "rm_ppo"), paired("dpo", "dpo", ("equal_seconds", "equal_answers"))))  # fmt: skip
+assert all(a > b for a, b in zip(J["equal_answers"]["reinforce"], J["equal_answers"]["online_dpo"]))
+assert all(a > b for panel in ("tried", "equal_answers") for a, b in zip(J[panel]["online_dpo"], J[panel]["dpo"]))
+assert [of("tried", "dpo")[i]["setting"] == of("tried", "online_dpo")[i]["setting"] for i in range(4)] == [True] * 4
+assert f"{paired('reinforce', 'online_dpo')[0]:.3f}" == "0.011" and 1 / 8.5 < 0.011 / paired("reinforce", "dpo")[0] < 1 / 7.5
+
+# %%
+once = [run for run in of("tried", "ppo") if run["setting"]["epochs"] == 1]
+assert sorted(round(run["cpu_seconds"]) for run in once) == [34, 37] and f"{max(run['objective']['value'] for run in once):.2f}" == "1.56"
+assert [round(seeds(of("equal_answers", name), "cpu_seconds").value) for name in ("ppo", "reinforce", "rloo")] == [51, 23, 25]
+assert round(of("equal_answers", "ppo")[0]["held_bytes"] / of("equal_answers", "rloo")[0]["held_bytes"], 2) == 1.74
+judged = {name: of("equal_seconds", name)[0]["judged"] for name in NAMES if name != "best_of_n"}
+assert (judged["dpo"], judged["rejection"]) == (52_224, 213_504)
+assert all(judged["rejection"] > 4 * count for name, count in judged.items() if name != "rejection")
+assert sorted(means["equal_seconds"][name] for name in ("reinforce", "rloo", "online_dpo"))[::2] == ["1.599", "1.606"]
+assert [means["equal_seconds"][name] for name in ("dpo", "rejection", "ppo")] == ["1.533", "1.585", "1.578"]
+assert {means["equal_answers"][name] for name in ("rejection", "best_of_n")} == {"1.498", "1.636"}
+assert f"{next(run for run in of('tried', 'best_of_n') if run['setting']['n'] == 8)['objective']['value']:.3f}" == "1.622"
+missed = {name: ends[end][0] - BETA * ends[end][1] - np.mean(J["equal_answers"][name]) for name, end in (
+    ("grpo", "grpo"), ("dr_grpo", "dr_grpo"), ("reinforce", "optimum"), ("rloo", "optimum"), ("ppo", "optimum"))}  # fmt: skip
+print({name: f"{gap:.3f}" for name, gap in missed.items()})
+assert all(0.035 < gap < 0.055 for gap in missed.values())
+assert [f"{seeds(of('equal_answers', name), 'kl').value:.2f} {means['equal_answers'][name]} {means['equal_seconds'][name]}"
+        for name in ("dr_grpo", "grpo")] == ["1.03 1.498 1.499", "1.35 1.526 1.523"]  # fmt: skip
+ranked = [run["reward_model_right"] for run in of("equal_answers", "rm_ppo")]
+assert (round(min(ranked), 2), round(max(ranked), 2)) == (0.96, 0.98)
+
+# %% [markdown] lang="en"
+# ## A judge that can be fooled
+# Our judge has been exact. Real judges have holes, and a policy that is paid by the judge has every reason to find them. [Skalse et al. 2022](https://arxiv.org/abs/2209.13085) define **reward hacking**: the judge's reward, the *proxy*, goes up while the true reward, here called *gold*, goes down. We give RLOO three judges of style plus exactness (`python chapters/data/rl_leak.py`, five seeds):
+#
+# - `honest`, the exact checker;
+# - `digit`, which forgives any difference that is a multiple of ten, as one does who checks the last digit only;
+# - `model`, a reward model fitted to 12,800 pairs that the honest judge has labelled.
+#
+# What `digit` does can be said in advance. An author's slip misses the target by ten, so every text that an author can write passes. Then the reward says nothing about exactness, and the optimum is that of the style alone: 0.96 of the answers have three numbers, and 0.75 are right, as in the base model. At $\beta=0.25$ the judge should see 1.96 points and we 1.71.
+
+# %% [markdown] lang="zh"
+# ## 骗得过的裁判
+# 前面的裁判一点不差。真实的裁判都有漏洞，而靠裁判给分的策略，有的是理由去找漏洞。[Skalse et al. 2022](https://arxiv.org/abs/2209.13085) 给**奖励投机**（reward hacking）下过定义：裁判给的奖励（*代理奖励*，proxy）往上走，真正的奖励（这里叫*真奖励*，gold）却往下走。下面给 RLOO 三个裁判，都来评风格加答案正确（`python chapters/data/rl_leak.py`，五个种子）：
+#
+# - `honest`，精确的判分程序；
+# - `digit`，差值是十的倍数就放过，好比只核对末位数字的人；
+# - `model`，奖励模型，用诚实的裁判标好的 12,800 对拟合出来。
+#
+# `digit` 会怎样，事先就说得出来。作者的失误正好差十，所以凡是作者写得出的文本，它都放过。这样一来，奖励对算得对不对只字不提，最优解就是只看风格的最优解：三个数的占 0.96，算对的占 0.75，同基座一样。$\beta=0.25$ 时，裁判该看到 1.96 分，我们看到的是 1.71 分。
+
+# %%
+leaky = json.loads(Path("data/rl_leak.json").read_text(encoding="utf-8"))["runs"]
+STRENGTHS = (0.25, 0.1, 0.03, 0.0)
+
+
+def under(judge, beta, method="rloo"):
+    """The five runs with that judge and leash; beta None is the base model."""
+    known = (judge, beta, None if beta is None else method)
+    return [run for run in leaky if (run["judge"], run["beta"], run["method"]) == known]
+
+
+print(f"{'judge':7}{'beta':>5} {'proxy':>6} {'gold':>6} {'style':>6} {'exact':>6} {'KL':>6}")
+for judge, beta in ((judge, beta) for judge in ("honest", "digit", "model") for beta in (None, *STRENGTHS)):
+    row = [seeds(under(judge, beta), name).value for name in ("proxy", "reward", "style", "exact", "kl")]
+    print(f"{judge:7}{'base' if beta is None else beta:>5}", *(f"{value:6.2f}" for value in row))
+foretold = predicted_optimum(task, "style", BETA)
+assert [f"{foretold['style']:.2f} {foretold['exact']:.2f}", f"{1 + foretold['style']:.2f}",
+        f"{foretold['style'] + foretold['exact']:.2f}"] == ["0.96 0.75", "1.96", "1.71"]  # fmt: skip
+
+# %% alt_en="Two panels against KL, on a scale of square roots from 0 to 25; five seeds with intervals. Left, the judge digit: proxy, orange open squares, rises from 1.30 to 1.99 and stays; gold, blue points, rises from 1.05 to 1.73 and falls to 1.50 at KL 5.1. Green, gold under the honest judge, rises to 1.98. Right, the reward model: proxy rises from 1.05 to 1.77; gold rises to 1.78 at KL 1.5 and falls to 1.02 at KL 17. Green as on the left." alt_zh="两幅小图，横轴是 KL，按平方根刻度从 0 到 25；五个种子，带区间。左，裁判 digit：代理奖励（橙色空心方块）从 1.30 升到 1.99 后不动；真奖励（蓝点）从 1.05 升到 1.73，到 KL 5.1 处降到 1.50。绿色是诚实裁判之下的真奖励，升到 1.98。右，奖励模型：代理奖励从 1.05 升到 1.77；真奖励在 KL 1.5 处升到 1.78，到 KL 17 处降到 1.02。绿色同左图。"
+fig, axes = figure(columns=2, width=8.0, height=3.6)
+for panel, judge in zip(axes, ("digit", "model")):
+    start = seeds(under(judge, None), "reward").value - seeds(under(judge, None), "proxy").value
+    for who, name, shift, color, marker in (("honest", "reward", 0, "chosen", "^"), (judge, "reward", 0, "policy", "o"),
+                                            (judge, "proxy", start * (judge == "model"), "rejected", "s")):  # fmt: skip
+        at = [seeds(under(who, beta), "kl") for beta in (None, *STRENGTHS)]
+        values = [seeds(under(who, beta), name) for beta in (None, *STRENGTHS)]
+        bars = {"xerr": [x.high - x.value for x in at], "yerr": [y.high - y.value for y in values]}
+        panel.errorbar([x.value for x in at], [shift + y.value for y in values], **bars, fmt=f"{marker}:", capsize=2,
+                       color=COLORS[color], markerfacecolor="none" if name == "proxy" else None)  # fmt: skip
+    panel.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
+    panel.set(xlabel="KL", title=judge, xticks=(0, 1, 2, 5, 10, 17, 25), xlim=(0, 27), ylim=(0.8, 2.1))
+axes[0].set(ylabel=r"$\mathbb{E}[r]$")
+
+# %% [markdown] lang="en"
+# **Figure 12.6.** Each judge with the base model (left) and four strengths of the leash, the last of them none at all (right). Orange: the proxy, what the judge says. Blue: gold, what we wanted. Green: gold under the honest judge. (The reward model's scores are only good up to a constant; they are moved so that both begin together.)
+
+# %% [markdown] lang="zh"
+# **图 12.6** 每个裁判五个点：最左是基座，然后是四种松紧的绳子，最右完全不拴。橙：代理奖励，裁判说的。蓝：真奖励，我们要的。绿：诚实的裁判之下的真奖励。（奖励模型的分数可以整体加减一个常数；这里移过，使两者从同一点出发。）
+
+# %% [markdown] lang="en"
+# At $\beta=0.25$ the network does what was foretold for `digit`: the judge sees 1.93 points, and we see 1.68, with 0.74 of the answers right. Nothing in the training shows it; the honest judge, too, saw about 1.9. Loosen the leash to 0.03, and little changes. Take it off, and exactness, which nobody pays for and nothing holds any more, drifts away: 0.50 right, and the judge sees 1.99. DPO finds the same hole: from pairs that `digit` has labelled, 0.71 right at $\beta=0.25$ and 0.61 at 0.03. It takes no exploration, for the hole lies in what the base model already writes.
+#
+# The reward model is a subtler case. [Chapter 5](05_preferences.ipynb) saw that it learns the style and hardly the sums. On a leash gold still rises, to 1.78, where the honest judge leads to 1.98. Without one the policy drifts to answers that the model likes still better, far from any that it was fitted to: 0.08 of them are right, and gold falls to 1.02, below the base model's 1.04, at a KL of 17. It is the curve of [Gao et al. 2023](https://arxiv.org/abs/2210.10760): as the KL grows, gold first rises with the proxy and then falls. [DeepSeek-AI 2025](https://arxiv.org/abs/2501.12948) name this danger as the reason to train reasoning without a neural reward model; [Lambert et al. 2024](https://arxiv.org/abs/2411.15124) call rewards that a program checks *verifiable*. With the honest judge the leash could come off, and 0.985 are right.
+#
+# What helps, then? A judge without the hole, first. A leash, which limits what a hole can cost; it does not close it. And a look at gold: a small sample, judged by something better than what the policy is paid by. Figure 12.7 shows why the training's own curves are no substitute.
+
+# %% [markdown] lang="zh"
+# $\beta=0.25$ 时，`digit` 之下的网络同预言的一样：裁判看到 1.93 分，我们看到 1.68 分，算对的占 0.74。训练中什么也看不出来，诚实的裁判看到的也是 1.9 上下。绳子松到 0.03，变化不大。完全解开，没人给分、也没东西拉着的正确率就漂走了：只剩 0.50，而裁判看到的是 1.99。DPO 找到的是同一个洞：用 `digit` 标的回答对，$\beta=0.25$ 时对 0.71，0.03 时对 0.61。不需要什么探索，洞就在基座本来就会写的东西里。
+#
+# 奖励模型的情形更微妙。[第 5 章](05_preferences.ipynb)已经看到，它学会了风格，算得对不对却没学到多少。拴着绳子，真奖励还升得到 1.78，不过诚实的裁判能带到 1.98。不拴，策略就漂向它更喜欢的回答，离它拟合时见过的越来越远：算对的只有 0.08，真奖励跌到 1.02，比基座的 1.04 还低，KL 是 17。这就是 [Gao et al. 2023](https://arxiv.org/abs/2210.10760) 的那条曲线：KL 越来越大，真奖励先跟着代理奖励升，然后降。[DeepSeek-AI 2025](https://arxiv.org/abs/2501.12948) 训练推理时不用神经网络的奖励模型，理由正是这个危险；[Lambert et al. 2024](https://arxiv.org/abs/2411.15124) 把程序能核对的奖励叫做*可验证的*（verifiable）。裁判若是诚实，绳子解开也无妨，算对的有 0.985。
+#
+# 那么什么管用？首先，换个没有洞的裁判。其次是绳子：它限住洞能造成的损失，却堵不上洞。还有，要看真奖励：抽一小份，用比发奖励的裁判更可靠的办法来评。为什么训练自己的曲线代替不了它，看图 12.7。
+
+# %%
+def shown(judge, beta, *names, method="rloo"):
+    return " ".join(f"{seeds(under(judge, beta, method), name).value:.2f}" for name in names)
+
+
+assert shown("digit", 0.25, "proxy", "reward", "exact") == "1.93 1.68 0.74" and shown("honest", 0.25, "proxy") == "1.90"
+assert shown("digit", 0.0, "proxy", "reward", "exact") == "1.99 1.50 0.50" and shown("digit", 0.03, "reward", "exact") == "1.73 0.74"
+assert (shown("digit", 0.25, "exact", method="dpo"), shown("digit", 0.03, "exact", method="dpo")) == ("0.71", "0.61")
+assert shown("honest", 0.03, "reward") == "1.98" and shown("model", 0.03, "reward") == "1.78" and shown("model", 0.0, "reward", "exact") == "1.02 0.08"
+assert shown("model", None, "reward") == "1.04" and round(seeds(under("model", 0.0), "kl").value) == 17
+assert f"{seeds(under('honest', 0.0), 'exact').value:.3f}" == "0.985"
+
+# %% alt_en="Two panels against judged answers, 0 to 25,600, without a leash: digit left, the reward model right. Orange, proxy, climbs quickly and stays high in both. Blue, gold: left it climbs to about 1.55 within 8,000 answers and sinks slowly to 1.49; right it peaks at about 1.26 after 5,000 and sinks to 1.02. Bands over five seeds." alt_zh="两幅小图，横轴是评判过的回答数，0 到 25,600，不拴绳子：左 digit，右奖励模型。橙色代理奖励，两边都很快升高，一直不降。蓝色真奖励：左边 8,000 个之内升到 1.55 左右，再慢慢沉到 1.49；右边在 5,000 个左右达到顶点 1.26，再沉到 1.02。带子是五个种子的范围。"
+fig, axes = figure(columns=2, width=8.0, height=3.0)
+for panel, judge in zip(axes, ("digit", "model")):
+    traces = [run["trace"] for run in under(judge, 0.0)]
+    at = [point["judged"] for point in traces[0]]
+    start = seeds(under(judge, None), "reward").value - seeds(under(judge, None), "proxy").value
+    for name, shift, color in (("gold", 0, "policy"), ("proxy", start * (judge == "model"), "rejected")):
+        values = shift + np.array([[point[name] for point in trace] for trace in traces])  # (seeds, points)
+        panel.plot(at, values.mean(0), color=COLORS[color])
+        panel.fill_between(at, values.min(0), values.max(0), color=COLORS[color], alpha=0.15, linewidth=0)
+    panel.set(xlabel="$N$", title=judge, ylim=(0.8, 2.1), xticks=(0, 10_000, 20_000))
+axes[0].set(ylabel=r"$\mathbb{E}[r]$")
+gold = {judge: np.mean([[point["gold"] for point in run["trace"]] for run in under(judge, 0.0)], axis=0) for judge in ("digit", "model")}
+print({judge: [float(round(value, 2)) for value in values] for judge, values in gold.items()})
+assert all(values.argmax() < 4 and values[-1] < values.max() - 0.05 for values in gold.values())
+
+# %% [markdown] lang="en"
+# **Figure 12.7.** Without a leash, along the training: proxy (orange) and gold (blue) of the answers that were trained on; means and range over five seeds, $N$ judged answers. Whoever sees only the orange line sees a training that goes well.
+
+# %% [markdown] lang="zh"
+# **图 12.7** 不拴绳子的训练途中：训练所用回答的代理奖励（橙）和真奖励（蓝），五个种子的平均与范围，横轴 $N$ 是评判过的回答数。只看橙线的人，看到的是一次顺利的训练。
+
+# %% [markdown] lang="en"
+# ## From the command line, and in TRL
+# What the chapter did with functions is one command. It writes a model folder and its metrics, shows a progress bar, and `--resume` goes on from a killed run to the same bits:
+#
+# ```text
+# dpo-core train-rl --method rloo --model gen --output rl.model
+# dpo-core train-rl --method grpo --beta 0.1 --prompts 64 --answers 8 --output grpo.model
+# dpo-core evaluate rl.model --n 2000 --json
+# ```
+#
+# In TRL, `GRPOTrainer` and `RLOOTrainer` take the checker as it is: `reward_funcs` is a function of prompts and completions, `num_generations` our answers to a prompt, `beta` our $\beta$, `loss_type="dr_grpo"` with `scale_rewards="none"` the variant without the divisions. Given the same advantages, our losses of RLOO, GRPO and Dr. GRPO equal theirs to $10^{-12}$ (`tests/test_policy_gradient.py`). Mind three defaults: TRL's GRPO has no leash unless `beta` is set, its `loss_type` is neither GRPO's nor Dr. GRPO's, and its RLOO has a $\beta$ of 0.05.
+
+# %% [markdown] lang="zh"
+# ## 命令行与 TRL
+# 本章调用函数做的事，一条命令就能做完。它写出模型文件夹和训练指标，带进度条；中途断了，加 `--resume` 接着跑，最后每个比特都一样：
+#
+# ```text
+# dpo-core train-rl --method rloo --model gen --output rl.model
+# dpo-core train-rl --method grpo --beta 0.1 --prompts 64 --answers 8 --output grpo.model
+# dpo-core evaluate rl.model --n 2000 --json
+# ```
+#
+# 用 TRL，`GRPOTrainer` 和 `RLOOTrainer` 可以直接拿判分程序来用：`reward_funcs` 是提示和回答的函数，`num_generations` 是每个提示抽几个回答，`beta` 就是 $\beta$，`loss_type="dr_grpo"` 再加 `scale_rewards="none"`，是两处都不除的那个变体。优势相同的话，RLOO、GRPO、Dr. GRPO 的损失，我们的和它的相差不到 $10^{-12}$（`tests/test_policy_gradient.py`）。当心三个默认值：TRL 的 GRPO 不设 `beta` 就没有绳子；它默认的 `loss_type` 既不是 GRPO 的，也不是 Dr. GRPO 的；它的 RLOO，$\beta$ 默认取 0.05。
+
+# %% [markdown] lang="en"
+# > **What the toy hides.** Our judge is a program and never tires; people judge slowly, and disagree. A 7B model draws answers of hundreds of tokens, and drawing takes most of the time: then a stored set of pairs is worth more than it is here, and several updates for each draw pay off. PPO for such a model holds four networks of that size, policy, critic, reference and reward model, and its critic starts from the reward model. Samplers run on other machines with slightly other numbers, so that even the first $\rho$ is not 1. And our answers have a few tokens and are judged as a whole; where an answer is long, it matters which step earned the reward, and a critic may be worth its price.
+
+# %% [markdown] lang="zh"
+# > **玩具没告诉你的。** 我们的裁判是程序，不会累；人评得慢，意见还不一致。7B 的模型，一个回答几百个词元，时间大半花在抽回答上：这时存好的回答对就比在这里值钱，一批回答多更新几次也划算。给这样的模型做 PPO，内存里要放四个同样大的网络：策略、评论家、参考策略、奖励模型，评论家还是从奖励模型训练起的。采样放在别的机器上跑，数值略有出入，连第一个 $\rho$ 都不是 1。我们的回答只有几个词元，写完才整个判一次；回答长了，奖励是哪一步挣来的就要紧了，那时评论家也许值得一用。
+
+# %% [markdown] lang="en"
+# > **To remember.** The policy gradient: draw, judge, subtract what was to be expected, push. A baseline brings no bias; a leash in the reward leads to the optimum; $k_3$ in the loss leads elsewhere, fork by fork. Pair by pair, DPO pushes where RLOO on two answers pushes; its pairs were drawn beforehand, and that costs it more than its loss does. What a judge lets pass, training finds. Look at what you wanted, not at what you paid for.
+
+# %% [markdown] lang="zh"
+# > **记住。** 策略梯度就是：抽，判，减去本来就能拿到的，推一把。减基线不带来偏差；绳子拴在奖励里，通向最优解；用 $k_3$ 拴在损失里，就通向别处，一个岔口一个岔口地偏。一对一对地看，DPO 推的方向同抽两个回答的 RLOO 一样；它亏在回答对是事先抽好的，损失倒亏得不多。裁判放过什么，训练就会找到什么。要看的是你想要的，不是你付钱买的。
 
 # %% [markdown] lang="en"
 # ## Exercises
@@ -503,7 +888,7 @@ check("12.1", answer_12_1)
 # %% [markdown] lang="zh"
 # <details><summary>解答</summary>
 #
-# RLOO：另外三个得 1、1、0，平均 2/3，所以 $2-2/3=4/3$。GRPO：四个的平均是 1，差的平方是 1、0、0、1，方差 $2/3$，$1/\sqrt{2/3}=1.22$。
+# RLOO：另外三个得 1、1、0，平均 2/3，所以 $2-2/3=4/3$。GRPO：四个的平均是 1，差的平方是 1、0、0、1，方差是 $2/3$，优势是 $1/\sqrt{2/3}=1.22$。
 #
 # ```python
 # answer_12_1 = (2 - 2 / 3, 1 / np.sqrt(2 / 3))
@@ -515,7 +900,7 @@ check("12.1", answer_12_1)
 # ### Exercise 12.2 · Where the other KL ends
 # ★★☆ · 15 minutes
 #
-# For some prompt the base model says yes with probability 0.3 and no otherwise. Yes earns 1, no earns 0, $\beta=0.5$. (Exercise 9.1 asked for the optimum of the objective; it is 0.76.) What share of yes has a policy that is trained with $k_3$ in its loss, with answers of one token, and without dividing by anything?
+# For some prompt the base model says yes with probability 0.3 and no otherwise. Yes earns 1, no earns 0, $\beta=0.5$. (Exercise 9.1 asked for the optimum of the objective; it is 0.76.) What share of yes has a policy that is trained with $k_3$ in its loss, with answers of one token, large groups, and without dividing by anything?
 #
 # <details><summary>Hint</summary>
 #
@@ -527,11 +912,11 @@ check("12.1", answer_12_1)
 # ### 练习 12.2 · 另一个 KL 停在哪里
 # ★★☆ · 15 分钟
 #
-# 对某个提示，基座答「是」的概率是 0.3，否则答「否」。「是」得 1 分，「否」得 0 分，$\beta=0.5$。（练习 9.1 问的是目标的最优解，是 0.76。）如果用损失里的 $k_3$ 来训练，回答只有一个词元，也不除以任何东西，策略答「是」的比例是多少？
+# 对某个提示，基座答「是」的概率是 0.3，否则答「否」。「是」得 1 分，「否」得 0 分，$\beta=0.5$。（练习 9.1 问的是目标的最优解，是 0.76。）如果训练时绳子是损失里的 $k_3$，回答只有一个词元，每组抽很多个，也不除以任何东西，训练出来的策略答「是」的比例是多少？
 #
 # <details><summary>提示</summary>
 #
-# 两个概率都是 $\beta\,\pi_{\mathrm{ref}}/(\lambda-r)$ 的样子，加起来是 1：这是 $\lambda$ 的一元二次方程。$\lambda$ 比两个奖励都大。
+# 两个概率都形如 $\beta\,\pi_{\mathrm{ref}}/(\lambda-r)$，加起来是 1：这是 $\lambda$ 的一元二次方程。$\lambda$ 比两个奖励都大。
 #
 # </details>
 
@@ -554,7 +939,7 @@ check("12.2", answer_12_2)
 # %% [markdown] lang="zh"
 # <details><summary>解答</summary>
 #
-# $0.15/(\lambda-1)+0.35/\lambda=1$ 化成 $\lambda^2-1.5\lambda+0.35=0$，较大的根是 1.211。「是」的比例是 $0.15/0.211=0.711$，不到 0.76：要丢掉「否」，另一个 KL 拦得更紧。
+# $0.15/(\lambda-1)+0.35/\lambda=1$ 化成 $\lambda^2-1.5\lambda+0.35=0$，较大的根是 1.211。「是」的比例是 $0.15/0.211=0.711$，不到 0.76：策略想丢掉「否」，另一个 KL 拦得更紧。
 #
 # ```python
 # lam = (1.5 + np.sqrt(1.5**2 - 4 * 0.35)) / 2
@@ -583,7 +968,7 @@ check("12.2", answer_12_2)
 #
 # <details><summary>提示</summary>
 #
-# 绳子收的钱里有 `logps`，但优势只能当作数：`.detach()`。其余几个的平均，等于（总和减去自己）除以 $K-1$。
+# 绳子扣掉的那部分里有 `logps`，但优势只能当作一个数：`.detach()`。其余几个的平均，等于（总和减去自己）除以 $K-1$。
 #
 # </details>
 
@@ -597,7 +982,7 @@ check("12.3", rloo_loss)
 # %% [markdown] lang="en"
 # <details><summary>Solution</summary>
 #
-# If the gradient may flow through the advantage, the leash is pulled twice, the second time in a direction that means nothing.
+# If the gradient may flow through the advantage, the leash adds a term that is no part of $\nabla J$.
 #
 # ```python
 # def rloo_loss(logps, ref_logps, rewards, beta):
@@ -612,7 +997,7 @@ check("12.3", rloo_loss)
 # %% [markdown] lang="zh"
 # <details><summary>解答</summary>
 #
-# 要是让梯度从优势里过，绳子就被拉了两次，第二次的方向没有意义。
+# 要是让梯度从优势里过，绳子会多拉出一项，不属于 $\nabla J$。
 #
 # ```python
 # def rloo_loss(logps, ref_logps, rewards, beta):
@@ -640,7 +1025,7 @@ check("12.3", rloo_loss)
 # ### 练习 12.4 · 谁已经不学了
 # ★★☆ · 10 分钟
 #
-# 一批回答更新了几次，有人想知道 PPO 还在从多少个回答里学。写一个 `stopped(logps, old_logps, advantages, clip)`，返回布尔张量：截断后的损失梯度为零的地方是 `True`。输入的形状都是 `(N,)`，优势都不为 0。
+# 同一批回答更新过几次之后，有人想知道 PPO 还在从多少个回答里学。写一个 `stopped(logps, old_logps, advantages, clip)`，返回布尔张量：截断后的损失梯度为零的地方是 `True`。输入的形状都是 `(N,)`，优势都不为 0。
 #
 # <details><summary>提示</summary>
 #
@@ -685,7 +1070,7 @@ check("12.4", stopped)
 # ### Exercise 12.5 · Half a leak
 # ★★★ · 15 minutes
 #
-# The base model is right in three answers out of four. The judge pays 1 for a right value, but it nods at every other slip, at random, and pays 1 for that as well. $\beta=0.25$. What share of the optimal policy's answers is right?
+# The base model is right in three answers out of four. The judge pays 1 for a right value, but it lets half of the slips pass, chosen at random, and pays 1 for those as well. $\beta=0.25$. What share of the optimal policy's answers is right?
 #
 # <details><summary>Hint</summary>
 #
@@ -697,7 +1082,7 @@ check("12.4", stopped)
 # ### 练习 12.5 · 漏一半
 # ★★★ · 15 分钟
 #
-# 基座四个回答里对三个。值对，裁判给 1 分；但遇到失误，他随机地放过一半，也给 1 分。$\beta=0.25$。最优策略的回答里，对的占多少？
+# 基座四个回答里对三个。值对，裁判给 1 分；遇到失误，它随机放过一半，放过的也给 1 分。$\beta=0.25$。最优策略的回答里，对的占多少？
 #
 # <details><summary>提示</summary>
 #
@@ -712,7 +1097,7 @@ check("12.5", answer_12_5)
 # %% [markdown] lang="en"
 # <details><summary>Solution</summary>
 #
-# A slip earns 1/2 on average. The odds of right against slip are 3 in the base model, and the tilt multiplies them by $e^{(1-0.5)/0.25}=e^2=7.39$: 22.2 to 1, a share of 0.957. With an honest judge it would be $e^4$, and 0.994. Random leniency acts like a shorter leash: the policy stays nearer, and goes the same way.
+# A slip earns 1/2 on average. The odds of right against slip are 3 in the base model, and the tilt multiplies them by $e^{(1-0.5)/0.25}=e^2=7.39$: 22.2 to 1, a share of 0.957. With an honest judge it would be $e^4$, and 0.994. Random leniency acts like a shorter leash, as if $\beta$ were 0.5 in place of 0.25: the policy stays nearer, and goes the same way.
 #
 # ```python
 # odds = 3 * np.exp((1 - 0.5) / 0.25)
@@ -724,7 +1109,7 @@ check("12.5", answer_12_5)
 # %% [markdown] lang="zh"
 # <details><summary>解答</summary>
 #
-# 失误平均得 1/2。基座里，对与失误的几率是 3；倾斜把它乘上 $e^{(1-0.5)/0.25}=e^2=7.39$，成了 22.2 比 1，占 0.957。裁判若是诚实，乘的就是 $e^4$，占 0.994。随机的宽松好比把绳子收短：策略走得近些，方向没有变。
+# 失误平均得 1/2。基座里，对与失误的几率（odds）是 3；倾斜把它乘上 $e^{(1-0.5)/0.25}=e^2=7.39$，成了 22.2 比 1，占 0.957。裁判若是诚实，乘的就是 $e^4$，占 0.994。裁判随机地放宽，好比把绳子收短，$\beta$ 由 0.25 变成 0.5：策略走得近些，方向没有变。
 #
 # ```python
 # odds = 3 * np.exp((1 - 0.5) / 0.25)
@@ -732,3 +1117,29 @@ check("12.5", answer_12_5)
 # ```
 #
 # </details>
+
+# %% [markdown] lang="en"
+# ## References
+# - [Williams 1992](https://doi.org/10.1007/BF00992696): REINFORCE, and that a baseline leaves it unbiased (its theory says nothing of variance).
+# - [Schulman et al. 2017](https://arxiv.org/abs/1707.06347): PPO; equation 7 is the clipped surrogate. [Schulman et al. 2016](https://arxiv.org/abs/1506.02438): GAE, equation 16.
+# - [Kool et al. 2019](https://openreview.net/forum?id=r1lgTGL5DE): the leave-one-out baseline; [Ahmadian et al. 2024](https://arxiv.org/abs/2402.14740) brought it to language models and their feedback.
+# - [Shao et al. 2024](https://arxiv.org/abs/2402.03300): GRPO; equation 4 is $k_3$ in the loss. [Zichen Liu et al. 2025](https://arxiv.org/abs/2503.20783): Dr. GRPO, and the biases of the two divisions.
+# - [Schulman 2020](http://joschu.net/blog/kl-approx.html): $k_1$, $k_2$, $k_3$ as estimates of a value. [Tang and Munos 2025](https://arxiv.org/abs/2506.09477) and [Kezhao Liu et al. 2025](https://arxiv.org/abs/2510.01555): what they do as losses.
+# - [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155): reward model and PPO, with the leash in the reward, token by token.
+# - [Dong et al. 2023](https://arxiv.org/abs/2304.06767): RAFT. [Guo et al. 2024](https://arxiv.org/abs/2402.04792): online DPO and its relatives.
+# - [Xu et al. 2024](https://arxiv.org/abs/2404.10719), [Tang et al. 2024](https://arxiv.org/abs/2405.08448): DPO against PPO, offline against online, on large models.
+# - [Skalse et al. 2022](https://arxiv.org/abs/2209.13085): what reward hacking is. [Gao et al. 2023](https://arxiv.org/abs/2210.10760): how the true reward rises and falls as a learnt one is climbed.
+# - [Lambert et al. 2024](https://arxiv.org/abs/2411.15124): verifiable rewards. [DeepSeek-AI 2025](https://arxiv.org/abs/2501.12948): why R1's reasoning was trained without a reward model.
+
+# %% [markdown] lang="zh"
+# ## 参考文献
+# - [Williams 1992](https://doi.org/10.1007/BF00992696)：REINFORCE，以及减去基线仍然无偏（方差大小，它的理论没有说）。
+# - [Schulman et al. 2017](https://arxiv.org/abs/1707.06347)：PPO，式 7 是截断后的替代目标（surrogate）。[Schulman et al. 2016](https://arxiv.org/abs/1506.02438)：GAE，式 16。
+# - [Kool et al. 2019](https://openreview.net/forum?id=r1lgTGL5DE)：留一法的基线；[Ahmadian et al. 2024](https://arxiv.org/abs/2402.14740) 把它用到语言模型的人类反馈上。
+# - [Shao et al. 2024](https://arxiv.org/abs/2402.03300)：GRPO，式 4 是损失里的 $k_3$。[Zichen Liu et al. 2025](https://arxiv.org/abs/2503.20783)：Dr. GRPO，两处除法各带来什么偏差。
+# - [Schulman 2020](http://joschu.net/blog/kl-approx.html)：$k_1$、$k_2$、$k_3$，用来估计数值。[Tang and Munos 2025](https://arxiv.org/abs/2506.09477)、[Kezhao Liu et al. 2025](https://arxiv.org/abs/2510.01555)：它们作为损失会怎样。
+# - [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)：奖励模型加 PPO，绳子拴在奖励里，逐个词元计。
+# - [Dong et al. 2023](https://arxiv.org/abs/2304.06767)：RAFT。[Guo et al. 2024](https://arxiv.org/abs/2402.04792)：在线 DPO 一类的方法。
+# - [Xu et al. 2024](https://arxiv.org/abs/2404.10719)、[Tang et al. 2024](https://arxiv.org/abs/2405.08448)：大模型上，DPO 与 PPO、离线与在线的比较。
+# - [Skalse et al. 2022](https://arxiv.org/abs/2209.13085)：什么是奖励投机。[Gao et al. 2023](https://arxiv.org/abs/2210.10760)：一味提高学来的奖励，真奖励怎样先升后降。
+# - [Lambert et al. 2024](https://arxiv.org/abs/2411.15124)：可验证的奖励。[DeepSeek-AI 2025](https://arxiv.org/abs/2501.12948)：训练 R1 的推理时，为什么不用奖励模型。
