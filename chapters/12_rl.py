@@ -232,7 +232,7 @@ for shift, color in ((0, "policy"), (10, "rejected")):
 #
 # $$\text{RLOO: }\;\big[(r_1-r_2)-h\big]\;\nabla\log\frac{\pi(y_1)}{\pi(y_2)}\qquad\qquad\text{DPO: }\;\beta\,\big[\sigma(r_1-r_2)-\sigma(h)\big]\;\nabla\log\frac{\pi(y_1)}{\pi(y_2)}$$
 #
-# 右边是第 7 章的梯度，标签取 Bradley–Terry 软标签 $q=\sigma(r_1-r_2)$。两个方括号同号，也同时为零：都在 $h$ 等于奖励之差的地方。**一对一对地看，只抽两个回答的 RLOO 往哪边推，DPO 就往哪边推；它停在哪里，DPO 也停在哪里。** 推的力气却不一样：差得多的，被 $\sigma$ 压平了。所以没到最优解时，对所有回答对取平均，方向会略有不同。在手算例子里，出发时它是 $\beta$ 乘 (0.145, -0.042, -0.104)，策略梯度则是 (0.35, -0.09, -0.26)。
+# 右边是第 7 章的梯度，标签取 Bradley–Terry 软标签 $q=\sigma(r_1-r_2)$。两个方括号同号，也同时为零：都在 $h$ 等于奖励之差的地方。**一对一对地看，只抽两个回答的 RLOO 往哪边推，DPO 就往哪边推；它停在哪里，DPO 也停在哪里。** 推的力气却不一样：差值一大，就被 $\sigma$ 压平。所以没到最优解时，对所有回答对取平均，方向会略有不同。在手算例子里，出发时这个平均是 $\beta$ 乘 (0.145, -0.042, -0.104)，策略梯度则是 (0.35, -0.09, -0.26)。
 #
 # 还有一处差别。**DPO 的回答对是事先抽好的，只抽一次**；RLOO 每一步都从当前的策略重新抽。这一处可以改：在策略自己新写的回答对上做 DPO，叫*在线*（online）DPO（[Guo et al. 2024](https://arxiv.org/abs/2402.04792)）。下面让它也跑一趟，看看事先抽好的回答对到底亏多少。（裁判若是人，还有第三处：人只说哪个更好，不说好多少。我们的软标签说了好多少，所以这一点，本章的比较回答不了。）
 
@@ -260,19 +260,19 @@ assert np.allclose(push_of_dpo.sum((0, 1)), [0.145, -0.042, -0.104], atol=5e-4)
 
 # %% [markdown] lang="en"
 # ## Where the leash is tied
-# So far the leash was part of the reward: $A$ came from $a=r-\beta\log(\pi/\pi_{\mathrm{ref}})$. REINFORCE, RLOO and PPO do that. GRPO takes the advantage from $r$ alone and adds a KL term to the loss instead, estimated from the same draws. That is another place, and it matters which estimator stands there. With $d=\log\pi(y)-\log\pi_{\mathrm{ref}}(y)$, [Schulman 2020](http://joschu.net/blog/kl-approx.html) names three: $k_1=d$, $k_2=d^2/2$, $k_3=e^{-d}-1+d$. On draws from $\pi$, $k_1$ and $k_3$ are right on average, and $k_3$ is never negative. But a loss is not read, it is differentiated. The draws stay as they are, so the gradient goes through $d$ alone, and $\nabla d=\nabla\log\pi$:
+# So far the leash was part of the reward: $A$ came from $a=r-\beta\log(\pi/\pi_{\mathrm{ref}})$. REINFORCE, RLOO and PPO do that. GRPO has three habits of its own. The first: it takes the advantage from $r$ alone and adds a KL term to the loss instead, estimated from the same draws. That is another place, and it matters which estimator stands there. With $d=\log\pi(y)-\log\pi_{\mathrm{ref}}(y)$, [Schulman 2020](http://joschu.net/blog/kl-approx.html) names three: $k_1=d$, $k_2=d^2/2$, $k_3=e^{-d}-1+d$. On draws from $\pi$, $k_1$ and $k_3$ are right on average, and $k_3$ is never negative. But a loss is not read, it is differentiated. The draws stay as they are, so the gradient goes through $d$ alone, and $\nabla d=\nabla\log\pi$:
 #
 # $$\begin{aligned}\mathbb{E}_{\pi}[\nabla k_1]&=\mathbb{E}_{\pi}[\nabla\log\pi]=0\\\mathbb{E}_{\pi}[\nabla k_2]&=\mathbb{E}_{\pi}[d\,\nabla\log\pi]=\nabla\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})\\\mathbb{E}_{\pi}[\nabla k_3]&=\mathbb{E}_{\pi}\Big[\Big(1-\frac{\pi_{\mathrm{ref}}}{\pi}\Big)\nabla\log\pi\Big]=-\sum_y\pi_{\mathrm{ref}}(y)\,\nabla\log\pi(y)=\nabla\,\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi).\end{aligned}$$
 #
-# The unbiased $k_1$ does nothing, the biased $k_2$ pulls as it should, and the $k_3$ that GRPO uses pulls towards the *other* KL ([Tang and Munos 2025](https://arxiv.org/abs/2506.09477); [Kezhao Liu et al. 2025](https://arxiv.org/abs/2510.01555) call $k_2$ in the loss and $k_1$ in the reward equivalent, on fresh answers). Chapter 6 has worked out where that one leads: not to $\pi_{\mathrm{ref}}\,e^{r/\beta}/Z$, but to $\beta\,\pi_{\mathrm{ref}}/(\lambda-r)$. On the example, at $\beta=0.5$: (0.841, 0.116, 0.044) in place of (0.919, 0.075, 0.007).
+# The unbiased $k_1$ does nothing, the biased $k_2$ pulls as it should, and the $k_3$ that GRPO uses pulls towards the *other* KL ([Tang and Munos 2025](https://arxiv.org/abs/2506.09477); [Kezhao Liu et al. 2025](https://arxiv.org/abs/2510.01555) call $k_2$ in the loss and $k_1$ in the reward equivalent, on fresh answers). Chapter 6 has worked out where that one leads: not to $\pi_{\mathrm{ref}}\,e^{r/\beta}/Z$, but to $\beta\,\pi_{\mathrm{ref}}/(\lambda-r)$, with a $\lambda$ that makes the probabilities sum to 1. On the example, at $\beta=0.5$: (0.841, 0.116, 0.044) in place of (0.919, 0.075, 0.007).
 
 # %% [markdown] lang="zh"
 # ## 绳子拴在哪里
-# 前面，绳子一直算在奖励里：$A$ 由 $a=r-\beta\log(\pi/\pi_{\mathrm{ref}})$ 算出。REINFORCE、RLOO、PPO 都这么做。GRPO 的优势只看 $r$，另在损失里加一个 KL 项，用同一批回答来估计。拴的地方一换，用哪个估计量就要紧了。记 $d=\log\pi(y)-\log\pi_{\mathrm{ref}}(y)$，[Schulman 2020](http://joschu.net/blog/kl-approx.html) 列了三个：$k_1=d$，$k_2=d^2/2$，$k_3=e^{-d}-1+d$。用 $\pi$ 抽的样本，$k_1$ 和 $k_3$ 平均起来都对，$k_3$ 还从不为负。可是损失不是拿来读数的，是拿来求导的。样本已经抽定，梯度只从 $d$ 里过，而 $\nabla d=\nabla\log\pi$：
+# 前面，绳子一直算在奖励里：$A$ 由 $a=r-\beta\log(\pi/\pi_{\mathrm{ref}})$ 算出。REINFORCE、RLOO、PPO 都这么做。GRPO 有三处特别。第一处：优势只看 $r$，另在损失里加一个 KL 项，用同一批回答来估计。拴的地方一换，用哪个估计量就要紧了。记 $d=\log\pi(y)-\log\pi_{\mathrm{ref}}(y)$，[Schulman 2020](http://joschu.net/blog/kl-approx.html) 列了三个：$k_1=d$，$k_2=d^2/2$，$k_3=e^{-d}-1+d$。用 $\pi$ 抽的样本，$k_1$ 和 $k_3$ 平均起来都对，$k_3$ 还从不为负。可是损失不是拿来读数的，是拿来求导的。样本已经抽定，梯度只从 $d$ 里过，而 $\nabla d=\nabla\log\pi$：
 #
 # $$\begin{aligned}\mathbb{E}_{\pi}[\nabla k_1]&=\mathbb{E}_{\pi}[\nabla\log\pi]=0\\\mathbb{E}_{\pi}[\nabla k_2]&=\mathbb{E}_{\pi}[d\,\nabla\log\pi]=\nabla\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})\\\mathbb{E}_{\pi}[\nabla k_3]&=\mathbb{E}_{\pi}\Big[\Big(1-\frac{\pi_{\mathrm{ref}}}{\pi}\Big)\nabla\log\pi\Big]=-\sum_y\pi_{\mathrm{ref}}(y)\,\nabla\log\pi(y)=\nabla\,\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)\end{aligned}$$
 #
-# 无偏的 $k_1$ 一点力也不出；有偏的 $k_2$ 正好是该有的拉力；GRPO 用的 $k_3$，压低的却是*另一个* KL（[Tang and Munos 2025](https://arxiv.org/abs/2506.09477)；[Kezhao Liu et al. 2025](https://arxiv.org/abs/2510.01555) 说，回答是现抽的话，损失里放 $k_2$ 同奖励里放 $k_1$ 等价）。用那一个会停在哪里，第 6 章已经算过：不是 $\pi_{\mathrm{ref}}\,e^{r/\beta}/Z$，而是 $\beta\,\pi_{\mathrm{ref}}/(\lambda-r)$。手算例子里取 $\beta=0.5$，最后停在 (0.841, 0.116, 0.044)，不在 (0.919, 0.075, 0.007)。
+# 无偏的 $k_1$ 一点力也不出；有偏的 $k_2$ 正好是该有的拉力；GRPO 用的 $k_3$，压低的却是*另一个* KL（[Tang and Munos 2025](https://arxiv.org/abs/2506.09477)；[Kezhao Liu et al. 2025](https://arxiv.org/abs/2510.01555) 说，回答是现抽的话，损失里放 $k_2$ 同奖励里放 $k_1$ 等价）。用另一个 KL 会停在哪里，第 6 章已经算过：不是 $\pi_{\mathrm{ref}}\,e^{r/\beta}/Z$，而是 $\beta\,\pi_{\mathrm{ref}}/(\lambda-r)$，其中 $\lambda$ 让概率加起来等于 1。手算例子里取 $\beta=0.5$，最后停在 (0.841, 0.116, 0.044)，而不是 (0.919, 0.075, 0.007)。
 
 # %% tags=["proof"]
 logps = logits.log_softmax(-1)
@@ -285,10 +285,10 @@ left = problem.reward - beta * (1 - problem.ref_logps.exp() / end)  # what each 
 assert torch.allclose(left, left.mean(-1, keepdim=True))  # the same for all answers: softmax does not move
 
 # %% [markdown] lang="en"
-# GRPO's second habit is the division by the standard deviation $s$ of a group's rewards. In large groups it multiplies everything but the leash by $1/s$, which is the same direction as leaving the reward alone and multiplying $\beta$ by $s$: **every prompt gets a $\beta$ of its own**, $\beta s$. For a reward of right or wrong, where the policy is right with probability $v$, $s=\sqrt{v(1-v)}$: half of $\beta$ at $v=0.5$, a tenth at $v=0.99$. The surer the policy, the longer its leash. In small groups this is milder, because a group without a mistake has no advantages at all: with four answers it is $0.71\,\beta$ and $0.67\,\beta$. The third habit, the mean over an answer's tokens in place of the sum, divides the push on an answer by its length. [Zichen Liu et al. 2025](https://arxiv.org/abs/2503.20783) count the last two as biases and leave both out; that is **Dr. GRPO**. We leave its leash where GRPO's is.
+# The second habit is the division by the standard deviation $s$ of a group's rewards. In large groups it multiplies everything but the leash by $1/s$, which is the same direction as leaving the reward alone and multiplying $\beta$ by $s$: **every prompt gets a $\beta$ of its own**, $\beta s$. For a reward of right or wrong, where the policy is right with probability $v$, $s=\sqrt{v(1-v)}$: half of $\beta$ at $v=0.5$, a tenth at $v=0.99$. The surer the policy, the longer its leash. In small groups this is milder, because a group without a mistake has no advantages at all: with four answers it is $0.71\,\beta$ and $0.67\,\beta$. The third habit, the mean over an answer's tokens in place of the sum, divides the push on an answer by its length. [Zichen Liu et al. 2025](https://arxiv.org/abs/2503.20783) count the two divisions as biases and leave both out; that is **Dr. GRPO**. We leave its leash where GRPO's is.
 
 # %% [markdown] lang="zh"
-# GRPO 的第二处特别，是除以一组奖励的标准差 $s$。组大的时候，这等于把绳子以外的各项都乘上 $1/s$；只论方向，又等于奖励不动，把 $\beta$ 乘上 $s$：**每个提示各有各的 $\beta$**，即 $\beta s$。奖励若只分对错，策略答对的概率是 $v$，那么 $s=\sqrt{v(1-v)}$：$v=0.5$ 时 $\beta$ 剩一半，$v=0.99$ 时剩十分之一。策略越有把握，绳子越长。组小的时候没这么厉害，因为一组里一个错的也没有，优势就全是零：每组四个回答时，分别是 $0.71\,\beta$ 和 $0.67\,\beta$。第三处，是对一个回答的各词元取平均，而不求和：推动一个回答的力，要除以它的长度。[Zichen Liu et al. 2025](https://arxiv.org/abs/2503.20783) 认为后两处都是偏差，两处都去掉，就是 **Dr. GRPO**。它的绳子，我们照 GRPO 那样拴。
+# 第二处，是除以一组奖励的标准差 $s$。组大的时候，这等于把绳子以外的各项都乘上 $1/s$；只论方向，又等于奖励不动，把 $\beta$ 乘上 $s$：**每个提示各有各的 $\beta$**，即 $\beta s$。奖励若只分对错，策略答对的概率是 $v$，那么 $s=\sqrt{v(1-v)}$：$v=0.5$ 时 $\beta$ 剩一半，$v=0.99$ 时剩十分之一。策略越有把握，绳子越长。组小的时候没这么厉害，因为一组里一个错的也没有，优势就全是零：每组四个回答时，分别是 $0.71\,\beta$ 和 $0.67\,\beta$。第三处，是对一个回答的各词元取平均，而不求和：推动一个回答的力，要除以它的长度。[Zichen Liu et al. 2025](https://arxiv.org/abs/2503.20783) 认为两处除法都是偏差，都去掉，就是 **Dr. GRPO**。它的绳子，我们照 GRPO 那样拴。
 
 # %%
 for answers, stated in ((2_000, (0.50, 0.10)), (4, (0.71, 0.67))):
@@ -301,18 +301,22 @@ for answers, stated in ((2_000, (0.50, 0.10)), (4, (0.71, 0.67))):
         assert abs(v * (1 - v) / push - share) < 0.005
 
 # %% [markdown] lang="en"
-# There is a last difference, and it is the largest. A network writes token by token, and GRPO takes $k_3$ token by token, on the prefixes that the policy has written. A leash in the reward is charged to the whole answer: whatever a token leads to, later charges included, is in its advantage. In the loss each fork pays for itself, and no earlier token hears of it. So a fork ends where a single choice would, with what is to be expected after a token in place of the reward. Let $g(c)$ be the mean advantage of the answers that the policy goes on to write after choosing $c$; then
+# There is a last difference, and it is no small one. A network writes token by token, and GRPO takes $k_3$ token by token, on the prefixes that the policy has written. A leash in the reward is charged to the whole answer: whatever a token leads to, later charges included, is in its advantage. In the loss each fork pays for itself, and earlier tokens are deaf to it. Say the first token leads to a fork where the policy has moved far. In the reward, the charge there lowers the first token's advantage; in the loss it pulls at that fork's logits alone. The draws are fixed, so nothing tells the first token that it was dear.
+#
+# So a fork comes to rest where a single choice would, with what is to be expected after a token in place of the reward. (How often a fork is reached multiplies the push and the pull alike, and drops out.) Let $g(c)$ be the mean reward of the answers that the policy goes on to write after choosing $c$; then
 #
 # $$\pi(c)=\frac{\beta\,\pi_{\mathrm{ref}}(c)}{\lambda-g(c)}\quad\text{at every fork, the last ones first.}$$
 #
-# The cell checks it on twenty random trees with two tokens of three kinds: solved fork by fork, the gradient of GRPO's objective is zero.
+# This is for sums over tokens, as in Dr. GRPO; with GRPO's mean, $\beta$ and $g$ are weighted, branch by branch, by one over the length of the answers. The cell checks the sums on twenty random trees with two tokens of three kinds: solved fork by fork, the gradient of Dr. GRPO's objective is zero.
 
 # %% [markdown] lang="zh"
-# 还有最后一处不同，也是最大的一处。网络逐个词元地写，GRPO 也逐个词元地取 $k_3$，取在策略自己写出的前缀上。绳子在奖励里，扣的是整个回答的账：一个词元引出的一切，连同后面要扣的，都在它的优势里。绳子在损失里，每个岔口只付自己的账，前面的词元一概不知。所以每个岔口的终点，都同只选一次时一样，只是奖励换成选了这个词元之后的期望。记 $g(c)$ 为选了 $c$ 以后，策略写出的那些回答的平均优势，那么
+# 还有最后一处不同，而且不小。网络逐个词元地写，GRPO 也逐个词元地取 $k_3$，取在策略自己写出的前缀上。绳子在奖励里，扣的是整个回答的账：一个词元引出的一切，连同后面要扣的，都在它的优势里。绳子在损失里，每个岔口只付自己的账，前面的词元听不见。比如第一个词元通向一个岔口，策略在那里已经走得很远。绳子在奖励里，那里扣的会压低第一个词元的优势；绳子在损失里，它只拉那个岔口自己的 logits。样本已经抽定，没有谁告诉第一个词元，选它有多贵。
+#
+# 所以每个岔口停下来的地方，都和只选一次时一样，只是原来放奖励的位置，换成了选这个词元之后能期望得到的。（一个岔口多久走到一次，推力和拉力一起乘上，就约掉了。）记 $g(c)$ 为选了 $c$ 以后，策略写出的那些回答的平均奖励，那么
 #
 # $$\pi(c)=\frac{\beta\,\pi_{\mathrm{ref}}(c)}{\lambda-g(c)}\quad\text{（每个岔口都如此，从最后的岔口算起）}$$
 #
-# 下面在二十棵随机的树上检验，每棵两个词元、各三种写法：逐个岔口解出来，GRPO 目标的梯度就是零。
+# 这是对词元求和，即 Dr. GRPO 的情形；换成 GRPO 的平均，每条分支上的 $\beta$ 和 $g$ 都要按回答长度的倒数加权。下面在二十棵随机的树上检验求和的情形，每个回答两个词元，每个词元三选一：逐个岔口解出来的策略，代进去，Dr. GRPO 目标的梯度就是零。
 
 # %% tags=["proof"]
 first_ref, second_ref = random_policies(INSTANCES, 3, seed=SEED + 3), random_policies(INSTANCES, 3, 3, seed=SEED + 4)
@@ -329,10 +333,10 @@ together = other_optimum(Problem((first_ref[..., None] + second_ref).flatten(1),
 assert (together - whole.flatten(1)).abs().amax(-1).min() > 1e-3  # another policy than that of one choice among nine
 
 # %% [markdown] lang="en"
-# In the book's own task the population's rates are known, and so are all forks. With the reward of chapter 9, a point for three numbers and a point for the right value, $\beta=0.25$ and groups of four, `python chapters/data/rl_ends.py` solves the tree of every prompt; for GRPO with both divisions, again and again until nothing moves.
+# In the book's own task the population's rates are known, and so are all forks. With the reward of chapter 9, a point for three numbers and a point for the right value, $\beta=0.25$ and groups of four, `python chapters/data/rl_ends.py` solves the tree of every prompt. GRPO's $s$ depends on what the policy itself gets right, so its trees are solved again with the new shares, until nothing moves.
 
 # %% [markdown] lang="zh"
-# 在本书的任务里，群体的各种比例都已知，所有的岔口也就已知。奖励同第 9 章：写三个数得一分，值对得一分；$\beta=0.25$，每组四个回答。`python chapters/data/rl_ends.py` 把每个提示的树都解出来；GRPO 带着两处除法，反复地解，直到不再动。
+# 在本书的任务里，群体的各种比例都已知，每个岔口上的概率也就已知。奖励同第 9 章：写三个数得一分，值对得一分；$\beta=0.25$，每组四个回答。`python chapters/data/rl_ends.py` 把每个提示的树都解出来。GRPO 的 $s$ 取决于策略自己答对多少，所以要用新的比例再解，解到不再变为止。
 
 # %%
 task, REWARD, BETA = BookTask(), "style+exact", 0.25
@@ -348,17 +352,17 @@ def place(class_logps):
 ends = {"base": place(classes.ref_logps), "optimum": place(optimal_policy(classes, BETA))}
 solved = json.loads(Path("data/rl_ends.json").read_text(encoding="utf-8"))["ends"]
 ends |= {name: (end["reward"], end["kl"]) for name, end in solved.items()}
-ends["charged once"] = place(other_optimum(classes, BETA * 4 / 3))  # Dr. GRPO, were an answer a single choice
+ends["one choice"] = place(other_optimum(classes, BETA * 4 / 3))  # Dr. GRPO, were an answer a single choice
 for name, (reward, spent) in ends.items():
-    print(f"{name:12} reward {reward:.3f}  KL {spent:.3f}  J {reward - BETA * spent:.3f}")
+    print(f"{name:13} reward {reward:.3f}  KL {spent:.3f}  J {reward - BETA * spent:.3f}")
 assert [f"{r - BETA * k:.3f} {k:.3f}" for r, k in ends.values()] == [
-    "1.050 0.000", "1.639 1.256", "1.539 1.026", "1.573 1.280", "1.581 0.723"]  # fmt: skip
+    "1.050 0.000", "1.639 1.256", "1.539 1.026", "1.584 1.210", "1.573 1.280", "1.581 0.723"]  # fmt: skip
 
 # %% [markdown] lang="en"
-# The optimum has $J=1.639$ at a KL of 1.256. Dr. GRPO ends at 1.026 nats and $J=1.539$. The turned-round KL guards what the reference writes and the policy does no longer, at every fork for itself, and these many charges are a worse bargain than one for the whole answer, which would end at $J=1.581$. GRPO's two divisions lengthen the leash again: 1.280 nats and $J=1.573$. No network had a part in these numbers. The runs below will be held against them.
+# The optimum has $J=1.639$ at a KL of 1.256. Dr. GRPO ends at 1.026 nats and $J=1.539$. Most of what it loses is lost by deafness: if earlier tokens heard of the later charges, it would end at 1.584 (`dr_grpo_heard`); were an answer a single choice, at 1.581 (both with the leash that groups of four tighten). GRPO, with its two divisions, ends at 1.280 nats and $J=1.573$. No network had a part in these numbers. The runs below will be held against them.
 
 # %% [markdown] lang="zh"
-# 最优解处 $J=1.639$，KL 是 1.256 奈特。Dr. GRPO 停在 1.026 奈特，$J=1.539$：反过来的 KL 护着参考策略会写、而策略已经不写的东西，每个岔口各护各的；这么一笔笔地扣，不如对整个回答只扣一笔划算，那样 $J=1.581$。GRPO 的两处除法又把绳子放长：1.280 奈特，$J=1.573$。算这些数，没有用到任何网络；下面的训练要拿来和它们对照。
+# 最优解处 $J=1.639$，KL 是 1.256 奈特。Dr. GRPO 停在 1.026 奈特，$J=1.539$。它少掉的，有一大块是因为听不见：前面的词元要是听得见后面扣的，会停在 1.584（`dr_grpo_heard`）；一个回答要是只选一次，会停在 1.581（两者的绳子都按每组四个收紧）。GRPO 有两处除法，停在 1.280 奈特，$J=1.573$。算这些数，没有用到任何网络；下面的训练结果，要和它们对照。
 
 # %% [markdown] lang="en"
 # ## Several updates from one draw
@@ -370,7 +374,7 @@ assert [f"{r - BETA * k:.3f} {k:.3f}" for r, k in ends.values()] == [
 
 # %% [markdown] lang="zh"
 # ## 一批回答，更新几次
-# 贵的是抽回答，所以人们想用一批回答多走几步。走了一步，这批就旧了：$\pi$ 不再是当初抽它的那个策略 $\pi_{\mathrm{old}}$。给每个回答乘上权重 $\rho=\pi/\pi_{\mathrm{old}}$，可以完全修正过来，只要优势也按现在的策略来算。实际上优势还是抽的时候算的，PPO 又是每个词元各乘各的 $\rho$；只要 $\rho$ 离 1 不远，就还大致不差。PPO（[Schulman et al. 2017](https://arxiv.org/abs/1707.06347) 的式 7）的办法是：让它离远了也得不到好处。
+# 贵的是抽回答，所以人们想用一批回答多走几步。走了一步，这批就旧了：$\pi$ 不再是当初抽它的那个策略 $\pi_{\mathrm{old}}$。给每个回答乘上权重 $\rho=\pi/\pi_{\mathrm{old}}$，可以完全修正过来，只要优势也按现在的策略来算。实际上优势还是抽的时候算的，PPO 又是每个词元各乘各的 $\rho$；只要 $\rho$ 离 1 不远，就还大致不差。PPO（[Schulman et al. 2017](https://arxiv.org/abs/1707.06347) 的式 7）的办法，是让这个比值离远了也得不到好处：
 #
 # $$\mathcal{L}=-\min\big(\rho A,\;\mathrm{clip}(\rho,\,1-\epsilon,\,1+\epsilon)\,A\big)$$
 #
@@ -408,7 +412,7 @@ assert torch.allclose(gains, torch.tensor([1.2, -0.8, -1.3]).double())
 # PPO's other part is the critic, $V_t$: what is still to come, net, before token $t$; after the last one, 0. Let $r_t$ be what token $t$ itself earns: less its part of the leash's charge, and for the last token plus the judge's reward. The advantage of a token is then the surprise that it brings, $\delta_t=r_t+V_{t+1}-V_t$, plus the later surprises with weights $\lambda,\lambda^2,\dots$ (this $\lambda$ lies between 0 and 1 and is no multiplier). This is generalised advantage estimation, GAE ([Schulman et al. 2016](https://arxiv.org/abs/1506.02438), equation 16). By hand: three tokens, the reward 1 comes with the last, the critic said 0.5, 0.6, 0.8. The surprises are 0.1, 0.2, 0.2. With $\lambda=0$ they are the advantages; with $\lambda=1$ the advantage is what did come less what the critic said, 0.5, 0.4, 0.2; with $\lambda=0.95$, backwards: $0.2$, $0.2+0.95\cdot 0.2=0.39$, $0.1+0.95\cdot 0.39=0.47$. A smaller $\lambda$ trusts the critic more: less variance, more bias. The critic is a second network beside the policy, trained on the same answers.
 
 # %% [markdown] lang="zh"
-# PPO 的另一半是评论家 $V_t$：写第 $t$ 个词元之前，估计后面还能得多少净奖励；最后一个词元之后，它是 0。记 $r_t$ 为第 $t$ 个词元自己挣到的：先扣掉绳子在它身上扣的那份，是最后一个词元的话，再加上裁判给的奖励。一个词元的优势，是它带来的意外 $\delta_t=r_t+V_{t+1}-V_t$，再加上以后的意外，权重依次为 $\lambda,\lambda^2,\dots$（这个 $\lambda$ 在 0 和 1 之间，不是前面的乘子）。这叫广义优势估计（generalised advantage estimation，GAE；[Schulman et al. 2016](https://arxiv.org/abs/1506.02438) 的式 16）。手算：三个词元，奖励 1 落在最后一个上，评论家说的是 0.5、0.6、0.8。意外是 0.1、0.2、0.2。$\lambda=0$ 时，这就是优势；$\lambda=1$ 时，优势是真正得到的减去评论家说的：0.5、0.4、0.2；$\lambda=0.95$ 时倒着算：$0.2$，$0.2+0.95\cdot 0.2=0.39$，$0.1+0.95\cdot 0.39=0.47$。$\lambda$ 越小，越信评论家：方差小，偏差大。评论家是策略旁边的第二个网络，用同一批回答训练。
+# PPO 的另一半是评论家 $V_t$：写第 $t$ 个词元之前，估计后面还能得多少净奖励；最后一个词元之后，它是 0。记 $r_t$ 为第 $t$ 个词元自己挣到的：减去绳子在它身上扣的那份；如果是最后一个词元，再加上裁判给的奖励。一个词元的优势，是它带来的意外 $\delta_t=r_t+V_{t+1}-V_t$，再加上以后的意外，权重依次为 $\lambda,\lambda^2,\dots$（这个 $\lambda$ 在 0 和 1 之间，不是前面的乘子）。这叫广义优势估计（generalised advantage estimation，GAE；[Schulman et al. 2016](https://arxiv.org/abs/1506.02438) 的式 16）。手算：三个词元，奖励 1 落在最后一个上，评论家说的是 0.5、0.6、0.8。意外是 0.1、0.2、0.2。$\lambda=0$ 时，这就是优势；$\lambda=1$ 时，优势是真正得到的减去评论家说的：0.5、0.4、0.2；$\lambda=0.95$ 时倒着算：$0.2$，$0.2+0.95\cdot 0.2=0.39$，$0.1+0.95\cdot 0.39=0.47$。$\lambda$ 越小，越信评论家：方差小，偏差大。评论家是策略旁边的第二个网络，用同一批回答训练。
 
 # %%
 earned, said = torch.tensor([[0.0, 0, 1]]), torch.tensor([[0.5, 0.6, 0.8]])
@@ -550,7 +554,9 @@ def short(setting):
 
 
 for name in NAMES:
-    print(f"{name:10}", " ".join(f"{short(run['setting']):>21}: {run['objective']['value']:.2f}" for run in of("tried", name)))
+    cells = [f"{short(run['setting']):>20} {run['objective']['value']:.2f}" for run in of("tried", name)]
+    print(f"{name:10}", *cells[:2])
+    print(" " * 10, *cells[2:])
 assert all(len(of("tried", name)) == 4 and len({run["seed"] for run in of("equal_answers", name)}) == 5 for name in NAMES)
 assert all({short(run["setting"]) for run in of("equal_answers", name)}
            == {short(max(of("tried", name), key=lambda run: run["objective"]["value"])["setting"])} for name in NAMES)  # fmt: skip
@@ -569,14 +575,16 @@ def seeds(runs, name):
     return Estimate(values.mean(), values.mean() - half, values.mean() + half)
 
 
-print(f"{'':11}{'J':>24} {'lowest':>7} {'KL':>5} {'style':>6} {'exact':>6} {'CPU s':>6} {'MB':>5}   J in 40 CPU s, judged")
+print(f"{'':11}{'J':>24} {'lowest':>7} {'KL':>6} {'style':>6} {'exact':>6}")
 for name in NAMES:
-    runs, longer = of("equal_answers", name), of("equal_seconds", name)
+    runs = of("equal_answers", name)
     row = [f"{seeds(runs, key).value:6.3f}" for key in ("kl", "style", "exact")]
-    cost = ["     -"] * 2 if name == "best_of_n" else [
-        f"{seeds(runs, 'cpu_seconds').value:6.0f}", f"{seeds(runs, 'held_bytes').value / 1e6:5.1f}"]  # fmt: skip
-    more = f"{seeds(longer, 'objective').value:.3f} {longer[0]['judged']:>7}" if longer else "-"
-    print(f"{name:11}{seeds(runs, 'objective')!s:>24} {min(run['objective']['value'] for run in runs):7.3f}", *row, *cost, " ", more)
+    print(f"{name:11}{seeds(runs, 'objective')!s:>24} {min(run['objective']['value'] for run in runs):7.3f}", *row)
+print(f"\n{'':11}{'CPU s':>6} {'MB':>5} | 40 CPU s: {'judged':>8} {'J':>6}")
+for name in NAMES[:-1]:  # all but best_of_n, which trains nothing
+    runs, longer = of("equal_answers", name), of("equal_seconds", name)
+    cost = f"{seeds(runs, 'cpu_seconds').value:6.0f} {seeds(runs, 'held_bytes').value / 1e6:5.1f}"
+    print(f"{name:11}{cost} | {longer[0]['judged']:18} {seeds(longer, 'objective').value:6.3f}")
 J = {panel: {name: [run["objective"]["value"] for run in of(panel, name)] for name in NAMES}
      for panel in ("tried", "equal_answers", "equal_seconds")}  # fmt: skip
 
@@ -584,7 +592,7 @@ J = {panel: {name: [run["objective"]["value"] for run in of(panel, name)] for na
 LOOKS = {"dpo": ("policy", "o"), "online_dpo": ("policy", "s"), "reinforce": ("baseline", "o"), "rloo": ("baseline", "s"),
          "grpo": ("baseline", "^"), "dr_grpo": ("baseline", "v"), "ppo": ("baseline", "D"), "rm_ppo": ("rejected", "D"),
          "rejection": ("chosen", "o"), "best_of_n": ("chosen", "s")}  # fmt: skip
-fig, axes = figure(columns=2, width=8.8, height=4.2)
+fig, axes = figure(columns=2, width=7.2, height=4.8)
 for panel, which in zip(axes, ("equal_answers", "equal_seconds")):
     panel.plot(kl_line, reward_line, color=COLORS["theory"])
     panel.plot(ends["optimum"][1], ends["optimum"][0], "*", color=COLORS["theory"], markersize=13)
@@ -600,16 +608,16 @@ for panel, which in zip(axes, ("equal_answers", "equal_seconds")):
     panel.set(xlabel="KL", xlim=(0.55, 1.7), ylim=(1.56, 2.05), title={"equal_answers": "25,600", "equal_seconds": "40 s"}[which])
 axes[0].set(ylabel=r"$\mathbb{E}[r]$")
 axes[1].sharey(axes[0])
-fig.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=9)
+fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
 order = np.argsort(kl_line)  # nothing lies above the frontier
 assert all(seeds(of(which, name), "reward").value < 0.005 + np.interp(seeds(of(which, name), "kl").value, kl_line[order],
            reward_line[order]) for which in ("equal_answers", "equal_seconds") for name in NAMES if of(which, name))  # fmt: skip
 
 # %% [markdown] lang="en"
-# **Figure 12.4.** Reward against KL with 25,600 judged answers (left) and with 40 CPU-seconds (right), five seeds each, 95 % intervals. Curve: the frontier. Star: the optimum; crosses: the ends of Dr. GRPO (left) and GRPO, computed fork by fork. Dotted: equal $J$. Four methods that learn from fresh answers of their own, with the leash in the reward, share one spot. (Best of 16 trains nothing, and its KL is that of the closed form.)
+# **Figure 12.4.** Reward against KL with 25,600 judged answers (left) and with 40 CPU-seconds (right), five seeds each, 95 % intervals. Curve: the frontier. Star: the optimum; crosses: the ends of Dr. GRPO (left) and GRPO, computed fork by fork. Dotted: equal $J$. Four methods that learn from fresh answers of their own, with a leash on the whole answer, share one spot. (Best of 16 trains nothing, and its KL is that of the closed form.)
 
 # %% [markdown] lang="zh"
-# **图 12.4** 奖励随 KL 的变化：左，评判 25,600 个回答；右，40 秒 CPU 时间；各五个种子，附 95% 置信区间。曲线：前沿。星号：最优解。叉号：逐个岔口算出的终点，左边 Dr. GRPO，右边 GRPO。点线：等 $J$ 线。有四种方法从自己新写的回答里学，绳子又拴在奖励里，它们落在同一处。（best-of-16 不训练，它的 KL 是闭式给的。）
+# **图 12.4** 奖励随 KL 的变化：左，评判 25,600 个回答；右，40 秒 CPU 时间；各五个种子，附 95% 置信区间。曲线：前沿。星号：最优解。叉号：逐个岔口算出的终点，左边 Dr. GRPO，右边 GRPO。点线：等 $J$ 线。有四种方法从自己新写的回答里学，绳子又拴住整个回答，它们落在同一处。（best-of-16 不训练，它的 KL 是闭式给的。）
 
 # %% alt_en="Ten rows, one a method, against J from 1.3 to 1.65. Grey open circles: the four settings tried; filled points: the five seeds of the chosen setting. REINFORCE, RLOO, PPO and online DPO have their points close together near 1.59, and their settings between 1.48 and 1.60. Best of n climbs from 1.34 at n = 2 to 1.63 at n = 16. DPO's settings spread from 1.30 to 1.49 and its seeds from 1.48 to 1.53. GRPO, Dr. GRPO and PPO on a reward model are tight but lower. A line marks the optimum at 1.639." alt_zh="十行，每行一种方法，横轴是 J，从 1.3 到 1.65。灰色空心圈：试过的四组设置；实心点：选中设置的五个种子。REINFORCE、RLOO、PPO、在线 DPO 的点紧挨在 1.59 附近，四组设置在 1.48 到 1.60 之间。best-of-n 从 n = 2 的 1.34 升到 n = 16 的 1.63。DPO 的设置从 1.30 散到 1.49，种子从 1.48 散到 1.53。GRPO、Dr. GRPO、由奖励模型打分的 PPO 都很集中，但更低。竖线是最优解 1.639。"
 fig, axes = figure(width=6.8, height=3.8)
@@ -632,28 +640,28 @@ for panel in ("tried", "equal_answers"):
 # %% [markdown] lang="en"
 # First, what the figures cannot show. Two values were tried for each knob, so every chosen setting lies at an edge of its grid, and a wider search might move a method, DPO most of all: it took the lower rate and the hotter pairs. Tuning used the base model of seed 0, and nobody tuned for 40 seconds. A difference of 0.01 in $J$ decides nothing here; one of 0.08 probably does. Then, in five steps:
 #
-# **Fresh answers, leash in the reward: one spot.** REINFORCE 1.592, PPO 1.590, RLOO 1.587: seed by seed, their differences cannot be told from 0. Online DPO, at 1.581, lies below REINFORCE on each of the five seeds, by 0.011, an eighth of DPO's distance. Critic or batch mean, four answers to a prompt or one: it hardly matters. PPO pays more for it, 51 seconds against the 23 to 25 of REINFORCE and RLOO. It makes two updates for each draw (with one it took 34 to 37 in the tuning runs, and came to 1.56), and it holds three quarters more memory: policy, critic and reference, and the optimiser's state of the first two. [Ahmadian et al. 2024](https://arxiv.org/abs/2402.14740) found many of PPO's components unnecessary for language models.
+# **Fresh answers, leash on the whole answer: one spot.** REINFORCE 1.592, PPO 1.590, RLOO 1.587: seed by seed, their differences cannot be told from 0. Online DPO, at 1.581, lies below REINFORCE on each of the five seeds, by 0.011, an eighth of DPO's distance. Critic or batch mean, four answers to a prompt or one: it hardly matters. PPO pays more for it, 51 seconds against the 23 to 25 of REINFORCE and RLOO. Part of that is its second update on each draw; with one it took 34 to 37, and came to 1.56. And it holds three quarters more memory than RLOO, because the critic is a second network with an optimiser's state of its own. [Ahmadian et al. 2024](https://arxiv.org/abs/2402.14740) found many of PPO's components unnecessary for language models.
 #
-# **Fresh pairs help DPO.** DPO reaches 1.506, online DPO 1.581: the same loss, the same labels, as many judged answers, and more on every one of the five seeds; in the tuning runs also at each of the four settings, which the two share. A likely reason is the one that chapter 9 has shown: pairs drawn beforehand know nothing of the mistakes that come up later. (This comparison does not prove it. Nor is the loss without influence, as the remedies of chapter 9 show.) Twice as many pairs do not cure it: in 40 seconds DPO uses 52,224 answers and comes to 1.533, no more than the seeds' noise from 1.506. [Tang et al. 2024](https://arxiv.org/abs/2405.08448) find online above offline training of language models too, and could not put it down to the coverage or the quality of the stored data alone; [Xu et al. 2024](https://arxiv.org/abs/2404.10719) find PPO above DPO.
+# **Fresh pairs help DPO.** DPO reaches 1.506, online DPO 1.581: the same loss, the same labels, as many judged answers, and more on every one of the five seeds; in the tuning runs also at each of the four settings, which the two share. A likely reason is the one that chapter 9 has shown: pairs drawn beforehand know nothing of the mistakes that come up later. (This comparison does not prove it. Nor is the loss without influence, as the remedies of chapter 9 show.) Twice as many do not cure it: in 40 seconds DPO uses 52,224 answers and comes to 1.533, no more than the seeds' noise from 1.506. [Tang et al. 2024](https://arxiv.org/abs/2405.08448) find online above offline training of language models too, and could not put it down to the coverage or the quality of the stored data alone; [Xu et al. 2024](https://arxiv.org/abs/2404.10719) find PPO above DPO.
 #
-# **GRPO and Dr. GRPO stand where their leash ends.** Their crosses were computed beforehand: KL 1.03 and $J=1.539$ for Dr. GRPO, 1.28 and 1.573 for GRPO. The runs came to 1.03 and 1.498, and to 1.35 and 1.526. They are 0.04 to 0.05 short of their own ends, and REINFORCE, RLOO and PPO are as short of theirs, the star. More answers do not help: with twice as many, $J$ is 1.499 for Dr. GRPO and 1.523 for GRPO. They have not run out of data; they have arrived. (TRL's GRPO leaves the leash off unless asked; without one there is no such end.)
+# **GRPO and Dr. GRPO stop near where their leash ends.** Their crosses were computed without any network: KL 1.03 and $J=1.539$ for Dr. GRPO, 1.28 and 1.573 for GRPO. The runs came to 1.03 and 1.498, and to 1.35 and 1.526. In $J$ they are 0.04 to 0.05 below their own ends, and REINFORCE, RLOO and PPO are as far below theirs, the star. With nearly twice as many answers REINFORCE and RLOO come 0.01 to 0.02 nearer, and these two do not (1.523 and 1.499). So most of their distance from the star, 0.07 of 0.11 for GRPO and 0.10 of 0.14 for Dr. GRPO, lies in where the leash ends, and more data will not mend it. What keeps them below their crosses we have not found out. (TRL's GRPO leaves the leash off unless asked; without one there is no such end.)
 #
 # **A reward model in between.** `rm_ppo` has judged pairs to learn from, as many as DPO, and comes to 1.480 against 1.506; five seeds do not separate the two. Its reward model ranks 96 to 98 % of held-out pairs right, pairs of the *base model's* answers. What PPO writes later is something else. The next section looks at that.
 #
-# **Choosing is cheap.** Best of 16 reaches 1.636 of 1.639 and trains nothing. But for every answer that it gives it draws sixteen and asks the judge about all of them; it stands outside the budget, and says what a judge at hand is worth. ($n$ plays the part of $\beta$.) Rejection sampling puts the choice into the weights. 3,200 winners make 50 updates, and that is too few: 1.498. Drawing costs little here, so in 40 seconds it has 213,504 answers judged, at least four times as many as any other, and comes to 1.585: above PPO's 1.578, a little below REINFORCE, RLOO and online DPO (1.599 to 1.606). Its goal is the best of 8, 1.622. It is the simplest thing to try.
+# **Choosing is cheap.** Best of 16 reaches 1.636 of 1.639 and trains nothing. But for every answer that it gives it draws sixteen and asks the judge about all of them; it stands outside the budget, and says what a judge at hand is worth. ($n$ plays the part of $\beta$.) Rejection sampling puts the choice into the weights. 3,200 winners make 50 updates, and that is too few: 1.498. Drawing costs little here, so in 40 seconds it has 213,504 answers judged, at least four times as many as any other, and comes to 1.585, a little below REINFORCE, RLOO and online DPO (1.599 to 1.606). Its goal is the best of 8, 1.622. It is the simplest thing to try.
 
 # %% [markdown] lang="zh"
 # 先说这两张图看不出什么。每个旋钮只试了两个值，所以选中的设置都在网格边上；搜得宽些，也许有的方法会挪位置，最可能的是 DPO：它选中的是低的学习率、高的温度。调参用的是种子 0 的基座；40 秒那一栏没有另外调过参。$J$ 差 0.01，在这里什么也说明不了；差 0.08，多半是真的。下面分五步看。
 #
-# **回答现写、绳子拴在奖励里的，都落在同一处。** REINFORCE 1.592，PPO 1.590，RLOO 1.587：逐个种子相减，差别同 0 分不开。在线 DPO 是 1.581，五个种子上都比 REINFORCE 低，低 0.011，是 DPO 所差的八分之一。用评论家还是批次平均，一个提示抽四个还是一个，几乎无所谓。PPO 却要花得更多：51 秒，REINFORCE 和 RLOO 是 23 到 25 秒。它每批更新两次（只更新一次的，调参时用了 34 到 37 秒，到 1.56）；内存多四分之三：策略、评论家、参考策略，还有前两者的优化器状态。[Ahmadian et al. 2024](https://arxiv.org/abs/2402.14740) 发现，PPO 的许多部件对语言模型来说用不着。
+# **回答现写、绳子拴住整个回答的，都落在同一处。** REINFORCE 1.592，PPO 1.590，RLOO 1.587：逐个种子相减，差别同 0 分不开。在线 DPO 是 1.581，五个种子上个个低于 REINFORCE，平均低 0.011，是 DPO 落后 REINFORCE 的八分之一。用评论家还是批次平均，一个提示抽四个还是一个，几乎无所谓。PPO 却要花得更多：51 秒，REINFORCE 和 RLOO 是 23 到 25 秒。其中一部分花在每批的第二次更新上；只更新一次，是 34 到 37 秒，到 1.56。内存也比 RLOO 多四分之三，因为评论家是第二个网络，还有自己的优化器状态。[Ahmadian et al. 2024](https://arxiv.org/abs/2402.14740) 发现，PPO 的许多部件对语言模型来说用不着。
 #
-# **回答对现抽，对 DPO 有好处。** DPO 到 1.506，在线 DPO 到 1.581：损失一样，标签一样，评判的回答一样多，在线 DPO 却在五个种子上个个更高；两者试的是同样四组设置，调参时也是组组更高。原因多半是第 9 章见过的那个：事先抽好的回答对，对后来才冒出来的错一无所知。（这个比较证明不了它；损失也不是没有影响，第 9 章的那些补救办法就是证据。）回答对加一倍也补不上：40 秒里，DPO 用上了 52,224 个回答，到 1.533，比 1.506 高出的还不及种子之间的噪声。[Tang et al. 2024](https://arxiv.org/abs/2405.08448) 在语言模型上也看到在线胜过离线（offline），而且光凭离线数据的覆盖面和质量解释不了；[Xu et al. 2024](https://arxiv.org/abs/2404.10719) 看到 PPO 胜过 DPO。
+# **回答对现抽，对 DPO 有好处。** DPO 到 1.506，在线 DPO 到 1.581：损失一样，标签一样，评判的回答一样多，在线 DPO 却在五个种子上个个更高；调参时两者试的是同样四组设置，在线 DPO 也是每一组都更高。原因多半是第 9 章见过的那个：事先抽好的回答对，对后来才冒出来的错一无所知。（光凭这个比较，还证明不了原因就在这里；损失也不是没有影响，第 9 章的那些补救办法就是证据。）回答对加一倍也补不上：40 秒里，DPO 用上了 52,224 个回答，到 1.533，比 1.506 高出的还不及种子之间的噪声。[Tang et al. 2024](https://arxiv.org/abs/2405.08448) 在语言模型上也看到在线胜过离线（offline），而且光凭离线数据的覆盖面和质量解释不了；[Xu et al. 2024](https://arxiv.org/abs/2404.10719) 看到 PPO 胜过 DPO。
 #
-# **GRPO 和 Dr. GRPO，停在自己的绳子尽头。** 它们的叉号是事先算好的：Dr. GRPO 是 KL 1.03、$J=1.539$，GRPO 是 1.28、1.573。训练到的是 1.03、1.498 和 1.35、1.526，离各自的尽头差 0.04 到 0.05；REINFORCE、RLOO、PPO 离自己的尽头（星号）也差这么多。回答加一倍也没有用：$J$ 分别是 1.499 和 1.523。不是数据不够，是已经到了。（TRL 的 GRPO 默认不拴绳子；没有绳子，也就没有这个尽头。）
+# **GRPO 和 Dr. GRPO，停在自己的绳子尽头附近。** 它们的叉号没有用到任何网络：Dr. GRPO 是 KL 1.03、$J=1.539$，GRPO 是 1.28、1.573。训练下来，Dr. GRPO 到 1.03、1.498，GRPO 到 1.35、1.526，$J$ 比各自的尽头低 0.04 到 0.05；REINFORCE、RLOO、PPO 也比自己的尽头（星号）低这么多。回答将近加一倍，REINFORCE 和 RLOO 近了 0.01 到 0.02，这两个没有（GRPO 是 1.523，Dr. GRPO 是 1.499）。所以它们离星号的距离，大半出在绳子的尽头不在那里：GRPO 的 0.11 里占 0.07，Dr. GRPO 的 0.14 里占 0.10，再多的数据也补不上。是什么让它们停在叉号下面，我们没有查出来。（TRL 的 GRPO 默认不拴绳子；没有绳子，也就没有这个尽头。）
 #
-# **中间隔一个奖励模型。** `rm_ppo` 能学的，是评判过的回答对，和 DPO 的一样多；它到 1.480，DPO 是 1.506，五个种子分不出高下。它的奖励模型，留出的回答对排对了 96% 到 98%，可那是*基座*的回答；PPO 后来写的，是另一些东西。下一节就看这件事。
+# **中间隔一个奖励模型。** `rm_ppo` 能学的，是评判过的回答对，和 DPO 的一样多；它到 1.480，DPO 是 1.506，五个种子分不出高下。它的奖励模型给留出的回答对排高下，96% 到 98% 排得对，可那些是*基座*写的回答；PPO 后来写的，已经不一样了。下一节就看这件事。
 #
-# **挑选很便宜。** best-of-16 拿到 1.636，离 1.639 只差一点，什么也没训练。可是每给一个回答，它都要抽十六个，十六个都要请裁判评；它不在预算之内，说明的是手边有裁判值多少。（$n$ 起的是 $\beta$ 的作用。）拒绝采样微调把挑选的结果写进参数。3,200 个赢家只够更新 50 次，太少了：1.498。这里抽回答花不了多少，40 秒里它请裁判评了 213,504 个，至少是别的方法的四倍，到了 1.585：高于 PPO 的 1.578，略低于 REINFORCE、RLOO 和在线 DPO（1.599 到 1.606）。它的目标是 best-of-8 的 1.622。想试，先试这个最简单。
+# **挑选很便宜。** best-of-16 拿到 1.636，离 1.639 只差一点，什么也没训练。可是每给一个回答，它都要抽十六个，十六个都要请裁判评；它不受预算限制；看它，是为了知道手边有个裁判值多少。（$n$ 起的是 $\beta$ 的作用。）拒绝采样微调把挑选的结果写进参数。挑出来的 3,200 个回答只够更新 50 次，太少了，$J$ 只有 1.498。这里抽回答花不了多少，40 秒里它请裁判评了 213,504 个，至少是别的方法的四倍，到了 1.585，略低于 REINFORCE、RLOO 和在线 DPO（1.599 到 1.606）。它最多学到 best-of-8 那样，也就是 1.622。要动手试，数它最简单。
 
 # %%
 def paired(one, other, panels=("equal_answers", "equal_answers")):
@@ -684,13 +692,18 @@ judged = {name: of("equal_seconds", name)[0]["judged"] for name in NAMES if name
 assert (judged["dpo"], judged["rejection"]) == (52_224, 213_504)
 assert all(judged["rejection"] > 4 * count for name, count in judged.items() if name != "rejection")
 assert sorted(means["equal_seconds"][name] for name in ("reinforce", "rloo", "online_dpo"))[::2] == ["1.599", "1.606"]
-assert [means["equal_seconds"][name] for name in ("dpo", "rejection", "ppo")] == ["1.533", "1.585", "1.578"]
+assert [means["equal_seconds"][name] for name in ("dpo", "rejection")] == ["1.533", "1.585"]
+nearer = [np.mean(J["equal_seconds"][name]) - np.mean(J["equal_answers"][name]) for name in ("reinforce", "rloo", "grpo", "dr_grpo")]
+assert all(0.01 < gain < 0.02 for gain in nearer[:2]) and all(abs(gain) < 0.005 for gain in nearer[2:])
 assert {means["equal_answers"][name] for name in ("rejection", "best_of_n")} == {"1.498", "1.636"}
 assert f"{next(run for run in of('tried', 'best_of_n') if run['setting']['n'] == 8)['objective']['value']:.3f}" == "1.622"
 missed = {name: ends[end][0] - BETA * ends[end][1] - np.mean(J["equal_answers"][name]) for name, end in (
     ("grpo", "grpo"), ("dr_grpo", "dr_grpo"), ("reinforce", "optimum"), ("rloo", "optimum"), ("ppo", "optimum"))}  # fmt: skip
 print({name: f"{gap:.3f}" for name, gap in missed.items()})
 assert all(0.035 < gap < 0.055 for gap in missed.values())
+best = ends["optimum"][0] - BETA * ends["optimum"][1]
+away = {name: (best - ends[name][0] + BETA * ends[name][1], best - np.mean(J["equal_answers"][name])) for name in ("grpo", "dr_grpo")}
+assert {name: [f"{gap:.2f}" for gap in gaps] for name, gaps in away.items()} == {"grpo": ["0.07", "0.11"], "dr_grpo": ["0.10", "0.14"]}
 assert [f"{seeds(of('equal_answers', name), 'kl').value:.2f} {means['equal_answers'][name]} {means['equal_seconds'][name]}"
         for name in ("dr_grpo", "grpo")] == ["1.03 1.498 1.499", "1.35 1.526 1.523"]  # fmt: skip
 ranked = [run["reward_model_right"] for run in of("equal_answers", "rm_ppo")]
@@ -708,13 +721,13 @@ assert (round(min(ranked), 2), round(max(ranked), 2)) == (0.96, 0.98)
 
 # %% [markdown] lang="zh"
 # ## 骗得过的裁判
-# 前面的裁判一点不差。真实的裁判都有漏洞，而靠裁判给分的策略，有的是理由去找漏洞。[Skalse et al. 2022](https://arxiv.org/abs/2209.13085) 给**奖励投机**（reward hacking）下过定义：裁判给的奖励（*代理奖励*，proxy）往上走，真正的奖励（这里叫*真奖励*，gold）却往下走。下面给 RLOO 三个裁判，都来评风格加答案正确（`python chapters/data/rl_leak.py`，五个种子）：
+# 前面的裁判从不判错。真实的裁判都有漏洞，而靠裁判给分的策略，有的是理由去找漏洞。[Skalse et al. 2022](https://arxiv.org/abs/2209.13085) 给**奖励投机**（reward hacking）下过定义：裁判给的奖励（*代理奖励*，proxy）往上走，真正的奖励（这里叫*真奖励*，gold）却往下走。下面给 RLOO 三个裁判，都来评风格加答案正确（`python chapters/data/rl_leak.py`，五个种子）：
 #
 # - `honest`，精确的判分程序；
 # - `digit`，差值是十的倍数就放过，好比只核对末位数字的人；
 # - `model`，奖励模型，用诚实的裁判标好的 12,800 对拟合出来。
 #
-# `digit` 会怎样，事先就说得出来。作者的失误正好差十，所以凡是作者写得出的文本，它都放过。这样一来，奖励对算得对不对只字不提，最优解就是只看风格的最优解：三个数的占 0.96，算对的占 0.75，同基座一样。$\beta=0.25$ 时，裁判该看到 1.96 分，我们看到的是 1.71 分。
+# `digit` 会怎样，事先就说得出来。作者的失误正好差十，所以凡是作者写得出的文本，它都放过。这样一来，算得对不对，奖励里完全看不出来，最优解就是只看风格的最优解：写三个数的占 0.96；算对的占 0.75，和基座一样多。$\beta=0.25$ 时，裁判该看到 1.96 分，我们看到的是 1.71 分。
 
 # %%
 leaky = json.loads(Path("data/rl_leak.json").read_text(encoding="utf-8"))["runs"]
@@ -754,21 +767,21 @@ axes[0].set(ylabel=r"$\mathbb{E}[r]$")
 # **Figure 12.6.** Each judge with the base model (left) and four strengths of the leash, the last of them none at all (right). Orange: the proxy, what the judge says. Blue: gold, what we wanted. Green: gold under the honest judge. (The reward model's scores are only good up to a constant; they are moved so that both begin together.)
 
 # %% [markdown] lang="zh"
-# **图 12.6** 每个裁判五个点：最左是基座，然后是四种松紧的绳子，最右完全不拴。橙：代理奖励，裁判说的。蓝：真奖励，我们要的。绿：诚实的裁判之下的真奖励。（奖励模型的分数可以整体加减一个常数；这里移过，使两者从同一点出发。）
+# **图 12.6** 每个裁判五个点：最左是基座，然后是四种松紧的绳子，最右完全不拴。橙：代理奖励，裁判说的。蓝：真奖励，我们要的。绿：诚实的裁判之下的真奖励。（奖励模型的分数可以整体加减一个常数；图里把它平移过，让代理奖励和真奖励从同一点出发。）
 
 # %% [markdown] lang="en"
-# At $\beta=0.25$ the network does what was foretold for `digit`: the judge sees 1.93 points, and we see 1.68, with 0.74 of the answers right. Nothing in the training shows it; the honest judge, too, saw about 1.9. Loosen the leash to 0.03, and little changes. Take it off, and exactness, which nobody pays for and nothing holds any more, drifts away: 0.50 right, and the judge sees 1.99. DPO finds the same hole: from pairs that `digit` has labelled, 0.71 right at $\beta=0.25$ and 0.61 at 0.03. It takes no exploration, for the hole lies in what the base model already writes.
+# At $\beta=0.25$ the network does what was foretold for `digit`: the judge sees 1.93 points, and we see 1.68, with 0.74 of the answers right. This is not hacking yet, since gold has risen, from 1.04: the judge does not pay for exactness, and exactness is not learnt. But nothing in the training shows it; the honest judge, too, saw 1.90. Loosen the leash to 0.03, and little changes. Take it off, and exactness, which nothing holds any more, falls on all five seeds, to 0.50. (A likely reason: of all the values that pass, only one is right.) The judge sees 1.99. Now it is hacking. DPO finds the same hole: from pairs that `digit` has labelled, 0.71 are right at $\beta=0.25$, where honest labels led to 0.93. It takes no exploration, for the hole lies in what the base model already writes.
 #
-# The reward model is a subtler case. [Chapter 5](05_preferences.ipynb) saw that it learns the style and hardly the sums. On a leash gold still rises, to 1.78, where the honest judge leads to 1.98. Without one the policy drifts to answers that the model likes still better, far from any that it was fitted to: 0.08 of them are right, and gold falls to 1.02, below the base model's 1.04, at a KL of 17. It is the curve of [Gao et al. 2023](https://arxiv.org/abs/2210.10760): as the KL grows, gold first rises with the proxy and then falls. [DeepSeek-AI 2025](https://arxiv.org/abs/2501.12948) name this danger as the reason to train reasoning without a neural reward model; [Lambert et al. 2024](https://arxiv.org/abs/2411.15124) call rewards that a program checks *verifiable*. With the honest judge the leash could come off, and 0.985 are right.
+# The reward model is a subtler case. It is made as that of `rm_ppo`, which ranks 96 to 98 % of the base model's pairs right; one that knew the style alone, and guessed where that is equal, would come to 0.80. So on the base model's answers it knows the sums, better than the small one of [chapter 5](05_preferences.ipynb). On the answers that the policy comes to write it hardly pays for them: at $\beta=0.25$, 0.77 are right, against 0.96 under the honest judge. On the leash gold rises all the same, to 1.69, and to 1.78 at 0.03. Without one the policy drifts to answers that the model likes still better, far from any that it was fitted to: 0.08 of them are right, and gold is back where it began, 1.02 against 1.04, at a KL of 17. It is the curve of [Gao et al. 2023](https://arxiv.org/abs/2210.10760): as the KL grows, gold first rises with the proxy and then falls. [DeepSeek-AI 2025](https://arxiv.org/abs/2501.12948) name this danger as the reason to train reasoning without a neural reward model; [Lambert et al. 2024](https://arxiv.org/abs/2411.15124) call rewards that a program checks *verifiable*. With the honest judge the leash could come off, and 0.985 are right.
 #
 # What helps, then? A judge without the hole, first. A leash, which limits what a hole can cost; it does not close it. And a look at gold: a small sample, judged by something better than what the policy is paid by. Figure 12.7 shows why the training's own curves are no substitute.
 
 # %% [markdown] lang="zh"
-# $\beta=0.25$ 时，`digit` 之下的网络同预言的一样：裁判看到 1.93 分，我们看到 1.68 分，算对的占 0.74。训练中什么也看不出来，诚实的裁判看到的也是 1.9 上下。绳子松到 0.03，变化不大。完全解开，没人给分、也没东西拉着的正确率就漂走了：只剩 0.50，而裁判看到的是 1.99。DPO 找到的是同一个洞：用 `digit` 标的回答对，$\beta=0.25$ 时对 0.71，0.03 时对 0.61。不需要什么探索，洞就在基座本来就会写的东西里。
+# $\beta=0.25$ 时，`digit` 之下的网络同预言的一样：裁判看到 1.93 分，我们看到 1.68 分，算对的占 0.74。这还不算奖励投机，真奖励毕竟从 1.04 升了上来：算对不给分，也就没有学算对。可是训练中什么也看不出来，诚实的裁判看到的也是 1.90。绳子松到 0.03，变化不大。完全解开，就没东西拉着正确率了，五个种子全都往下掉，平均掉到 0.50。（原因多半是：放过的那些值里，对的只有一个。）裁判看到的是 1.99。这就是奖励投机了。DPO 找到的是同一个洞：用 `digit` 标的回答对来训练，$\beta=0.25$ 时算对的占 0.71；用诚实的标签，是 0.93。不需要什么探索，洞就在基座本来就会写的东西里。
 #
-# 奖励模型的情形更微妙。[第 5 章](05_preferences.ipynb)已经看到，它学会了风格，算得对不对却没学到多少。拴着绳子，真奖励还升得到 1.78，不过诚实的裁判能带到 1.98。不拴，策略就漂向它更喜欢的回答，离它拟合时见过的越来越远：算对的只有 0.08，真奖励跌到 1.02，比基座的 1.04 还低，KL 是 17。这就是 [Gao et al. 2023](https://arxiv.org/abs/2210.10760) 的那条曲线：KL 越来越大，真奖励先跟着代理奖励升，然后降。[DeepSeek-AI 2025](https://arxiv.org/abs/2501.12948) 训练推理时不用神经网络的奖励模型，理由正是这个危险；[Lambert et al. 2024](https://arxiv.org/abs/2411.15124) 把程序能核对的奖励叫做*可验证的*（verifiable）。裁判若是诚实，绳子解开也无妨，算对的有 0.985。
+# 奖励模型的情形更微妙。它的做法同 `rm_ppo` 的一样，基座的回答对能排对 96% 到 98%；只懂风格、风格一样就瞎猜的话，只有 0.80。可见在基座的回答上，算得对不对它是知道的，比[第 5 章](05_preferences.ipynb)那个小的强。可策略后来写的回答，算得对不对，它几乎不给分：$\beta=0.25$ 时算对的占 0.77，诚实的裁判之下是 0.96。拴着绳子，真奖励还是升了，到 1.69；松到 0.03，到 1.78。不拴，策略就漂向奖励模型更喜欢的回答，离奖励模型拟合时见过的那些越来越远：算对的只有 0.08，真奖励回到了起点，1.02 对 1.04，此时 KL 是 17。这就是 [Gao et al. 2023](https://arxiv.org/abs/2210.10760) 的那条曲线：KL 越来越大，真奖励先跟着代理奖励升，然后降。[DeepSeek-AI 2025](https://arxiv.org/abs/2501.12948) 训练推理能力时不用神经网络奖励模型，理由正是这个危险；[Lambert et al. 2024](https://arxiv.org/abs/2411.15124) 把程序能核对的奖励叫做*可验证的*（verifiable）。裁判若是诚实，绳子解开也无妨，算对的有 0.985。
 #
-# 那么什么管用？首先，换个没有洞的裁判。其次是绳子：它限住洞能造成的损失，却堵不上洞。还有，要看真奖励：抽一小份，用比发奖励的裁判更可靠的办法来评。为什么训练自己的曲线代替不了它，看图 12.7。
+# 那么什么管用？首先，换个没有洞的裁判。其次是绳子：它限住洞能造成的损失，却堵不上洞。还有，要看真奖励：抽一小份回答，另请一个更可靠的裁判来评，不用训练时给分的那个。训练时的曲线为什么代替不了这一步，看图 12.7。
 
 # %%
 def shown(judge, beta, *names, method="rloo"):
@@ -777,10 +790,21 @@ def shown(judge, beta, *names, method="rloo"):
 
 assert shown("digit", 0.25, "proxy", "reward", "exact") == "1.93 1.68 0.74" and shown("honest", 0.25, "proxy") == "1.90"
 assert shown("digit", 0.0, "proxy", "reward", "exact") == "1.99 1.50 0.50" and shown("digit", 0.03, "reward", "exact") == "1.73 0.74"
-assert (shown("digit", 0.25, "exact", method="dpo"), shown("digit", 0.03, "exact", method="dpo")) == ("0.71", "0.61")
-assert shown("honest", 0.03, "reward") == "1.98" and shown("model", 0.03, "reward") == "1.78" and shown("model", 0.0, "reward", "exact") == "1.02 0.08"
+assert all(run["exact"]["value"] < 0.65 for run in under("digit", 0.0))
+assert shown("digit", 0.25, "exact", method="dpo") == "0.71" and f"{seeds(of('equal_answers', 'dpo'), 'exact').value:.2f}" == "0.93"
+assert shown("model", 0.25, "reward", "exact") == "1.69 0.77" and shown("honest", 0.25, "exact") == "0.96"
+assert shown("model", 0.03, "reward") == "1.78" and shown("model", 0.0, "reward", "exact") == "1.02 0.08"
 assert shown("model", None, "reward") == "1.04" and round(seeds(under("model", 0.0), "kl").value) == 17
 assert f"{seeds(under('honest', 0.0), 'exact').value:.3f}" == "0.985"
+
+# %%
+rates = classes.ref_logps.exp()  # (prompts, 4): how often the population writes each class
+differ = rates[:, :, None] * rates[:, None] * (classes.reward[:, :, None] != classes.reward[:, None])
+differ = torch.einsum("p,pij->ij", often, differ)  # (4, 4): two answers to a prompt, of these classes, reward not equal
+told = differ[:2, 2:].sum() + differ[2:, :2].sum()  # ... and style not equal either: the higher reward has three numbers
+known = ((told + differ.sum()) / 2 / differ.sum()).item()  # a coin decides where the style is equal
+print(f"{known:.2f}")
+assert f"{known:.2f}" == "0.80"
 
 # %% alt_en="Two panels against judged answers, 0 to 25,600, without a leash: digit left, the reward model right. Orange, proxy, climbs quickly and stays high in both. Blue, gold: left it climbs to about 1.55 within 8,000 answers and sinks slowly to 1.49; right it peaks at about 1.26 after 5,000 and sinks to 1.02. Bands over five seeds." alt_zh="两幅小图，横轴是评判过的回答数，0 到 25,600，不拴绳子：左 digit，右奖励模型。橙色代理奖励，两边都很快升高，一直不降。蓝色真奖励：左边 8,000 个之内升到 1.55 左右，再慢慢沉到 1.49；右边在 5,000 个左右达到顶点 1.26，再沉到 1.02。带子是五个种子的范围。"
 fig, axes = figure(columns=2, width=8.0, height=3.0)
@@ -826,7 +850,7 @@ assert all(values.argmax() < 4 and values[-1] < values.max() - 0.05 for values i
 # dpo-core evaluate rl.model --n 2000 --json
 # ```
 #
-# 用 TRL，`GRPOTrainer` 和 `RLOOTrainer` 可以直接拿判分程序来用：`reward_funcs` 是提示和回答的函数，`num_generations` 是每个提示抽几个回答，`beta` 就是 $\beta$，`loss_type="dr_grpo"` 再加 `scale_rewards="none"`，是两处都不除的那个变体。优势相同的话，RLOO、GRPO、Dr. GRPO 的损失，我们的和它的相差不到 $10^{-12}$（`tests/test_policy_gradient.py`）。当心三个默认值：TRL 的 GRPO 不设 `beta` 就没有绳子；它默认的 `loss_type` 既不是 GRPO 的，也不是 Dr. GRPO 的；它的 RLOO，$\beta$ 默认取 0.05。
+# 用 TRL，`GRPOTrainer` 和 `RLOOTrainer` 可以直接拿判分程序来用：`reward_funcs` 是提示和回答的函数，`num_generations` 是每个提示抽几个回答，`beta` 就是 $\beta$，`loss_type="dr_grpo"` 再加 `scale_rewards="none"`，是两处都不除的那个变体。给同样的优势，RLOO、GRPO、Dr. GRPO 的损失，我们算的和 TRL 算的相差不到 $10^{-12}$（`tests/test_policy_gradient.py`）。当心三个默认值：TRL 的 GRPO 不设 `beta` 就没有绳子；它默认的 `loss_type` 既不是 GRPO 的，也不是 Dr. GRPO 的；它的 RLOO，$\beta$ 默认取 0.05。
 
 # %% [markdown] lang="en"
 # > **What the toy hides.** Our judge is a program and never tires; people judge slowly, and disagree. A 7B model draws answers of hundreds of tokens, and drawing takes most of the time: then a stored set of pairs is worth more than it is here, and several updates for each draw pay off. PPO for such a model holds four networks of that size, policy, critic, reference and reward model, and its critic starts from the reward model. Samplers run on other machines with slightly other numbers, so that even the first $\rho$ is not 1. And our answers have a few tokens and are judged as a whole; where an answer is long, it matters which step earned the reward, and a critic may be worth its price.
@@ -835,10 +859,10 @@ assert all(values.argmax() < 4 and values[-1] < values.max() - 0.05 for values i
 # > **玩具没告诉你的。** 我们的裁判是程序，不会累；人评得慢，意见还不一致。7B 的模型，一个回答几百个词元，时间大半花在抽回答上：这时存好的回答对就比在这里值钱，一批回答多更新几次也划算。给这样的模型做 PPO，内存里要放四个同样大的网络：策略、评论家、参考策略、奖励模型，评论家还是从奖励模型训练起的。采样放在别的机器上跑，数值略有出入，连第一个 $\rho$ 都不是 1。我们的回答只有几个词元，写完才整个判一次；回答长了，奖励是哪一步挣来的就要紧了，那时评论家也许值得一用。
 
 # %% [markdown] lang="en"
-# > **To remember.** The policy gradient: draw, judge, subtract what was to be expected, push. A baseline brings no bias; a leash in the reward leads to the optimum; $k_3$ in the loss leads elsewhere, fork by fork. Pair by pair, DPO pushes where RLOO on two answers pushes; its pairs were drawn beforehand, and that costs it more than its loss does. What a judge lets pass, training finds. Look at what you wanted, not at what you paid for.
+# > **To remember.** The policy gradient: draw, judge, subtract what was to be expected, push. A baseline brings no bias; a leash in the reward leads to the optimum; $k_3$ in the loss leads elsewhere, fork by fork. Pair by pair, DPO pushes where RLOO on two answers pushes; its pairs were drawn beforehand, and here that cost more than the loss did. What a judge lets pass, training finds. Look at what you wanted, not at what you paid for.
 
 # %% [markdown] lang="zh"
-# > **记住。** 策略梯度就是：抽，判，减去本来就能拿到的，推一把。减基线不带来偏差；绳子拴在奖励里，通向最优解；用 $k_3$ 拴在损失里，就通向别处，一个岔口一个岔口地偏。一对一对地看，DPO 推的方向同抽两个回答的 RLOO 一样；它亏在回答对是事先抽好的，损失倒亏得不多。裁判放过什么，训练就会找到什么。要看的是你想要的，不是你付钱买的。
+# > **记住。** 策略梯度就是：抽，判，减去本来就能拿到的，推一把。减基线不带来偏差；绳子拴在奖励里，通向最优解；用 $k_3$ 拴在损失里，就通向别处，一个岔口一个岔口地偏。一对一对地看，DPO 推的方向同抽两个回答的 RLOO 一样；它在这里吃亏，主要亏在回答对是事先抽好的，其次才是损失函数。裁判放过什么，训练就会找到什么。要看的是你想要的，不是你给分的。
 
 # %% [markdown] lang="en"
 # ## Exercises
@@ -912,7 +936,7 @@ check("12.1", answer_12_1)
 # ### 练习 12.2 · 另一个 KL 停在哪里
 # ★★☆ · 15 分钟
 #
-# 对某个提示，基座答「是」的概率是 0.3，否则答「否」。「是」得 1 分，「否」得 0 分，$\beta=0.5$。（练习 9.1 问的是目标的最优解，是 0.76。）如果训练时绳子是损失里的 $k_3$，回答只有一个词元，每组抽很多个，也不除以任何东西，训练出来的策略答「是」的比例是多少？
+# 对某个提示，基座答「是」的概率是 0.3，否则答「否」。「是」得 1 分，「否」得 0 分，$\beta=0.5$。（练习 9.1 问的是目标的最优解，是 0.76。）现在改用损失里的 $k_3$ 当绳子来训练：回答只有一个词元，每组抽很多个，哪里都不除。训练出来的策略，答「是」的占多少？
 #
 # <details><summary>提示</summary>
 #
@@ -1142,4 +1166,4 @@ check("12.5", answer_12_5)
 # - [Dong et al. 2023](https://arxiv.org/abs/2304.06767)：RAFT。[Guo et al. 2024](https://arxiv.org/abs/2402.04792)：在线 DPO 一类的方法。
 # - [Xu et al. 2024](https://arxiv.org/abs/2404.10719)、[Tang et al. 2024](https://arxiv.org/abs/2405.08448)：大模型上，DPO 与 PPO、离线与在线的比较。
 # - [Skalse et al. 2022](https://arxiv.org/abs/2209.13085)：什么是奖励投机。[Gao et al. 2023](https://arxiv.org/abs/2210.10760)：一味提高学来的奖励，真奖励怎样先升后降。
-# - [Lambert et al. 2024](https://arxiv.org/abs/2411.15124)：可验证的奖励。[DeepSeek-AI 2025](https://arxiv.org/abs/2501.12948)：训练 R1 的推理时，为什么不用奖励模型。
+# - [Lambert et al. 2024](https://arxiv.org/abs/2411.15124)：可验证的奖励。[DeepSeek-AI 2025](https://arxiv.org/abs/2501.12948)：训练 R1 的推理能力时，为什么不用奖励模型。

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import sources
+from dpo_core import tabular
 from dpo_core.policy_gradient import METHODS, advantages, kl_estimate, policy_gradient_loss
 
 TEXTS = [("xE", 0.45, 0), ("yaE", 0.25, 1), ("ybcE", 0.2, 2), ("ybdE", 0.1, 3)]  # three forks; two, three, four tokens
@@ -51,3 +52,20 @@ def test_nothing_pulls_where_the_forks_are_at_rest(script, method):
     assert max(fork.grad.abs().max().item() for fork in found) < 1e-4
     start = torch.stack([fork.detach()[0] for fork in found])
     assert (start.exp() - torch.tensor([0.45, 0.25 / 0.55, 2 / 3])).abs().max() > 0.02  # it has moved
+
+
+def test_heard_charges_are_those_of_the_whole_tree(script):
+    """Counting a later fork's charge twice, or by the policy's own KL: here the charge is differentiated whole."""
+    shares, _ = script.settle(TEXTS, "dr_grpo_heard")
+    ref = [torch.tensor(odds, dtype=torch.float64).log() for odds in ((0.45, 0.55), (0.25, 0.30), (0.2, 0.1))]
+    forks = [torch.tensor(p, dtype=torch.float64).log().requires_grad_() for p in (
+        (shares[0], shares[1:].sum()), (shares[1], shares[2:].sum()), (shares[2], shares[3]))]  # fmt: skip
+    logps = [fork.log_softmax(-1) for fork in forks]
+    kl = [tabular.kl(r.log_softmax(-1), p) for r, p in zip(ref, logps)]
+    charge = kl[0] + logps[0][1].exp() * (kl[1] + logps[1][1].exp() * kl[2])  # reached with the policy's probability
+    probs = steps(forks).sum(-1).exp()
+    gain = (1 - 1 / script.GROUP) * (probs * torch.tensor(script.WORTH)[[kind for _, _, kind in TEXTS]]).sum()
+    (gain - script.BETA * charge).backward()
+    assert max(fork.grad.abs().max().item() for fork in forks) < 1e-4
+    deaf, _ = script.settle(TEXTS, "dr_grpo")
+    assert np.abs(deaf - shares).max() > 0.01

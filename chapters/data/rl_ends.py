@@ -1,6 +1,6 @@
 """Where GRPO and Dr. GRPO come to rest on the population's own texts, exactly, for chapter 12: writes rl_ends.json.
 
-    python chapters/data/rl_ends.py        (about 11 CPU-minutes in two processes)
+    python chapters/data/rl_ends.py        (about 16 CPU-minutes in two processes)
 
 No network and no draws: a policy here is a table with its own probabilities at every fork of the tree of texts that
 authors can write to a prompt. Groups have four answers; k3 stands in the loss, token by token. A fork is at rest where
@@ -11,6 +11,9 @@ with the means over what the policy writes after each token; A is the answer's a
 over tokens, 1 for a sum. For n = 1 it is the optimum of the KL turned round (`tabular.other_optimum`), with what is
 to be expected after the token in place of the reward. Forks are solved from the last to the first; as the mean
 advantage of an answer depends on what the others of its group earn, this is repeated until nothing moves.
+
+`dr_grpo_heard` is Dr. GRPO with one change: beta times what the later forks are charged, KL(ref || policy) at each, is
+taken from g, as if earlier tokens heard of it.
 """
 
 import json
@@ -18,6 +21,7 @@ import multiprocessing
 from collections import defaultdict
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -42,21 +46,33 @@ def fork(ref: np.ndarray, gained: np.ndarray, weight: np.ndarray, beta: float) -
     return probs / probs.sum()
 
 
-def at_rest(texts: list[Text], mean_advantage: np.ndarray, length_mean: bool, beta: float, depth: int = 0):
-    """The tree below a prefix at rest: g and w as above, the classes' shares (4,), KL to the reference, mass."""
+class Rest(NamedTuple):
+    """The tree below a prefix at rest."""
+
+    gained: float  # g above
+    weight: float  # w above
+    charged: float  # what its forks are charged, in nats: KL(reference || policy) at each
+    kl: float  # to the reference, the policy's own way round, in nats
+    mass: float  # the population's
+    shares: np.ndarray  # (4,), of the classes
+
+
+def at_rest(texts: list[Text], mean_advantage: np.ndarray, length_mean: bool, hears: bool, depth: int = 0) -> Rest:
+    """Solve the tree of `texts`, which share their first `depth` characters."""
     if len(texts) == 1:
         text, mass, kind = texts[0]
         weight = 1 / len(text) if length_mean else 1.0
-        return weight * mean_advantage[kind], weight, np.eye(4)[kind], 0.0, mass
+        return Rest(weight * mean_advantage[kind], weight, 0.0, 0.0, mass, np.eye(4)[kind])
     branches = defaultdict(list)
     for text in texts:
         branches[text[0][depth]].append(text)
-    gained, weight, shares, kl, mass = map(
-        np.array, zip(*(at_rest(below, mean_advantage, length_mean, beta, depth + 1) for below in branches.values()))
-    )
+    below = [at_rest(branch, mean_advantage, length_mean, hears, depth + 1) for branch in branches.values()]
+    gained, weight, charged, kl, mass, shares = map(np.array, zip(*below))
     ref = mass / mass.sum()
-    probs = fork(ref, gained, weight, beta) if len(ref) > 1 else ref
-    return probs @ gained, probs @ weight, probs @ shares, probs @ (kl + np.log(probs / ref)), mass.sum()
+    probs = fork(ref, gained - BETA * charged * hears, weight, BETA) if len(ref) > 1 else ref
+    here = ref @ np.log(ref / probs)
+    return Rest(probs @ gained, probs @ weight, here + probs @ charged, probs @ (kl + np.log(probs / ref)), mass.sum(),
+                probs @ shares)  # fmt: skip
 
 
 def mean_advantages(shares: np.ndarray, scale: bool) -> np.ndarray:
@@ -69,18 +85,18 @@ def mean_advantages(shares: np.ndarray, scale: bool) -> np.ndarray:
     return np.array(found)
 
 
-def settle(texts: list[Text], method: str, beta: float = BETA) -> tuple[np.ndarray, float]:
+def settle(texts: list[Text], name: str) -> tuple[np.ndarray, float]:
     """The classes' shares, (4,), and the KL of the policy at rest on one prompt."""
-    how, shares = METHODS[method], np.zeros(4)
+    how, shares, hears = METHODS[name.removesuffix("_heard")], np.zeros(4), name.endswith("_heard")
     for _, mass, kind in texts:
         shares[kind] += mass
     shares /= shares.sum()
     for _ in range(100):
-        *_, found, kl, _ = at_rest(texts, mean_advantages(shares, how.scale), how.length_mean, beta)
-        moved, shares = np.abs(found - shares).max(), (found + shares) / 2
+        rest = at_rest(texts, mean_advantages(shares, how.scale), how.length_mean, hears)
+        moved, shares = np.abs(rest.shares - shares).max(), (rest.shares + shares) / 2
         if moved < 1e-5:
-            return found, kl
-    raise RuntimeError(f"{method} has not come to rest: {moved:.1e}")
+            return rest.shares, rest.kl
+    raise RuntimeError(f"{name} has not come to rest: {moved:.1e}")
 
 
 def of_prompt(job: tuple[list[Text], str]) -> tuple[np.ndarray, float]:
@@ -97,7 +113,7 @@ def main() -> None:
         texts[prompt].append((completion, probability, int(kind)))
     often, ends = np.array(list(TASK.prompt_distribution.values())), {}
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        for method in ("dr_grpo", "grpo"):
+        for method in ("dr_grpo", "dr_grpo_heard", "grpo"):
             found = pool.map(of_prompt, [(texts[prompt], method) for prompt in TASK.prompt_distribution], chunksize=4)
             shares, kl = often @ np.array([s for s, _ in found]), float(often @ np.array([k for _, k in found]))
             reward = float(shares @ WORTH)
