@@ -608,7 +608,8 @@ for panel, which in zip(axes, ("equal_answers", "equal_seconds")):
     panel.set(xlabel="KL", xlim=(0.55, 1.7), ylim=(1.56, 2.05), title={"equal_answers": "25,600", "equal_seconds": "40 s"}[which])
 axes[0].set(ylabel=r"$\mathbb{E}[r]$")
 axes[1].sharey(axes[0])
-fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
+bars, labels = axes[0].get_legend_handles_labels()
+fig.legend([bar[0] for bar in bars], labels, loc="outside lower center", ncols=4, fontsize=10)  # the markers alone
 order = np.argsort(kl_line)  # nothing lies above the frontier
 assert all(seeds(of(which, name), "reward").value < 0.005 + np.interp(seeds(of(which, name), "kl").value, kl_line[order],
            reward_line[order]) for which in ("equal_answers", "equal_seconds") for name in NAMES if of(which, name))  # fmt: skip
@@ -749,7 +750,8 @@ assert [f"{foretold['style']:.2f} {foretold['exact']:.2f}", f"{1 + foretold['sty
         f"{foretold['style'] + foretold['exact']:.2f}"] == ["0.96 0.75", "1.96", "1.71"]  # fmt: skip
 
 # %% alt_en="Two panels against KL, on a scale of square roots from 0 to 25; five seeds with intervals. Left, the judge digit: proxy, orange open squares, rises from 1.30 to 1.99 and stays; gold, blue points, rises from 1.05 to 1.73 and falls to 1.50 at KL 5.1. Green, gold under the honest judge, rises to 1.98. Right, the reward model: proxy rises from 1.05 to 1.77; gold rises to 1.78 at KL 1.5 and falls to 1.02 at KL 17. Green as on the left." alt_zh="两幅小图，横轴是 KL，按平方根刻度从 0 到 25；五个种子，带区间。左，裁判 digit：代理奖励（橙色空心方块）从 1.30 升到 1.99 后不动；真奖励（蓝点）从 1.05 升到 1.73，到 KL 5.1 处降到 1.50。绿色是诚实裁判之下的真奖励，升到 1.98。右，奖励模型：代理奖励从 1.05 升到 1.77；真奖励在 KL 1.5 处升到 1.78，到 KL 17 处降到 1.02。绿色同左图。"
-fig, axes = figure(columns=2, width=8.0, height=3.6)
+fig, axes = figure(columns=2, width=7.2, height=3.8)
+axes[0].set(ylabel=r"$\mathbb{E}[r]$")
 for panel, judge in zip(axes, ("digit", "model")):
     start = seeds(under(judge, None), "reward").value - seeds(under(judge, None), "proxy").value
     for who, name, shift, color, marker in (("honest", "reward", 0, "chosen", "^"), (judge, "reward", 0, "policy", "o"),
@@ -761,7 +763,6 @@ for panel, judge in zip(axes, ("digit", "model")):
                        color=COLORS[color], markerfacecolor="none" if name == "proxy" else None)  # fmt: skip
     panel.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
     panel.set(xlabel="KL", title=judge, xticks=(0, 1, 2, 5, 10, 17, 25), xlim=(0, 27), ylim=(0.8, 2.1))
-axes[0].set(ylabel=r"$\mathbb{E}[r]$")
 
 # %% [markdown] lang="en"
 # **Figure 12.6.** Each judge with the base model (left) and four strengths of the leash, the last of them none at all (right). Orange: the proxy, what the judge says. Blue: gold, what we wanted. Green: gold under the honest judge. (The reward model's scores are only good up to a constant; they are moved so that both begin together.)
