@@ -773,16 +773,16 @@ for panel, judge in zip(axes, ("digit", "model")):
 # %% [markdown] lang="en"
 # At $\beta=0.25$ the network does what was foretold for `digit`: the judge sees 1.93 points, and we see 1.68, with 0.74 of the answers right. This is not hacking yet, since gold has risen, from 1.04: the judge does not pay for exactness, and exactness is not learnt. But nothing in the training shows it; the honest judge, too, saw 1.90. Loosen the leash to 0.03, and little changes. Take it off, and exactness, which nothing holds any more, falls on all five seeds, to 0.50. (A likely reason: of all the values that pass, only one is right.) The judge sees 1.99. Now it is hacking. DPO finds the same hole: from pairs that `digit` has labelled, 0.71 are right at $\beta=0.25$, where honest labels led to 0.93. It takes no exploration, for the hole lies in what the base model already writes.
 #
-# The reward model is a subtler case. It is made as that of `rm_ppo`, which ranks 96 to 98 % of the base model's pairs right; one that knew the style alone, and guessed where that is equal, would come to 0.80. So on the base model's answers it knows the sums, better than the small one of [chapter 5](05_preferences.ipynb). On the answers that the policy comes to write it hardly pays for them: at $\beta=0.25$, 0.77 are right, against 0.96 under the honest judge. On the leash gold rises all the same, to 1.69, and to 1.78 at 0.03. Without one the policy drifts to answers that the model likes still better, far from any that it was fitted to: 0.08 of them are right, and gold is back where it began, 1.02 against 1.04, at a KL of 17. It is the curve of [Gao et al. 2023](https://arxiv.org/abs/2210.10760): as the KL grows, gold first rises with the proxy and then falls. [DeepSeek-AI 2025](https://arxiv.org/abs/2501.12948) name this danger as the reason to train reasoning without a neural reward model; [Lambert et al. 2024](https://arxiv.org/abs/2411.15124) call rewards that a program checks *verifiable*. With the honest judge the leash could come off, and 0.985 are right.
+# The reward model is a subtler case, and a common one. That of [chapter 5](05_preferences.ipynb) had learnt the style and hardly the sums. This one, from far more pairs, ranks 97 to 98 % of new pairs of the base model's answers right. Take that apart (`python chapters/data/rl_scores.py`). Of pairs with unlike style and of pairs with two numbers each, it ranks more than 0.99 right; of pairs with three numbers each, 0.48 to 0.70, not much better than a coin. The base model writes few such pairs, 6 % of those that are no tie, so the mean does not show them. But three numbers are where the reward sends the policy: soon most of its answers are of the kind that its judge cannot tell apart. At $\beta=0.25$, 0.77 are right, against 0.96 under the honest judge. On the leash gold rises all the same, to 1.69, and to 1.78 at 0.03. Without one the policy drifts to answers that the model likes still better, far from any that it was fitted to: 0.08 of them are right, and gold is back where it began, 1.02 against 1.04, at a KL of 17. It is the curve of [Gao et al. 2023](https://arxiv.org/abs/2210.10760): as the KL grows, gold first rises with the proxy and then falls. [DeepSeek-AI 2025](https://arxiv.org/abs/2501.12948) name this danger as the reason to train reasoning without a neural reward model; [Lambert et al. 2024](https://arxiv.org/abs/2411.15124) call rewards that a program checks *verifiable*. With the honest judge the leash could come off, and 0.985 are right.
 #
-# What helps, then? A judge without the hole, first. A leash, which limits what a hole can cost; it does not close it. And a look at gold: a small sample, judged by something better than what the policy is paid by. Figure 12.7 shows why the training's own curves are no substitute.
+# What helps, then? A judge without the hole, first; and one whose accuracy was measured where the policy is going, not where it came from. A leash, which limits what a hole can cost; it does not close it. And a look at gold: a small sample, judged by something better than what the policy is paid by. Figure 12.7 shows why the training's own curves are no substitute.
 
 # %% [markdown] lang="zh"
 # $\beta=0.25$ 时，`digit` 之下的网络同预言的一样：裁判看到 1.93 分，我们看到 1.68 分，算对的占 0.74。这还不算奖励投机，真奖励毕竟从 1.04 升了上来：算对不给分，也就没有学算对。可是训练中什么也看不出来，诚实的裁判看到的也是 1.90。绳子松到 0.03，变化不大。完全解开，就没东西拉着正确率了，五个种子全都往下掉，平均掉到 0.50。（原因多半是：放过的那些值里，对的只有一个。）裁判看到的是 1.99。这就是奖励投机了。DPO 找到的是同一个洞：用 `digit` 标的回答对来训练，$\beta=0.25$ 时算对的占 0.71；用诚实的标签，是 0.93。不需要什么探索，洞就在基座本来就会写的东西里。
 #
-# 奖励模型的情形更微妙。它的做法同 `rm_ppo` 的一样，基座的回答对能排对 96% 到 98%；只懂风格、风格一样就瞎猜的话，只有 0.80。可见在基座的回答上，算得对不对它是知道的，比[第 5 章](05_preferences.ipynb)那个小的强。可策略后来写的回答，算得对不对，它几乎不给分：$\beta=0.25$ 时算对的占 0.77，诚实的裁判之下是 0.96。拴着绳子，真奖励还是升了，到 1.69；松到 0.03，到 1.78。不拴，策略就漂向奖励模型更喜欢的回答，离奖励模型拟合时见过的那些越来越远：算对的只有 0.08，真奖励回到了起点，1.02 对 1.04，此时 KL 是 17。这就是 [Gao et al. 2023](https://arxiv.org/abs/2210.10760) 的那条曲线：KL 越来越大，真奖励先跟着代理奖励升，然后降。[DeepSeek-AI 2025](https://arxiv.org/abs/2501.12948) 训练推理能力时不用神经网络奖励模型，理由正是这个危险；[Lambert et al. 2024](https://arxiv.org/abs/2411.15124) 把程序能核对的奖励叫做*可验证的*（verifiable）。裁判若是诚实，绳子解开也无妨，算对的有 0.985。
+# 奖励模型的情形更微妙，也更常见。[第 5 章](05_preferences.ipynb)的那个学会了风格，算得对不对却没学到多少。这一个用的回答对多得多，基座新写的回答对，它能排对 97% 到 98%。把这个数拆开看（`python chapters/data/rl_scores.py`）：风格不同的，或都写两个数的，排对的超过 0.99；都写三个数的，只有 0.48 到 0.70，比抛硬币好不了多少。基座很少写出这样的一对，只占不分平局的 6%，所以平均数里看不出来。可奖励偏偏把策略往三个数上赶，不久它的回答就大多是裁判分不出好坏的那种。$\beta=0.25$ 时算对的占 0.77，诚实的裁判之下是 0.96。拴着绳子，真奖励还是升了，到 1.69；松到 0.03，到 1.78。不拴，策略就漂向奖励模型更喜欢的回答，离奖励模型拟合时见过的那些越来越远：算对的只有 0.08，真奖励回到了起点，1.02 对 1.04，此时 KL 是 17。这就是 [Gao et al. 2023](https://arxiv.org/abs/2210.10760) 的那条曲线：KL 越来越大，真奖励先跟着代理奖励升，然后降。[DeepSeek-AI 2025](https://arxiv.org/abs/2501.12948) 训练推理能力时不用神经网络奖励模型，理由正是这个危险；[Lambert et al. 2024](https://arxiv.org/abs/2411.15124) 把程序能核对的奖励叫做*可验证的*（verifiable）。裁判若是诚实，绳子解开也无妨，算对的有 0.985。
 #
-# 那么什么管用？首先，换个没有洞的裁判。其次是绳子：它限住洞能造成的损失，却堵不上洞。还有，要看真奖励：抽一小份回答，另请一个更可靠的裁判来评，不用训练时给分的那个。训练时的曲线为什么代替不了这一步，看图 12.7。
+# 那么什么管用？首先，换个没有洞的裁判；它的准确率，要在策略去的地方量，不在策略来的地方量。其次是绳子：它限住洞能造成的损失，却堵不上洞。还有，要看真奖励：抽一小份回答，另请一个更可靠的裁判来评，不用训练时给分的那个。训练时的曲线为什么代替不了这一步，看图 12.7。
 
 # %%
 def shown(judge, beta, *names, method="rloo"):
@@ -799,13 +799,13 @@ assert shown("model", None, "reward") == "1.04" and round(seeds(under("model", 0
 assert f"{seeds(under('honest', 0.0), 'exact').value:.3f}" == "0.985"
 
 # %%
-rates = classes.ref_logps.exp()  # (prompts, 4): how often the population writes each class
-differ = rates[:, :, None] * rates[:, None] * (classes.reward[:, :, None] != classes.reward[:, None])
-differ = torch.einsum("p,pij->ij", often, differ)  # (4, 4): two answers to a prompt, of these classes, reward not equal
-told = differ[:2, 2:].sum() + differ[2:, :2].sum()  # ... and style not equal either: the higher reward has three numbers
-known = ((told + differ.sum()) / 2 / differ.sum()).item()  # a coin decides where the style is equal
-print(f"{known:.2f}")
-assert f"{known:.2f}" == "0.80"
+ranks = json.loads(Path("data/rl_scores.json").read_text(encoding="utf-8"))["seeds"]
+known = {kind: sorted(rank[kind]["value"] for rank in ranks) for kind in ("all", "unlike", "two", "three")}
+part = {kind: np.mean([rank[kind]["pairs"] / rank["all"]["pairs"] for rank in ranks]) for kind in known}
+for kind, shares in known.items():  # of the five seeds, the lowest and the highest
+    print(f"{kind:7} {part[kind]:4.0%} of the pairs, ranked right: {shares[0]:.3f} to {shares[-1]:.3f}")
+assert [f"{share:.2f}" for kind in ("all", "three") for share in known[kind][::4]] == ["0.97", "0.98", "0.48", "0.70"]
+assert min(known["unlike"] + known["two"]) > 0.99 and f"{part['three']:.2f}" == "0.06"
 
 # %% alt_en="Two panels against judged answers, 0 to 25,600, without a leash: digit left, the reward model right. Orange, proxy, climbs quickly and stays high in both. Blue, gold: left it climbs to about 1.55 within 8,000 answers and sinks slowly to 1.49; right it peaks at about 1.26 after 5,000 and sinks to 1.02. Bands over five seeds." alt_zh="两幅小图，横轴是评判过的回答数，0 到 25,600，不拴绳子：左 digit，右奖励模型。橙色代理奖励，两边都很快升高，一直不降。蓝色真奖励：左边 8,000 个之内升到 1.55 左右，再慢慢沉到 1.49；右边在 5,000 个左右达到顶点 1.26，再沉到 1.02。带子是五个种子的范围。"
 fig, axes = figure(columns=2, width=8.0, height=3.0)
