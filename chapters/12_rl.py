@@ -366,7 +366,7 @@ assert [f"{r - BETA * k:.3f} {k:.3f}" for r, k in ends.values()] == [
 
 # %% [markdown] lang="en"
 # ## Several updates from one draw
-# Drawing answers is the dear part, so one would like to take several steps on one batch. After the first step the batch is stale: $\pi$ is no longer the policy that drew it, $\pi_{\mathrm{old}}$. Weighting each answer by $\rho=\pi/\pi_{\mathrm{old}}$ makes up for it exactly, if the advantages are those of the present policy. In practice they stay as they were at the draw, and PPO weights each token by its own $\rho$; that is nearly right as long as $\rho$ stays near 1. PPO ([Schulman et al. 2017](https://arxiv.org/abs/1707.06347), equation 7) sees to that by taking away the reason to leave:
+# Drawing answers is the dear part, so one would like to take several steps on one batch. After the first step the batch is stale: $\pi$ is no longer the policy that drew it, $\pi_{\mathrm{old}}$. Weighting each answer by $\rho=\pi/\pi_{\mathrm{old}}$ (a ratio, where chapter 11's $\rho$ was a difference of logarithms) makes up for it exactly, if the advantages are those of the present policy. In practice they stay as they were at the draw, and PPO weights each token by its own $\rho$; that is nearly right as long as $\rho$ stays near 1. PPO ([Schulman et al. 2017](https://arxiv.org/abs/1707.06347), equation 7) sees to that by taking away the reason to leave:
 #
 # $$\mathcal{L}=-\min\big(\rho A,\;\mathrm{clip}(\rho,\,1-\epsilon,\,1+\epsilon)\,A\big).$$
 #
@@ -374,7 +374,7 @@ assert [f"{r - BETA * k:.3f} {k:.3f}" for r, k in ends.values()] == [
 
 # %% [markdown] lang="zh"
 # ## 一批回答，更新几次
-# 贵的是抽回答，所以人们想用一批回答多走几步。走了一步，这批就旧了：$\pi$ 不再是当初抽它的那个策略 $\pi_{\mathrm{old}}$。给每个回答乘上权重 $\rho=\pi/\pi_{\mathrm{old}}$，可以完全修正过来，只要优势也按现在的策略来算。实际上优势还是抽的时候算的，PPO 又是每个词元各乘各的 $\rho$；只要 $\rho$ 离 1 不远，就还大致不差。PPO（[Schulman et al. 2017](https://arxiv.org/abs/1707.06347) 的式 7）的办法，是让这个比值离远了也得不到好处：
+# 贵的是抽回答，所以人们想用一批回答多走几步。走了一步，这批就旧了：$\pi$ 不再是当初抽它的那个策略 $\pi_{\mathrm{old}}$。给每个回答乘上权重 $\rho=\pi/\pi_{\mathrm{old}}$（这里是比值，第 11 章的 $\rho$ 是对数之差），可以完全修正过来，只要优势也按现在的策略来算。实际上优势还是抽的时候算的，PPO 又是每个词元各乘各的 $\rho$；只要 $\rho$ 离 1 不远，就还大致不差。PPO（[Schulman et al. 2017](https://arxiv.org/abs/1707.06347) 的式 7）的办法，是让这个比值离远了也得不到好处：
 #
 # $$\mathcal{L}=-\min\big(\rho A,\;\mathrm{clip}(\rho,\,1-\epsilon,\,1+\epsilon)\,A\big)$$
 #
