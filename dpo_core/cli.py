@@ -174,9 +174,7 @@ def run_evaluate(options: Evaluate) -> None:
     )  # fmt: skip
     report |= {name: asdict(estimate) for name, estimate in measured.items()}
     if isinstance(task, BookTask):
-        method = rl.METHODS.get(recipe.get("method", ""))
-        # a deterministic judge leads elsewhere, and so does a leash in the loss
-        if recipe.get("labels") in ("soft", "sampled") or (method and method.kl_in_reward):
+        if leads_to_optimum(recipe):
             report["predicted"] = evaluation.predicted_optimum(task, recipe["reward"], recipe["beta"])
         elif "beta" not in recipe:
             report["population"] = {"exact": 1 - task.slip, "style": task.style}
@@ -193,6 +191,19 @@ def run_evaluate(options: Evaluate) -> None:
             print(f"{name:20} " + ", ".join(f"{key} {number:.4f}" for key, number in value.items()))
         else:
             print(f"{name:20} {value}")
+
+
+def leads_to_optimum(recipe: dict[str, Any]) -> bool:
+    """Whether theory has the KL-regularised optimum at the end of such a run.
+
+    DPO's own loss leads there with labels that know how sure they are (chapter 7), and reinforcement learning with
+    its leash in the reward (chapter 12). Other losses have other ends (chapter 11), and without a leash there is none.
+    """
+    by_preferences = recipe.get("labels") in ("soft", "sampled") and recipe.get("loss_type") == "sigmoid"
+    method = rl.METHODS.get(recipe.get("method", ""))
+    return (by_preferences and not recipe.get("label_smoothing")) or (
+        method is not None and method.kl_in_reward and recipe["beta"] > 0
+    )
 
 
 def find_reference(options: Evaluate, folder: Path, recipe: dict[str, Any]) -> Llama | None:

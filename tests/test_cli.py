@@ -174,6 +174,26 @@ def test_evaluate_prints_one_json_object_with_the_agreed_keys(trained, capsys, n
         assert "population" not in report
 
 
+@pytest.mark.parametrize(
+    ("command", "predicted"),
+    [
+        ("train-dpo --labels sampled --pairs 32 --batch-size 16", True),
+        ("train-dpo --labels sampled --pairs 32 --batch-size 16 --label-smoothing 0.1", False),
+        ("train-dpo --loss-type ipo --pairs 32 --batch-size 16", False),
+        ("train-rl --prompts 4", True),
+        ("train-rl --prompts 4 --beta 0", False),  # without a leash there is no optimum to predict, and no error
+    ],
+)
+def test_evaluate_predicts_where_theory_knows_the_end_of_the_run(command, predicted, capsys, here):
+    """A prediction of DPO's optimum beside a run of another loss; a model without a leash that cannot be measured."""
+    command = f"{command} --model gen --steps 2 --warmup 1 --log-every 1 --output a.model --device cpu"
+    assert main(command.split()) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "a.model", "--n", "20", "--json", "--device", "cpu"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert ("predicted" in report) == predicted and "population" not in report
+
+
 def test_evaluate_measures_the_kl_to_the_recorded_reference_only(trained, capsys, here):
     """A reference whose weights have changed since gives a KL to something else."""
     dpo = str(trained / "dpo.model")
