@@ -155,9 +155,7 @@ def held_bytes(modules: list[torch.nn.Module]) -> int:
 
 def measured(policy: Llama, base: Llama, draws: int) -> dict:
     """Shares, reward, KL and objective of a policy on fresh draws, with intervals."""
-    rng = stream("evaluate", draws)
-    prompts, _ = TASK.demonstrations(N, rng)
-    texts = generate(policy, prompts, seed=int(rng.integers(2**31)))
+    prompts, texts = evaluation.own_answers(policy, TASK, n=N, seed=draws)
     shares = evaluation.shares([judge(*text) for text in zip(prompts, texts)])
     rewards = rl.checker(TASK, REWARD)(prompts, texts).numpy()
     gaps = (score(policy, prompts, texts) - score(base, prompts, texts)).numpy()
