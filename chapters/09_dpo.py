@@ -525,7 +525,7 @@ for name, strength in (("hard_0.25", 0.25), ("hard_0.10", 0.1)):
 # The loss is below 0.25, the accuracy above 0.95, and the mean margin far above the true difference of rewards. And the model is ruined. It gets fewer values right than the base model did; nearly all of its mistakes are new ones; the chosen answers lost more than 4 nats; KL is more than 2.5 times what the optimum needs. This is **over-optimisation**: past a point, a better score on the proxy buys a worse result. The proxy here is the loss on pairs.
 
 # %% [markdown] lang="zh"
-# 损失低于 0.25，准确率超过 0.95，平均间隔远超真实的奖励差。模型却毁了：算对的比基座还少；错的几乎全是新错；chosen 的对数概率掉了 4 奈特以上；KL 是最优解所需的 2.5 倍以上。这就是**过度优化**（over-optimisation）：过了某一点，替身（proxy）的分数越好，真正的结果越差。这里的替身，就是回答对上的那个损失。
+# 损失低于 0.25，准确率超过 0.95，平均间隔远超真实的奖励差。模型却毁了：算对的比基座还少；错的几乎全是新错；chosen 的对数概率掉了 4 奈特以上；KL 是最优解所需的 2.5 倍以上。这就是**过度优化**（over-optimisation）：过了某一点，代理指标（proxy）的分数越好，真正的结果越差。这里的代理指标，就是回答对上的那个损失。
 
 # %% tags=["nbval-ignore-output"]
 shipped = load_pretrained("dpo").to(device)
