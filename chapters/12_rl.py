@@ -521,7 +521,7 @@ assert all(spent > 0.3 for name, (spent, _) in live.items() if name != "base")
 # - the five of the table; PPO with one or two updates for each draw;
 # - `rm_ppo`, as in [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155): the judge is asked about 12,800 pairs once, a reward model is fitted to them as in [chapter 5](05_preferences.ipynb), and PPO climbs its scores, on as many answers again, which the judge never sees;
 # - `dpo` on 12,800 pairs of the base model's answers, and `online_dpo`, whose 64 pairs for each update come from the policy in training; both with soft labels;
-# - `best_of_n` of chapter 6, which trains nothing, and `rejection`: fine-tuning on the best of $n$, as in RAFT ([Dong et al. 2023](https://arxiv.org/abs/2304.06767)).
+# - `best_of_n` of chapter 6, which trains nothing, and `rejection`, the rejection sampling of [chapter 10](10_data.ipynb): fine-tuning on the best of $n$, as in RAFT ([Dong et al. 2023](https://arxiv.org/abs/2304.06767)).
 #
 # A comparison is as fair as its tuning. Four settings of each method were tried, no more for one than for another, on random numbers of their own; the best one then ran from five seeds, each with its own base model. Here is what was tried (learning rate, prompts × answers, the rest; then $J$):
 
@@ -532,7 +532,7 @@ assert all(spent > 0.3 for name, (spent, _) in live.items() if name != "base")
 # - 表里的五种；PPO 每批更新一次或两次；
 # - `rm_ppo`，照 [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) 的做法：请裁判把 12,800 对评一遍，像[第 5 章](05_preferences.ipynb)那样拟合一个奖励模型，再由 PPO 去提高这个模型给的分；PPO 另抽的回答与这些一样多，裁判不再看；
 # - `dpo`，用基座的 12,800 对回答；`online_dpo`，每次更新的 64 对由训练中的策略当场写；两者都用软标签；
-# - 第 6 章的 `best_of_n`，它什么也不训练；还有 `rejection`，即拒绝采样微调（rejection sampling fine-tuning）：在 $n$ 个里挑出最好的，拿它微调，RAFT 就是这样做的（[Dong et al. 2023](https://arxiv.org/abs/2304.06767)）。
+# - 第 6 章的 `best_of_n`，它什么也不训练；还有 `rejection`，即[第 10 章](10_data.ipynb)的拒绝采样，说全了是拒绝采样微调（rejection sampling fine-tuning）：在 $n$ 个里挑出最好的，拿它微调，RAFT 就是这样做的（[Dong et al. 2023](https://arxiv.org/abs/2304.06767)）。
 #
 # 调参公平，比较才公平。每种方法都试四组设置，谁也不多试，试的时候另用一套随机数；挑出最好的一组，再用五个种子各跑一遍，每个种子有自己的基座。试过的都列在这里（学习率、提示数×回答数、其余；然后是 $J$）：
 
