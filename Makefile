@@ -19,7 +19,7 @@ DONE  := book/_build/.done
 FROM  := $(shell find book chapters dpo_core -type f -not -path '*/_build/*' -not -path '*/.*' -not -path '*/__pycache__/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help env book serve test test-slow chapters models lint lock clean
+.PHONY: help env book serve test test-slow chapters models lint format lock clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -62,8 +62,12 @@ models: $(READY)  ## train the two shipped models again from nothing (about 10 m
 	@$(BIN)/dpo-core train-gen --output dpo_core/pretrained/gen.model
 	@$(BIN)/dpo-core train-dpo --model dpo_core/pretrained/gen.model --output dpo_core/pretrained/dpo.model
 
-lint: $(READY)  ## check the style of the code
+lint: $(READY)  ## check the style of the code (make format puts most of it right)
 	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check .
+
+format: $(READY)  ## format the code
+	@$(BIN)/python -m ruff format .
 
 # One version of each package for every Python and system. What torch needs for CUDA is left to torch: it differs by machine.
 lock:  ## write requirements.lock anew from pyproject.toml (ARGS=--upgrade takes newer versions)

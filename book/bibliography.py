@@ -38,7 +38,10 @@ class Entry:
 @cache
 def entries() -> tuple[Entry, ...]:
     """All entries, by first author and year."""
-    found = [_entry(key, entry) for key, entry in parse_file(str(BIB), bib_format="bibtex").entries.items()]
+    found = [
+        _entry(key, entry)
+        for key, entry in parse_file(str(BIB), bib_format="bibtex").entries.items()
+    ]
     return tuple(sorted(found, key=lambda entry: (entry.authors[0].split()[-1], entry.year)))
 
 
@@ -50,13 +53,28 @@ def by_url() -> dict[str, Entry]:
 
 def _entry(key: str, entry: BibEntry) -> Entry:
     fields = entry.fields
-    venue = fields.get("journal") or fields.get("booktitle") or fields.get("publisher") or fields.get("howpublished")
-    if not venue:
-        raise ValueError(f"references.bib: {key} names no journal, booktitle, publisher or howpublished")
-    people = (
-        " ".join([*p.first_names, *p.middle_names, *p.prelast_names, *p.last_names]) for p in entry.persons["author"]
+    venue = (
+        fields.get("journal")
+        or fields.get("booktitle")
+        or fields.get("publisher")
+        or fields.get("howpublished")
     )
-    return Entry(key, tuple(map(_plain, people)), _plain(fields["title"]), _plain(venue), fields["year"], fields["url"])
+    if not venue:
+        raise ValueError(
+            f"references.bib: {key} names no journal, booktitle, publisher or howpublished"
+        )
+    people = (
+        " ".join([*p.first_names, *p.middle_names, *p.prelast_names, *p.last_names])
+        for p in entry.persons["author"]
+    )
+    return Entry(
+        key,
+        tuple(map(_plain, people)),
+        _plain(fields["title"]),
+        _plain(venue),
+        fields["year"],
+        fields["url"],
+    )
 
 
 def _plain(bibtex: str) -> str:

@@ -55,15 +55,36 @@ def build(html: Path) -> None:
 
 def start_sphinx(edition: Edition, folder: Path) -> subprocess.Popen:
     """Start building one edition, from `folder`/source into `folder`/html, in a process of its own."""
-    command = [sys.executable, "-m", "sphinx", "-b", "html", "-q", "-W", "--keep-going", "-c", str(BOOK)]
-    command += ["-t", edition.lang, "-d", str(folder / "doctrees"), str(folder / "source"), str(folder / "html")]
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-b",
+        "html",
+        "-q",
+        "-W",
+        "--keep-going",
+        "-c",
+        str(BOOK),
+    ]
+    command += [
+        "-t",
+        edition.lang,
+        "-d",
+        str(folder / "doctrees"),
+        str(folder / "source"),
+        str(folder / "html"),
+    ]
     return subprocess.Popen(command, cwd=BOOK.parent)
 
 
 def write_front_door(path: Path) -> None:
     """The page at the site's root, which sends visitors to the edition of their language."""
     templates = Environment(loader=FileSystemLoader(BOOK / "_templates"), autoescape=True)
-    path.write_text(templates.get_template("front-door.html").render(editions=EDITIONS.values()), encoding="utf-8")
+    path.write_text(
+        templates.get_template("front-door.html").render(editions=EDITIONS.values()),
+        encoding="utf-8",
+    )
 
 
 def shown(path: Path) -> Path:

@@ -29,7 +29,8 @@ html_copy_source = False
 html_show_sourcelink = False
 html_use_index = False
 html_sidebars = {"**": ["book-nav.html"]}
-html_context = {"default_mode": "auto"}  # light or dark as the system says, until the reader chooses
+# light or dark as the system says, until the reader chooses
+html_context = {"default_mode": "auto"}
 html_theme_options = {
     "logo": {
         "text": edition.title,

@@ -17,7 +17,8 @@ BOOK = Path(__file__).parent
 CHAPTERS = BOOK.parent / "chapters"
 PAGES = BOOK / "pages"
 APPENDICES = ("notation", "glossary", "troubleshooting", "solutions", "references")
-NUMBER = re.compile(r"(Chapter\s+|第\s*)?\d+(\s*章)?(\s*[·.:：、])?\s+")  # how a title may say its number
+# how a title may say its number
+NUMBER = re.compile(r"(Chapter\s+|第\s*)?\d+(\s*章)?(\s*[·.:：、])?\s+")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ def write_downloads(folder: Path) -> None:
     for chapter in contents.chapters(EN):
         name = f"{chapter.file}.ipynb"
         for lang in EDITIONS:
-            nbformat.write(one_language(contents.read_notebook(chapter.file), lang), folder / lang / name)
+            nbformat.write(
+                one_language(contents.read_notebook(chapter.file), lang), folder / lang / name
+            )
         nbformat.write(contents.read_notebook(chapter.file), folder / BILINGUAL / name)
 
 

@@ -35,7 +35,8 @@ FOLDS = {"Hint": "hint", "提示": "hint", "Solution": "solution", "解答": "so
 class SectionIds(SphinxTransform):
     """Give what a label names the label's id (`page--id`), the same in both editions, and no other id."""
 
-    default_priority = 800  # after labels have been attached to sections, before Sphinx collects them
+    # after labels have been attached to sections, before Sphinx collects them
+    default_priority = 800
 
     def apply(self, **kwargs: object) -> None:
         for node in self.document.findall(nodes.Element):
@@ -118,7 +119,11 @@ class Exercises(SphinxTransform):
         for raw in list(self.document.findall(nodes.raw)):
             text = raw.astext()
             for summary, kind in FOLDS.items():
-                text = re.sub(rf"<details>(\s*<summary>{summary}</summary>)", rf'<details class="{kind}">\1', text)
+                text = re.sub(
+                    rf"<details>(\s*<summary>{summary}</summary>)",
+                    rf'<details class="{kind}">\1',
+                    text,
+                )
             if text != raw.astext():
                 raw.replace_self(nodes.raw("", text, format="html"))
 
@@ -132,7 +137,11 @@ class Formulas(SphinxTransform):
         for formula in list(self.document.findall(nodes.math)):
             parent = formula.parent
             after = parent.index(formula) + 1
-            text = parent[after].astext() if after < len(parent) and isinstance(parent[after], nodes.Text) else ""
+            text = (
+                parent[after].astext()
+                if after < len(parent) and isinstance(parent[after], nodes.Text)
+                else ""
+            )
             if mark := CLOSING.match(text):
                 together = nodes.inline("", "", formula, nodes.Text(mark[0]), classes=["together"])
                 parent[after - 1 : after + 1] = [together, nodes.Text(text[mark.end() :])]
@@ -150,7 +159,9 @@ class Citations(SphinxPostTransform):
         edition = EDITIONS[self.config.book_lang]
         for link in self.document.findall(nodes.reference):
             if entry := bibliography.by_url().get(link.get("refuri", "")):
-                link["refuri"] = f"{self.app.builder.get_relative_uri(page, 'references')}#ref-{entry.key}"
+                link["refuri"] = (
+                    f"{self.app.builder.get_relative_uri(page, 'references')}#ref-{entry.key}"
+                )
                 link["reftitle"] = entry.tooltip(edition)
                 link["internal"] = True
                 link["classes"].append("citation")

@@ -23,7 +23,9 @@ def style_shares(name: str, prompts: list[str]) -> list:
     """The share of three-number answers of a shipped model to each prompt, with intervals."""
     asked = [prompt for prompt in prompts for _ in range(ANSWERS)]
     answers = generate(load_pretrained(name), asked, seed=SEED, progress=True)
-    three = np.array([judge(p, a).style for p, a in zip(asked, answers)]).reshape(len(prompts), ANSWERS)
+    three = np.array([judge(p, a).style for p, a in zip(asked, answers)]).reshape(
+        len(prompts), ANSWERS
+    )
     return [wilson(int(row.sum()), ANSWERS) for row in three]
 
 
@@ -32,14 +34,24 @@ def main() -> None:
     task = BookTask()
     every = list(task.prompt_distribution)
     targets = [int(read_prompt(prompt)) for prompt in every]
-    optimum = optimal_policy(class_problem(task, "style+exact"), beta=0.25).exp().numpy().reshape(-1, 2, 2)
+    optimum = (
+        optimal_policy(class_problem(task, "style+exact"), beta=0.25)
+        .exp()
+        .numpy()
+        .reshape(-1, 2, 2)
+    )
     fig, axes = figure(width=7.2, height=3.6)
     some = slice(None, None, 3)  # every third prompt, so that intervals stay apart
     for name, color, rates, label in (
         ("dpo", "policy", optimum, r"$\pi_\theta$"),
         ("gen", "ref", task.class_rates, r"$\pi_{\mathrm{ref}}$"),
     ):
-        axes.plot(targets, rates[:, 1].sum(1), color=COLORS["theory"], linestyle="-" if name == "dpo" else "--")
+        axes.plot(
+            targets,
+            rates[:, 1].sum(1),
+            color=COLORS["theory"],
+            linestyle="-" if name == "dpo" else "--",
+        )
         points(axes, targets[some], style_shares(name, every[some]), color, label=label)
     axes.set(xlabel="n  (S n =)", ylabel="P(a ± b ± c)", ylim=(0, 1.03))
     axes.legend(loc="center")

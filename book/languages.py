@@ -67,7 +67,9 @@ def label_headings(cells: list[NotebookNode], page: str) -> None:
             slugs = [_unique(slug(title), used) for _, title in titles]
         if len(titles) != len(slugs):
             where = cell.source.splitlines()[0] if cell.source else "an empty cell"
-            raise SourceError(f"{page}: {len(titles)} Chinese headings follow {len(slugs)} English ones, near: {where}")
+            raise SourceError(
+                f"{page}: {len(titles)} Chinese headings follow {len(slugs)} English ones, near: {where}"
+            )
         lines = cell.source.splitlines()
         for (number, _), name in zip(titles, slugs, strict=True):
             lines[number] = f"\n({page}--{name})=\n{lines[number]}"

@@ -60,7 +60,9 @@ def read_source(path):
     parsed = jupytext.read(path, fmt="py:percent")
     seen, cells = {}, []
     for number, cell in enumerate(parsed.cells, 1):
-        metadata = {key: value for key, value in cell.metadata.items() if key != "lines_to_next_cell"}
+        metadata = {
+            key: value for key, value in cell.metadata.items() if key != "lines_to_next_cell"
+        }
         if unknown := sorted(metadata.keys() - CELL_KEYS):
             raise ChapterError(
                 f"{Path(path).name}, cell {number}: unknown metadata {', '.join(unknown)} "
@@ -101,7 +103,9 @@ def out_of_sync(source, stored):
             faults.append(f"cell {number} differs, first of all: {first_line(ours)}")
             break
     if len(source.cells) != len(stored.cells):
-        faults.append(f"{len(source.cells)} cells in the source, {len(stored.cells)} in the notebook")
+        faults.append(
+            f"{len(source.cells)} cells in the source, {len(stored.cells)} in the notebook"
+        )
     return faults
 
 
@@ -127,7 +131,8 @@ def execute(notebook, folder, on_cell=lambda cell, number: None):
         notebook,
         kernel_name="python3",
         timeout=CELL_SECONDS,
-        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # it warns about its own sockets, on every start
+        # it warns about its own sockets, on every start
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
         coalesce_streams=True,
@@ -163,7 +168,9 @@ def tidy(notebook):
     notebook.metadata = nbformat.from_dict(NOTEBOOK_METADATA)
     complaints = []
     for cell in notebook.cells:
-        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k in CELL_KEYS})
+        cell.metadata = nbformat.from_dict(
+            {k: v for k, v in cell.metadata.items() if k in CELL_KEYS}
+        )
         kept = []
         for output in cell.get("outputs", []):
             if output.output_type == "stream" and output.name == "stderr":
@@ -226,16 +233,24 @@ def select(names, folder):
         stem = name.zfill(2) if name.isdigit() else Path(name).stem
         matches = [path for path in found if path.stem == stem or path.stem.startswith(f"{stem}_")]
         if not matches:
-            raise LookupError(f"no chapter {name}; there are: {', '.join(path.stem for path in found) or 'none'}")
+            raise LookupError(
+                f"no chapter {name}; there are: {', '.join(path.stem for path in found) or 'none'}"
+            )
         chosen += [path for path in matches if path not in chosen]
     return sorted(chosen)
 
 
 def main(arguments=None, folder=CHAPTERS):
     """Returns the exit code: 0, or 1 when a chapter fails or is out of sync, or 2 for an unknown chapter."""
-    parser = argparse.ArgumentParser(prog="python -m book.notebooks", description="Execute chapters into notebooks.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="a chapter: 03, 03_sft or chapters/03_sft.py")
-    parser.add_argument("--check", action="store_true", help="compare notebooks with sources; execute nothing")
+    parser = argparse.ArgumentParser(
+        prog="python -m book.notebooks", description="Execute chapters into notebooks."
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="a chapter: 03, 03_sft or chapters/03_sft.py"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="compare notebooks with sources; execute nothing"
+    )
     options = parser.parse_args(arguments)
     try:
         chosen = select(options.names, folder)
@@ -256,7 +271,11 @@ def check_all(paths):
             faults = [error]
         if faults:
             sound = False
-            lines = [f"{path.name} is not what its notebook holds", *faults, "`make chapters` renews it"]
+            lines = [
+                f"{path.name} is not what its notebook holds",
+                *faults,
+                "`make chapters` renews it",
+            ]
             print("\n  ".join(map(str, lines)), file=sys.stderr)
     return sound
 
@@ -264,17 +283,24 @@ def check_all(paths):
 def update_all(paths):
     """Execute the sources, under a progress bar, and report the ones that fail. Returns whether there are none."""
     sound = True
-    with tqdm(paths, unit="chapter", disable=None) as bar:  # None: shown in a terminal, whatever TQDM_DISABLE says
+    # None: shown in a terminal, whatever TQDM_DISABLE says
+    with tqdm(paths, unit="chapter", disable=None) as bar:
         for path in bar:
             try:
-                changed, complaints = update(path, lambda _, n, at=path.stem: bar.set_postfix_str(f"{at}, cell {n}"))
+                changed, complaints = update(
+                    path, lambda _, n, at=path.stem: bar.set_postfix_str(f"{at}, cell {n}")
+                )
             except ChapterError as error:
                 sound = False
-                bar.write(f"\n{path.name} fails; its notebook stays as it was\n{error}\n", file=sys.stderr)
+                bar.write(
+                    f"\n{path.name} fails; its notebook stays as it was\n{error}\n", file=sys.stderr
+                )
                 continue
             bar.write(f"{path.stem}: {'written' if changed else 'unchanged'}")
             for cell, text in complaints:
-                bar.write(f"  wrote to stderr, which is not stored: {first_line(cell)}\n    {text.strip()}")
+                bar.write(
+                    f"  wrote to stderr, which is not stored: {first_line(cell)}\n    {text.strip()}"
+                )
     return sound
 
 

@@ -7,7 +7,9 @@ from book.downloads import BILINGUAL
 from book.editions import EDITIONS
 
 
-def add_context(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object) -> None:
+def add_context(
+    app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object
+) -> None:
     """Fill in what the templates of this book use beyond Sphinx's own variables."""
     edition = EDITIONS[app.config.book_lang]
     chapter = next((c for c in contents.chapters(edition) if c.file == pagename), None)

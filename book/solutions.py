@@ -10,7 +10,9 @@ from book.languages import lines_outside_code
 
 LABEL = re.compile(r"\((?P<label>.+)\)=$")
 EXERCISE = re.compile(r"#{2,6} +(?P<title>(Exercise|练习) *(?P<number>\d+\.\d+).*)$")
-SOLUTION = re.compile(r"<details>\s*<summary>(?:Solution|解答)</summary>(?P<text>.*?)</details>", re.DOTALL)
+SOLUTION = re.compile(
+    r"<details>\s*<summary>(?:Solution|解答)</summary>(?P<text>.*?)</details>", re.DOTALL
+)
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,13 @@ def write_sources(edition: Edition, folder: Path) -> None:
         notebook.cells = cells[chapter.file]
         nbformat.write(notebook, folder / f"{chapter.file}.ipynb")
     pages = {name: page_text(name, edition) for name in ("index", *contents.APPENDICES)}
-    pages["index"] = with_picture(pages["index"]).replace(MAP, chapter_map(edition)) + toctrees(edition)
+    pages["index"] = with_picture(pages["index"]).replace(MAP, chapter_map(edition)) + toctrees(
+        edition
+    )
     pages["solutions"] += "\n\n" + collected_solutions(chapters, cells, edition)
-    pages["references"] += "\n\n" + bibliography.reference_list(edition, citations(chapters, cells, edition))
+    pages["references"] += "\n\n" + bibliography.reference_list(
+        edition, citations(chapters, cells, edition)
+    )
     for name, text in pages.items():
         (folder / f"{name}.md").write_text(text + "\n", encoding="utf-8")
 
@@ -65,7 +69,10 @@ def with_picture(text: str) -> str:
         images = [(path, "dark-light") for path in single[:1]]
 
     def figure(match: re.Match) -> str:
-        tags = (f'<img src="_static/{path.name}" class="{theme}" alt="{match["alt"]}">' for path, theme in images)
+        tags = (
+            f'<img src="_static/{path.name}" class="{theme}" alt="{match["alt"]}">'
+            for path, theme in images
+        )
         caption = f"<figcaption>{match['caption']}</figcaption>"
         return f'<figure class="home-picture">{"".join(tags)}{caption}</figure>' if images else ""
 
@@ -79,7 +86,11 @@ def chapter_map(edition: Edition) -> str:
         blocks.append(f"{{.map-part}}\n**{part.label}** {part.title}")
         items = []
         for chapter in part.chapters:
-            title = f"[{chapter.title}]({chapter.file}.ipynb)" if chapter.exists else f"**{chapter.title}**"
+            title = (
+                f"[{chapter.title}]({chapter.file}.ipynb)"
+                if chapter.exists
+                else f"**{chapter.title}**"
+            )
             items.append(f"{chapter.number}. {title}\\\n   {chapter.question}")
         blocks.append("{.map}\n" + "\n".join(items))
     return "\n\n".join(blocks)
@@ -88,7 +99,10 @@ def chapter_map(edition: Edition) -> str:
 def toctrees(edition: Edition) -> str:
     """The order of the pages, for the navigation."""
     groups = [
-        (f"{part.label} · {part.title}", [chapter.file for chapter in part.chapters if chapter.exists])
+        (
+            f"{part.label} · {part.title}",
+            [chapter.file for chapter in part.chapters if chapter.exists],
+        )
         for part in contents.parts(edition)
     ]
     groups.append((edition.appendices, list(contents.APPENDICES)))
@@ -100,21 +114,31 @@ def toctrees(edition: Edition) -> str:
     return "\n\n" + "\n\n".join(trees)
 
 
-def collected_solutions(chapters: list[Chapter], cells: dict[str, list[NotebookNode]], edition: Edition) -> str:
+def collected_solutions(
+    chapters: list[Chapter], cells: dict[str, list[NotebookNode]], edition: Edition
+) -> str:
     """The solutions of all chapters, as the body of the appendix."""
     blocks = []
     for chapter in chapters:
         if found := solutions(cells[chapter.file]):
-            blocks.append(f"(solutions--chapter-{chapter.number})=\n## {chapter.number} · {chapter.title}")
+            blocks.append(
+                f"(solutions--chapter-{chapter.number})=\n## {chapter.number} · {chapter.title}"
+            )
             blocks += [solution.markdown(edition) for solution in found]
     return "\n\n".join(blocks)
 
 
-def citations(chapters: list[Chapter], cells: dict[str, list[NotebookNode]], edition: Edition) -> dict[str, list[str]]:
+def citations(
+    chapters: list[Chapter], cells: dict[str, list[NotebookNode]], edition: Edition
+) -> dict[str, list[str]]:
     """Which chapters link to which address, as links to those chapters."""
     found: dict[str, list[str]] = {}
     for chapter in chapters:
-        text = "\n".join(cell.source for cell in cells[chapter.file] if cell.cell_type == "markdown")
+        text = "\n".join(
+            cell.source for cell in cells[chapter.file] if cell.cell_type == "markdown"
+        )
         for url in sorted(set(re.findall(r"\]\((https?://[^)\s]+)\)", text))):
-            found.setdefault(url, []).append(f"[{edition.chapter.format(chapter.number)}]({chapter.file}.ipynb)")
+            found.setdefault(url, []).append(
+                f"[{edition.chapter.format(chapter.number)}]({chapter.file}.ipynb)"
+            )
     return found

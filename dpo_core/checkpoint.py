@@ -2,7 +2,8 @@
 
 A checkpoint is a Hugging Face folder: `config.json` (LlamaForCausalLM), `model.safetensors`, the
 tokenizer's files, `generation_config.json`, and `recipe.json`, our own record of what made it.
-Nothing is pickled. A folder is complete or absent: it is written beside its place and renamed into it.
+Nothing is pickled. A folder is complete or absent: it is written beside its place and renamed into
+it.
 """
 
 import hashlib
@@ -28,7 +29,7 @@ MODEL_FILES = ("config.json", "model.safetensors")
 
 
 class CheckpointError(ValueError):
-    """A model folder that is missing, incomplete or unfit; the message names the fault in one line."""
+    """A model folder that is missing, incomplete or unfit; the message names the fault."""
 
 
 def check_place(folder: str | Path) -> None:
@@ -72,7 +73,9 @@ def _folder_beside(folder: Path) -> Iterator[Path]:
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder} is a file; accepted is a new folder or a model folder")
     if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").exists():
-        raise CheckpointError(f"{folder} has other files in it; accepted is a new folder or a model folder")
+        raise CheckpointError(
+            f"{folder} has other files in it; accepted is a new folder or a model folder"
+        )
     new = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(new, ignore_errors=True)  # what a killed run left
     try:
@@ -108,25 +111,48 @@ def save_model(model: Llama, folder: str | Path, recipe: dict[str, Any] | None =
 def write_model(model: Llama, folder: Path) -> None:
     """Write the Hugging Face files of `model` into an existing folder."""
     tokenizer = CharTokenizer()
-    ids = {"pad_token_id": tokenizer.pad_id, "bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
+    ids = {
+        "pad_token_id": tokenizer.pad_id,
+        "bos_token_id": tokenizer.bos_id,
+        "eos_token_id": tokenizer.eos_id,
+    }
     config = asdict(model.config)
     write_json(
         folder / "config.json",
-        {"architectures": ["LlamaForCausalLM"], "model_type": "llama", **config, **ids,
-         "num_key_value_heads": model.config.num_attention_heads, "head_dim": model.config.head_size,
-         "hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "attention_dropout": 0.0,
-         "tie_word_embeddings": False, "rope_scaling": None, "dtype": "float32", "torch_dtype": "float32"},
-    )  # fmt: skip
+        {
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            **config,
+            **ids,
+            "num_key_value_heads": model.config.num_attention_heads,
+            "head_dim": model.config.head_size,
+            "hidden_act": "silu",
+            "attention_bias": False,
+            "mlp_bias": False,
+            "attention_dropout": 0.0,
+            "tie_word_embeddings": False,
+            "rope_scaling": None,
+            "dtype": "float32",
+            "torch_dtype": "float32",
+        },
+    )
     write_json(folder / "generation_config.json", {**ids, "do_sample": True, "max_new_tokens": 32})
     special = {"pad_token": "P", "bos_token": "S", "eos_token": "E", "unk_token": "U"}
     write_json(folder / "tokenizer.json", _tokenizer_json(tokenizer))
     write_json(folder / "special_tokens_map.json", special)
     write_json(
         folder / "tokenizer_config.json",
-        {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False,
-         "model_max_length": model.config.max_position_embeddings, "padding_side": "left", **special},
-    )  # fmt: skip
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "clean_up_tokenization_spaces": False,
+            "model_max_length": model.config.max_position_embeddings,
+            "padding_side": "left",
+            **special,
+        },
+    )
+    weights = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+    }
     save_tensors(weights, folder / "model.safetensors")
 
 
@@ -137,20 +163,39 @@ def save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
 
 
 def _tokenizer_json(tokenizer: CharTokenizer) -> dict[str, Any]:
-    """Our tokenizer in the format of Hugging Face's `tokenizers`: split into characters, look up."""
+    """Our tokenizer in the format of Hugging Face's `tokenizers`: characters, looked up."""
     added = [
-        {"id": index, "content": character, "single_word": False, "lstrip": False, "rstrip": False,
-         "normalized": False, "special": True}
+        {
+            "id": index,
+            "content": character,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": True,
+        }
         for index, character in enumerate(tokenizer.vocabulary[:4])
-    ]  # fmt: skip
+    ]
     return {
-        "version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
-        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "."}, "behavior": "Isolated", "invert": False},
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": None,
+        "pre_tokenizer": {
+            "type": "Split",
+            "pattern": {"Regex": "."},
+            "behavior": "Isolated",
+            "invert": False,
+        },
         "post_processor": None,
         "decoder": {"type": "Fuse"},  # without it decoding puts a space between characters
-        "model": {"type": "WordLevel", "unk_token": "U",
-                  "vocab": {character: index for index, character in enumerate(tokenizer.vocabulary)}},
-    }  # fmt: skip
+        "model": {
+            "type": "WordLevel",
+            "unk_token": "U",
+            "vocab": {character: index for index, character in enumerate(tokenizer.vocabulary)},
+        },
+    }
 
 
 def model_folder(name: str | Path) -> Path:
@@ -161,7 +206,8 @@ def model_folder(name: str | Path) -> Path:
 
 
 def load_pretrained(name: str) -> Llama:
-    """A model that comes with the package: "gen" (after SFT) or "dpo" (after DPO); float32, on the CPU.
+    """A model that comes with the package: "gen" (after SFT) or "dpo" (after DPO); float32, on the
+    CPU.
 
     Raises:
         CheckpointError: another name.
@@ -187,9 +233,13 @@ def load_model(folder: str | Path) -> Llama:
     for name, shape in expected.items():
         found = tuple(weights[name].shape) if name in weights else "missing"
         if found != shape:
-            raise CheckpointError(f"{folder / 'model.safetensors'}: {name} is {found}; config.json asks for {shape}")
+            raise CheckpointError(
+                f"{folder / 'model.safetensors'}: {name} is {found}; config.json asks for {shape}"
+            )
     if extra := sorted(weights.keys() - expected.keys()):
-        raise CheckpointError(f"{folder / 'model.safetensors'} has {extra[0]}, which config.json does not ask for")
+        raise CheckpointError(
+            f"{folder / 'model.safetensors'} has {extra[0]}, which config.json does not ask for"
+        )
     model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     return model.eval()
 
@@ -201,21 +251,34 @@ def read_config(folder: Path) -> ModelConfig:
         CheckpointError: no such folder, a missing file, or a setting that this model does not have.
     """
     if not folder.is_dir():
-        raise CheckpointError(f"no model folder {folder}; accepted are a folder or one of {', '.join(SHIPPED)}")
+        raise CheckpointError(
+            f"no model folder {folder}; accepted are a folder or one of {', '.join(SHIPPED)}"
+        )
     for name in MODEL_FILES:
         if not (folder / name).is_file():
-            raise CheckpointError(f"{folder} has no {name}; a model folder needs {' and '.join(MODEL_FILES)}")
+            raise CheckpointError(
+                f"{folder} has no {name}; a model folder needs {' and '.join(MODEL_FILES)}"
+            )
     path = folder / "config.json"
     stored = read_json(path)
     heads = stored.get("num_attention_heads")
-    fixed = {"model_type": "llama", "hidden_act": "silu", "attention_bias": False, "mlp_bias": False,
-             "tie_word_embeddings": False, "num_key_value_heads": heads, "rope_scaling": None}  # fmt: skip
+    fixed = {
+        "model_type": "llama",
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+        "tie_word_embeddings": False,
+        "num_key_value_heads": heads,
+        "rope_scaling": None,
+    }
     for name, value in fixed.items():
         if stored.get(name, value) != value:
             raise CheckpointError(f"{path}: {name} is {stored[name]!r}; accepted is {value!r}")
     rope = stored.get("rope_parameters") or stored
     if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
-        raise CheckpointError(f"{path}: rope_parameters are {rope!r}; accepted is the rope_type 'default'")
+        raise CheckpointError(
+            f"{path}: rope_parameters are {rope!r}; accepted is the rope_type 'default'"
+        )
     known = {name: stored[name] for name in ModelConfig.__dataclass_fields__ if name in stored}
     try:
         return ModelConfig(**{**known, "rope_theta": float(rope.get("rope_theta", 10_000.0))})

@@ -1,4 +1,6 @@
-"""What every training command shares: its checks before anything is written, the run, the model folder."""
+"""What every training command shares: its checks before anything is written, the run, the model
+folder.
+"""
 
 import os
 import shutil
@@ -21,20 +23,32 @@ NOT_RECORDED = ("output", "device", "resume", "save_every")  # they do not shape
 
 
 def run_training(
-    options: TrainingOptions, model: nn.Module, batch_at: BatchAt, loss_step: LossStep, recipe: dict[str, Any]
+    options: TrainingOptions,
+    model: nn.Module,
+    batch_at: BatchAt,
+    loss_step: LossStep,
+    recipe: dict[str, Any],
 ) -> None:
-    """Train, then write the model folder with its recipe; the run state goes when the folder is there.
+    """Train, then write the model folder with its recipe; the run state goes when the folder is
+    there.
 
-    `recipe` is what else shapes the result, such as the reference: a run with another one is not resumed.
+    `recipe` is what else shapes the result, such as the reference: a run with another one is not
+    resumed.
     """
     output = Path(options.output)
     partial = partial_folder(output)
     record = {name: value for name, value in asdict(options).items() if name not in NOT_RECORDED}
     metrics = output.with_name(output.name + ".metrics.jsonl")
     history = train(
-        model, batch_at, loss_step, loop_config(options),
-        state_folder=partial, record={**record, **recipe}, resume=options.resume, metrics_file=metrics,
-    )  # fmt: skip
+        model,
+        batch_at,
+        loss_step,
+        loop_config(options),
+        state_folder=partial,
+        record={**record, **recipe},
+        resume=options.resume,
+        metrics_file=metrics,
+    )
     recipe = {**record, **recipe, "torch": torch.__version__, "last": history[-1]}
     checkpoint.save_model(policy_of(model), output, recipe)
     shutil.rmtree(partial, ignore_errors=True)
@@ -50,7 +64,8 @@ def check_run(options: TrainingOptions) -> None:
     """Find what is wrong with a run's options while nothing has been written.
 
     Raises:
-        ValueError: a number out of its range, a place that cannot be written, an interrupted run in the way.
+        ValueError: a number out of its range, a place that cannot be written, an interrupted run in
+            the way.
     """
     loop_config(options)
     stream("check", options.seed)
@@ -58,7 +73,9 @@ def check_run(options: TrainingOptions) -> None:
         raise ValueError(f"output is {options.output!r}; accepted is the name of a folder")
     partial = partial_folder(Path(options.output))
     if partial.exists() and not options.resume:
-        raise ValueError(f"{partial} holds an interrupted run; continue it with --resume, or remove the folder")
+        raise ValueError(
+            f"{partial} holds an interrupted run; continue it with --resume, or remove the folder"
+        )
     if options.resume and not partial.exists():
         raise ValueError(f"nothing to resume: there is no {partial}")
     checkpoint.check_place(options.output)
@@ -83,12 +100,17 @@ def find_start(model: str) -> tuple[str, Path]:
     """
     start = model or ("gen.model" if Path("gen.model").is_dir() else "gen")
     folder = checkpoint.model_folder(start)
-    print(f"starting from {'the shipped ' if start in checkpoint.SHIPPED and folder != Path(start) else ''}{start}")
+    print(
+        "starting from "
+        f"{'the shipped ' if start in checkpoint.SHIPPED and folder != Path(start) else ''}{start}"
+    )
     return start, folder
 
 
 def reference_record(folder: Path, reference: Llama, output: str) -> dict[str, Any]:
-    """How a recipe names the reference; the path is relative, so that model and reference may move together."""
+    """How a recipe names the reference; the path is relative, so that model and reference may move
+    together.
+    """
     beside = Path(output).absolute().parent
     recorded = os.path.relpath(folder.absolute(), beside)
     return {"reference": {"folder": recorded, "fingerprint": checkpoint.fingerprint(reference)}}
@@ -109,5 +131,8 @@ def pick_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"unknown device {name!r}; accepted are auto, cpu, cuda, cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {name!r} is not there: torch sees {torch.cuda.device_count()} GPUs; accepted is cpu")
+        raise ValueError(
+            f"device {name!r} is not there: torch sees {torch.cuda.device_count()} GPUs; "
+            "accepted is cpu"
+        )
     return device

@@ -1,4 +1,6 @@
-"""How good is a model? Exact verdicts, shares with intervals, and what theory predicts (chapters 4 and 9)."""
+"""How good is a model? Exact verdicts, shares with intervals, and what theory predicts (chapters 4
+and 9).
+"""
 
 import math
 from collections.abc import Sequence
@@ -35,7 +37,10 @@ def wilson(successes: int, n: int) -> Estimate:
         ValueError: no trials, or more successes than trials.
     """
     if not 0 <= successes <= n or n == 0:
-        raise ValueError(f"{successes} successes in {n} trials; needed are 0 to n successes in at least one trial")
+        raise ValueError(
+            f"{successes} successes in {n} trials; "
+            "needed are 0 to n successes in at least one trial"
+        )
     share = successes / n
     center = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2)) / (1 + Z95**2 / n)
@@ -76,9 +81,15 @@ def shares(verdicts: Sequence[Verdict]) -> dict[str, Estimate]:
 
 
 def own_answers(
-    model: Llama, task: Task, *, n: int = 2000, seed: int = 0, temperature: float = 1.0, progress: bool = False
+    model: Llama,
+    task: Task,
+    *,
+    n: int = 2000,
+    seed: int = 0,
+    temperature: float = 1.0,
+    progress: bool = False,
 ) -> tuple[list[str], list[str]]:
-    """`n` prompts of the task's own and the model's answers to them: those that `evaluate` judges."""
+    """`n` prompts of the task's own and the model's answers: those that `evaluate` judges."""
     rng = stream("evaluate", seed)
     prompts, _ = task.demonstrations(n, rng)
     draws = int(rng.integers(2**31))
@@ -106,8 +117,12 @@ def evaluate(
     if n < 2:
         raise ValueError(f"n is {n}; accepted are whole numbers from 2")
     if reference is not None and temperature != 1:
-        raise ValueError(f"temperature is {temperature}; the KL to a reference is measured at temperature 1")
-    prompts, completions = own_answers(model, task, n=n, seed=seed, temperature=temperature, progress=progress)
+        raise ValueError(
+            f"temperature is {temperature}; the KL to a reference is measured at temperature 1"
+        )
+    prompts, completions = own_answers(
+        model, task, n=n, seed=seed, temperature=temperature, progress=progress
+    )
     verdicts = [judge(p, c, task.tolerance) for p, c in zip(prompts, completions)]
     report = shares(verdicts)
     if reference is not None:
@@ -117,7 +132,8 @@ def evaluate(
 
 
 def excess_nats(model: Llama, task: BookTask, *, n: int = 2000, seed: int = 0) -> Estimate:
-    """How far the loss on fresh demonstrations stands above the entropy floor, in nats a completion.
+    """How far the loss on fresh demonstrations stands above the entropy floor, in nats a
+    completion.
 
     The mean of log p_population(y|x) - log π(y|x), which estimates KL(population || model). Taking
     the difference text by text removes the luck of the draw from the interval.
@@ -130,17 +146,19 @@ def excess_nats(model: Llama, task: BookTask, *, n: int = 2000, seed: int = 0) -
 def entropy(model: Llama, prompts: Sequence[str], completions: Sequence[str]) -> Estimate:
     """The entropy of a model, in nats an answer: the mean of -log π(y|x) over its own answers.
 
-    The answers must be the model's own, drawn at temperature 1 and complete (`own_answers`). Over the answers
-    of another model the same mean is a cross-entropy.
+    The answers must be the model's own, drawn at temperature 1 and complete (`own_answers`). Over
+    the answers of another model the same mean is a cross-entropy.
     """
     return mean_interval(-score(model, prompts, completions).numpy())
 
 
 def written_mass(model: Llama, task: BookTask, prompts: Sequence[str]) -> np.ndarray:
-    """Where the probability of a model lies, summed exactly: (prompts, 2, 2) float64, `[prompt, style, exact]`.
+    """Where the probability of a model lies, summed exactly: (prompts, 2, 2) float64, `[prompt,
+    style, exact]`.
 
-    π(y|x) is added up over every text that some author of the population can write; what is missing from 1
-    is the mass on texts that no author writes. The population's own sums are `BookTask.class_rates`.
+    π(y|x) is added up over every text that some author of the population can write; what is missing
+    from 1 is the mass on texts that no author writes. The population's own sums are
+    `BookTask.class_rates`.
 
     Raises:
         ValueError: a prompt that the population has not.
@@ -148,8 +166,14 @@ def written_mass(model: Llama, task: BookTask, prompts: Sequence[str]) -> np.nda
     table, place = task.table, {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
     for prompt in place:
         if prompt not in task.prompt_distribution:
-            raise ValueError(f"no author has the prompt {prompt!r}; the prompts are those of prompt_distribution")
-    rows = [row for row, prompt in enumerate(table.prompts) if prompt in place and table.probability[row] > 0]
+            raise ValueError(
+                f"no author has the prompt {prompt!r}; the prompts are those of prompt_distribution"
+            )
+    rows = [
+        row
+        for row, prompt in enumerate(table.prompts)
+        if prompt in place and table.probability[row] > 0
+    ]
     asked = [table.prompts[row] for row in rows]
     probs = score(model, asked, [table.completions[row] for row in rows]).double().exp().numpy()
     mass = np.zeros((len(place), 2, 2))
@@ -172,11 +196,13 @@ def class_rewards(reward: str) -> np.ndarray:
 
 
 def class_problem(task: BookTask, reward: str) -> Problem:
-    """The population as a problem that can be enumerated: one row a prompt, and its four classes as answers.
+    """The population as a problem that can be enumerated: one row a prompt, and its four classes as
+    answers.
 
     Returns:
-        log-rates and rewards, (prompts, 4) each; prompts as in `BookTask.prompt_distribution`, classes
-        as in `class_rewards` read row by row. Within a class an optimum keeps the population's proportions.
+        log-rates and rewards, (prompts, 4) each; prompts as in `BookTask.prompt_distribution`,
+        classes as in `class_rewards` read row by row. Within a class an optimum keeps the
+        population's proportions.
 
     Raises:
         ValueError: an unknown reward.
@@ -188,16 +214,23 @@ def class_problem(task: BookTask, reward: str) -> Problem:
 def predicted_shares(task: BookTask, class_logps: Tensor) -> dict[str, float]:
     """What a policy over classes, (prompts, 4), shows on the population's own prompts.
 
-    Shares of `style`, `exact` and `both`, and `kl` (to the population, nats an answer): averages over the prompts.
+    Shares of `style`, `exact` and `both`, and `kl` (to the population, nats an answer): averages
+    over the prompts.
     """
     weights = torch.tensor(list(task.prompt_distribution.values()), dtype=torch.float64)
     divergence = kl(class_logps, class_problem(task, "style").ref_logps)
     _, exact, style, both = (weights @ class_logps.exp()).tolist()
-    return {"style": style + both, "exact": exact + both, "both": both, "kl": float(weights @ divergence)}
+    return {
+        "style": style + both,
+        "exact": exact + both,
+        "both": both,
+        "kl": float(weights @ divergence),
+    }
 
 
 def predicted_optimum(task: BookTask, reward: str, beta: float) -> dict[str, float]:
-    """`predicted_shares` of the KL-regularised optimum (Rafailov et al. 2023, eq. 4) of a calibrated base model.
+    """`predicted_shares` of the KL-regularised optimum (Rafailov et al. 2023, eq. 4) of a
+    calibrated base model.
 
     Raises:
         ValueError: an unknown reward, or a beta that is not above 0.
@@ -206,17 +239,22 @@ def predicted_optimum(task: BookTask, reward: str, beta: float) -> dict[str, flo
 
 
 def predicted_entropy(task: BookTask, class_logps: Tensor) -> float:
-    """The entropy of a policy over classes, (prompts, 4), in nats an answer: an average over the population's prompts.
+    """The entropy of a policy over classes, (prompts, 4), in nats an answer: an average over the
+    population's prompts.
 
-    Within a class the policy keeps the population's proportions, as every optimum for a reward of classes does.
+    Within a class the policy keeps the population's proportions, as every optimum for a reward of
+    classes does.
     """
     weights = torch.tensor(list(task.prompt_distribution.values()), dtype=torch.float64)
     place = {prompt: row for row, prompt in enumerate(task.prompt_distribution)}
     table = task.table
     cell = (np.array([place[prompt] for prompt in table.prompts]), 2 * table.style + table.exact)
-    total, within = np.zeros((len(place), 4)), np.zeros((len(place), 4))  # within: the entropy of each class's texts
+    # within: the entropy of each class's texts
+    total, within = np.zeros((len(place), 4)), np.zeros((len(place), 4))
     np.add.at(total, cell, table.probability)
-    share = np.divide(table.probability, total[cell], out=np.ones(len(table.prompts)), where=table.probability > 0)
+    share = np.divide(
+        table.probability, total[cell], out=np.ones(len(table.prompts)), where=table.probability > 0
+    )
     np.add.at(within, cell, -share * np.log(share))
     texts, classes = mean(class_logps, torch.from_numpy(within)), -mean(class_logps, class_logps)
     return float(weights @ (texts + classes))

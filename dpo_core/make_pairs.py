@@ -1,4 +1,5 @@
-"""Where preference pairs come from (chapter 10): the population, the model itself, a checker, or somebody's file.
+"""Where preference pairs come from (chapter 10): the population, the model itself, a checker, or
+somebody's file.
 
 `dpo-core make-pairs` and `dpo-core train-dpo` make or read their pairs here.
 """
@@ -33,30 +34,50 @@ from dpo_core.task import BookTask, ClassicTask, Task, make_task, stream
 
 SOURCES = ("population", "on-policy", "checker")
 NO_EFFECT = {"population": ("pair_temperatures",), "on-policy": (), "checker": ("reward", "labels")}
-PAIR_OPTIONS = ("task", "reward", "labels", "pairs", "pair_temperatures")  # of train-dpo; a file of pairs has its own
+# of train-dpo; a file of pairs has its own
+PAIR_OPTIONS = ("task", "reward", "labels", "pairs", "pair_temperatures")
 TRL_COLUMNS = ("prompt", "chosen", "rejected")
 
 
 def population_pairs(
-    reference: Llama, task: BookTask, count: int, *, reward: str = "style+exact", labels: str = "soft",
-    noise: float = 0.0, seed: int = 0, progress: bool = False,
-) -> Pairs:  # fmt: skip
-    """Two texts of the population's authors to each of `count` prompts, labelled by the reward of their class.
+    reference: Llama,
+    task: BookTask,
+    count: int,
+    *,
+    reward: str = "style+exact",
+    labels: str = "soft",
+    noise: float = 0.0,
+    seed: int = 0,
+    progress: bool = False,
+) -> Pairs:
+    """Two texts of the population's authors to each of `count` prompts, labelled by the reward of
+    their class.
 
     Both answers are independent draws from what the population writes to that prompt. The reference
     writes nothing; it only gives the log-probabilities that stand beside the pairs.
 
     Raises:
-        ValueError: an unknown reward or kind of label, a noise out of its range, or a count below 1.
+        ValueError: an unknown reward or kind of label, a noise out of its range, or a count below
+            1.
     """
     if count < 1:
         raise ValueError(f"pairs is {count}; accepted are whole numbers from 1")
-    label(np.zeros(1), labels, stream("check", seed), noise)  # a bad setting is named before the work
+    # a bad setting is named before the work
+    label(np.zeros(1), labels, stream("check", seed), noise)
     rng = stream("pairs", seed)
     prompts, first = task.demonstrations(count, rng)
     second = answers_of_authors(task, prompts, rng)
     return judged_pairs(
-        reference, task, prompts, first, second, rng, reward=reward, labels=labels, noise=noise, progress=progress
+        reference,
+        task,
+        prompts,
+        first,
+        second,
+        rng,
+        reward=reward,
+        labels=labels,
+        noise=noise,
+        progress=progress,
     )
 
 
@@ -76,7 +97,8 @@ def check_options(options: MakePairs) -> None:
     """Find what is wrong with the options of make-pairs while nothing has been read or written.
 
     Raises:
-        ValueError: an unknown word, a number out of its range, an option without effect, no place for the file.
+        ValueError: an unknown word, a number out of its range, an option without effect, no place
+            for the file.
     """
     if options.source not in SOURCES:
         raise ValueError(f"unknown source {options.source!r}; accepted are {', '.join(SOURCES)}")
@@ -89,7 +111,8 @@ def check_options(options: MakePairs) -> None:
 
 
 def write_pairs(options: MakePairs, start: str, folder: Path, device: torch.device) -> None:
-    """Run `dpo-core make-pairs`, its options checked, with the model `start` in `folder` as reference.
+    """Run `dpo-core make-pairs`, its options checked, with the model `start` in `folder` as
+    reference.
 
     Raises:
         ValueError: bad input, before anything is written.
@@ -100,16 +123,24 @@ def write_pairs(options: MakePairs, start: str, folder: Path, device: torch.devi
     reference = checkpoint.load_model(folder).to(device)
     given = {"noise": options.noise, "seed": options.seed, "progress": True}
     if options.source == "population" and not isinstance(task, BookTask):
-        raise ValueError(f"source population needs a model of task book; {start} is of task {task.name}")
+        raise ValueError(
+            f"source population needs a model of task book; {start} is of task {task.name}"
+        )
     if options.source == "population":
-        made = population_pairs(reference, task, options.pairs, reward=options.reward, labels=options.labels, **given)
+        made = population_pairs(
+            reference, task, options.pairs, reward=options.reward, labels=options.labels, **given
+        )
     else:
         judge = {"reward": options.reward, "labels": options.labels}
         if options.source == "checker":
             judge = {"reward": "exact", "labels": "deterministic"}
-        made = on_policy_pairs(reference, task, options.pairs, temperatures=options.pair_temperatures, **judge, **given)
+        made = on_policy_pairs(
+            reference, task, options.pairs, temperatures=options.pair_temperatures, **judge, **given
+        )
     if not len(made):
-        raise ValueError(f"no pair has a label: all {options.pairs} are ties, which this judge drops")
+        raise ValueError(
+            f"no pair has a label: all {options.pairs} are ties, which this judge drops"
+        )
     made.write(output)
     print(f"wrote {output}: {len(made)} pairs, {options.pairs - len(made)} ties dropped")
 
@@ -156,10 +187,15 @@ def training_pairs(options: TrainDpo, task: Task, reference: Llama) -> Pairs:
         made = classic_pairs(reference, task, options.pairs, seed=options.seed, progress=True)
     else:
         made = on_policy_pairs(
-            reference, task, options.pairs,
-            reward=options.reward, labels=options.labels, temperatures=options.pair_temperatures,
-            seed=options.seed, progress=True,
-        )  # fmt: skip
+            reference,
+            task,
+            options.pairs,
+            reward=options.reward,
+            labels=options.labels,
+            temperatures=options.pair_temperatures,
+            seed=options.seed,
+            progress=True,
+        )
     made.write(path)
     return made
 
@@ -167,18 +203,23 @@ def training_pairs(options: TrainDpo, task: Task, reference: Llama) -> Pairs:
 def file_record(path: str, data: Pairs) -> dict[str, Any]:
     """What a recipe says of pairs from a file, in place of the options that did not make them."""
     content = hashlib.sha256(json.dumps(asdict(data)).encode()).hexdigest()
-    return dict.fromkeys(PAIR_OPTIONS[1:], None) | {"pairs_file": path, "pairs": len(data), "pairs_sha256": content}
+    return dict.fromkeys(PAIR_OPTIONS[1:], None) | {
+        "pairs_file": path,
+        "pairs": len(data),
+        "pairs_sha256": content,
+    }
 
 
 def pairs_of_file(path: Path, reference: Llama) -> Pairs:
-    """Read pairs from JSON lines with TRL's columns `prompt`, `chosen`, `rejected`, of whatever origin.
+    """Read pairs from JSON lines with TRL's columns `prompt`, `chosen`, `rejected`, of whatever
+    origin.
 
-    `preference_prob` is 1 where a line has none. Reference log-probabilities are taken from the file if
-    every line has both, and computed if no line has any.
+    `preference_prob` is 1 where a line has none. Reference log-probabilities are taken from the
+    file if every line has both, and computed if no line has any.
 
     Raises:
-        ValueError: a line is not a pair, has only some of the columns, or does not fit the model; no pairs at
-            all; or no chosen answer ends in E. The message names the line.
+        ValueError: a line is not a pair, has only some of the columns, or does not fit the model;
+            no pairs at all; or no chosen answer ends in E. The message names the line.
     """
     logps = ("ref_chosen_logps", "ref_rejected_logps")
     if not path.is_file():
@@ -189,12 +230,16 @@ def pairs_of_file(path: Path, reference: Llama) -> Pairs:
             for name, value in pair_of_line(line, reference.config.max_position_embeddings).items():
                 columns[name].append(value)
         except (ValueError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}, line {number}, is not a pair with {', '.join(TRL_COLUMNS)}: {error}") from None
+            raise ValueError(
+                f"{path}, line {number}, is not a pair with {', '.join(TRL_COLUMNS)}: {error}"
+            ) from None
     texts = [columns[name] for name in TRL_COLUMNS]
     if not texts[0]:
         raise ValueError(f"{path} holds no pairs")
     if not any(text.endswith("E") for text in columns["chosen"]):
-        raise ValueError(f"{path}: no chosen answer ends in E, so nothing teaches the model to stop")
+        raise ValueError(
+            f"{path}: no chosen answer ends in E, so nothing teaches the model to stop"
+        )
     counts = {len(columns[name]) for name in logps}
     if counts == {len(texts[0])}:
         return Pairs(**columns)
@@ -219,7 +264,9 @@ def pair_of_line(line: str, positions: int) -> dict[str, str | float]:
     for name in ("chosen", "rejected"):
         length = len(TOKENIZER.encode(found["prompt"] + found[name]))
         if length > positions:
-            raise ValueError(f"prompt and {name} have {length} tokens; the model has {positions} positions")
+            raise ValueError(
+                f"prompt and {name} have {length} tokens; the model has {positions} positions"
+            )
     found["preference_prob"] = float(row.get("preference_prob", 1.0))
     if not 0 <= found["preference_prob"] <= 1:
         raise ValueError(f"preference_prob is {found['preference_prob']}; accepted is 0 to 1")

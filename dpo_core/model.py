@@ -50,7 +50,7 @@ class ModelConfig:
 
 
 class KVCache:
-    """The keys and values of all positions seen so far, one pair of (B, H, S, K) tensors a layer."""
+    """The keys and values of all positions so far, a pair of (B, H, S, K) tensors a layer."""
 
     def __init__(self) -> None:
         self.layers: dict[int, tuple[Tensor, Tensor]] = {}
@@ -69,7 +69,7 @@ class KVCache:
         return key, value
 
     def select(self, rows: Tensor) -> None:
-        """Keep the given rows of the batch, in that order; `rows` is (B',) int64, repeats allowed."""
+        """Keep the given rows of the batch, in that order: (B',) int64, repeats allowed."""
         self.layers = {i: (k[rows], v[rows]) for i, (k, v) in self.layers.items()}
 
 
@@ -95,7 +95,8 @@ def rope_tables(positions: int, size: int, theta: float) -> tuple[Tensor, Tensor
         Two (positions, size) float32 tables; the second half of the columns repeats the first.
     """
     frequency = theta ** (-torch.arange(0, size, 2, dtype=torch.float32) / size)  # (size/2,)
-    angle = torch.outer(torch.arange(positions, dtype=torch.float32), frequency)  # (positions, size/2)
+    # (positions, size/2)
+    angle = torch.outer(torch.arange(positions, dtype=torch.float32), frequency)
     angle = torch.cat((angle, angle), dim=-1)  # (positions, size)
     return angle.cos(), angle.sin()
 
@@ -121,7 +122,9 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(width, width, bias=False)
         self.o_proj = nn.Linear(width, width, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, hidden: Tensor | None, cache: KVCache | None) -> Tensor:
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, hidden: Tensor | None, cache: KVCache | None
+    ) -> Tensor:
         """`hidden` is True where a query must not look: (T, S) or (B, 1, T, S)."""
         batch, length, width = x.shape
         heads = (batch, length, self.heads, self.head_size)
@@ -161,7 +164,9 @@ class Block(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, hidden: Tensor | None, cache: KVCache | None) -> Tensor:
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, hidden: Tensor | None, cache: KVCache | None
+    ) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), cos, sin, hidden, cache)
         return x + self.mlp(self.post_attention_layernorm(x))
 
@@ -172,13 +177,17 @@ class Backbone(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(
+            Block(config, layer) for layer in range(config.num_hidden_layers)
+        )
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         cos, sin = rope_tables(config.max_position_embeddings, config.head_size, config.rope_theta)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
         """The residual stream after the last norm, (B, T, D); arguments as in `Llama.forward`."""
         batch, length = input_ids.shape
         total = length + (cache.length if cache is not None else 0)  # S
@@ -189,7 +198,9 @@ class Backbone(nn.Module):
         cos, sin = self.cos[rows], self.sin[rows]  # (T, K)
         if attention_mask is not None:
             if attention_mask.shape != (batch, total):
-                raise ValueError(f"attention_mask is {tuple(attention_mask.shape)}; needed is {(batch, total)}")
+                raise ValueError(
+                    f"attention_mask is {tuple(attention_mask.shape)}; needed is {(batch, total)}"
+                )
             real = attention_mask.bool()
             hidden = hidden | ~real[:, None, None, :]  # (B, 1, T, S): the future and the padding
             # positions count real tokens only, so left padding moves nothing
@@ -211,7 +222,9 @@ class Llama(nn.Module):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     def reset_parameters(self, seed: int) -> "Llama":
-        """Draw every matrix from N(0, 0.02²), set every norm to one; the same seed, the same weights."""
+        """Draw every matrix from N(0, 0.02²), set every norm to one; the same seed, the same
+        weights.
+        """
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for parameter in self.parameters():
@@ -222,7 +235,9 @@ class Llama(nn.Module):
                     parameter.copy_(draw)
         return self
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
         """Logits of the token after each position.
 
         Args:

@@ -13,7 +13,8 @@ OPTIMIZERS = ("muon", "adamw")
 def orthogonalise(matrices: Tensor, rounds: int = 5) -> Tensor:
     """Push the singular values of each matrix towards 1.
 
-    Those above about 0.2 % of the matrix's norm end between 0.68 and 1.21; smaller ones stay behind.
+    Those above about 0.2 % of the matrix's norm end between 0.68 and 1.21; smaller ones stay
+    behind.
 
     A quintic Newton-Schulz iteration with the coefficients of Jordan et al. 2024 ("Muon"). In
     float32: bfloat16 products, the usual choice on GPUs, are slow on most CPUs.
@@ -51,7 +52,9 @@ class Muon(torch.optim.Optimizer):
                     by_shape[matrix.shape].append(matrix)
             for (rows, columns), matrices in by_shape.items():
                 gradient = torch.stack([matrix.grad for matrix in matrices])  # (N, R, C)
-                velocity = torch.stack([self.state[m].setdefault("velocity", torch.zeros_like(m)) for m in matrices])
+                velocity = torch.stack(
+                    [self.state[m].setdefault("velocity", torch.zeros_like(m)) for m in matrices]
+                )
                 velocity.lerp_(gradient, 1 - group["momentum"])
                 nesterov = gradient.lerp(velocity, group["momentum"])
                 update = orthogonalise(nesterov) * max(1, rows / columns) ** 0.5
@@ -60,11 +63,14 @@ class Muon(torch.optim.Optimizer):
                     matrix.sub_(delta, alpha=group["lr"])
 
 
-def make_optimizers(model: nn.Module, name: str, learning_rate: float) -> list[torch.optim.Optimizer]:
+def make_optimizers(
+    model: nn.Module, name: str, learning_rate: float
+) -> list[torch.optim.Optimizer]:
     """The optimisers of one training run, together covering every parameter once.
 
     `adamw` is AdamW for everything (Loshchilov & Hutter 2019, no weight decay). `muon` is Muon for
-    the matrices inside the layers and AdamW, at 0.3 times the learning rate, for embedding, head and norms.
+    the matrices inside the layers and AdamW, at 0.3 times the learning rate, for embedding, head
+    and norms.
 
     Raises:
         ValueError: an unknown name.
@@ -76,11 +82,14 @@ def make_optimizers(model: nn.Module, name: str, learning_rate: float) -> list[t
         return [torch.optim.AdamW(model.parameters(), lr=learning_rate, **adamw)]
     inside = {id(p): p for n, p in model.named_parameters() if ".layers." in n and p.dim() == 2}
     rest = [p for p in model.parameters() if id(p) not in inside]
-    return [Muon(inside.values(), learning_rate), torch.optim.AdamW(rest, lr=0.3 * learning_rate, **adamw)]
+    return [
+        Muon(inside.values(), learning_rate),
+        torch.optim.AdamW(rest, lr=0.3 * learning_rate, **adamw),
+    ]
 
 
 def learning_rate_factor(step: int, steps: int, warmup: int) -> float:
-    """The schedule at `step` (0 … steps - 1) as a share of the peak: linear warm-up, cosine to 0."""
+    """The schedule at `step` as a share of the peak: linear warm-up, cosine to 0 at `steps`."""
     if step < warmup:
         return (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - warmup)

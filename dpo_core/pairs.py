@@ -49,15 +49,22 @@ class Pairs:
         return Pairs(*([getattr(self, field.name)[row] for row in rows] for field in fields(Pairs)))
 
     def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
-        """The pairs of the given rows as tensors for `training.dpo_step`; hard labels have no `preference_prob`."""
+        """The pairs of the given rows as tensors for `training.dpo_step`; hard labels have no
+        `preference_prob`.
+        """
         prompts = [self.prompt[r] for r in rows]
         answers = [self.chosen[r] for r in rows] + [self.rejected[r] for r in rows]
         ids, mask = TOKENIZER.collate(prompts * 2, answers)  # one width for both
         names = ["ref_chosen_logps", "ref_rejected_logps"] + ["preference_prob"] * self.soft
         numbers = {name: torch.tensor([getattr(self, name)[r] for r in rows]) for name in names}
         n = len(rows)
-        return {"chosen_ids": ids[:n], "rejected_ids": ids[n:], "chosen_mask": mask[:n], "rejected_mask": mask[n:],
-                **numbers}  # fmt: skip
+        return {
+            "chosen_ids": ids[:n],
+            "rejected_ids": ids[n:],
+            "chosen_mask": mask[:n],
+            "rejected_mask": mask[n:],
+            **numbers,
+        }
 
     def batches(self, batch_size: int, seed: int) -> Callable[[int], dict[str, Tensor]]:
         """The batch of a step: every epoch in a new order, its last incomplete batch left out.
@@ -67,7 +74,10 @@ class Pairs:
         """
         per_epoch = len(self) // batch_size
         if per_epoch == 0:
-            raise ValueError(f"{len(self)} pairs do not fill a batch of {batch_size}; accepted is at most {len(self)}")
+            raise ValueError(
+                f"{len(self)} pairs do not fill a batch of {batch_size}; "
+                f"accepted is at most {len(self)}"
+            )
 
         def batch_at(step: int) -> dict[str, Tensor]:
             epoch, position = divmod(step, per_epoch)
@@ -102,7 +112,9 @@ def read_pairs(path: Path) -> Pairs:
             row = json.loads(line)
             rows.append([row[name] for name in names])
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}, line {number}, is not a pair with {', '.join(names)}: {error!r}") from None
+            raise ValueError(
+                f"{path}, line {number}, is not a pair with {', '.join(names)}: {error!r}"
+            ) from None
     return Pairs(*map(list, zip(*rows))) if rows else Pairs([], [], [], [], [], [])
 
 
@@ -120,7 +132,8 @@ def label(
         gap: (N,) reward of the first answer minus that of the second.
         labels: "soft" keeps the probability; "sampled" draws once from it; "deterministic" lets the
             better answer always win and has no label for a tie.
-        noise: the share of labels that are turned round. A soft label becomes its expectation over that.
+        noise: the share of labels that are turned round. A soft label becomes its expectation over
+            that.
 
     Returns:
         swap: (N,) bool, the second answer is the chosen one.
@@ -158,25 +171,32 @@ def on_policy_pairs(
     seed: int = 0,
     progress: bool = False,
 ) -> Pairs:
-    """Two answers of the reference to each of `count` prompts, labelled by the reward of their class.
+    """Two answers of the reference to each of `count` prompts, labelled by the reward of their
+    class.
 
-    The first answer is drawn at temperature 1, the second at `temperatures` in turn. Which pairs are
-    drawn does not move the minimiser of the DPO loss with soft or sampled labels, as long as every
-    answer can occur; higher temperatures show more of the mistakes that the reference makes rarely.
+    The first answer is drawn at temperature 1, the second at `temperatures` in turn. Which pairs
+    are drawn does not move the minimiser of the DPO loss with soft or sampled labels, as long as
+    every answer can occur; higher temperatures show more of the mistakes that the reference makes
+    rarely.
 
     Ties between answers of one class stay in (soft labels call them 1/2); a deterministic judge has
     no label for them, so it returns fewer pairs.
 
     Args:
         noise: the share of labels that are turned round.
-        sampler: who answers, if not the reference; the log-probabilities beside a pair are the reference's.
+        sampler: who answers, if not the reference; the log-probabilities beside a pair are the
+            reference's.
 
     Raises:
-        ValueError: an unknown reward or kind of label, a noise out of its range, or a count below 1.
+        ValueError: an unknown reward or kind of label, a noise out of its range, or a count below
+            1.
     """
     if count < 1 or not temperatures:
-        raise ValueError(f"pairs is {count}, temperatures {temperatures}; accepted is at least one of each")
-    label(np.zeros(1), labels, stream("check", seed), noise)  # a bad setting is named before the sampling
+        raise ValueError(
+            f"pairs is {count}, temperatures {temperatures}; accepted is at least one of each"
+        )
+    # a bad setting is named before the sampling
+    label(np.zeros(1), labels, stream("check", seed), noise)
     class_rewards(reward)
     author, rng = sampler or reference, stream("pairs", seed)
     prompts, _ = task.demonstrations(count, rng)
@@ -184,17 +204,32 @@ def on_policy_pairs(
     answers = generate(author, prompts, seed=first, progress=progress) + [""] * count
     for turn, temperature in enumerate(temperatures):
         mine = slice(turn, count, len(temperatures))
-        draws = generate(author, prompts[mine], seed=second + turn, temperature=temperature, progress=progress)
+        draws = generate(
+            author, prompts[mine], seed=second + turn, temperature=temperature, progress=progress
+        )
         answers[count + turn :: len(temperatures)] = draws
     pair = prompts, answers[:count], answers[count:]
-    return judged_pairs(reference, task, *pair, rng, reward=reward, labels=labels, noise=noise, progress=progress)
+    return judged_pairs(
+        reference, task, *pair, rng, reward=reward, labels=labels, noise=noise, progress=progress
+    )
 
 
 def judged_pairs(
-    reference: Llama, task: Task, prompts: list[str], first: list[str], second: list[str], rng: np.random.Generator,
-    *, reward: str, labels: str, noise: float = 0.0, progress: bool = False,
-) -> Pairs:  # fmt: skip
-    """Pairs of two answers to each prompt, labelled by the reward of their class; without a label, left out."""
+    reference: Llama,
+    task: Task,
+    prompts: list[str],
+    first: list[str],
+    second: list[str],
+    rng: np.random.Generator,
+    *,
+    reward: str,
+    labels: str,
+    noise: float = 0.0,
+    progress: bool = False,
+) -> Pairs:
+    """Pairs of two answers to each prompt, labelled by the reward of their class; without a label,
+    left out.
+    """
     rewards, count, answers = class_rewards(reward), len(prompts), first + second
     verdicts = [judge(p, a, task.tolerance) for p, a in zip(prompts * 2, answers)]
     worth = np.array([rewards[int(v.style), int(v.exact)] for v in verdicts])
@@ -202,10 +237,14 @@ def judged_pairs(
     chosen = [answers[i + count if swap[i] else i] for i in np.flatnonzero(kept)]
     rejected = [answers[i if swap[i] else i + count] for i in np.flatnonzero(kept)]
     prompts = [prompts[i] for i in np.flatnonzero(kept)]
-    return with_reference(reference, prompts, chosen, rejected, probability[kept].tolist(), progress)
+    return with_reference(
+        reference, prompts, chosen, rejected, probability[kept].tolist(), progress
+    )
 
 
-def classic_pairs(reference: Llama, task: ClassicTask, count: int, *, seed: int = 0, progress: bool = False) -> Pairs:
+def classic_pairs(
+    reference: Llama, task: ClassicTask, count: int, *, seed: int = 0, progress: bool = False
+) -> Pairs:
     """The seed project's pairs: a right three-number expression against an empty answer.
 
     Raises:
@@ -218,16 +257,25 @@ def classic_pairs(reference: Llama, task: ClassicTask, count: int, *, seed: int 
 
 
 def with_reference(
-    reference: Llama, prompts: list[str], chosen: list[str], rejected: list[str],
-    preference_prob: list[float], progress: bool = False,
-) -> Pairs:  # fmt: skip
+    reference: Llama,
+    prompts: list[str],
+    chosen: list[str],
+    rejected: list[str],
+    preference_prob: list[float],
+    progress: bool = False,
+) -> Pairs:
     """Pairs with their log-probabilities under the reference."""
     logps = score(reference, prompts * 2, chosen + rejected, progress=progress).tolist()
-    return Pairs(prompts, chosen, rejected, preference_prob, logps[: len(prompts)], logps[len(prompts) :])
+    return Pairs(
+        prompts, chosen, rejected, preference_prob, logps[: len(prompts)], logps[len(prompts) :]
+    )
 
 
-def check_same_start(policy: Llama, data: Pairs, tolerance: float = 1e-4, sample: int = 1024) -> None:
-    """A fresh DPO run starts at its reference: both must give the first pairs the same log-probabilities.
+def check_same_start(
+    policy: Llama, data: Pairs, tolerance: float = 1e-4, sample: int = 1024
+) -> None:
+    """A fresh DPO run starts at its reference: both must give the first pairs the same
+    log-probabilities.
 
     Raises:
         ValueError: they do not; the message names the first pair that differs.
@@ -241,7 +289,7 @@ def check_same_start(policy: Llama, data: Pairs, tolerance: float = 1e-4, sample
         ):
             if not abs(ours - theirs) <= tolerance:
                 raise ValueError(
-                    f"pair {row}, {kind} {data.prompt[row]}{text}: log-probability {ours:.4f} under the policy, "
-                    f"{theirs:.4f} under the reference; a fresh run needs them equal to {tolerance:g} "
-                    "(--allow-other-reference for experiments)"
+                    f"pair {row}, {kind} {data.prompt[row]}{text}: log-probability {ours:.4f} "
+                    f"under the policy, {theirs:.4f} under the reference; a fresh run needs them "
+                    f"equal to {tolerance:g} (--allow-other-reference for experiments)"
                 )

@@ -1,8 +1,8 @@
 """The book's figure style. Only chapters import this module.
 
 One colour for one thing throughout, distinguishable in grey and for colour-blind readers (the
-Okabe-Ito palette); a transparent ground and mid-grey ink, so that a figure reads on a light page and
-on a dark one. Figures carry symbols and numerals; words stand in the captions.
+Okabe-Ito palette); a transparent ground and mid-grey ink, so that a figure reads on a light page
+and on a dark one. Figures carry symbols and numerals; words stand in the captions.
 """
 
 from collections.abc import Sequence
@@ -42,17 +42,33 @@ def use_style() -> None:
     plt.rcParams.update(STYLE)
 
 
-def figure(columns: int = 1, width: float = 6.4, height: float = 3.4) -> tuple[Figure, Axes | Sequence[Axes]]:
+def figure(
+    columns: int = 1, width: float = 6.4, height: float = 3.4
+) -> tuple[Figure, Axes | Sequence[Axes]]:
     """A figure in the book's style with `columns` panels side by side; sizes in inches."""
     use_style()
     return plt.subplots(1, columns, figsize=(width, height), layout="constrained")
 
 
 def points(
-    axes: Axes, x: Sequence[float], estimates: Sequence, color: str, label: str | None = None, marker: str = "o"
+    axes: Axes,
+    x: Sequence[float],
+    estimates: Sequence,
+    color: str,
+    label: str | None = None,
+    marker: str = "o",
 ) -> None:
     """Measurements: points with their intervals (`estimates` have value, low and high)."""
     values = [e.value for e in estimates]
     below = [e.value - e.low for e in estimates]
     above = [e.high - e.value for e in estimates]
-    axes.errorbar(x, values, yerr=(below, above), fmt=marker, capsize=3, color=COLORS[color], label=label, zorder=3)
+    axes.errorbar(
+        x,
+        values,
+        yerr=(below, above),
+        fmt=marker,
+        capsize=3,
+        color=COLORS[color],
+        label=label,
+        zorder=3,
+    )

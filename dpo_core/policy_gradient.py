@@ -1,8 +1,9 @@
-"""Policy-gradient losses as pure functions of tensors (chapter 12): no state, no sampling, no reduction, no device.
+"""Policy-gradient losses as pure functions of tensors (chapter 12): no state, no sampling, no
+reduction, no device.
 
-Shapes: G prompts, K answers to each, B = G·K answers, T positions. What belongs to a token has the shape of
-`losses.token_logps`: entry t is about the token at position t + 1. "..." is any shape, a number an answer or a
-number a token.
+Shapes: G prompts, K answers to each, B = G·K answers, T positions. What belongs to a token has the
+shape of `losses.token_logps`: entry t is about the token at position t + 1. "..." is any shape, a
+number an answer or a number a token.
 """
 
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ class Method:
 
     baseline: str | None  # of `advantages` below; None: a critic and GAE
     scale: bool = False  # advantages are divided by their standard deviation
-    kl_in_reward: bool = True  # the leash is part of the reward; else β·k3 is added to each token's loss
+    # the leash is part of the reward; else β·k3 is added to each token's loss
+    kl_in_reward: bool = True
     per_token: bool = False  # ratios and losses belong to tokens; else to whole answers
     length_mean: bool = False  # an answer's loss is the mean over its tokens; else the sum
     clipped: bool = True  # PPO's surrogate, so that one rollout may serve several updates
@@ -30,11 +32,17 @@ class Method:
 METHODS = {
     "reinforce": Method("batch", clipped=False, source="Williams 1992"),
     "rloo": Method("leave_one_out", source="Ahmadian et al. 2024"),
-    "grpo": Method("group", scale=True, kl_in_reward=False, per_token=True, length_mean=True,
-                   source="Shao et al. 2024"),
+    "grpo": Method(
+        "group",
+        scale=True,
+        kl_in_reward=False,
+        per_token=True,
+        length_mean=True,
+        source="Shao et al. 2024",
+    ),
     "dr_grpo": Method("group", kl_in_reward=False, per_token=True, source="Liu et al. 2025"),
     "ppo": Method(None, per_token=True, source="Schulman et al. 2017, eq. 7; Ouyang et al. 2022"),
-}  # fmt: skip
+}
 
 
 def advantages(rewards: Tensor, baseline: str, scale: bool = False) -> Tensor:
@@ -42,12 +50,13 @@ def advantages(rewards: Tensor, baseline: str, scale: bool = False) -> Tensor:
 
     Args:
         rewards: (G, K), K answers to each of G prompts.
-        baseline: "batch" subtracts the mean of all rewards (REINFORCE with a baseline, Williams 1992; each
-            reward is part of its own baseline, which shortens the gradient by the factor 1 - 1/(G·K));
-            "leave_one_out" the mean of the other answers to the prompt (RLOO, Ahmadian et al. 2024);
-            "group" the mean of all answers to the prompt (GRPO, Shao et al. 2024).
-        scale: divide by the standard deviation (of the group, n - 1 in its denominator, plus 1e-4, as TRL;
-            of everything for "batch").
+        baseline: "batch" subtracts the mean of all rewards (REINFORCE with a baseline, Williams
+            1992; each reward is part of its own baseline, which shortens the gradient by the factor
+            1 - 1/(G·K)); "leave_one_out" the mean of the other answers to the prompt (RLOO,
+            Ahmadian et al. 2024); "group" the mean of all answers to the prompt (GRPO, Shao et al.
+            2024).
+        scale: divide by the standard deviation (of the group, n - 1 in its denominator, plus 1e-4,
+            as TRL; of everything for "batch").
 
     Returns:
         (G, K), without gradient.
@@ -56,18 +65,25 @@ def advantages(rewards: Tensor, baseline: str, scale: bool = False) -> Tensor:
         ValueError: another shape or baseline, fewer than two answers where others are needed.
     """
     if rewards.dim() != 2:
-        raise ValueError(f"rewards are {tuple(rewards.shape)}; needed is (G, K), K answers to each of G prompts")
+        raise ValueError(
+            f"rewards are {tuple(rewards.shape)}; needed is (G, K), K answers to each of G prompts"
+        )
     if baseline not in BASELINES:
         raise ValueError(f"unknown baseline {baseline!r}; accepted are {', '.join(BASELINES)}")
     if (rewards.numel() if baseline == "batch" else rewards.shape[1]) < 2:
-        raise ValueError(f"baseline {baseline!r} needs at least two answers; rewards are {tuple(rewards.shape)}")
+        raise ValueError(
+            f"baseline {baseline!r} needs at least two answers; rewards are {tuple(rewards.shape)}"
+        )
     rewards = rewards.detach()
     mean = rewards.mean() if baseline == "batch" else rewards.mean(-1, keepdim=True)
     gaps = rewards - mean
     if baseline == "leave_one_out":
-        gaps = gaps * (rewards.shape[1] / (rewards.shape[1] - 1))  # r - mean of the others, without a second sum
+        # r - mean of the others, without a second sum
+        gaps = gaps * (rewards.shape[1] / (rewards.shape[1] - 1))
     if scale:
-        gaps = gaps / ((rewards.std() if baseline == "batch" else rewards.std(-1, keepdim=True)) + 1e-4)
+        gaps = gaps / (
+            (rewards.std() if baseline == "batch" else rewards.std(-1, keepdim=True)) + 1e-4
+        )
     return gaps
 
 
@@ -89,9 +105,15 @@ def policy_gradient_loss(logps: Tensor, advantages: Tensor) -> Tensor:
 
 
 def clipped_loss(
-    logps: Tensor, old_logps: Tensor, advantages: Tensor, *, clip: float = 0.2, clip_high: float | None = None
+    logps: Tensor,
+    old_logps: Tensor,
+    advantages: Tensor,
+    *,
+    clip: float = 0.2,
+    clip_high: float | None = None,
 ) -> Tensor:
-    """-min(ρ A, clip(ρ, 1 - clip, 1 + clip_high) A) with ρ = π/π_old: PPO's surrogate (Schulman et al. 2017, eq. 7).
+    """-min(ρ A, clip(ρ, 1 - clip, 1 + clip_high) A) with ρ = π/π_old: PPO's surrogate (Schulman et
+    al. 2017, eq. 7).
 
     Where ρ has already left the interval in the direction that A asks for, the gradient is zero.
 
@@ -111,7 +133,9 @@ def clipped_loss(
     _agree(logps=logps, old_logps=old_logps, advantages=advantages)
     high = clip if clip_high is None else clip_high
     if not 0 < clip < 1 or not 0 < high < float("inf"):
-        raise ValueError(f"clip is {clip}, clip_high {high}; accepted are 0 to 1, and finite numbers above 0")
+        raise ValueError(
+            f"clip is {clip}, clip_high {high}; accepted are 0 to 1, and finite numbers above 0"
+        )
     weights, ratio = advantages.detach(), (logps - old_logps.detach()).exp()
     return -torch.minimum(ratio * weights, ratio.clamp(1 - clip, 1 + high) * weights)
 
@@ -119,9 +143,10 @@ def clipped_loss(
 def kl_estimate(logps: Tensor, ref_logps: Tensor, kind: str = "k3") -> Tensor:
     """Estimates of KL(π || π_ref) from answers, or tokens, that π has drawn (Schulman 2020).
 
-    With d = log π - log π_ref: k1 is d, k2 is d²/2, k3 is e^{-d} - 1 + d. The mean of k1 and of k3 is the
-    KL; k3 is never negative. Gradients are another matter: differentiated through `logps` alone, the mean of
-    k1 has gradient 0, that of k2 the gradient of the KL, that of k3 the gradient of the KL turned round.
+    With d = log π - log π_ref: k1 is d, k2 is d²/2, k3 is e^{-d} - 1 + d. The mean of k1 and of k3
+    is the KL; k3 is never negative. Gradients are another matter: differentiated through `logps`
+    alone, the mean of k1 has gradient 0, that of k2 the gradient of the KL, that of k3 the gradient
+    of the KL turned round.
 
     Args:
         logps: (...) under the policy, in nats; gradients flow here.
@@ -148,7 +173,8 @@ def kl_estimate(logps: Tensor, ref_logps: Tensor, kind: str = "k3") -> Tensor:
 def generalised_advantages(
     rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float = 1.0, lam: float = 0.95
 ) -> tuple[Tensor, Tensor]:
-    """GAE: δ_t = r_t + γ V_{t+1} - V_t, summed forwards with weights (γλ)^k (Schulman et al. 2016, eq. 16).
+    """GAE: δ_t = r_t + γ V_{t+1} - V_t, summed forwards with weights (γλ)^k (Schulman et al. 2016,
+    eq. 16).
 
     λ = 1 is the return minus the critic's value, λ = 0 the one-step error.
 
@@ -159,7 +185,8 @@ def generalised_advantages(
         gamma, lam: in [0, 1].
 
     Returns:
-        advantages, and returns = advantages + values; (B, T) each, 0 outside the mask, without gradient.
+        advantages, and returns = advantages + values; (B, T) each, 0 outside the mask, without
+        gradient.
 
     Raises:
         ValueError: the shapes differ, or a number is out of its range.
@@ -169,8 +196,10 @@ def generalised_advantages(
         raise ValueError(f"gamma is {gamma}, lam is {lam}; accepted are 0 to 1")
     mask = mask.bool()
     rewards, values = (tensor.detach().masked_fill(~mask, 0.0) for tensor in (rewards, values))
-    following = torch.cat((values[:, 1:], torch.zeros_like(values[:, :1])), dim=1)  # V after the last token is 0
-    errors = rewards + gamma * following - values  # (B, T); what stands before the answer reaches no token of it
+    # V after the last token is 0
+    following = torch.cat((values[:, 1:], torch.zeros_like(values[:, :1])), dim=1)
+    # (B, T); what stands before the answer reaches no token of it
+    errors = rewards + gamma * following - values
     total, sums = torch.zeros_like(errors[:, 0]), []
     for column in errors.unbind(1)[::-1]:
         total = column + gamma * lam * total
@@ -179,8 +208,11 @@ def generalised_advantages(
     return gained, gained + values
 
 
-def value_loss(values: Tensor, returns: Tensor, old_values: Tensor | None = None, clip: float | None = None) -> Tensor:
-    """(V - R)²/2; with `clip` the larger of that and of the same with V held within `clip` of its old value.
+def value_loss(
+    values: Tensor, returns: Tensor, old_values: Tensor | None = None, clip: float | None = None
+) -> Tensor:
+    """(V - R)²/2; with `clip` the larger of that and of the same with V held within `clip` of its
+    old value.
 
     Args:
         values: (...) the critic's values; gradients flow here.
@@ -192,7 +224,8 @@ def value_loss(values: Tensor, returns: Tensor, old_values: Tensor | None = None
         (...) losses.
 
     Raises:
-        ValueError: the shapes differ, `clip` without `old_values` or the reverse, or a clip not above 0.
+        ValueError: the shapes differ, `clip` without `old_values` or the reverse, or a clip not
+            above 0.
     """
     _agree(values=values, returns=returns)
     losses = (values - returns.detach()).square() / 2
@@ -210,4 +243,6 @@ def value_loss(values: Tensor, returns: Tensor, old_values: Tensor | None = None
 def _agree(**tensors: Tensor) -> None:
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if len(set(shapes.values())) > 1:
-        raise ValueError("shapes differ: " + ", ".join(f"{name} is {shape}" for name, shape in shapes.items()))
+        raise ValueError(
+            "shapes differ: " + ", ".join(f"{name} is {shape}" for name, shape in shapes.items())
+        )

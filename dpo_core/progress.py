@@ -8,7 +8,9 @@ from tqdm.auto import tqdm
 
 
 def progress_bar(*args: Any, shown: bool, **options: Any) -> tqdm:
-    """A tqdm bar, silent unless `shown`, where output goes to a file, and where TQDM_DISABLE is set."""
+    """A tqdm bar, silent unless `shown`, where output goes to a file, and where TQDM_DISABLE is
+    set.
+    """
     watched = sys.stderr.isatty() or "ipykernel" in sys.modules
     silent = not shown or not watched or bool(os.environ.get("TQDM_DISABLE"))
     return tqdm(*args, disable=silent, **options)

@@ -1,8 +1,9 @@
-"""A reward model: the language model's backbone with one number in place of the vocabulary (chapters 5 and 12).
+"""A reward model: the language model's backbone with one number in place of the vocabulary
+(chapters 5 and 12).
 
-It is Hugging Face's LlamaForSequenceClassification with one label, names included: the number is read at the
-answer's last token. Trained on preference pairs, it learns Bradley-Terry rewards; read at every token, it is
-the critic of PPO.
+It is Hugging Face's LlamaForSequenceClassification with one label, names included: the number is
+read at the answer's last token. Trained on preference pairs, it learns Bradley-Terry rewards; read
+at every token, it is the critic of PPO.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,9 @@ from dpo_core.sampling import in_batches
 
 
 class RewardModel(nn.Module):
-    """r(x, y): ids in, one number a sequence out, in float32. It starts at the language model's weights, with r = 0."""
+    """r(x, y): ids in, one number a sequence out, in float32. It starts at the language model's
+    weights, with r = 0.
+    """
 
     def __init__(self, base: Llama) -> None:
         super().__init__()
@@ -41,8 +44,8 @@ class RewardModel(nn.Module):
         """
         if completion_mask.shape != input_ids.shape or not completion_mask.any(-1).all():
             raise ValueError(
-                f"completion_mask {tuple(completion_mask.shape)} marks a completion in every row of input_ids "
-                f"{tuple(input_ids.shape)}: here the shapes differ, or a row has none"
+                f"completion_mask {tuple(completion_mask.shape)} marks a completion in every row "
+                f"of input_ids {tuple(input_ids.shape)}: here the shapes differ, or a row has none"
             )
         positions = torch.arange(input_ids.shape[1], device=input_ids.device)
         last = torch.where(completion_mask.bool(), positions, -1).argmax(-1)  # (B,)
@@ -50,7 +53,9 @@ class RewardModel(nn.Module):
         return self.score(states[torch.arange(len(last), device=last.device), last]).squeeze(-1)
 
     def values(self, input_ids: Tensor) -> Tensor:
-        """As a critic: what is still to come before each token but the first, (B, T-1) from (B, T) ids."""
+        """As a critic: what is still to come before each token but the first, (B, T-1) from (B, T)
+        ids.
+        """
         return self.score(self.model(input_ids)).squeeze(-1)[:, :-1]
 
 
@@ -68,14 +73,18 @@ def policy_of(model: nn.Module) -> Llama:
 
 
 def predict_rewards(
-    model: RewardModel, prompts: Sequence[str], completions: Sequence[str], *, batch_size: int = 1024,
+    model: RewardModel,
+    prompts: Sequence[str],
+    completions: Sequence[str],
+    *,
+    batch_size: int = 1024,
     progress: bool = False,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """r(x, y) of each pair of texts, (N,) float32 on the CPU.
 
     Raises:
-        ValueError: an unknown character, an empty prompt or completion, a text too long for the model,
-            lists of different lengths, or a batch size below 1.
+        ValueError: an unknown character, an empty prompt or completion, a text too long for the
+            model, lists of different lengths, or a batch size below 1.
     """
     device = next(model.parameters()).device
     return in_batches(model, prompts, completions, device, batch_size=batch_size, progress=progress)

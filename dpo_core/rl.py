@@ -1,9 +1,10 @@
-"""Reinforcement learning in the one training loop (chapter 12): draw answers, have them judged, take a step.
+"""Reinforcement learning in the one training loop (chapter 12): draw answers, have them judged,
+take a step.
 
-A rollout is drawn from the weights of its moment and from (seed, number of the rollout) alone, so a run that
-is resumed between two rollouts ends in the same bits. Everything that looks at a whole group of answers,
-the advantages above all, is computed when the rollout is drawn; a loss step is then a sum over rows, and may
-be cut into pieces as any other.
+A rollout is drawn from the weights of its moment and from (seed, number of the rollout) alone, so a
+run that is resumed between two rollouts ends in the same bits. Everything that looks at a whole
+group of answers, the advantages above all, is computed when the rollout is drawn; a loss step is
+then a sum over rows, and may be cut into pieces as any other.
 
 Shapes: G prompts, K answers to each, B = G·K answers, T positions.
 """
@@ -44,22 +45,36 @@ def checker(task: BookTask, reward: str) -> Judge:
     rewards = class_rewards(reward)
 
     def rewards_of(prompts: Sequence[str], completions: Sequence[str]) -> Tensor:
-        verdicts = [judge(prompt, text, task.tolerance) for prompt, text in zip(prompts, completions, strict=True)]
-        return torch.tensor([rewards[int(v.style), int(v.exact)] for v in verdicts], dtype=torch.float32)
+        verdicts = [
+            judge(prompt, text, task.tolerance)
+            for prompt, text in zip(prompts, completions, strict=True)
+        ]
+        return torch.tensor(
+            [rewards[int(v.style), int(v.exact)] for v in verdicts], dtype=torch.float32
+        )
 
     return rewards_of
 
 
 @torch.no_grad()
 def rollout(
-    model: nn.Module, reference: Llama, prompts: Sequence[str], judge: Judge, method: Method, *, answers: int,
-    beta: float, seed: int, lam: float = 0.95,
-) -> Batch:  # fmt: skip
+    model: nn.Module,
+    reference: Llama,
+    prompts: Sequence[str],
+    judge: Judge,
+    method: Method,
+    *,
+    answers: int,
+    beta: float,
+    seed: int,
+    lam: float = 0.95,
+) -> Batch:
     """`answers` completions for each prompt, drawn at temperature 1, judged, ready for `rl_step`.
 
     Returns:
-        input_ids, completion_mask (B, T); old_logps, ref_logps (B, T-1), 0 outside the answer; rewards, (B,),
-        as the judge gave them; advantages, (B,), or with a critic (B, T-1) and values, returns beside them.
+        input_ids, completion_mask (B, T); old_logps, ref_logps (B, T-1), 0 outside the answer;
+        rewards, (B,), as the judge gave them; advantages, (B,), or with a critic (B, T-1) and
+        values, returns beside them.
     """
     policy, device = policy_of(model), next(model.parameters()).device
     repeated = [prompt for prompt in prompts for _ in range(answers)]
@@ -67,26 +82,49 @@ def rollout(
     rewards = judge(repeated, completions).to(device)
     ids, mask = (tensor.to(device) for tensor in TOKENIZER.collate(repeated, completions))
     marks = mask[:, 1:]
-    old_logps, ref_logps = (token_logps(m(ids), ids).masked_fill(~marks, 0.0) for m in (policy, reference))
-    batch = {"input_ids": ids, "completion_mask": mask, "old_logps": old_logps, "ref_logps": ref_logps,
-             "rewards": rewards}  # fmt: skip
-    leash = beta * (old_logps - ref_logps) * method.kl_in_reward  # (B, T-1), part of the reward or nothing
+    old_logps, ref_logps = (
+        token_logps(m(ids), ids).masked_fill(~marks, 0.0) for m in (policy, reference)
+    )
+    batch = {
+        "input_ids": ids,
+        "completion_mask": mask,
+        "old_logps": old_logps,
+        "ref_logps": ref_logps,
+        "rewards": rewards,
+    }
+    # (B, T-1), part of the reward or nothing
+    leash = beta * (old_logps - ref_logps) * method.kl_in_reward
     if method.baseline is not None:
         groups = (rewards - leash.sum(-1)).unflatten(0, (len(prompts), answers))  # (G, K)
         return batch | {"advantages": advantages(groups, method.baseline, method.scale).flatten()}
-    last = marks & ~torch.cat((marks[:, 1:], torch.zeros_like(marks[:, :1])), dim=1)  # the token that ends the answer
+    # the token that ends the answer
+    last = marks & ~torch.cat((marks[:, 1:], torch.zeros_like(marks[:, :1])), dim=1)
     values = model.critic.values(ids)
-    gained, returns = generalised_advantages(rewards[:, None] * last - leash, values, marks, lam=lam)
+    gained, returns = generalised_advantages(
+        rewards[:, None] * last - leash, values, marks, lam=lam
+    )
     return batch | {"advantages": gained, "values": values, "returns": returns}
 
 
 def rollouts(
-    model: nn.Module, reference: Llama, task: BookTask, judge: Judge, method: str, *, beta: float, prompts: int,
-    answers: int, seed: int, epochs: int = 1, minibatches: int = 1, lam: float = 0.95,
-) -> BatchAt:  # fmt: skip
+    model: nn.Module,
+    reference: Llama,
+    task: BookTask,
+    judge: Judge,
+    method: str,
+    *,
+    beta: float,
+    prompts: int,
+    answers: int,
+    seed: int,
+    epochs: int = 1,
+    minibatches: int = 1,
+    lam: float = 0.95,
+) -> BatchAt:
     """The batch of a step for `training.train`: a new rollout every `epochs` · `minibatches` steps.
 
-    Prompts are the population's own. Within a rollout every epoch cuts the answers into minibatches anew.
+    Prompts are the population's own. Within a rollout every epoch cuts the answers into minibatches
+    anew.
 
     Args:
         model: the policy in training, an ActorCritic for "ppo".
@@ -94,8 +132,10 @@ def rollouts(
         prompts, answers: G and K of one rollout.
 
     Raises:
-        ValueError: an unknown method, a number out of its range, or a model that does not fit the method. From
-            the batches: a step inside a rollout that was not drawn here (a run resumed between two rollouts).
+        ValueError: an unknown method, a number out of its range, or a model that does not fit the
+            method. From
+            the batches: a step inside a rollout that was not drawn here (a run resumed between two
+                rollouts).
     """
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; accepted are {', '.join(METHODS)}")
@@ -105,15 +145,24 @@ def rollouts(
         if value < 1:
             raise ValueError(f"{name} is {value}; accepted are whole numbers from 1")
     if how.baseline in ("leave_one_out", "group") and answers < 2:
-        raise ValueError(f"answers is {answers}; accepted for method {method!r} are whole numbers from 2")
+        raise ValueError(
+            f"answers is {answers}; accepted for method {method!r} are whole numbers from 2"
+        )
     if updates > 1 and not how.clipped:
-        raise ValueError(f"method {method!r} takes one update a rollout; epochs and minibatches must be 1")
+        raise ValueError(
+            f"method {method!r} takes one update a rollout; epochs and minibatches must be 1"
+        )
     if prompts * answers % minibatches:
-        raise ValueError(f"minibatches is {minibatches}; accepted are divisors of {prompts * answers} answers")
+        raise ValueError(
+            f"minibatches is {minibatches}; accepted are divisors of {prompts * answers} answers"
+        )
     if not 0 <= lam <= 1:
         raise ValueError(f"lam is {lam}; accepted are 0 to 1")
     if (how.baseline is None) != isinstance(model, ActorCritic):
-        raise ValueError(f"method {method!r} trains {'an ActorCritic' if how.baseline is None else 'the policy alone'}")
+        raise ValueError(
+            f"method {method!r} trains "
+            f"{'an ActorCritic' if how.baseline is None else 'the policy alone'}"
+        )
     drawn: dict[int, Batch] = {}
 
     def batch_at(step: int) -> Batch:
@@ -122,10 +171,22 @@ def rollouts(
             rng = stream("rollout", seed, number)
             texts, _ = task.demonstrations(prompts, rng)
             drawn.clear()
-            drawn[number] = rollout(model, reference, texts, judge, how, answers=answers, beta=beta,
-                                    seed=int(rng.integers(2**31)), lam=lam)  # fmt: skip
+            drawn[number] = rollout(
+                model,
+                reference,
+                texts,
+                judge,
+                how,
+                answers=answers,
+                beta=beta,
+                seed=int(rng.integers(2**31)),
+                lam=lam,
+            )
         if number not in drawn:
-            raise ValueError(f"step {step} is inside a rollout; save_every must be a multiple of {updates} updates")
+            raise ValueError(
+                f"step {step} is inside a rollout; "
+                f"save_every must be a multiple of {updates} updates"
+            )
         if minibatches == 1:
             return drawn[number]
         epoch, part = divmod(update, minibatches)
@@ -139,8 +200,9 @@ def rollouts(
 def rl_step(method: str, *, beta: float, clip: float = 0.2, value_weight: float = 0.5) -> LossStep:
     """The loss of a batch of `rollouts` by one of METHODS.
 
-    The metrics are those of the answers as drawn: `reward`, `kl` (log π - log π_ref, summed over the answer),
-    `objective` = reward - β kl, `length`; and `clip_ratio`, the share of ratios that the clipping
+    The metrics are those of the answers as drawn: `reward`, `kl` (log π - log π_ref, summed over
+    the answer), `objective` = reward - β kl, `length`; and `clip_ratio`, the share of ratios that
+    the clipping
     stops: above the interval with a positive advantage, below it with a negative one.
 
     Raises:
@@ -149,7 +211,9 @@ def rl_step(method: str, *, beta: float, clip: float = 0.2, value_weight: float 
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; accepted are {', '.join(METHODS)}")
     if not 0 <= beta < float("inf") or not value_weight >= 0:
-        raise ValueError(f"beta is {beta}, value_weight {value_weight}; accepted are finite numbers from 0")
+        raise ValueError(
+            f"beta is {beta}, value_weight {value_weight}; accepted are finite numbers from 0"
+        )
     clipped_loss(*[torch.zeros(1)] * 3, clip=clip)
     how = METHODS[method]
 
@@ -160,8 +224,13 @@ def rl_step(method: str, *, beta: float, clip: float = 0.2, value_weight: float 
         if not how.per_token:
             logps, old = logps.sum(-1), old.sum(-1)  # (B,)
         elif weights.dim() == 1:
-            weights = weights[:, None].expand_as(logps)  # every token of an answer has the answer's advantage
-        losses = clipped_loss(logps, old, weights, clip=clip) if how.clipped else policy_gradient_loss(logps, weights)
+            # every token of an answer has the answer's advantage
+            weights = weights[:, None].expand_as(logps)
+        losses = (
+            clipped_loss(logps, old, weights, clip=clip)
+            if how.clipped
+            else policy_gradient_loss(logps, weights)
+        )
         if not how.kl_in_reward:
             losses = losses + beta * kl_estimate(logps, batch["ref_logps"], "k3")
         if how.baseline is None:

@@ -18,11 +18,13 @@ class RunState:
     """A training run between two steps: all that the next step depends on.
 
     On disk it is a folder: `config.json` and `model.safetensors` (a model that loads as any other),
-    `optimizer.safetensors`, and `state.json` with the step, the metrics so far and the run's record. What is
-    trained beside the language model, PPO's critic, is in `beside.safetensors`.
+    `optimizer.safetensors`, and `state.json` with the step, the metrics so far and the run's
+    record. What is trained beside the language model, PPO's critic, is in `beside.safetensors`.
     """
 
-    def __init__(self, model: nn.Module, optimizers: list[torch.optim.Optimizer], record: dict[str, Any]) -> None:
+    def __init__(
+        self, model: nn.Module, optimizers: list[torch.optim.Optimizer], record: dict[str, Any]
+    ) -> None:
         self.model, self.optimizers, self.record = model, optimizers, record
         self.step = 0
         self.seconds = 0.0
@@ -39,7 +41,9 @@ class RunState:
         with checkpoint.replacing_folder(folder) as new:
             checkpoint.write_model(policy_of(self.model), new)
             if beside := self._beside():
-                checkpoint.save_tensors({name: t.cpu().contiguous() for name, t in beside.items()}, new / BESIDE)
+                checkpoint.save_tensors(
+                    {name: t.cpu().contiguous() for name, t in beside.items()}, new / BESIDE
+                )
             checkpoint.save_tensors(moments, new / "optimizer.safetensors")
             progress = {"step": self.step, "seconds": self.seconds, "history": self.history}
             checkpoint.write_json(new / "state.json", {**progress, "record": self.record})
@@ -48,7 +52,8 @@ class RunState:
         """Continue from a saved state.
 
         Raises:
-            CheckpointError: there is no state, it is damaged, or it belongs to a run with other options.
+            CheckpointError: there is no state, it is damaged, or it belongs to a run with other
+                options.
         """
         if folder is not None:
             checkpoint.finish_replacement(folder)
@@ -61,12 +66,16 @@ class RunState:
         for name in sorted(ours.keys() | theirs.keys()):
             if ours.get(name) != theirs.get(name):
                 was, now = theirs.get(name), ours.get(name)
-                raise CheckpointError(f"{folder} is the state of another run: {name} was {was!r}, now {now!r}")
+                raise CheckpointError(
+                    f"{folder} is the state of another run: {name} was {was!r}, now {now!r}"
+                )
         policy_of(self.model).load_state_dict(checkpoint.load_model(folder).state_dict())
         if beside := self._beside():
             stored_beside = checkpoint.read_tensors(folder / BESIDE)
             if stored_beside.keys() != beside.keys():
-                raise CheckpointError(f"{folder / BESIDE} does not hold what is trained beside the language model")
+                raise CheckpointError(
+                    f"{folder / BESIDE} does not hold what is trained beside the language model"
+                )
             self.model.load_state_dict(stored_beside, strict=False)
         moments = checkpoint.read_tensors(folder / "optimizer.safetensors")
         for index, optimizer in enumerate(self.optimizers):
@@ -76,7 +85,9 @@ class RunState:
                 if int(owner) == index:
                     state.setdefault(int(parameter), {})[name] = value
             if len(state) != sum(len(group["params"]) for group in optimizer.param_groups):
-                raise CheckpointError(f"{folder / 'optimizer.safetensors'} lacks the moments of some parameters")
+                raise CheckpointError(
+                    f"{folder / 'optimizer.safetensors'} lacks the moments of some parameters"
+                )
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
         self.step, self.seconds, self.history = stored["step"], stored["seconds"], stored["history"]
 
@@ -84,4 +95,6 @@ class RunState:
         """The weights that are not the language model's, by name."""
         if policy_of(self.model) is self.model:
             return {}
-        return {name: t for name, t in self.model.state_dict().items() if not name.startswith("policy.")}
+        return {
+            name: t for name, t in self.model.state_dict().items() if not name.startswith("policy.")
+        }

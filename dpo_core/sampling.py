@@ -25,7 +25,8 @@ def next_token_probs(
         logits: (B, V).
         temperature: divides the logits; 0 is greedy decoding (all mass on the largest logit).
         top_k: keep the k most probable tokens (Fan et al. 2018).
-        top_p: keep the smallest set of most probable tokens whose mass reaches p (Holtzman et al. 2020).
+        top_p: keep the smallest set of most probable tokens whose mass reaches p (Holtzman et al.
+            2020).
 
     Returns:
         (B, V) probabilities.
@@ -67,7 +68,9 @@ def draw(probs: Tensor, uniform: Tensor) -> Tensor:
     """
     cumulative = probs.double().cumsum(-1)
     # in float64 u · total stays below the total, so the index stays inside the vocabulary
-    return torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True).squeeze(-1)
+    return torch.searchsorted(
+        cumulative, uniform[:, None] * cumulative[:, -1:], right=True
+    ).squeeze(-1)
 
 
 @torch.no_grad()
@@ -85,8 +88,9 @@ def generate(
 ) -> list[str]:
     """One completion for each prompt, `E` included where the model wrote one.
 
-    The chance in row i depends on (seed, i, max_new_tokens) alone, not on `batch_size` or the device,
-    so a longer list of prompts begins with the same completions. A prompt that occurs many times is read once a batch.
+    The chance in row i depends on (seed, i, max_new_tokens) alone, not on `batch_size` or the
+    device, so a longer list of prompts begins with the same completions. A prompt that occurs many
+    times is read once a batch.
 
     Raises:
         ValueError: an unknown character, an empty prompt, a setting out of its range, or more
@@ -99,7 +103,10 @@ def generate(
         raise ValueError("an empty prompt; accepted is S<target>=, such as S54=")
     longest, limit = max(map(len, prompts), default=0), model.config.max_position_embeddings
     if longest + max_new_tokens > limit:
-        raise ValueError(f"a prompt of {longest} tokens and {max_new_tokens} new ones; the model has {limit} positions")
+        raise ValueError(
+            f"a prompt of {longest} tokens and {max_new_tokens} new ones; "
+            f"the model has {limit} positions"
+        )
     generator = torch.Generator().manual_seed(seed)
     uniform = torch.rand((len(prompts), max_new_tokens), generator=generator)  # (N, max_new_tokens)
     device = next(model.parameters()).device
@@ -130,7 +137,12 @@ def generate(
 
 
 def score(
-    model: Llama, prompts: Sequence[str], completions: Sequence[str], *, batch_size: int = 1024, progress: bool = False
+    model: Llama,
+    prompts: Sequence[str],
+    completions: Sequence[str],
+    *,
+    batch_size: int = 1024,
+    progress: bool = False,
 ) -> Tensor:
     """log p(completion | prompt) of each pair of texts, (N,) float32 on the CPU, in nats.
 
@@ -147,17 +159,25 @@ def score(
 
 @torch.no_grad()
 def in_batches(
-    value: Callable[[Tensor, Tensor], Tensor], prompts: Sequence[str], completions: Sequence[str],
-    device: torch.device, *, batch_size: int, progress: bool,
-) -> Tensor:  # fmt: skip
-    """`value(input_ids, completion_mask)`, a number for each row, of all pairs of texts: (N,) on the CPU.
+    value: Callable[[Tensor, Tensor], Tensor],
+    prompts: Sequence[str],
+    completions: Sequence[str],
+    device: torch.device,
+    *,
+    batch_size: int,
+    progress: bool,
+) -> Tensor:
+    """`value(input_ids, completion_mask)`, a number for each row, of all pairs of texts: (N,) on
+    the CPU.
 
     Raises:
         ValueError: an unknown character, an empty prompt, a text too long for the model, lists of
             different lengths, or a batch size below 1.
     """
     if len(prompts) != len(completions):
-        raise ValueError(f"{len(prompts)} prompts and {len(completions)} completions; they must pair up")
+        raise ValueError(
+            f"{len(prompts)} prompts and {len(completions)} completions; they must pair up"
+        )
     if not all(prompts):
         raise ValueError("an empty prompt; accepted is S<target>=, such as S54=")
     if batch_size < 1:

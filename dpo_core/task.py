@@ -40,7 +40,9 @@ def stream(purpose: str, seed: int, step: int = 0) -> np.random.Generator:
         ValueError: a negative seed or step.
     """
     if not 0 <= seed < 2**63 or step < 0:
-        raise ValueError(f"seed is {seed}, step is {step}; accepted are whole numbers from 0, seeds below 2**63")
+        raise ValueError(
+            f"seed is {seed}, step is {step}; accepted are whole numbers from 0, seeds below 2**63"
+        )
     return np.random.default_rng([zlib.crc32(purpose.encode()), seed, step])
 
 
@@ -63,7 +65,8 @@ def evaluate_expression(text: str) -> tuple[int, Fraction | None]:
     """How many numbers `text` has, and its exact value (None where it divides by zero).
 
     Raises:
-        ValueError: `text` is not an expression of EXPRESSION_GRAMMAR, or is over MAX_EXPRESSION long.
+        ValueError: `text` is not an expression of EXPRESSION_GRAMMAR, or is over MAX_EXPRESSION
+            long.
     """
     if len(text) > MAX_EXPRESSION:
         raise ValueError(f"{len(text)} characters; an expression has at most {MAX_EXPRESSION}")
@@ -110,7 +113,9 @@ def read_prompt(prompt: str) -> Fraction:
         ValueError: `prompt` is not `S<target>=`; a missing `=` is named.
     """
     if not prompt.endswith("="):
-        raise ValueError(f"prompt {prompt!r} has no '=' at its end; accepted is S<target>=, such as S54=")
+        raise ValueError(
+            f"prompt {prompt!r} has no '=' at its end; accepted is S<target>=, such as S54="
+        )
     if not prompt.startswith("S") or not _TARGET.fullmatch(prompt[1:-1]):
         raise ValueError(f"prompt {prompt!r} is not S<target>=, such as S54= or S-3.25=")
     return Fraction(prompt[1:-1])
@@ -119,8 +124,9 @@ def read_prompt(prompt: str) -> Fraction:
 def judge(prompt: str, completion: str, tolerance: Fraction = Fraction(0)) -> Verdict:
     """Parse one completion and hold its value against the prompt's target.
 
-    Any text may come as a completion. It is well formed if it is an expression of EXPRESSION_GRAMMAR
-    followed by one `E` and nothing else, and exact if its value is within `tolerance` of the target.
+    Any text may come as a completion. It is well formed if it is an expression of
+    EXPRESSION_GRAMMAR followed by one `E` and nothing else, and exact if its value is within
+    `tolerance` of the target.
 
     Raises:
         ValueError: the prompt (not the completion) is malformed.
@@ -171,7 +177,9 @@ class BookTask:
         symbol = {1: "+", -1: "-"}
         prompts, completions, probability, style, exact = [], [], [], [], []
         for three in (False, True):
-            tails = [(s * c, f"{symbol[s]}{c}") for s in signs for c in third] if three else [(0, "")]
+            tails = (
+                [(s * c, f"{symbol[s]}{c}") for s in signs for c in third] if three else [(0, "")]
+            )
             share = (self.style if three else 1 - self.style) / (len(first) ** 2 * 2 * len(tails))
             for a, s, b, (tail_value, tail) in product(first, signs, first, tails):
                 prompt = f"S{a + s * b + tail_value}="
@@ -210,7 +218,11 @@ class BookTask:
         row_of = {prompt: row for row, prompt in enumerate(self.prompt_distribution)}
         rates = np.zeros((len(row_of), 2, 2))
         rows = np.array([row_of[prompt] for prompt in self.table.prompts])
-        np.add.at(rates, (rows, self.table.style.astype(int), self.table.exact.astype(int)), self.table.probability)
+        np.add.at(
+            rates,
+            (rows, self.table.style.astype(int), self.table.exact.astype(int)),
+            self.table.probability,
+        )
         return rates / rates.sum(axis=(1, 2), keepdims=True)
 
     @cached_property
@@ -224,15 +236,17 @@ class BookTask:
     def entropy(self) -> float:
         """The entropy floor: the mean of -log p(completion | prompt), in nats a completion."""
         rows = zip(self.table.prompts, self.table.completions, self.table.probability)
-        return float(-sum(p * self.log_conditional[prompt, text] for prompt, text, p in rows if p > 0))
+        return float(
+            -sum(p * self.log_conditional[prompt, text] for prompt, text, p in rows if p > 0)
+        )
 
 
 @dataclass(frozen=True)
 class ClassicTask:
     """The setting of Simple_RLHF_DPO: two-decimal numbers in [-100, 100], `+ - * /`.
 
-    Demonstrations have two numbers; a third, for the preferred answers of `pairs`, is added with `+`.
-    The target is the value rounded to two decimals, so an answer is right within 1/200.
+    Demonstrations have two numbers; a third, for the preferred answers of `pairs`, is added with
+    `+`. The target is the value rounded to two decimals, so an answer is right within 1/200.
     """
 
     name: str = field(default="classic", init=False)
@@ -243,7 +257,9 @@ class ClassicTask:
         expression = cents[0] + "+-*/"[rng.integers(4)] + cents[1]
         return expression + "".join(f"+{number}" for number in cents[2:])
 
-    def demonstrations(self, count: int, rng: np.random.Generator, numbers: int = 2) -> tuple[list[str], list[str]]:
+    def demonstrations(
+        self, count: int, rng: np.random.Generator, numbers: int = 2
+    ) -> tuple[list[str], list[str]]:
         """`count` texts of `numbers` numbers each; a division by zero is drawn again."""
         prompts, completions = [], []
         while len(prompts) < count:

@@ -34,7 +34,9 @@ class CharTokenizer:
         try:
             return [self._id_of[character] for character in text]
         except KeyError as error:
-            raise ValueError(f"unknown character {error.args[0]!r} in {text!r}; accepted are {VOCABULARY}") from None
+            raise ValueError(
+                f"unknown character {error.args[0]!r} in {text!r}; accepted are {VOCABULARY}"
+            ) from None
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids` (a list or a 1-D tensor), one character per id; nothing is skipped.
@@ -48,7 +50,9 @@ class CharTokenizer:
                 raise ValueError(f"unknown id {index}; accepted are 0 to {self.vocab_size - 1}")
         return "".join(self.vocabulary[index] for index in ids)
 
-    def pad(self, rows: Sequence[Sequence[int]], side: str = "right") -> tuple[torch.Tensor, torch.Tensor]:
+    def pad(
+        self, rows: Sequence[Sequence[int]], side: str = "right"
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Stack rows of different lengths into one rectangle.
 
         Returns:
@@ -67,15 +71,20 @@ class CharTokenizer:
         positions = torch.arange(width)  # (T,)
         attention_mask = positions < lengths if side == "right" else positions >= width - lengths
         input_ids = torch.full((len(rows), width), self.pad_id)
-        input_ids[attention_mask] = torch.tensor([index for row in rows for index in row], dtype=torch.long)
+        input_ids[attention_mask] = torch.tensor(
+            [index for row in rows for index in row], dtype=torch.long
+        )
         return input_ids, attention_mask
 
-    def collate(self, prompts: Sequence[str], completions: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    def collate(
+        self, prompts: Sequence[str], completions: Sequence[str]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Prompt and completion pairs as right-padded rows with a loss mask.
 
         Returns:
             input_ids: (B, T) int64.
-            completion_mask: (B, T) bool, True exactly on the completion's tokens (its `E` included).
+            completion_mask: (B, T) bool, True exactly on the completion's tokens (its `E`
+                included).
 
         Raises:
             ValueError: an unknown character, or lists of different lengths.

@@ -1,4 +1,5 @@
-"""The one training loop of the book (chapters 3, 9 and 12): SFT, DPO, reward models and reinforcement learning.
+"""The one training loop of the book (chapters 3, 9 and 12): SFT, DPO, reward models and
+reinforcement learning.
 
 Three decisions carry it. A loss step returns (sum, count) and the loop divides once by the whole
 step's count, so one big batch and several accumulated pieces give the same number. The data of a
@@ -47,7 +48,8 @@ class LoopConfig:
     learning_rate: float
     optimizer: str = "adamw"
     warmup: int = 20  # steps until the peak of the learning rate
-    max_grad_norm: float = math.inf  # gradients longer than this (L2, all parameters) are shortened to it
+    # gradients longer than this (L2, all parameters) are shortened to it
+    max_grad_norm: float = math.inf
     accumulate: int = 1  # pieces that a step's batch is cut into
     log_every: int = 20  # steps per line of the metrics
     save_every: int = 0  # steps between run states; 0 keeps none
@@ -55,19 +57,29 @@ class LoopConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "accumulate", "log_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; accepted are whole numbers from 1")
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; accepted are whole numbers from 1"
+                )
         for name in ("warmup", "save_every"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; accepted are whole numbers from 0")
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; accepted are whole numbers from 0"
+                )
         for name in ("learning_rate", "max_grad_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; accepted are numbers above 0")
         if self.learning_rate == math.inf:
             raise ValueError("learning_rate is inf; accepted are finite numbers above 0")
         if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"unknown optimizer {self.optimizer!r}; accepted are {', '.join(OPTIMIZERS)}")
-        if self.save_every % self.log_every:  # so that no line of the metrics straddles a saved state
-            raise ValueError(f"save_every is {self.save_every}; accepted are multiples of log_every, {self.log_every}")
+            raise ValueError(
+                f"unknown optimizer {self.optimizer!r}; accepted are {', '.join(OPTIMIZERS)}"
+            )
+        # so that no line of the metrics straddles a saved state
+        if self.save_every % self.log_every:
+            raise ValueError(
+                f"save_every is {self.save_every}; "
+                f"accepted are multiples of log_every, {self.log_every}"
+            )
 
 
 def sft_step(model: Llama, batch: Batch) -> Sums:
@@ -75,9 +87,13 @@ def sft_step(model: Llama, batch: Batch) -> Sums:
 
     Needs `input_ids` (B, T) and `completion_mask` (B, T).
     """
-    logps = sequence_logps(model(batch["input_ids"]), batch["input_ids"], batch["completion_mask"])  # (B,)
+    # (B,)
+    logps = sequence_logps(model(batch["input_ids"]), batch["input_ids"], batch["completion_mask"])
     nats = -logps.sum()
-    return {"loss": (nats, batch["completion_mask"].sum()), "nats_per_completion": (nats.detach(), len(logps))}
+    return {
+        "loss": (nats, batch["completion_mask"].sum()),
+        "nats_per_completion": (nats.detach(), len(logps)),
+    }
 
 
 def dpo_step(
@@ -101,41 +117,64 @@ def dpo_step(
         chosen_logps, rejected_logps = sequence_logps(model(ids), ids, mask).chunk(2)  # (B,) each
         chosen_lengths, rejected_lengths = mask.sum(-1).chunk(2)
         losses, chosen_rewards, rejected_rewards = preference_loss(
-            chosen_logps, rejected_logps, batch["ref_chosen_logps"], batch["ref_rejected_logps"],
-            chosen_lengths=chosen_lengths, rejected_lengths=rejected_lengths,
-            preference_prob=batch.get("preference_prob"), **settings,
-        )  # fmt: skip
+            chosen_logps,
+            rejected_logps,
+            batch["ref_chosen_logps"],
+            batch["ref_rejected_logps"],
+            chosen_lengths=chosen_lengths,
+            rejected_lengths=rejected_lengths,
+            preference_prob=batch.get("preference_prob"),
+            **settings,
+        )
         logps = {"logps/chosen": chosen_logps.detach(), "logps/rejected": rejected_logps.detach()}
         return _preference_sums(losses, chosen_rewards, rejected_rewards, **logps)
 
     return step
 
 
-def kto_step(beta: float, desirable_weight: float = 1.0, undesirable_weight: float = 1.0) -> LossStep:
+def kto_step(
+    beta: float, desirable_weight: float = 1.0, undesirable_weight: float = 1.0
+) -> LossStep:
     """The KTO loss of a batch of single answers; metrics have the names of TRL's KTOTrainer.
 
-    The step needs `input_ids`, `completion_mask` (B, T), `ref_logps` (B,), `desirable` (B,) bool, and, for the
-    reference point, each prompt with the answer to another one: `kl_ids`, `kl_mask` (B, T'), `kl_ref_logps` (B,).
+    The step needs `input_ids`, `completion_mask` (B, T), `ref_logps` (B,), `desirable` (B,) bool,
+    and, for the
+    reference point, each prompt with the answer to another one: `kl_ids`, `kl_mask` (B, T'),
+        `kl_ref_logps` (B,).
     The reference point is the mean log-ratio of these, at least 0, over what one call sees: with
     `accumulate` each piece has its own.
 
     Raises:
         ValueError: a setting that `kto_loss` does not take; now, not at the first step.
     """
-    settings = {"beta": beta, "desirable_weight": desirable_weight, "undesirable_weight": undesirable_weight}
+    settings = {
+        "beta": beta,
+        "desirable_weight": desirable_weight,
+        "undesirable_weight": undesirable_weight,
+    }
     kto_loss(torch.zeros(1), torch.zeros(1), torch.ones(1, dtype=torch.bool), kl=0.0, **settings)
 
     def step(model: Llama, batch: Batch) -> Sums:
         desirable = batch["desirable"]
         with torch.no_grad():
-            other_logps = sequence_logps(model(batch["kl_ids"]), batch["kl_ids"], batch["kl_mask"])  # (B,)
+            # (B,)
+            other_logps = sequence_logps(model(batch["kl_ids"]), batch["kl_ids"], batch["kl_mask"])
             point = (other_logps - batch["kl_ref_logps"]).mean().clamp(min=0)
-        logps = sequence_logps(model(batch["input_ids"]), batch["input_ids"], batch["completion_mask"])  # (B,)
+        # (B,)
+        logps = sequence_logps(
+            model(batch["input_ids"]), batch["input_ids"], batch["completion_mask"]
+        )
         losses, rewards = kto_loss(logps, batch["ref_logps"], desirable, kl=point, **settings)
-        metrics = {"rewards/chosen": rewards[desirable], "rewards/rejected": rewards[~desirable],
-                   "logps/chosen": logps[desirable].detach(), "logps/rejected": logps[~desirable].detach(),
-                   "kl": point[None]}  # fmt: skip
-        return {"loss": (losses.sum(), len(losses))} | {k: (v.sum(), len(v)) for k, v in metrics.items() if len(v)}
+        metrics = {
+            "rewards/chosen": rewards[desirable],
+            "rewards/rejected": rewards[~desirable],
+            "logps/chosen": logps[desirable].detach(),
+            "logps/rejected": logps[~desirable].detach(),
+            "kl": point[None],
+        }
+        return {"loss": (losses.sum(), len(losses))} | {
+            k: (v.sum(), len(v)) for k, v in metrics.items() if len(v)
+        }
 
     return step
 
@@ -143,8 +182,8 @@ def kto_step(beta: float, desirable_weight: float = 1.0, undesirable_weight: flo
 def reward_step(model: nn.Module, batch: Batch) -> Sums:
     """The Bradley-Terry loss of a reward model on a batch of pairs (Ouyang et al. 2022, eq. 1).
 
-    `model(ids, completion_mask)` gives (B,) rewards, as `dpo_core.reward.RewardModel` does. The batch is that
-    of `dpo_step`; its reference log-probabilities are not read.
+    `model(ids, completion_mask)` gives (B,) rewards, as `dpo_core.reward.RewardModel` does. The
+    batch is that of `dpo_step`; its reference log-probabilities are not read.
     """
     chosen_rewards, rejected_rewards = model(*_both_answers(batch)).chunk(2)  # (B,) each
     losses = bradley_terry_loss(chosen_rewards - rejected_rewards, batch.get("preference_prob"))
@@ -153,10 +192,14 @@ def reward_step(model: nn.Module, batch: Batch) -> Sums:
 
 def _both_answers(batch: Batch) -> tuple[Tensor, Tensor]:
     """Chosen rows, then rejected ones, (2B, T) ids and mask: one forward pass serves both."""
-    return tuple(torch.cat((batch[f"chosen_{name}"], batch[f"rejected_{name}"])) for name in ("ids", "mask"))
+    return tuple(
+        torch.cat((batch[f"chosen_{name}"], batch[f"rejected_{name}"])) for name in ("ids", "mask")
+    )
 
 
-def _preference_sums(losses: Tensor, chosen_rewards: Tensor, rejected_rewards: Tensor, **more: Tensor) -> Sums:
+def _preference_sums(
+    losses: Tensor, chosen_rewards: Tensor, rejected_rewards: Tensor, **more: Tensor
+) -> Sums:
     margins = chosen_rewards - rejected_rewards
     metrics = {
         "rewards/chosen": chosen_rewards,
@@ -165,7 +208,9 @@ def _preference_sums(losses: Tensor, chosen_rewards: Tensor, rejected_rewards: T
         "rewards/accuracies": (margins > 0).float() + 0.5 * (margins == 0).float(),
         **more,
     }
-    return {"loss": (losses.sum(), len(losses))} | {k: (v.sum(), len(v)) for k, v in metrics.items()}
+    return {"loss": (losses.sum(), len(losses))} | {
+        k: (v.sum(), len(v)) for k, v in metrics.items()
+    }
 
 
 def train(
@@ -186,8 +231,10 @@ def train(
         batch_at: the batch of a step, 0 … steps - 1; must be a pure function of the index.
         loss_step: (model, batch) -> named (sum, count) pairs; "loss" is minimised.
         state_folder: where the run state goes every `save_every` steps, and comes from on `resume`.
-        record: what else names this run (task, seed, …); a state with another record is not resumed.
-        metrics_file: JSON lines, one every `log_every` steps; each number is a mean over those steps.
+        record: what else names this run (task, seed, …); a state with another record is not
+            resumed.
+        metrics_file: JSON lines, one every `log_every` steps; each number is a mean over those
+            steps.
         progress: show a bar.
 
     Returns:
@@ -195,7 +242,8 @@ def train(
 
     Raises:
         CheckpointError: nothing to resume, or the state of another run.
-        FloatingPointError: loss or gradient is not finite; the message names the step. The last state stays.
+        FloatingPointError: loss or gradient is not finite; the message names the step. The last
+            state stays.
     """
     device = next(model.parameters()).device
     optimizers = make_optimizers(model, config.optimizer, config.learning_rate)
@@ -203,7 +251,8 @@ def train(
     run = RunState(model, optimizers, {**(record or {}), **shaping})
     if resume:
         run.load(state_folder)
-    groups = [group for optimizer in optimizers for group in optimizer.param_groups]  # loading makes new ones
+    # loading makes new ones
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     peaks = [group["lr"] for group in groups]
     if metrics_file is not None:
         metrics_file.write_text("".join(map(_json_line, run.history)), encoding="utf-8")
@@ -220,13 +269,21 @@ def train(
             for piece in _pieces(batch, config.accumulate):
                 result = loss_step(model, piece)
                 result["loss"][0].backward()
-                _add(sums, {name: (float(total.detach()), float(count)) for name, (total, count) in result.items()})
+                _add(
+                    sums,
+                    {
+                        name: (float(total.detach()), float(count))
+                        for name, (total, count) in result.items()
+                    },
+                )
             gradients = [p.grad for p in model.parameters() if p.grad is not None]
-            torch._foreach_div_(gradients, sums["loss"][1])  # the one division, by the whole step's count
+            # the one division, by the whole step's count
+            torch._foreach_div_(gradients, sums["loss"][1])
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
             if not math.isfinite(sums["loss"][0] + float(norm)):
                 raise FloatingPointError(
-                    f"loss or gradient at step {run.step} is not finite; try a smaller learning rate"
+                    f"loss or gradient at step {run.step} is not finite; "
+                    "try a smaller learning rate"
                 )
             for optimizer in optimizers:
                 optimizer.step()
@@ -268,5 +325,8 @@ def _add(sums: dict[str, list[float]], new: dict[str, Sequence[float]]) -> None:
 
 
 def _json_line(entry: dict[str, float]) -> str:
-    rounded = {name: value if isinstance(value, int) else float(f"{value:.6g}") for name, value in entry.items()}
+    rounded = {
+        name: value if isinstance(value, int) else float(f"{value:.6g}")
+        for name, value in entry.items()
+    }
     return json.dumps(rounded) + "\n"

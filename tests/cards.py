@@ -55,7 +55,11 @@ def find(cells):
     """The exercises of a chapter and, as lines, every way in which its cells miss the form."""
     exercises, faults, used = [], [], set()
     for at, cell in enumerate(cells):
-        if cell.kind == "markdown" and cell.lang == "en" and re.match(r"#+ Exercise\b", cell.source):
+        if (
+            cell.kind == "markdown"
+            and cell.lang == "en"
+            and re.match(r"#+ Exercise\b", cell.source)
+        ):
             group = cells[at : at + 5]
             missing = list(_faults(group))
             faults += [f"{cell.where}: {fault}" for fault in missing]
@@ -64,14 +68,21 @@ def find(cells):
                 exercises.append(_exercise(group, cells[:at]))
     for cell in cells:
         if cell.number not in used and _looks_like_a_part(cell):
-            faults.append(f"{cell.where}: a part of an exercise without its card: {cell.source.splitlines()[0]}")
+            faults.append(
+                f"{cell.where}: a part of an exercise without its card: {cell.source.splitlines()[0]}"
+            )
     return exercises, faults
 
 
 def _looks_like_a_part(cell):
     if cell.kind == "code":
-        return "exercise" in cell.metadata.get("tags", []) or bool(re.search(r"^check\(", cell.source, re.MULTILINE))
-    return any(mark in cell.source for mark in (*HINT.values(), *SOLUTION.values(), "### Exercise", "### 练习"))
+        return "exercise" in cell.metadata.get("tags", []) or bool(
+            re.search(r"^check\(", cell.source, re.MULTILINE)
+        )
+    return any(
+        mark in cell.source
+        for mark in (*HINT.values(), *SOLUTION.values(), "### Exercise", "### 练习")
+    )
 
 
 def _faults(group):

@@ -27,22 +27,41 @@ def pairs(soft: bool = True) -> Pairs:
 
 
 RUNS = {
-    "sft, muon": (sft_batch, sft_step, LoopConfig(steps=12, learning_rate=0.01, optimizer="muon", warmup=3,
-                                                  log_every=2, save_every=4)),
-    "dpo, adamw": (pairs().batches(4, seed=0), dpo_step(0.25), LoopConfig(steps=12, learning_rate=0.003, warmup=3,
-                                                                        log_every=2, save_every=4)),
-}  # fmt: skip
+    "sft, muon": (
+        sft_batch,
+        sft_step,
+        LoopConfig(
+            steps=12, learning_rate=0.01, optimizer="muon", warmup=3, log_every=2, save_every=4
+        ),
+    ),
+    "dpo, adamw": (
+        pairs().batches(4, seed=0),
+        dpo_step(0.25),
+        LoopConfig(steps=12, learning_rate=0.003, warmup=3, log_every=2, save_every=4),
+    ),
+}
 
 
 def run(name, model, *, batch_at=None, loss_step=None, resume=False, folder=None, **changes):
     """One of RUNS, with changes; its state and metrics go into `folder`."""
     batches, step, config = RUNS[name]
     metrics = folder / "metrics.jsonl" if folder else None
-    return train(model, batch_at or batches, loss_step or step, replace(config, **changes), progress=False,
-                 state_folder=folder / "state" if folder else None, record={"seed": 0}, resume=resume,
-                 metrics_file=metrics)  # fmt: skip
+    return train(
+        model,
+        batch_at or batches,
+        loss_step or step,
+        replace(config, **changes),
+        progress=False,
+        state_folder=folder / "state" if folder else None,
+        record={"seed": 0},
+        resume=resume,
+        metrics_file=metrics,
+    )
 
 
 def same_bits(one, other) -> bool:
     """True if two models agree in every bit of every weight."""
-    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+    return all(
+        torch.equal(a, b)
+        for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    )

@@ -1,6 +1,6 @@
 """A small chapter that keeps every rule. Tests damage copies of it and look whether the rules notice."""
 
-CHAPTER = '''\
+CHAPTER = """\
 # %% [markdown] lang="en"
 # # Strings that are sums
 # > **In this chapter.** You count 10 tokens.
@@ -88,9 +88,9 @@ check("99.1", answer_99_1)
 # ```
 #
 # </details>
-'''.replace("\\\\", "\\")
+""".replace("\\\\", "\\")
 
-CHECKS = '''\
+CHECKS = """\
 from checks import exercise, expect, number
 
 
@@ -98,4 +98,4 @@ from checks import exercise, expect, number
 def count_the_tokens(answer):
     number(answer)
     expect(answer == 10, "Count E as well.", "E 也要算。")
-'''
+"""

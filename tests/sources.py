@@ -41,7 +41,9 @@ def pages():
 
 def cells(path):
     """The cells of a chapter (.py) or a page (.md, its languages marked by `<!-- #region lang="en" -->`)."""
-    notebook = notebooks.read_source(path) if path.suffix == ".py" else jupytext.read(path, fmt="md")
+    notebook = (
+        notebooks.read_source(path) if path.suffix == ".py" else jupytext.read(path, fmt="md")
+    )
     return from_notebook(notebook, path.name)
 
 

@@ -9,12 +9,25 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dpo_core import checkpoint
-from dpo_core.checkpoint import CheckpointError, fingerprint, load_model, load_pretrained, save_model
+from dpo_core.checkpoint import (
+    CheckpointError,
+    fingerprint,
+    load_model,
+    load_pretrained,
+    save_model,
+)
 from toys import random_ids, small_model
 
 MODEL = small_model()
-FILES = {"config.json", "generation_config.json", "model.safetensors", "recipe.json", "special_tokens_map.json",
-         "tokenizer.json", "tokenizer_config.json"}  # fmt: skip
+FILES = {
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "recipe.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+}
 
 
 @pytest.fixture
@@ -32,7 +45,10 @@ def test_a_saved_model_comes_back_in_every_bit(folder):
     """Weights rounded on the way, or RoPE tables read from the file in place of the configuration."""
     model = load_model(folder)
     assert model.config == MODEL.config and not model.training
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), MODEL.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(model.state_dict().values(), MODEL.state_dict().values(), strict=True)
+    )
     with torch.no_grad():
         assert torch.equal(model(random_ids((2, 9))), MODEL(random_ids((2, 9))))
     assert fingerprint(model) == fingerprint(MODEL) != fingerprint(small_model(seed=1))
@@ -57,7 +73,9 @@ def test_nothing_is_pickled(folder):
     """A pickle runs code when it is opened; safetensors starts with the length of a JSON header."""
     for path in folder.iterdir():
         content = path.read_bytes()
-        with pytest.raises((pickle.UnpicklingError, ValueError, IndexError, KeyError, EOFError, AttributeError)):
+        with pytest.raises(
+            (pickle.UnpicklingError, ValueError, IndexError, KeyError, EOFError, AttributeError)
+        ):
             pickle.loads(content)  # our own file, to see that it is none
         if path.suffix == ".json":
             json.loads(content)
@@ -88,8 +106,12 @@ def test_an_error_while_writing_leaves_what_was_there(tmp_path, monkeypatch, bef
 @pytest.mark.parametrize("before", [None, 1])
 def test_a_kill_at_any_moment_leaves_a_complete_folder_or_none(tmp_path, before):
     """The process dies at each call that touches the disk, with no clean-up: what has the folder's name must load."""
-    touches = [(checkpoint.Path, "write_text"), (checkpoint, "save_file"), (os, "replace"),
-               (checkpoint.shutil, "rmtree")]  # fmt: skip
+    touches = [
+        (checkpoint.Path, "write_text"),
+        (checkpoint, "save_file"),
+        (os, "replace"),
+        (checkpoint.shutil, "rmtree"),
+    ]
     outcomes, moment = set(), 0
     while True:
         place = tmp_path / str(moment)
@@ -101,7 +123,9 @@ def test_a_kill_at_any_moment_leaves_a_complete_folder_or_none(tmp_path, before)
             left = iter(range(moment))
 
             def dying(function, left=left):
-                return lambda *args, **rest: function(*args, **rest) if next(left, None) is not None else os._exit(9)
+                return lambda *args, **rest: (
+                    function(*args, **rest) if next(left, None) is not None else os._exit(9)
+                )
 
             try:
                 for owner, name in touches:
@@ -128,7 +152,11 @@ def test_something_else_than_a_model_folder_is_never_replaced(tmp_path):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter").write_text("mine")
-    for name, message in (("file", "is a file"), ("home", "other files"), ("file/below", "cannot write")):
+    for name, message in (
+        ("file", "is a file"),
+        ("home", "other files"),
+        ("file/below", "cannot write"),
+    ):
         with pytest.raises(CheckpointError, match=message):
             save_model(MODEL, tmp_path / name)
         with pytest.raises(CheckpointError, match=message):
@@ -178,15 +206,24 @@ DAMAGE = {
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors"),
     "empty config": (cut("config.json", 0), r"config\.json cannot be read"),
     "truncated config": (cut("config.json", 0.5), r"config\.json cannot be read"),
-    "binary config": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), r"config\.json cannot be read"),
+    "binary config": (
+        lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"),
+        r"config\.json cannot be read",
+    ),
     "config is a list": (lambda f: (f / "config.json").write_text("[]"), "holds no JSON object"),
     "empty weights": (cut("model.safetensors", 0), r"model\.safetensors is damaged"),
     "truncated weights": (cut("model.safetensors", 0.7), r"model\.safetensors is damaged"),
     "truncated header": (cut("model.safetensors", 0.01), r"model\.safetensors is damaged"),
     "tensor missing": (edit_weights(lambda w: w.pop(HEAD)), "lm_head.weight is missing"),
     "tensor too many": (edit_weights(lambda w: w.update(extra=torch.ones(1))), "has extra"),
-    "wrong shape": (edit_weights(lambda w: w.update({HEAD: torch.ones(22, 8)})), r"lm_head.weight is \(22, 8\)"),
-    "another vocabulary": (edit_config(vocab_size=23), r"is \(22, 16\); config.json asks for \(23, 16\)"),
+    "wrong shape": (
+        edit_weights(lambda w: w.update({HEAD: torch.ones(22, 8)})),
+        r"lm_head.weight is \(22, 8\)",
+    ),
+    "another vocabulary": (
+        edit_config(vocab_size=23),
+        r"is \(22, 16\); config.json asks for \(23, 16\)",
+    ),
     "more layers": (edit_config(num_hidden_layers=3), "layers.2"),
     "fewer layers": (edit_config(num_hidden_layers=1), "layers.1"),
     "another model": (edit_config(model_type="gpt2"), "model_type is 'gpt2'; accepted is 'llama'"),
@@ -194,17 +231,26 @@ DAMAGE = {
     "biases": (edit_config(attention_bias=True), "attention_bias is True"),
     "tied": (edit_config(tie_word_embeddings=True), "tie_word_embeddings is True"),
     "another activation": (edit_config(hidden_act="gelu"), "hidden_act is 'gelu'"),
-    "odd heads": (edit_config(num_attention_heads=3, num_key_value_heads=3), "num_attention_heads 3"),
+    "odd heads": (
+        edit_config(num_attention_heads=3, num_key_value_heads=3),
+        "num_attention_heads 3",
+    ),
     "negative size": (edit_config(hidden_size=-16), "hidden_size is -16"),
     "fractional size": (edit_config(hidden_size=16.5), "hidden_size is 16.5"),
     "float size": (edit_config(num_hidden_layers=2.0), "num_hidden_layers is 2.0"),
     "size is a word": (edit_config(hidden_size="wide"), r"config\.json"),
     "size is null": (edit_config(hidden_size=None), r"config\.json"),
-    "stretched positions": (edit_config(rope_scaling={"type": "linear", "factor": 2.0}), "rope_scaling"),
-    "another rope": (edit_config(rope_parameters={"rope_theta": 1e4, "rope_type": "llama3"}), "llama3"),
+    "stretched positions": (
+        edit_config(rope_scaling={"type": "linear", "factor": 2.0}),
+        "rope_scaling",
+    ),
+    "another rope": (
+        edit_config(rope_parameters={"rope_theta": 1e4, "rope_type": "llama3"}),
+        "llama3",
+    ),
     "rope is a word": (edit_config(rope_parameters="default"), "rope_parameters"),
     "theta is a word": (edit_config(rope_theta="large"), r"config\.json"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
@@ -220,7 +266,9 @@ def test_damage_is_named_in_one_line(folder, kind):
 @pytest.mark.parametrize("place", ["nowhere", "a.model/config.json"])
 def test_a_folder_that_is_none(folder, place):
     """The message says what is accepted: a folder or a shipped name."""
-    with pytest.raises(CheckpointError, match=r"no model folder .*; accepted are a folder or one of gen, dpo"):
+    with pytest.raises(
+        CheckpointError, match=r"no model folder .*; accepted are a folder or one of gen, dpo"
+    ):
         load_model(folder.parent / place)
 
 
@@ -241,7 +289,9 @@ def test_a_folder_named_gen_comes_before_the_shipped_model(tmp_path, monkeypatch
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_weights_of_another_precision_are_read_as_float32(folder, dtype):
     """A model saved in bfloat16 elsewhere must not run in bfloat16 here."""
-    weights = {name: tensor.to(dtype) for name, tensor in load_file(folder / "model.safetensors").items()}
+    weights = {
+        name: tensor.to(dtype) for name, tensor in load_file(folder / "model.safetensors").items()
+    }
     save_file(weights, folder / "model.safetensors")
     assert {tensor.dtype for tensor in load_model(folder).state_dict().values()} == {torch.float32}
 

@@ -47,7 +47,21 @@ class Hostile:
 
 
 @pytest.mark.parametrize(
-    "answer", [None, "ten", True, float("nan"), [10], {}, torch.ones(3), np.ones(2), 10j, print, Hostile(), Exception]
+    "answer",
+    [
+        None,
+        "ten",
+        True,
+        float("nan"),
+        [10],
+        {},
+        torch.ones(3),
+        np.ones(2),
+        10j,
+        print,
+        Hostile(),
+        Exception,
+    ],
 )
 def test_no_answer_breaks_a_chapter(capsys, answer):
     checks.check("99.1", answer)
@@ -80,18 +94,23 @@ def answered(x):
     return x[..., 0]
 
 
-@pytest.mark.parametrize("answer", [..., (1, ...), [...], {"a": 1, "b": ...}, stub, stub_with_words, lambda: None])
+@pytest.mark.parametrize(
+    "answer", [..., (1, ...), [...], {"a": 1, "b": ...}, stub, stub_with_words, lambda: None]
+)
 def test_empty(answer):
     assert checks.is_empty(answer)
 
 
-@pytest.mark.parametrize("answer", [None, 0, "", (), [], {}, answered, lambda: 0, len, torch.zeros(2)])
+@pytest.mark.parametrize(
+    "answer", [None, 0, "", (), [], {}, answered, lambda: 0, len, torch.zeros(2)]
+)
 def test_answered(answer):
     assert not checks.is_empty(answer)
 
 
 @pytest.mark.parametrize(
-    "value", [10, 10.0, Fraction(10), np.float32(10), np.int64(10), torch.tensor(10), torch.tensor([10.0])]
+    "value",
+    [10, 10.0, Fraction(10), np.float32(10), np.int64(10), torch.tensor(10), torch.tensor([10.0])],
 )
 def test_number_takes_every_kind_of_number(value):
     assert checks.number(value) == 10

@@ -16,12 +16,55 @@ from dpo_core.options import COMMANDS
 from dpo_core.policy_gradient import METHODS
 from toys import memoryless_model
 
-GEN = ["train-gen", "--steps", "12", "--batch-size", "8", "--log-every", "3", "--save-every", "6", "--warmup", "2"]
-DPO = ["train-dpo", "--steps", "12", "--batch-size", "4", "--log-every", "3", "--save-every", "6", "--warmup", "2",
-       "--pairs", "16"]  # fmt: skip
-RL = ["train-rl", "--steps", "12", "--prompts", "4", "--answers", "2", "--log-every", "3", "--save-every", "6",
-      "--warmup", "2"]  # fmt: skip
-TRAININGS = {"train-gen": GEN, "train-dpo": DPO, "train-rl": RL, "train-rl, with a critic": [*RL, "--method", "ppo"]}
+GEN = [
+    "train-gen",
+    "--steps",
+    "12",
+    "--batch-size",
+    "8",
+    "--log-every",
+    "3",
+    "--save-every",
+    "6",
+    "--warmup",
+    "2",
+]
+DPO = [
+    "train-dpo",
+    "--steps",
+    "12",
+    "--batch-size",
+    "4",
+    "--log-every",
+    "3",
+    "--save-every",
+    "6",
+    "--warmup",
+    "2",
+    "--pairs",
+    "16",
+]
+RL = [
+    "train-rl",
+    "--steps",
+    "12",
+    "--prompts",
+    "4",
+    "--answers",
+    "2",
+    "--log-every",
+    "3",
+    "--save-every",
+    "6",
+    "--warmup",
+    "2",
+]
+TRAININGS = {
+    "train-gen": GEN,
+    "train-dpo": DPO,
+    "train-rl": RL,
+    "train-rl, with a critic": [*RL, "--method", "ppo"],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -54,8 +97,11 @@ def test_the_two_trainings_leave_models_metrics_and_pairs(trained):
     """Nothing half-made beside them: no run state, no temporary folder."""
     found = names(trained)
     assert [n for n in found if ".pairs-" not in n] == [
-        "dpo.model", "dpo.model.metrics.jsonl", "gen.model", "gen.model.metrics.jsonl"
-    ]  # fmt: skip
+        "dpo.model",
+        "dpo.model.metrics.jsonl",
+        "gen.model",
+        "gen.model.metrics.jsonl",
+    ]
     assert len(found) == 5
     assert len(lines(next(trained.glob("dpo.model.pairs-*.jsonl")))) == 16
     for model in ("gen.model", "dpo.model"):
@@ -64,11 +110,21 @@ def test_the_two_trainings_leave_models_metrics_and_pairs(trained):
 
 def test_metrics_are_json_lines_with_the_fields_names(trained):
     """Names that TRL's users know, one line every `log_every` steps."""
-    gen, dpo = lines(trained / "gen.model.metrics.jsonl"), lines(trained / "dpo.model.metrics.jsonl")
+    gen, dpo = (
+        lines(trained / "gen.model.metrics.jsonl"),
+        lines(trained / "dpo.model.metrics.jsonl"),
+    )
     assert [line["step"] for line in gen] == [line["step"] for line in dpo] == [3, 6, 9, 12]
     assert {"loss", "nats_per_completion", "learning_rate", "grad_norm", "seconds"} <= gen[0].keys()
-    wanted = {"rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "logps/chosen",
-              "logps/rejected", "loss"}  # fmt: skip
+    wanted = {
+        "rewards/chosen",
+        "rewards/rejected",
+        "rewards/margins",
+        "rewards/accuracies",
+        "logps/chosen",
+        "logps/rejected",
+        "loss",
+    }
     assert wanted <= dpo[0].keys()
     assert gen[-1]["loss"] < gen[0]["loss"]
     assert dpo[0]["loss"] == pytest.approx(0.693, abs=0.01)
@@ -77,8 +133,16 @@ def test_metrics_are_json_lines_with_the_fields_names(trained):
 def test_the_recipe_records_what_shaped_the_model(trained):
     """A checkpoint whose learning rate nobody knows cannot be made again; paths and devices shape nothing."""
     for name, options, given in (
-        ("gen.model", COMMANDS["train-gen"], {"steps": 12, "batch_size": 8, "seed": 0, "optimizer": "muon"}),
-        ("dpo.model", COMMANDS["train-dpo"], {"steps": 12, "pairs": 16, "beta": 0.25, "model": "gen.model"}),
+        (
+            "gen.model",
+            COMMANDS["train-gen"],
+            {"steps": 12, "batch_size": 8, "seed": 0, "optimizer": "muon"},
+        ),
+        (
+            "dpo.model",
+            COMMANDS["train-dpo"],
+            {"steps": 12, "pairs": 16, "beta": 0.25, "model": "gen.model"},
+        ),
     ):
         recipe = read_recipe(trained / name)
         fields = {field.name for field in dataclasses.fields(options)}
@@ -119,7 +183,10 @@ def test_train_dpo_reuses_the_pairs_of_the_same_options_only(capsys, here):
 def test_train_rl_leaves_a_model_its_metrics_and_its_reference(method, capsys, here):
     """A model that cannot be evaluated against where it came from; a critic's weights among the policy's."""
     assert main([*RL, "--method", method, "--output", "rl.model"]) == 0
-    assert capsys.readouterr().out.splitlines() == ["starting from the shipped gen", "wrote rl.model"]
+    assert capsys.readouterr().out.splitlines() == [
+        "starting from the shipped gen",
+        "wrote rl.model",
+    ]
     assert names(here) == ["rl.model", "rl.model.metrics.jsonl"]
     metrics = lines(here / "rl.model.metrics.jsonl")[0].keys()
     assert {"reward", "kl", "objective", "length", "loss", "grad_norm"} <= metrics
@@ -134,7 +201,11 @@ def test_train_rl_leaves_a_model_its_metrics_and_its_reference(method, capsys, h
 def test_a_slash_at_the_end_of_the_output_changes_nothing(here):
     """Completion in the shell adds it: the pairs must not land inside the folder that is to be replaced."""
     assert main([*DPO, "--steps", "1", "--output", "a.model/"]) == 0
-    assert [name.split("-")[0] for name in names(here)] == ["a.model", "a.model.metrics.jsonl", "a.model.pairs"]
+    assert [name.split("-")[0] for name in names(here)] == [
+        "a.model",
+        "a.model.metrics.jsonl",
+        "a.model.pairs",
+    ]
 
 
 def test_generate_prints_an_answer_and_a_finding_for_each_draw(capsys, here):
@@ -143,7 +214,8 @@ def test_generate_prints_an_answer_and_a_finding_for_each_draw(capsys, here):
     printed = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert [text.split("=")[0] for text, _ in printed] == ["S54"] * 3 + ["S-12"] * 3 + ["S7"] * 3
     assert all(text.endswith("E") for text, _ in printed)
-    assert {finding for _, finding in printed} == {"exact"}  # greedy answers of the shipped model are right
+    # greedy answers of the shipped model are right
+    assert {finding for _, finding in printed} == {"exact"}
     assert names(here) == []
 
 
@@ -181,12 +253,15 @@ def test_evaluate_prints_one_json_object_with_the_agreed_keys(trained, capsys, n
         ("train-dpo --labels sampled --pairs 32 --batch-size 16 --label-smoothing 0.1", False),
         ("train-dpo --loss-type ipo --pairs 32 --batch-size 16", False),
         ("train-rl --prompts 4", True),
-        ("train-rl --prompts 4 --beta 0", False),  # without a leash there is no optimum to predict, and no error
+        # without a leash there is no optimum to predict, and no error
+        ("train-rl --prompts 4 --beta 0", False),
     ],
 )
 def test_evaluate_predicts_where_theory_knows_the_end_of_the_run(command, predicted, capsys, here):
     """A prediction of DPO's optimum beside a run of another loss; a model without a leash that cannot be measured."""
-    command = f"{command} --model gen --steps 2 --warmup 1 --log-every 1 --output a.model --device cpu"
+    command = (
+        f"{command} --model gen --steps 2 --warmup 1 --log-every 1 --output a.model --device cpu"
+    )
     assert main(command.split()) == 0
     capsys.readouterr()
     assert main(["evaluate", "a.model", "--n", "20", "--json", "--device", "cpu"]) == 0
@@ -197,11 +272,15 @@ def test_evaluate_predicts_where_theory_knows_the_end_of_the_run(command, predic
 def test_evaluate_measures_the_kl_to_the_recorded_reference_only(trained, capsys, here):
     """A reference whose weights have changed since gives a KL to something else."""
     dpo = str(trained / "dpo.model")
-    assert main(["evaluate", dpo, "--n", "40", "--json", "--reference", str(trained / "gen.model")]) == 0
+    assert (
+        main(["evaluate", dpo, "--n", "40", "--json", "--reference", str(trained / "gen.model")])
+        == 0
+    )
     named = json.loads(capsys.readouterr().out)["kl"]
     assert main(["evaluate", dpo, "--n", "40", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["kl"] == named
-    save_model(load_model(dpo), here / "dpo.model", read_recipe(trained / "dpo.model"))  # without its gen.model
+    # without its gen.model
+    save_model(load_model(dpo), here / "dpo.model", read_recipe(trained / "dpo.model"))
     assert main(["evaluate", "dpo.model", "--n", "40", "--json"]) == 0
     captured = capsys.readouterr()
     assert "kl" not in json.loads(captured.out)
@@ -235,16 +314,26 @@ def test_help_lists_every_option_with_its_default(command, capsys, monkeypatch):
     assert exit_code.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
     for field in dataclasses.fields(COMMANDS[command]):
-        flag = field.name if field.metadata.get("positional") else "--" + field.name.replace("_", "-")
+        flag = (
+            field.name if field.metadata.get("positional") else "--" + field.name.replace("_", "-")
+        )
         assert flag in shown
         assert " ".join(field.metadata["help"].split()) in shown
-        if not field.metadata.get("positional") and field.type is not bool and field.default not in ("", None):
+        if (
+            not field.metadata.get("positional")
+            and field.type is not bool
+            and field.default not in ("", None)
+        ):
             assert f"(default: {field.default})" in shown
 
 
 def start(*arguments):
-    return subprocess.Popen([sys.executable, "-m", "dpo_core", *arguments], stdout=subprocess.DEVNULL,
-                            stderr=subprocess.PIPE, text=True)  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-m", "dpo_core", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 @pytest.mark.parametrize("command", TRAININGS)
@@ -263,10 +352,17 @@ def test_a_killed_run_resumes_to_the_same_bits(command, here):
     assert state.exists() and not (here / "cut.model").exists()
     assert main([*arguments, "cut.model"]) == 2  # an interrupted run is not overwritten
     assert main([*arguments, "cut.model", "--resume"]) == 0
-    weights = [(here / name / "model.safetensors").read_bytes() for name in ("whole.model", "cut.model")]
+    weights = [
+        (here / name / "model.safetensors").read_bytes() for name in ("whole.model", "cut.model")
+    ]
     assert weights[0] == weights[1]
-    metrics = [[{k: v for k, v in line.items() if k != "seconds"} for line in lines(here / f"{n}.metrics.jsonl")]
-               for n in ("whole.model", "cut.model")]  # fmt: skip
+    metrics = [
+        [
+            {k: v for k, v in line.items() if k != "seconds"}
+            for line in lines(here / f"{n}.metrics.jsonl")
+        ]
+        for n in ("whole.model", "cut.model")
+    ]
     assert metrics[0] == metrics[1] and len(metrics[0]) == 40
     assert not (here / "cut.model.partial").exists()
 

@@ -28,17 +28,32 @@ BAD = {
     "states between lines": ([*GEN, "--save-every", "150"], "multiples of log_every"),
     "unknown task": ([*GEN, "--task", "boook"], "'boook'; accepted are book, classic"),
     "unknown optimizer": ([*GEN, "--optimizer", "sgd"], "'sgd'; accepted are muon, adamw"),
-    "unknown optimizer for pairs": ([*DPO, "--optimizer", "sgd"], "'sgd'; accepted are muon, adamw"),
+    "unknown optimizer for pairs": (
+        [*DPO, "--optimizer", "sgd"],
+        "'sgd'; accepted are muon, adamw",
+    ),
     "unknown loss_on": ([*GEN, "--loss-on", "prompt"], "'prompt'; accepted are completion, all"),
     "unknown loss": ([*DPO, "--loss-type", "sigmod"], "'sigmod'; accepted are"),
     "unknown reward": ([*DPO, "--reward", "length"], "'length'; accepted are"),
-    "unknown reward, classic": ([*DPO, "--task", "classic", "--reward", "length"], "reward has no effect"),
-    "pair temperatures, classic": ([*DPO, "--task", "classic", "--pair-temperatures", "3"], "pair_temperatures has"),
+    "unknown reward, classic": (
+        [*DPO, "--task", "classic", "--reward", "length"],
+        "reward has no effect",
+    ),
+    "pair temperatures, classic": (
+        [*DPO, "--task", "classic", "--pair-temperatures", "3"],
+        "pair_temperatures has",
+    ),
     "unknown labels": ([*DPO, "--labels", "hard"], "'hard'; accepted are soft"),
     "no leash": ([*DPO, "--beta", "0"], "beta is 0.0"),
     "beta is no number": ([*DPO, "--beta", "nan"], "beta is nan"),
-    "too much smoothing": ([*DPO, "--labels", "sampled", "--label-smoothing", "0.5"], "label_smoothing is 0.5"),
-    "smoothing of soft labels": ([*DPO, "--label-smoothing", "0.1"], "label_smoothing has no effect"),
+    "too much smoothing": (
+        [*DPO, "--labels", "sampled", "--label-smoothing", "0.5"],
+        "label_smoothing is 0.5",
+    ),
+    "smoothing of soft labels": (
+        [*DPO, "--label-smoothing", "0.1"],
+        "label_smoothing has no effect",
+    ),
     "negative temperature of pairs": ([*DPO, "--pair-temperature", "-1"], "temperature is -1.0"),
     "no pairs": ([*DPO, "--pairs", "0"], "pairs is 0"),
     "fewer pairs than a batch": ([*DPO, "--pairs", "63"], "pairs is 63"),
@@ -48,45 +63,90 @@ BAD = {
     "no steps of a method": ([*RL, "--steps", "0"], "steps is 0"),
     "a negative leash": ([*RL, "--beta", "-1"], "beta is -1.0"),
     "no prompts of a rollout": ([*RL, "--prompts", "0"], "prompts is 0"),
-    "one answer to leave out": ([*RL, "--answers", "1"], "answers is 1; accepted for method 'rloo' are"),
+    "one answer to leave out": (
+        [*RL, "--answers", "1"],
+        "answers is 1; accepted for method 'rloo' are",
+    ),
     "no epochs": ([*RL, "--epochs", "0"], "epochs is 0"),
-    "minibatches of unequal size": ([*RL, "--save-every", "0", "--minibatches", "3"], "divisors of 128 answers"),
-    "a state inside a rollout": ([*RL, "--epochs", "3"], "save_every is 100; accepted are multiples of 3"),
-    "old answers for reinforce": ([*RL, "--method", "reinforce", "--epochs", "2"], "takes one update a rollout"),
-    "a clip for reinforce": ([*RL, "--method", "reinforce", "--clip", "0.1"], "clip has no effect on"),
+    "minibatches of unequal size": (
+        [*RL, "--save-every", "0", "--minibatches", "3"],
+        "divisors of 128 answers",
+    ),
+    "a state inside a rollout": (
+        [*RL, "--epochs", "3"],
+        "save_every is 100; accepted are multiples of 3",
+    ),
+    "old answers for reinforce": (
+        [*RL, "--method", "reinforce", "--epochs", "2"],
+        "takes one update a rollout",
+    ),
+    "a clip for reinforce": (
+        [*RL, "--method", "reinforce", "--clip", "0.1"],
+        "clip has no effect on",
+    ),
     "a clip of one": ([*RL, "--clip", "1"], "clip is 1.0"),
     "a lambda without critic": ([*RL, "--lam", "0.9"], "lam has no effect on method 'rloo'"),
-    "too large a lambda": ([*RL, "--method", "ppo", "--lam", "1.5"], "lam is 1.5; accepted are 0 to 1"),
-    "a critic's weight without critic": ([*RL, "--value-weight", "1"], "value_weight has no effect on method 'rloo'"),
+    "too large a lambda": (
+        [*RL, "--method", "ppo", "--lam", "1.5"],
+        "lam is 1.5; accepted are 0 to 1",
+    ),
+    "a critic's weight without critic": (
+        [*RL, "--value-weight", "1"],
+        "value_weight has no effect on method 'rloo'",
+    ),
     "no such start of a method": ([*RL, "--model", "nowhere"], "no model folder nowhere"),
     "negative seed of a method": ([*RL, "--seed", "-1"], "seed is -1"),
-    "no such start": ([*DPO, "--model", "nowhere", "--output", "new/dpo.model"], "no model folder nowhere"),
+    "no such start": (
+        [*DPO, "--model", "nowhere", "--output", "new/dpo.model"],
+        "no model folder nowhere",
+    ),
     "nothing to resume": ([*GEN, "--resume"], "nothing to resume"),
     "output is a file": ([*GEN, "--output", "file"], "is a file"),
     "output is a full folder": ([*GEN, "--output", "home"], "other files"),
     "output below a file": ([*DPO, "--output", "file/below"], "cannot write"),
     "output is nothing": ([*GEN, "--output", ""], ""),
     "CUDA where there is none": ([*GEN, "--device", "cuda"], "torch sees 0 GPUs; accepted is cpu"),
-    "unknown device": (["evaluate", "gen", "--device", "tpu"], "'tpu'; accepted are auto, cpu, cuda"),
-    "a device torch knows": (["evaluate", "gen", "--device", "meta"], "'meta'; accepted are auto, cpu, cuda"),
-    "no model": (["generate", "nowhere", "54"], "no model folder nowhere; accepted are a folder or one of gen, dpo"),
+    "unknown device": (
+        ["evaluate", "gen", "--device", "tpu"],
+        "'tpu'; accepted are auto, cpu, cuda",
+    ),
+    "a device torch knows": (
+        ["evaluate", "gen", "--device", "meta"],
+        "'meta'; accepted are auto, cpu, cuda",
+    ),
+    "no model": (
+        ["generate", "nowhere", "54"],
+        "no model folder nowhere; accepted are a folder or one of gen, dpo",
+    ),
     "no prompts": (["generate", "gen"], "prompts"),
     "missing =": (["generate", "gen", "S54"], "no '='"),
     "missing S": (["generate", "gen", "54="], "is not S<target>="),
     "unknown character": (["generate", "gen", "S5x="], "'S5x='"),
     "code": (["generate", "gen", "__import__('os')"], "is not a target"),
     "empty prompt": (["generate", "gen", ""], "''"),
-    "over-long prompt": (["generate", "gen", "1" * 200], "202 tokens and 32 new ones; the model has 128 positions"),
-    "over-long answers": (["generate", "gen", "54", "--max-new-tokens", "0"], "max_new_tokens is 0"),
+    "over-long prompt": (
+        ["generate", "gen", "1" * 200],
+        "202 tokens and 32 new ones; the model has 128 positions",
+    ),
+    "over-long answers": (
+        ["generate", "gen", "54", "--max-new-tokens", "0"],
+        "max_new_tokens is 0",
+    ),
     "no answers": (["generate", "gen", "54", "--n", "0"], "n is 0"),
-    "negative temperature": (["generate", "gen", "54", "--temperature", "-1"], "temperature is -1.0"),
+    "negative temperature": (
+        ["generate", "gen", "54", "--temperature", "-1"],
+        "temperature is -1.0",
+    ),
     "top_p of 0": (["generate", "gen", "54", "--top-p", "0"], "top_p is 0.0"),
     "negative top_k": (["generate", "gen", "54", "--top-k", "-2"], "top_k is -2"),
     "one answer": (["evaluate", "gen", "--n", "1"], "n is 1; accepted are whole numbers from 2"),
     "negative seed of an evaluation": (["evaluate", "gen", "--seed", "-1"], "seed is -1"),
-    "KL at another temperature": (["evaluate", "gen", "--reference", "gen", "--temperature", "0.5"], "temperature 1"),
+    "KL at another temperature": (
+        ["evaluate", "gen", "--reference", "gen", "--temperature", "0.5"],
+        "temperature 1",
+    ),
     "no such reference": (["evaluate", "gen", "--reference", "nowhere"], "no model folder nowhere"),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +189,9 @@ def test_an_interrupted_run_is_not_overwritten(capsys, here):
 
 def test_a_loss_that_is_not_finite_is_one_line(capsys, here):
     """Diverged: the message says at which step, and what to try; no model is written."""
-    assert "try a smaller learning rate" in fails([*GEN, "--learning-rate", "1e38", "--steps", "5"], capsys)
+    assert "try a smaller learning rate" in fails(
+        [*GEN, "--learning-rate", "1e38", "--steps", "5"], capsys
+    )
     assert not (here / "gen.model").exists()
 
 
@@ -142,12 +204,22 @@ def broken(here):
     return "broken.model"
 
 
-@pytest.mark.parametrize("arguments", [["generate", "{}", "54"], ["evaluate", "{}"], [*DPO, "--model", "{}"],
-                                       [*RL, "--model", "{}"], ["evaluate", "gen", "--reference", "{}"]])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["generate", "{}", "54"],
+        ["evaluate", "{}"],
+        [*DPO, "--model", "{}"],
+        [*RL, "--model", "{}"],
+        ["evaluate", "gen", "--reference", "{}"],
+    ],
+)
 def test_a_damaged_model_is_named_by_every_command(arguments, broken, capsys, here):
     """Each command that reads a model goes through the same check."""
     before = sorted(here.rglob("*"))
-    assert "model.safetensors is damaged" in fails([a.replace("{}", broken) for a in arguments], capsys)
+    assert "model.safetensors is damaged" in fails(
+        [a.replace("{}", broken) for a in arguments], capsys
+    )
     assert sorted(here.rglob("*")) == before
 
 

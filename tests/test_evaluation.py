@@ -62,18 +62,31 @@ def test_wilson_covers_95_percent():
 def test_mean_interval_covers_95_percent():
     """A standard deviation in place of the standard error covers always; ddof and z are seen in the share."""
     rng = np.random.default_rng(0)
-    hits = [e.low <= 3 <= e.high for e in (mean_interval(rng.normal(3, 2, size=100)) for _ in range(4000))]
+    hits = [
+        e.low <= 3 <= e.high
+        for e in (mean_interval(rng.normal(3, 2, size=100)) for _ in range(4000))
+    ]
     assert np.mean(hits) == pytest.approx(0.947, abs=0.012)
 
 
 def test_mean_interval_by_hand():
     """1, 2, 3: mean 2, standard error 1/√3."""
     found = mean_interval([1, 2, 3])
-    assert (found.value, found.high - 2, 2 - found.low) == pytest.approx((2, 1.959964 / 3**0.5, 1.959964 / 3**0.5))
+    assert (found.value, found.high - 2, 2 - found.low) == pytest.approx(
+        (2, 1.959964 / 3**0.5, 1.959964 / 3**0.5)
+    )
 
 
-@pytest.mark.parametrize("call", [lambda: wilson(0, 0), lambda: wilson(3, 2), lambda: wilson(-1, 2),
-                                  lambda: mean_interval([1.0]), lambda: mean_interval([])])  # fmt: skip
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: wilson(0, 0),
+        lambda: wilson(3, 2),
+        lambda: wilson(-1, 2),
+        lambda: mean_interval([1.0]),
+        lambda: mean_interval([]),
+    ],
+)
 def test_intervals_of_nothing_are_refused(call):
     """0 / 0 in a report reads as a share."""
     with pytest.raises(ValueError, match="at least"):
@@ -85,10 +98,16 @@ def test_shares_by_hand():
     texts = ["2+3E", "2+4E", "1+4E", "1+1+3E", "9+9+9E", "5E", "5+", "E"]
     report = shares([judge("S5=", text) for text in texts])
     values = {name: estimate.value for name, estimate in report.items()}
-    assert values == pytest.approx({
-        "well_formed": 6 / 8, "exact": 4 / 8, "style": 2 / 8, "both": 1 / 8,
-        "two_number_exact": 2 / 3, "three_number_exact": 1 / 2,
-    })  # fmt: skip
+    assert values == pytest.approx(
+        {
+            "well_formed": 6 / 8,
+            "exact": 4 / 8,
+            "style": 2 / 8,
+            "both": 1 / 8,
+            "two_number_exact": 2 / 3,
+            "three_number_exact": 1 / 2,
+        }
+    )
     assert report["both"] == wilson(1, 8)
     assert "three_number_exact" not in shares([judge("S5=", "2+3E")])
 
@@ -128,7 +147,10 @@ def test_predicted_optimum_equals_the_sum_over_all_texts(reward, beta):
 
 def test_predicted_optimum_has_its_limits():
     """β → ∞ leaves the population as it is; β → 0 takes the best class and stays finite."""
-    loose, tight = predicted_optimum(TASK, "style+exact", 1e6), predicted_optimum(TASK, "style+exact", 1e-3)
+    loose, tight = (
+        predicted_optimum(TASK, "style+exact", 1e6),
+        predicted_optimum(TASK, "style+exact", 1e-3),
+    )
     assert loose == pytest.approx({"style": 0.3, "exact": 0.75, "both": 0.225, "kl": 0}, abs=1e-5)
     assert tight["both"] == pytest.approx(1, abs=1e-9) and tight["kl"] < 5
 
@@ -156,13 +178,16 @@ def test_class_problem_is_the_population_summed_over_texts(reward):
     problem, table = class_problem(TASK, reward), TASK.table
     rates = {prompt: [0.0] * 4 for prompt in TASK.prompt_distribution}
     rewards = [0.0] * 4
-    for prompt, p, style, exact, r in zip(table.prompts, table.probability, table.style, table.exact,
-                                          REWARDS[reward](table)):  # fmt: skip
+    for prompt, p, style, exact, r in zip(
+        table.prompts, table.probability, table.style, table.exact, REWARDS[reward](table)
+    ):
         rates[prompt][2 * style + exact] += p
         rewards[2 * style + exact] = r
     found = problem.ref_logps.exp()
     assert found.dtype == torch.float64 and problem.reward.shape == found.shape == (len(rates), 4)
-    for row, judged, of_prompt in zip(found.tolist(), problem.reward.tolist(), rates.values(), strict=True):
+    for row, judged, of_prompt in zip(
+        found.tolist(), problem.reward.tolist(), rates.values(), strict=True
+    ):
         assert row == pytest.approx([rate / sum(of_prompt) for rate in of_prompt], abs=1e-12)
         assert judged == rewards
     with pytest.raises(ValueError, match="'length'; accepted are style, exact"):
@@ -173,7 +198,8 @@ def test_predicted_shares_are_averages_over_the_populations_prompts():
     """A plain mean over prompts in place of the weighted one; a KL of the population to the policy."""
     prompts = TASK.prompt_distribution
     rates = class_problem(TASK, "style").ref_logps
-    policy = (rates + random_policies(len(prompts), 4, seed=0)).log_softmax(-1)  # empty classes stay empty
+    # empty classes stay empty
+    policy = (rates + random_policies(len(prompts), 4, seed=0)).log_softmax(-1)
     expected = {"style": 0.0, "exact": 0.0, "both": 0.0, "kl": 0.0}
     for weight, row, ref in zip(prompts.values(), policy.tolist(), rates.tolist(), strict=True):
         for index, (logp, ref_logp) in enumerate(zip(row, ref)):
@@ -229,7 +255,8 @@ def test_the_temperature_reaches_the_draws():
     """A setting that is checked, and then not passed on: the report says greedy and means drawn."""
     model = memoryless_model({"5": 0.6, "E": 0.4})
     assert evaluate(model, TASK, n=300)["well_formed"].value == pytest.approx(0.6, abs=0.1)
-    assert evaluate(model, TASK, n=300, temperature=0)["well_formed"].value == 0  # 555…, without an end
+    # 555…, without an end
+    assert evaluate(model, TASK, n=300, temperature=0)["well_formed"].value == 0
 
 
 def test_answers_are_judged_with_the_tolerance_of_their_task(monkeypatch):
@@ -238,7 +265,13 @@ def test_answers_are_judged_with_the_tolerance_of_their_task(monkeypatch):
     _, answers = task.demonstrations(n, stream("evaluate", 0))
     monkeypatch.setattr("dpo_core.evaluation.generate", lambda *_, **__: answers)
     assert evaluate(small_model(), task, n=n)["exact"].value == 1
-    assert sum(judge(p, a).exact for p, a in zip(task.demonstrations(n, stream("evaluate", 0))[0], answers)) < 0.9 * n
+    assert (
+        sum(
+            judge(p, a).exact
+            for p, a in zip(task.demonstrations(n, stream("evaluate", 0))[0], answers)
+        )
+        < 0.9 * n
+    )
 
 
 def test_evaluation_is_a_pure_function_of_the_seed():
@@ -273,7 +306,9 @@ def test_own_answers_are_those_that_evaluate_judges():
     """A second draw with other chance in it: entropy and shares of one report would be of different answers."""
     model = small_model()
     prompts, answers = own_answers(model, TASK, n=60, seed=4)
-    assert shares([judge(p, a) for p, a in zip(prompts, answers)]) == evaluate(model, TASK, n=60, seed=4)
+    assert shares([judge(p, a) for p, a in zip(prompts, answers)]) == evaluate(
+        model, TASK, n=60, seed=4
+    )
     assert prompts == TASK.demonstrations(60, stream("evaluate", 4))[0]
 
 
@@ -297,8 +332,12 @@ def test_written_mass_by_hand():
     """Four authors' texts on one prompt; a model without memory gives each the product of its characters."""
     tiny = BookTask(style=0.5, slip=0.25, slip_size=1, largest=1, largest_third=0)
     p = {"0": 0.2, "1": 0.2, "2": 0.1, "+": 0.2, "-": 0.1, "E": 0.2}
-    texts = {(False, True): ("1+1E",), (False, False): ("1+2E",),
-             (True, True): ("1+1+0E", "1+1-0E"), (True, False): ("1+2+0E", "1+2-0E")}  # fmt: skip
+    texts = {
+        (False, True): ("1+1E",),
+        (False, False): ("1+2E",),
+        (True, True): ("1+1+0E", "1+1-0E"),
+        (True, False): ("1+2+0E", "1+2-0E"),
+    }
     assert {text for prompt, text in tiny.log_conditional if prompt == "S2="} == {
         t for ts in texts.values() for t in ts
     }
@@ -306,7 +345,9 @@ def test_written_mass_by_hand():
     for (style, exact), of_class in texts.items():
         expected = sum(math.prod(p[character] for character in text) for text in of_class)
         assert found[0, int(style), int(exact)] == pytest.approx(expected, rel=1e-4)
-    assert found.shape == (3, 2, 2) and (found[0] == found[2]).all() and (found[1] != found[0]).any()
+    assert (
+        found.shape == (3, 2, 2) and (found[0] == found[2]).all() and (found[1] != found[0]).any()
+    )
     assert found.sum((1, 2)).max() < 0.05  # nearly everything goes to texts that no author writes
 
 
@@ -335,8 +376,13 @@ def test_predicted_entropy_is_that_of_all_texts():
     index = {prompt: row for row, prompt in enumerate(TASK.prompt_distribution)}
     gain = (optimum - classes.ref_logps).exp().tolist()  # π*/p of each class
     expected = 0.0
-    for prompt, text, p, style, exact in zip(TASK.table.prompts, TASK.table.completions, TASK.table.probability,
-                                             TASK.table.style, TASK.table.exact):  # fmt: skip
+    for prompt, text, p, style, exact in zip(
+        TASK.table.prompts,
+        TASK.table.completions,
+        TASK.table.probability,
+        TASK.table.style,
+        TASK.table.exact,
+    ):
         factor = gain[index[prompt]][2 * int(style) + int(exact)]
         expected -= p * factor * (TASK.log_conditional[prompt, text] + math.log(factor))
     assert predicted_entropy(TASK, optimum) == pytest.approx(expected, abs=1e-9)
@@ -345,4 +391,6 @@ def test_predicted_entropy_is_that_of_all_texts():
 def test_predicted_entropy_with_an_empty_class():
     """Nobody slips: 0 · log 0 is 0, not NaN."""
     careful = BookTask(slip=0.0, largest=4, largest_third=2)
-    assert predicted_entropy(careful, class_problem(careful, "style").ref_logps) == pytest.approx(careful.entropy)
+    assert predicted_entropy(careful, class_problem(careful, "style").ref_logps) == pytest.approx(
+        careful.entropy
+    )

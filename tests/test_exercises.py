@@ -27,7 +27,11 @@ def exercises_of(path):
 CHAPTERS = pytest.mark.parametrize("path", sources.chapters(), ids=lambda path: path.stem)
 FOUND = [exercise for path in sources.chapters() for exercise in exercises_of(path)]
 EXERCISES = pytest.mark.parametrize("exercise", FOUND, ids=[exercise.name for exercise in FOUND])
-PAIRS = [(exercise, name, answer) for exercise in FOUND for name, answer in MISTAKES.get(exercise.name, [])]
+PAIRS = [
+    (exercise, name, answer)
+    for exercise in FOUND
+    for name, answer in MISTAKES.get(exercise.name, [])
+]
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +59,9 @@ def test_exercises_have_their_form(path):
     exercises, faults = cards.find(sources.cells(path))
     assert not faults, "\n".join(faults)
     names = [exercise.name for exercise in exercises]
-    assert names == [f"{int(path.stem[:2])}.{n}" for n in range(1, len(names) + 1)], "exercises are numbered in order"
+    assert names == [f"{int(path.stem[:2])}.{n}" for n in range(1, len(names) + 1)], (
+        "exercises are numbered in order"
+    )
     assert len(names) >= FEWEST_EXERCISES, f"{path.stem} has {len(names)} exercises"
 
 
@@ -82,13 +88,19 @@ def test_solution_is_right(exercise):
 
 @EXERCISES
 def test_three_mistakes_are_listed(exercise):
-    assert len(MISTAKES.get(exercise.name, [])) >= FEWEST_MISTAKES, "tests/mistakes.py lists too few"
+    assert len(MISTAKES.get(exercise.name, [])) >= FEWEST_MISTAKES, (
+        "tests/mistakes.py lists too few"
+    )
 
 
-@pytest.mark.parametrize(("exercise", "mistake", "answer"), PAIRS, ids=[f"{e.name}-{name}" for e, name, _ in PAIRS])
+@pytest.mark.parametrize(
+    ("exercise", "mistake", "answer"), PAIRS, ids=[f"{e.name}-{name}" for e, name, _ in PAIRS]
+)
 def test_mistake_is_called_wrong_in_both_languages(exercise, mistake, answer):
     verdict, may_crash = verdict_on_mistake(exercise, answer)
-    assert verdict.state in (("wrong", "crash") if may_crash else ("wrong",)), f"{mistake}: {verdict}"
+    assert verdict.state in (("wrong", "crash") if may_crash else ("wrong",)), (
+        f"{mistake}: {verdict}"
+    )
     assert re.search(typography.HAN, verdict.zh), verdict
     assert re.search("[A-Za-z]", verdict.en), verdict
     assert not re.search(typography.HAN, verdict.en), verdict
@@ -139,7 +151,11 @@ def test_sample_exercise_is_found(sample_cells):
         ("<summary>Solution", "<summary>Answer", "no folded solution"),
         ("#\n# 十个", "#\n# ```python\n# y = 1\n# ```\n#\n# 十个", "code differs"),
         ("answer_99_1 = len(text)", "len(text)", "does not define"),
-        ('# %% tags=["exercise"]', '# %% [markdown]\n# between\n\n# %% tags=["exercise"]', "an exercise is card"),
+        (
+            '# %% tags=["exercise"]',
+            '# %% [markdown]\n# between\n\n# %% tags=["exercise"]',
+            "an exercise is card",
+        ),
         ("### Exercise 99.1", "### 99.1", "without its card"),
     ],
 )
@@ -151,7 +167,9 @@ def test_form_notices(sample_cells, old, new, fault):
 
 def test_solution_sees_first_code_cell_setup_cells_and_own_cell(sample_cells, sample_check):
     text = sample.CHAPTER.replace("len(text)", "math.floor(half * 2 + len(text) / 2)")
-    text = text.replace('# %% alt_en=', '# %% tags=["setup"]\nhalf = 2.5\n\n# %%\nhalf = 0\n\n# %% alt_en=', 1)
+    text = text.replace(
+        "# %% alt_en=", '# %% tags=["setup"]\nhalf = 2.5\n\n# %%\nhalf = 0\n\n# %% alt_en=', 1
+    )
     (exercise,), faults = cards.find(sample_cells(text))
     assert faults == []
     assert exercise.answer(exercise.solution) == 10
@@ -160,7 +178,9 @@ def test_solution_sees_first_code_cell_setup_cells_and_own_cell(sample_cells, sa
 def test_verdicts_on_the_sample(sample_exercise):
     assert checks.verdict("99.1", sample_exercise.answer()).state == "empty"
     assert checks.verdict("99.1", sample_exercise.answer(sample_exercise.solution)).state == "right"
-    assert verdict_on_mistake(sample_exercise, Edit("len(text)", "len(text) - 1"))[0].state == "wrong"
+    assert (
+        verdict_on_mistake(sample_exercise, Edit("len(text)", "len(text) - 1"))[0].state == "wrong"
+    )
     assert verdict_on_mistake(sample_exercise, 9)[0].state == "wrong"
     assert verdict_on_mistake(sample_exercise, 10)[0].state == "right"
     with pytest.raises(LookupError):

@@ -26,7 +26,9 @@ def column(name):
 
 
 def title(case):
-    return " ".join(f"{case[name]:g}" if name != "loss_type" else case[name] for name in SETTING if name in case)
+    return " ".join(
+        f"{case[name]:g}" if name != "loss_type" else case[name] for name in SETTING if name in case
+    )
 
 
 PAIRED = [case for case in STORED["cases"] if case["loss_type"] != "kto"]
@@ -38,11 +40,16 @@ def test_losses_and_gradients_equal_those_of_trl(case):
     """A sign, a missing β, a sum where TRL takes a mean: any of them changes a value or a gradient."""
     four = [column(name).requires_grad_() for name in NAMES]
     lengths = {name: column(name) for name in LENGTHS}
-    losses, *_ = preference_loss(*four, **lengths, **{name: case[name] for name in SETTING if name in case})
+    losses, *_ = preference_loss(
+        *four, **lengths, **{name: case[name] for name in SETTING if name in case}
+    )
     gradients = torch.autograd.grad(losses.sum(), four[:2], allow_unused=True)
-    single = {"orpo": 1e-5, "exo_pair": 1e-6}  # TRL takes these log-probabilities, or this ε, in float32
+    # TRL takes these log-probabilities, or this ε, in float32
+    single = {"orpo": 1e-5, "exo_pair": 1e-6}
     within = dict.fromkeys(("rtol", "atol"), single.get(case["loss_type"], 1e-9))
-    for found, name in zip((losses, *gradients), ("loss", "grad_chosen", "grad_rejected"), strict=True):
+    for found, name in zip(
+        (losses, *gradients), ("loss", "grad_chosen", "grad_rejected"), strict=True
+    ):
         found = torch.zeros(len(losses), dtype=torch.float64) if found is None else found
         torch.testing.assert_close(found, torch.tensor(case[name], dtype=torch.float64), **within)
 
@@ -51,12 +58,21 @@ def test_losses_and_gradients_equal_those_of_trl(case):
 def test_kto_equals_that_of_trl(case):
     """The roles of desirable and undesirable exchanged, or the reference point added twice."""
     four = [column(name).requires_grad_() for name in NAMES]
-    options = {name: case[name] for name in ("beta", "kl", "desirable_weight", "undesirable_weight")}
+    options = {
+        name: case[name] for name in ("beta", "kl", "desirable_weight", "undesirable_weight")
+    }
     yes = torch.ones(len(four[0]), dtype=torch.bool)
-    losses = kto_loss(four[0], four[2], yes, **options)[0] + kto_loss(four[1], four[3], ~yes, **options)[0]
+    losses = (
+        kto_loss(four[0], four[2], yes, **options)[0]
+        + kto_loss(four[1], four[3], ~yes, **options)[0]
+    )
     gradients = torch.autograd.grad(losses.sum(), four[:2])
-    for found, name in zip((losses, *gradients), ("loss", "grad_chosen", "grad_rejected"), strict=True):
-        torch.testing.assert_close(found, torch.tensor(case[name], dtype=torch.float64), rtol=1e-9, atol=1e-9)
+    for found, name in zip(
+        (losses, *gradients), ("loss", "grad_chosen", "grad_rejected"), strict=True
+    ):
+        torch.testing.assert_close(
+            found, torch.tensor(case[name], dtype=torch.float64), rtol=1e-9, atol=1e-9
+        )
 
 
 def test_every_loss_that_trl_has_is_compared():
@@ -70,10 +86,14 @@ def numbers(*values):
     return torch.tensor(values, dtype=torch.float64)
 
 
-def family_loss(name, chosen, rejected, ref_chosen=-7.0, ref_rejected=-9.0, lengths=(5, 8), beta=0.4, **options):
+def family_loss(
+    name, chosen, rejected, ref_chosen=-7.0, ref_rejected=-9.0, lengths=(5, 8), beta=0.4, **options
+):
     four = [x if x is None else numbers(x) for x in (chosen, rejected, ref_chosen, ref_rejected)]
     sizes = {key: torch.full_like(four[0], value) for key, value in zip(LENGTHS, lengths)}
-    return preference_loss(*four, beta=beta, loss_type=name, **sizes, **{**NEEDED.get(name, {}), **options})
+    return preference_loss(
+        *four, beta=beta, loss_type=name, **sizes, **{**NEEDED.get(name, {}), **options}
+    )
 
 
 ARITHMETIC = {  # chosen log-ratio 2, rejected log-ratio -1 (3 apart), lengths 5 and 8, β = 0.4
@@ -101,14 +121,21 @@ def test_hinges_by_hand_before_they_close():
     assert family_loss("slic", -5.0, -6.0)[0].item() == pytest.approx(1 - 0.4)
 
 
-REWARDS = {"sigmoid": (2.0, -1.0), "sigmoid_norm": (2.0, -1.0), "simpo": (-5 / 5, -10 / 8), "slic": (-5.0, -10.0)}
+REWARDS = {
+    "sigmoid": (2.0, -1.0),
+    "sigmoid_norm": (2.0, -1.0),
+    "simpo": (-5 / 5, -10 / 8),
+    "slic": (-5.0, -10.0),
+}
 
 
 @pytest.mark.parametrize("name", REWARDS)
 def test_rewards_are_beta_times_what_the_loss_compares(name):
     """Log-ratios with a reference (TRL's metric, of sums); without one, the log-probability, a token or whole."""
     _, chosen, rejected = family_loss(name, -5.0, -10.0)
-    assert (chosen.item(), rejected.item()) == pytest.approx(tuple(0.4 * score for score in REWARDS[name]))
+    assert (chosen.item(), rejected.item()) == pytest.approx(
+        tuple(0.4 * score for score in REWARDS[name])
+    )
 
 
 @pytest.mark.parametrize("name", LOSS_TYPES)
@@ -116,8 +143,14 @@ def test_soft_labels_are_the_expectation_over_who_is_preferred(name):
     """A label that scales the loss in place of turning the pair round."""
     chosen, rejected = numbers(-5.0, -6.0), numbers(-10.0, -3.0)
     reference = numbers(-7.0, -7.5), numbers(-9.0, -2.0)
-    q, sizes = numbers(0.8, 0.3), {"chosen_lengths": numbers(5, 4), "rejected_lengths": numbers(8, 2)}
-    turned = {"chosen_lengths": sizes["rejected_lengths"], "rejected_lengths": sizes["chosen_lengths"]}
+    q, sizes = (
+        numbers(0.8, 0.3),
+        {"chosen_lengths": numbers(5, 4), "rejected_lengths": numbers(8, 2)},
+    )
+    turned = {
+        "chosen_lengths": sizes["rejected_lengths"],
+        "rejected_lengths": sizes["chosen_lengths"],
+    }
     settings = {"beta": 0.4, "loss_type": name, **NEEDED.get(name, {})}
     soft, *_ = preference_loss(chosen, rejected, *reference, preference_prob=q, **sizes, **settings)
     one, *_ = preference_loss(chosen, rejected, *reference, **sizes, **settings)
@@ -171,7 +204,11 @@ def test_an_option_changes_the_loss_or_is_refused(name, option):
         ("discopop", {"discopop_tau": 0.0}, "discopop_tau is 0.0"),
         ("simpo", {"gamma_beta_ratio": -1.0}, "gamma_beta_ratio is -1.0"),
         ("sigmoid_sft", {"sft_weight": math.nan}, "sft_weight is nan"),
-        ("sigmoid", {"label_smoothing": 0.1, "preference_prob": numbers(0.5)}, "excludes label_smoothing"),
+        (
+            "sigmoid",
+            {"label_smoothing": 0.1, "preference_prob": numbers(0.5)},
+            "excludes label_smoothing",
+        ),
     ],
 )
 def test_numbers_out_of_range_are_named(name, options, message):
@@ -186,8 +223,16 @@ def test_extreme_ratios_stay_finite_in_float32(name, side):
     chosen = torch.tensor([-300.0 if side < 0 else -0.5], requires_grad=True)
     rejected = torch.tensor([-0.5 if side < 0 else -300.0])
     reference, sizes = torch.tensor([-3.0]), dict.fromkeys(LENGTHS, torch.tensor([4.0]))
-    losses, *_ = preference_loss(chosen, rejected, reference, reference, beta=1.0, loss_type=name, **sizes,
-                                 **NEEDED.get(name, {}))  # fmt: skip
+    losses, *_ = preference_loss(
+        chosen,
+        rejected,
+        reference,
+        reference,
+        beta=1.0,
+        loss_type=name,
+        **sizes,
+        **NEEDED.get(name, {}),
+    )
     (gradient,) = torch.autograd.grad(losses.sum(), chosen)
     assert losses.isfinite().all() and gradient.isfinite().all()
 
@@ -198,13 +243,17 @@ def test_the_robust_loss_is_unbiased_under_flips(a, b, epsilon):
     clean = family_loss("sigmoid", a, b)[0]
     kept = family_loss("robust", a, b, label_smoothing=epsilon)[0]
     flipped = family_loss("robust", b, a, -9.0, -7.0, lengths=(8, 5), label_smoothing=epsilon)[0]
-    assert ((1 - epsilon) * kept + epsilon * flipped).item() == pytest.approx(clean.item(), abs=1e-9)
+    assert ((1 - epsilon) * kept + epsilon * flipped).item() == pytest.approx(
+        clean.item(), abs=1e-9
+    )
 
 
 def test_exo_is_least_where_the_policy_agrees_with_the_label():
     """KL(σ(h) || 1 - ε) is 0 at h = log((1 - ε)/ε), and positive elsewhere."""
     best = math.log(0.9 / 0.1) / 0.4
-    assert family_loss("exo_pair", best - 16.0, -16.0, -8.0, -8.0)[0].item() == pytest.approx(0, abs=1e-12)
+    assert family_loss("exo_pair", best - 16.0, -16.0, -8.0, -8.0)[0].item() == pytest.approx(
+        0, abs=1e-12
+    )
     assert family_loss("exo_pair", best - 15.0, -16.0, -8.0, -8.0)[0].item() > 1e-3
 
 
@@ -212,7 +261,9 @@ def test_ipo_asks_for_one_margin():
     """The loss is 0 where the log-ratios (a token, or whole) differ by 1/(2β), and grows on both sides."""
     for name, margin in (("ipo_sum", 1.25), ("ipo", 1.25 * 5)):
         at = [family_loss(name, -7.0 + margin + d, -9.0)[0].item() for d in (-1.0, 0.0, 1.0)]
-        assert at[1] == pytest.approx(0, abs=1e-12) and at[0] == pytest.approx(at[2]) and at[0] > 1e-3
+        assert (
+            at[1] == pytest.approx(0, abs=1e-12) and at[0] == pytest.approx(at[2]) and at[0] > 1e-3
+        )
 
 
 @pytest.mark.parametrize("name", LOSS_TYPES)
@@ -222,18 +273,28 @@ def test_the_step_of_training_takes_every_loss(name):
     mask = torch.zeros(8, 9, dtype=torch.bool)
     for row in range(8):
         mask[row, 3 : 5 + row % 4] = True
-    batch = {"chosen_ids": ids[:4], "rejected_ids": ids[4:], "chosen_mask": mask[:4], "rejected_mask": mask[4:],
-             "ref_chosen_logps": torch.full((4,), -9.0), "ref_rejected_logps": torch.full((4,), -8.0)}  # fmt: skip
+    batch = {
+        "chosen_ids": ids[:4],
+        "rejected_ids": ids[4:],
+        "chosen_mask": mask[:4],
+        "rejected_mask": mask[4:],
+        "ref_chosen_logps": torch.full((4,), -9.0),
+        "ref_rejected_logps": torch.full((4,), -8.0),
+    }
     options = {**NEEDED.get(name, {}), **{key: OPTIONS[key] for key in FAMILY[name].options}}
     total, count = dpo_step(0.3, name, **options)(model, batch)["loss"]
-    logps = [sequence_logps(model(ids[part]), ids[part], mask[part]) for part in (slice(4), slice(4, 8))]
+    logps = [
+        sequence_logps(model(ids[part]), ids[part], mask[part]) for part in (slice(4), slice(4, 8))
+    ]
     sizes = dict(zip(LENGTHS, mask.sum(-1).chunk(2)))
     references = batch["ref_chosen_logps"], batch["ref_rejected_logps"]
     losses, *_ = preference_loss(*logps, *references, beta=0.3, loss_type=name, **sizes, **options)
     assert count == 4 and total.requires_grad
     torch.testing.assert_close(total, losses.sum(), rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="has no effect"):
-        dpo_step(0.3, name, **{option: 0.1 for option in OPTIONS if option not in FAMILY[name].options})
+        dpo_step(
+            0.3, name, **{option: 0.1 for option in OPTIONS if option not in FAMILY[name].options}
+        )
 
 
 @pytest.mark.parametrize(
@@ -246,15 +307,24 @@ def test_the_step_of_training_takes_every_loss(name):
     ],
 )
 def test_kto_names_what_it_does_not_take(change, message):
-    good = {"policy_logps": numbers(-1, -2), "ref_logps": numbers(-2, -2), "desirable": torch.tensor([True, False])}
+    good = {
+        "policy_logps": numbers(-1, -2),
+        "ref_logps": numbers(-2, -2),
+        "desirable": torch.tensor([True, False]),
+    }
     with pytest.raises(ValueError, match=message):
         kto_loss(**{**good, "beta": 0.1, "kl": 0.0, **change})
 
 
 def test_kto_pushes_apart_and_lets_no_gradient_into_its_reference_point():
     """A reference point that learns would lower the loss by leaving."""
-    policy, point = numbers(-3, -3).requires_grad_(), torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
-    losses, rewards = kto_loss(policy, numbers(-3, -3), torch.tensor([True, False]), beta=0.2, kl=point)
+    policy, point = (
+        numbers(-3, -3).requires_grad_(),
+        torch.tensor(0.5, dtype=torch.float64, requires_grad=True),
+    )
+    losses, rewards = kto_loss(
+        policy, numbers(-3, -3), torch.tensor([True, False]), beta=0.2, kl=point
+    )
     gradient, none = torch.autograd.grad(losses.sum(), (policy, point), allow_unused=True)
     assert gradient[0] < 0 < gradient[1] and none is None and not rewards.requires_grad
     _, rewards = kto_loss(policy, numbers(-5, -2), torch.tensor([True, False]), beta=0.2, kl=point)
@@ -265,9 +335,17 @@ def kto_batch():
     model, ids = small_model(), random_ids((8, 9))
     mask = torch.zeros(8, 9, dtype=torch.bool)
     mask[:, 3:7] = True
-    batch = {"input_ids": ids[:4], "completion_mask": mask[:4], "ref_logps": torch.full((4,), -9.0),
-             "desirable": torch.tensor([True, False, False, True]), "kl_ids": ids[4:], "kl_mask": mask[4:]}  # fmt: skip
-    return model, batch | {"kl_ref_logps": sequence_logps(model(ids[4:]), ids[4:], mask[4:]).detach()}
+    batch = {
+        "input_ids": ids[:4],
+        "completion_mask": mask[:4],
+        "ref_logps": torch.full((4,), -9.0),
+        "desirable": torch.tensor([True, False, False, True]),
+        "kl_ids": ids[4:],
+        "kl_mask": mask[4:],
+    }
+    return model, batch | {
+        "kl_ref_logps": sequence_logps(model(ids[4:]), ids[4:], mask[4:]).detach()
+    }
 
 
 @pytest.mark.parametrize(("shift", "point"), [(1.5, 1.5), (-1.5, 0.0)])
@@ -282,7 +360,10 @@ def test_the_kto_step_measures_its_reference_point_on_mismatched_answers(shift, 
     assert sums["kl"][0].item() == pytest.approx(point, abs=1e-5) and sums["loss"][1] == 4
     torch.testing.assert_close(sums["loss"][0], losses.sum(), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(sums["rewards/rejected"][0], rewards[1:3].sum())
-    gradients = [torch.autograd.grad(total, list(model.parameters())) for total in (sums["loss"][0], losses.sum())]
+    gradients = [
+        torch.autograd.grad(total, list(model.parameters()))
+        for total in (sums["loss"][0], losses.sum())
+    ]
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
@@ -301,6 +382,10 @@ def test_the_kto_step_needs_no_undesirable_answer_and_names_a_bad_setting_at_onc
 def test_the_table_of_chapter_11_lists_the_family(lang):
     """A loss added to the code and not to the book, or renamed in one language."""
     text = (sources.CHAPTERS / "11_family.py").read_text(encoding="utf-8")
-    cell = next(part for part in text.split("\n# %%") if f'lang="{lang}"' in part and "| `loss_type` |" in part)
+    cell = next(
+        part
+        for part in text.split("\n# %%")
+        if f'lang="{lang}"' in part and "| `loss_type` |" in part
+    )
     rows = [line.split("`")[1] for line in cell.splitlines() if line.startswith("# | `")]
     assert sorted(rows) == sorted(["loss_type", *LOSS_TYPES, "kto_loss"])

@@ -76,7 +76,10 @@ def test_rule_notices(rule, en, zh):
         ("# A\n\n```\n# no heading\n```", "# 甲\n\n```\n# no heading\n```"),
         (f"{CITE} and [b](b.md)", f"[b](b.md) 与 {CITE}"),
         ("[a](https://en.wikipedia.org/wiki/Token)", "[a](https://zh.wikipedia.org/wiki/词元)"),
-        ("[a](https://docs.python.org/3/library/re.html)", "[a](https://docs.python.org/zh-cn/3/library/re.html)"),
+        (
+            "[a](https://docs.python.org/3/library/re.html)",
+            "[a](https://docs.python.org/zh-cn/3/library/re.html)",
+        ),
         ("[a](03_sft.ipynb#the-loss)", "[a](03_sft.ipynb#损失)"),
         ("[a](#the-loss)", "[a](#损失)"),
         ("[a](https://a.org/x_(y))", "[a](https://a.org/x_(y))"),
@@ -161,7 +164,13 @@ def test_english_rule_notices(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["A token, “词元” in Chinese.", "`词元`", "[中文](README.zh.md)", "DPO from Zero · 从零推导 DPO", "It’s fine."],
+    [
+        "A token, “词元” in Chinese.",
+        "`词元`",
+        "[中文](README.zh.md)",
+        "DPO from Zero · 从零推导 DPO",
+        "It’s fine.",
+    ],
 )
 def test_english_rule_is_content(text):
     assert typography.faults(text, "en") == []
@@ -183,8 +192,8 @@ def test_sample_chapter_is_sound(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "rule"),
     [
-        ('lang="zh"\n# # 会算', '\n# # 会算', "twin"),
-        ('lang="en"\n# ## A line', '\n# ## A line', "twin"),
+        ('lang="zh"\n# # 会算', "\n# # 会算", "twin"),
+        ('lang="en"\n# ## A line', "\n# ## A line", "twin"),
         ('lang="zh"\n# ## 一条线', 'lang="cn"\n# ## 一条线', "lang"),
         ("# ## 一条线", "# ### 一条线", "headings"),
         ("从 0 到 1", "从 0 到 2", "alt texts"),
@@ -212,9 +221,13 @@ def test_pages_are_read_by_their_regions(tmp_path):
     page = '<!-- #region lang="en" -->\n# A\n\n```python\nx = 1\n```\n<!-- #endregion -->\n\n'
     page += '<!-- #region lang="zh" -->\n# 甲\n\n```python\nx = {}\n```\n<!-- #endregion -->\n'
     assert faults_of(tmp_path, page.replace("{}", "1"), "page.md") == []
-    assert [fault.rule for fault in faults_of(tmp_path, page.replace("{}", "2"), "page.md")] == ["code"]
+    assert [fault.rule for fault in faults_of(tmp_path, page.replace("{}", "2"), "page.md")] == [
+        "code"
+    ]
 
 
 def test_unknown_metadata_is_named(tmp_path):
-    with pytest.raises(notebooks.ChapterError, match=r"99_sample\.py, cell 1: unknown metadata lnag"):
+    with pytest.raises(
+        notebooks.ChapterError, match=r"99_sample\.py, cell 1: unknown metadata lnag"
+    ):
         faults_of(tmp_path, sample.CHAPTER.replace("lang=", "lnag=", 1))

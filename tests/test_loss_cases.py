@@ -47,20 +47,30 @@ def evaluate(form):
 
 
 def quantities(case):
-    return {name: value for name, value in case.items() if isinstance(value, list) and isinstance(value[0], str)}
+    return {
+        name: value
+        for name, value in case.items()
+        if isinstance(value, list) and isinstance(value[0], str)
+    }
 
 
 def loss(case, dtype=torch.float64, loss_type="sigmoid"):
     """(losses, chosen_rewards, rejected_rewards, the two gradients) of one case."""
     logps = [torch.tensor([case[name][1]], dtype=dtype, requires_grad=True) for name in LOGPS]
-    options = {"beta": case["beta"], "label_smoothing": case.get("label_smoothing", 0.0), "loss_type": loss_type}
+    options = {
+        "beta": case["beta"],
+        "label_smoothing": case.get("label_smoothing", 0.0),
+        "loss_type": loss_type,
+    }
     if "preference_prob" in case:
         options["preference_prob"] = torch.tensor([case["preference_prob"]], dtype=dtype)
     outputs = preference_loss(*logps, **options)
     return [x.item() for x in (*outputs, *torch.autograd.grad(outputs[0].sum(), logps[:2]))]
 
 
-@pytest.mark.parametrize("case", CASES["losses"] + CASES["sequences"], ids=lambda case: case["name"])
+@pytest.mark.parametrize(
+    "case", CASES["losses"] + CASES["sequences"], ids=lambda case: case["name"]
+)
 def test_written_numbers_are_their_closed_forms(case):
     """A typing slip of one digit, in form or in number."""
     assert quantities(case)
@@ -72,7 +82,10 @@ def test_written_numbers_are_their_closed_forms(case):
 @LOSSES
 def test_loss_rewards_and_gradients(case):
     """A missing beta, a swapped pair, a dropped half of a soft label, a rounded sigmoid: each misses some case."""
-    written = [case[name][1] for name in ("loss", "chosen_reward", "rejected_reward", "grad_chosen", "grad_rejected")]
+    written = [
+        case[name][1]
+        for name in ("loss", "chosen_reward", "rejected_reward", "grad_chosen", "grad_rejected")
+    ]
     assert loss(case) == pytest.approx(written, rel=1e-9, abs=1e-12)
 
 
@@ -86,7 +99,9 @@ def test_float32_keeps_six_digits(case):
 
 @SEQUENCES
 def test_sequence_log_probability(case):
-    logits = torch.tensor([[[float(Fraction(p)) for p in row] for row in case["probs"]]], dtype=torch.float64).log()
+    logits = torch.tensor(
+        [[[float(Fraction(p)) for p in row] for row in case["probs"]]], dtype=torch.float64
+    ).log()
     found = sequence_logps(logits, torch.tensor([case["ids"]]), torch.tensor([case["mask"]]))
     assert found.item() == pytest.approx(case["logp"][1], abs=1e-12)
 
@@ -97,7 +112,9 @@ def test_the_cases_cover_what_they_promise():
     assert {0.1, 0.25, 0.5, 1.0, 2.0} <= {case["beta"] for case in CASES["losses"]}
     assert any("preference_prob" in case for case in CASES["losses"])
     assert any("label_smoothing" in case for case in CASES["losses"])
-    assert {200, -200} <= {round(c["chosen_reward"][1] - c["rejected_reward"][1]) for c in CASES["losses"]}
+    assert {200, -200} <= {
+        round(c["chosen_reward"][1] - c["rejected_reward"][1]) for c in CASES["losses"]
+    }
     assert "sigmoid" in LOSS_TYPES
 
 

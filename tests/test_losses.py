@@ -13,9 +13,12 @@ from dpo_core.tokenizer import CharTokenizer
 from toys import random_ids, small_model
 
 # Three characters, four positions: p[t] is the distribution of token t + 1.
-P = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.7, 0.2], [0.25, 0.25, 0.5], [0.9, 0.05, 0.05]], dtype=torch.float64)
+P = torch.tensor(
+    [[0.5, 0.3, 0.2], [0.1, 0.7, 0.2], [0.25, 0.25, 0.5], [0.9, 0.05, 0.05]], dtype=torch.float64
+)
 IDS = torch.tensor([[2, 1, 0, 2]])
-LOGITS = (P.log() + torch.tensor([[1.0], [-5.0], [30.0], [0.0]]))[None]  # logits are free up to a constant
+# logits are free up to a constant
+LOGITS = (P.log() + torch.tensor([[1.0], [-5.0], [30.0], [0.0]]))[None]
 MASK = torch.tensor([[0, 0, 1, 1]])
 BY_HAND = math.log(0.1) + math.log(0.5)  # token 0 after position 1, token 2 after position 2
 
@@ -42,8 +45,10 @@ def museum(logits, ids, mask):
         "mean in place of sum": (shifted * mask[:, 1:]).sum(-1) / mask.sum(-1),
         "last token (E) left out": (shifted * mask[:, 1:])[:, :-1].sum(-1),
         "prompt included": shifted.sum(-1),
-        "logits for log-probabilities": (logits[:, :-1].gather(-1, ids[:, 1:, None])[..., 0] * mask[:, 1:]).sum(-1),
-    }  # fmt: skip
+        "logits for log-probabilities": (
+            logits[:, :-1].gather(-1, ids[:, 1:, None])[..., 0] * mask[:, 1:]
+        ).sum(-1),
+    }
 
 
 @pytest.mark.parametrize("bug", museum(LOGITS, IDS, MASK))
@@ -80,7 +85,9 @@ def test_masked_infinities_do_not_reach_the_sum():
 def test_logits_of_prompt_and_padding_do_not_matter():
     """The value depends on the logits before marked tokens only, and only through their row."""
     noisy = LOGITS.clone()
-    noisy[0, [0, 3]] = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 50
+    noisy[0, [0, 3]] = (
+        torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 50
+    )
     assert sequence_logps(noisy, IDS, MASK).item() == pytest.approx(BY_HAND, abs=1e-12)
 
 
@@ -97,7 +104,9 @@ def test_padding_on_either_side_changes_nothing(side):
         together = sequence_logps(model(ids, mask), ids, completion_mask)
         for row, (prompt, completion) in enumerate(zip(prompts, completions)):
             one, marked = tokenizer.collate([prompt], [completion])
-            assert torch.allclose(together[row], sequence_logps(model(one), one, marked)[0], atol=2e-5)
+            assert torch.allclose(
+                together[row], sequence_logps(model(one), one, marked)[0], atol=2e-5
+            )
 
 
 def test_batch_order_only_reorders():
@@ -146,8 +155,14 @@ def test_bradley_terry_loss_by_hand():
     hard = [math.log(2), math.log(4 / 3), math.log(4)]
     assert bradley_terry_loss(margins).tolist() == pytest.approx(hard, abs=1e-12)
     assert bradley_terry_loss(margins, numbers(1, 1, 1)).tolist() == pytest.approx(hard, abs=1e-12)
-    soft = [math.log(2), 0.9 * math.log(4 / 3) + 0.1 * math.log(4), 0.2 * math.log(4) + 0.8 * math.log(4 / 3)]
-    assert bradley_terry_loss(margins, numbers(0.4, 0.9, 0.2)).tolist() == pytest.approx(soft, abs=1e-12)
+    soft = [
+        math.log(2),
+        0.9 * math.log(4 / 3) + 0.1 * math.log(4),
+        0.2 * math.log(4) + 0.8 * math.log(4 / 3),
+    ]
+    assert bradley_terry_loss(margins, numbers(0.4, 0.9, 0.2)).tolist() == pytest.approx(
+        soft, abs=1e-12
+    )
 
 
 def test_bradley_terry_loss_takes_margins_of_any_shape():
@@ -155,7 +170,9 @@ def test_bradley_terry_loss_takes_margins_of_any_shape():
     margins = torch.linspace(-3, 3, 24, dtype=torch.float64)
     labels = torch.linspace(0, 1, 24, dtype=torch.float64)
     flat = bradley_terry_loss(margins, labels)
-    assert torch.equal(bradley_terry_loss(margins.view(2, 3, 4), labels.view(2, 3, 4)), flat.view(2, 3, 4))
+    assert torch.equal(
+        bradley_terry_loss(margins.view(2, 3, 4), labels.view(2, 3, 4)), flat.view(2, 3, 4)
+    )
     assert torch.equal(bradley_terry_loss(margins[5], labels[5]), flat[5])
 
 
@@ -179,13 +196,20 @@ def at_margin(h, **rest):
     """The loss at a given margin h = β · [(log π - log π_ref)(chosen) - (...)(rejected)], with β = 0.5."""
     policy_chosen = numbers(h).requires_grad_()
     zero = numbers(0)
-    losses, *_ = preference_loss(policy_chosen / 0.5 - 3, zero - 4, zero - 3, zero - 4, beta=0.5, **rest)
+    losses, *_ = preference_loss(
+        policy_chosen / 0.5 - 3, zero - 4, zero - 3, zero - 4, beta=0.5, **rest
+    )
     return losses, policy_chosen
 
 
 @pytest.mark.parametrize(
     ("h", "loss"),
-    [(0.0, math.log(2)), (math.log(3), math.log(4 / 3)), (-math.log(3), math.log(4)), (math.log(9), math.log(10 / 9))],
+    [
+        (0.0, math.log(2)),
+        (math.log(3), math.log(4 / 3)),
+        (-math.log(3), math.log(4)),
+        (math.log(9), math.log(10 / 9)),
+    ],
 )
 def test_loss_at_margins_known_by_hand(h, loss):
     """σ(ln 3) = 3/4: a missing β, a flipped sign or a base-2 logarithm gives another number."""
@@ -194,13 +218,21 @@ def test_loss_at_margins_known_by_hand(h, loss):
 
 def test_worked_example():
     """β 0.1; chosen -10 against -12, rejected -14 against -11: rewards 0.2 and -0.3, margin 0.5, loss 0.4741."""
-    losses, chosen, rejected = preference_loss(numbers(-10), numbers(-14), numbers(-12), numbers(-11), beta=0.1)
+    losses, chosen, rejected = preference_loss(
+        numbers(-10), numbers(-14), numbers(-12), numbers(-11), beta=0.1
+    )
     assert chosen.item() == pytest.approx(0.2) and rejected.item() == pytest.approx(-0.3)
     assert losses.item() == pytest.approx(0.474076984, abs=1e-9)
     soft = preference_loss(
-        numbers(-10), numbers(-14), numbers(-12), numbers(-11), beta=0.1, preference_prob=numbers(0.8)
+        numbers(-10),
+        numbers(-14),
+        numbers(-12),
+        numbers(-11),
+        beta=0.1,
+        preference_prob=numbers(0.8),
     )
-    assert soft[0].item() == pytest.approx(0.574076984, abs=1e-9)  # each wrong-way tenth costs h / 10
+    # each wrong-way tenth costs h / 10
+    assert soft[0].item() == pytest.approx(0.574076984, abs=1e-9)
 
 
 def test_the_start_is_ln_2_whatever_the_answers():
@@ -230,7 +262,9 @@ def test_swapping_the_answers_is_the_label_1_minus_q(a, b, c, d, q, beta):
     """A soft label weights both directions; code that only scales the hard loss by q is not symmetric."""
     a, b, c, d = map(numbers, (a, b, c, d))
     one, chosen, rejected = preference_loss(a, b, c, d, beta=beta, preference_prob=numbers(q))
-    two, rejected_too, chosen_too = preference_loss(b, a, d, c, beta=beta, preference_prob=numbers(1 - q))
+    two, rejected_too, chosen_too = preference_loss(
+        b, a, d, c, beta=beta, preference_prob=numbers(1 - q)
+    )
     assert one.item() == pytest.approx(two.item(), abs=1e-9)
     assert (chosen.item(), rejected.item()) == (chosen_too.item(), rejected_too.item())
 
@@ -240,7 +274,9 @@ def test_label_smoothing_is_the_soft_label_1_minus_epsilon(a, b, epsilon):
     """cDPO with the roles of ε and 1 - ε exchanged would prefer the rejected answer."""
     zero = numbers(0)
     smooth = preference_loss(numbers(a), numbers(b), zero, zero, beta=0.3, label_smoothing=epsilon)
-    soft = preference_loss(numbers(a), numbers(b), zero, zero, beta=0.3, preference_prob=numbers(1 - epsilon))
+    soft = preference_loss(
+        numbers(a), numbers(b), zero, zero, beta=0.3, preference_prob=numbers(1 - epsilon)
+    )
     assert smooth[0].item() == pytest.approx(soft[0].item(), abs=1e-12)
 
 
@@ -253,13 +289,17 @@ def test_gradient_equals_the_formula_and_finite_differences(h, q):
     policy = [numbers(-5.0 + h / beta).requires_grad_(), numbers(-6.0).requires_grad_()]
 
     def loss(chosen, rejected):
-        return preference_loss(chosen, rejected, *reference, beta=beta, preference_prob=label)[0].sum()
+        return preference_loss(chosen, rejected, *reference, beta=beta, preference_prob=label)[
+            0
+        ].sum()
 
     gradients = torch.autograd.grad(loss(*policy), policy)
     by_hand = -beta * ((1 if q is None else q) - 1 / (1 + math.exp(-h)))
     assert [g.item() for g in gradients] == pytest.approx([by_hand, -by_hand], abs=1e-12)
     step = 1e-6
-    by_differences = (loss(policy[0] + step, policy[1]) - loss(policy[0] - step, policy[1])) / (2 * step)
+    by_differences = (loss(policy[0] + step, policy[1]) - loss(policy[0] - step, policy[1])) / (
+        2 * step
+    )
     assert by_differences.item() == pytest.approx(by_hand, abs=1e-8)
 
 
@@ -293,7 +333,9 @@ def test_losses_are_one_per_pair():
     four = [torch.randn(5) for _ in range(4)]
     outputs = preference_loss(*four, beta=0.1)
     assert [tuple(output.shape) for output in outputs] == [(5,)] * 3
-    alone = torch.cat([preference_loss(*(t[i : i + 1] for t in four), beta=0.1)[0] for i in range(5)])
+    alone = torch.cat(
+        [preference_loss(*(t[i : i + 1] for t in four), beta=0.1)[0] for i in range(5)]
+    )
     assert torch.allclose(outputs[0], alone)
 
 
@@ -320,7 +362,12 @@ def test_losses_are_one_per_pair():
 )
 def test_bad_input_is_named(changed, message):
     """A (B, 1) against a (B,) broadcasts to (B, B) in silence; an ignored option is worse than an error."""
-    names = ("policy_chosen_logps", "policy_rejected_logps", "ref_chosen_logps", "ref_rejected_logps")
+    names = (
+        "policy_chosen_logps",
+        "policy_rejected_logps",
+        "ref_chosen_logps",
+        "ref_rejected_logps",
+    )
     with pytest.raises(ValueError, match=message):
         preference_loss(**{**{name: torch.zeros(2) for name in names}, "beta": 0.1, **changed})
 

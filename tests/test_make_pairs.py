@@ -56,7 +56,11 @@ def test_the_authors_answer_each_prompt_as_their_table_says():
     """A draw over the whole table, or over the neighbour's rows."""
     prompts = ["S54="] * 20_000
     drawn = Counter(answers_of_authors(TASK, prompts, stream("test", 0)))
-    rates = {text: np.exp(logp) for (prompt, text), logp in TASK.log_conditional.items() if prompt == "S54="}
+    rates = {
+        text: np.exp(logp)
+        for (prompt, text), logp in TASK.log_conditional.items()
+        if prompt == "S54="
+    }
     assert drawn.keys() <= rates.keys()
     for text, rate in sorted(rates.items(), key=lambda item: -item[1])[:5]:
         assert drawn[text] / len(prompts) == pytest.approx(rate, abs=0.01)
@@ -67,7 +71,9 @@ def test_the_authors_answer_each_prompt_as_their_table_says():
 
 def test_population_pairs_are_two_texts_of_the_authors():
     """Both answers belong to the prompt; neither is the model's."""
-    made = population_pairs(small_model(), TASK, 200, reward="exact", labels="deterministic", seed=3)
+    made = population_pairs(
+        small_model(), TASK, 200, reward="exact", labels="deterministic", seed=3
+    )
     for prompt, chosen, rejected in zip(made.prompt, made.chosen, made.rejected):
         assert {(prompt, chosen), (prompt, rejected)} <= TASK.log_conditional.keys()
         assert judge(prompt, chosen).exact and not judge(prompt, rejected).exact
@@ -92,7 +98,9 @@ def test_another_sampler_answers_and_the_reference_scores():
     reference, sampler = small_model(), memoryless_model({"E": 0.5, "1": 0.5})
     made = on_policy_pairs(reference, TASK, 30, sampler=sampler)
     assert set("".join(made.chosen + made.rejected)) <= {"1", "E"}
-    assert made.ref_chosen_logps == pytest.approx(score(reference, made.prompt, made.chosen).tolist(), abs=1e-4)
+    assert made.ref_chosen_logps == pytest.approx(
+        score(reference, made.prompt, made.chosen).tolist(), abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("source", ["population", "on-policy", "checker"])
@@ -100,12 +108,19 @@ def test_make_pairs_writes_trls_columns(source):
     """TRL reads JSON lines through `datasets` and looks for prompt, chosen, rejected."""
     assert make("--source", source) == 0
     datasets = pytest.importorskip("datasets")
-    table = datasets.load_dataset("json", data_files="pairs.jsonl", split="train", cache_dir="cache")
-    assert {"prompt", "chosen", "rejected"} <= set(table.column_names) and len(table) == len(lines())
+    table = datasets.load_dataset(
+        "json", data_files="pairs.jsonl", split="train", cache_dir="cache"
+    )
+    assert {"prompt", "chosen", "rejected"} <= set(table.column_names) and len(table) == len(
+        lines()
+    )
     assert (len(table) == 40) == (source != "checker")
     if source == "checker":
         for row in table:
-            assert judge(row["prompt"], row["chosen"]).exact and not judge(row["prompt"], row["rejected"]).exact
+            assert (
+                judge(row["prompt"], row["chosen"]).exact
+                and not judge(row["prompt"], row["rejected"]).exact
+            )
 
 
 def test_train_dpo_takes_what_make_pairs_made():
@@ -113,7 +128,11 @@ def test_train_dpo_takes_what_make_pairs_made():
     assert make("--labels", "sampled", "--noise", "0.2") == 0
     assert main([*TRAIN, "--pairs-file", "pairs.jsonl", "--label-smoothing", "0.1"]) == 0
     recipe = read_recipe(Path("a.model"))
-    assert recipe["pairs_file"] == "pairs.jsonl" and recipe["pairs"] == 40 and len(recipe["pairs_sha256"]) == 64
+    assert (
+        recipe["pairs_file"] == "pairs.jsonl"
+        and recipe["pairs"] == 40
+        and len(recipe["pairs_sha256"]) == 64
+    )
     assert recipe["labels"] is None and recipe["reward"] is None
     assert main(["evaluate", "a.model", "--n", "20", "--json"]) == 0
 
@@ -136,7 +155,9 @@ def test_a_run_is_not_resumed_on_other_pairs(capsys, here):
     rows = lines()
     Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in reversed(rows)))
     capsys.readouterr()
-    assert "state of another run: pairs_sha256" in fails([*arguments, "--steps", "4", "--resume"], capsys)
+    assert "state of another run: pairs_sha256" in fails(
+        [*arguments, "--steps", "4", "--resume"], capsys
+    )
     Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main([*arguments, "--steps", "4", "--resume"]) == 0
 
@@ -192,13 +213,19 @@ def test_a_judge_without_an_opinion_writes_no_file(capsys, here):
     ("rows", "message"),
     [
         ([], "holds no pairs"),
-        ([*MINE, {"prompt": "S1=", "chosen": "1E"}], "line 9, is not a pair with prompt, chosen, rejected"),
+        (
+            [*MINE, {"prompt": "S1=", "chosen": "1E"}],
+            "line 9, is not a pair with prompt, chosen, rejected",
+        ),
         ([*MINE, {**MINE[0], "chosen": 3}], "line 9"),
         ([*MINE, {**MINE[0], "rejected": "x"}], "unknown character 'x'"),
         ([*MINE, {**MINE[0], "rejected": "1" * 200}], "203 tokens; the model has 128 positions"),
         ([*MINE, {**MINE[0], "preference_prob": 2}], "preference_prob is 2.0"),
         ([*MINE, {**MINE[0], "ref_chosen_logps": float("nan")}], "ref_chosen_logps is nan"),
-        ([*MINE, {**MINE[0], "ref_chosen_logps": -1.0, "ref_rejected_logps": -1.0}], "some lines have"),
+        (
+            [*MINE, {**MINE[0], "ref_chosen_logps": -1.0, "ref_rejected_logps": -1.0}],
+            "some lines have",
+        ),
         ([{**row, "chosen": row["chosen"][:-1]} for row in MINE], "no chosen answer ends in E"),
         (MINE[:3], "3 pairs do not fill a batch of 4"),
         ([*MINE, "text"], "line 9"),
@@ -212,8 +239,16 @@ def test_bad_files_of_pairs(rows, message, capsys, here):
     assert sorted(here.rglob("*")) == before
 
 
-@pytest.mark.parametrize("arguments", [["--reward", "style"], ["--labels", "sampled"], ["--pairs", "64"],
-                                       ["--pair-temperatures", "1"], ["--task", "classic"]])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--reward", "style"],
+        ["--labels", "sampled"],
+        ["--pairs", "64"],
+        ["--pair-temperatures", "1"],
+        ["--task", "classic"],
+    ],
+)
 def test_options_that_made_no_pairs_are_refused_with_a_file(arguments, capsys, here):
     """A reward beside a file changes nothing, and would be recorded as if it had."""
     write(MINE)
@@ -230,13 +265,18 @@ def test_smoothing_has_no_effect_on_a_file_of_soft_labels(capsys):
 
 
 def test_a_missing_file_is_named(capsys):
-    assert "no file of pairs absent.jsonl" in fails([*TRAIN, "--pairs-file", "absent.jsonl"], capsys)
+    assert "no file of pairs absent.jsonl" in fails(
+        [*TRAIN, "--pairs-file", "absent.jsonl"], capsys
+    )
 
 
 def test_pairs_taken_by_rows_keep_their_columns():
     made = on_policy_pairs(small_model(), TASK, 6)
     part = made.take([4, 1])
-    assert part.prompt == [made.prompt[4], made.prompt[1]] and part.ref_rejected_logps[1] == made.ref_rejected_logps[1]
+    assert (
+        part.prompt == [made.prompt[4], made.prompt[1]]
+        and part.ref_rejected_logps[1] == made.ref_rejected_logps[1]
+    )
 
 
 def test_written_pairs_read_back(here):

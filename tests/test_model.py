@@ -24,16 +24,22 @@ def test_a_later_token_changes_no_earlier_logits():
         other[0, changed] = ids[0, changed] % 21 + 1
         after = logits(other)
         assert torch.equal(before[:, :changed], after[:, :changed])
-        assert (before[:, changed:] - after[:, changed:]).abs().amax(-1).min() > 1e-4  # every later position sees it
+        # every later position sees it
+        assert (before[:, changed:] - after[:, changed:]).abs().amax(-1).min() > 1e-4
 
 
 def test_rope_scores_depend_on_the_distance_alone():
     """Angles that do not grow linearly, or halves paired wrongly, tie scores to absolute positions."""
     cos, sin = (table.double() for table in rope_tables(128, 8, 10_000.0))
-    query, key = torch.randn(2, 1, 1, 1, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    query, key = torch.randn(
+        2, 1, 1, 1, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
 
     def dot(m, n):
-        rows = apply_rope(query, cos[m : m + 1], sin[m : m + 1]), apply_rope(key, cos[n : n + 1], sin[n : n + 1])
+        rows = (
+            apply_rope(query, cos[m : m + 1], sin[m : m + 1]),
+            apply_rope(key, cos[n : n + 1], sin[n : n + 1]),
+        )
         return float((rows[0] * rows[1]).sum())
 
     for distance in (0, 1, 5, -3):
@@ -49,7 +55,8 @@ def test_rope_keeps_lengths_and_turns_the_first_pair_by_one_radian_a_position():
     turned = apply_rope(x, cos, sin)[0, 0]
     positions = torch.arange(4.0)
     assert torch.allclose(turned[:, 0], positions.cos(), atol=1e-6)
-    assert torch.allclose(turned[:, 4], positions.sin(), atol=1e-6)  # pair (i, i + K/2), counter-clockwise
+    # pair (i, i + K/2), counter-clockwise
+    assert torch.allclose(turned[:, 4], positions.sin(), atol=1e-6)
     assert torch.allclose(turned.norm(dim=-1), torch.ones(4), atol=1e-6)
 
 
@@ -119,7 +126,9 @@ def test_selected_cache_rows_continue_as_their_originals():
     cache = KVCache()
     logits(ids, cache=cache)
     cache.select(rows)
-    assert torch.allclose(logits(step, cache=cache), logits(torch.cat((ids[rows], step), 1))[:, -1:], atol=1e-5)
+    assert torch.allclose(
+        logits(step, cache=cache), logits(torch.cat((ids[rows], step), 1))[:, -1:], atol=1e-5
+    )
 
 
 def test_the_books_model_has_118080_parameters():
@@ -136,7 +145,10 @@ def test_reset_is_a_pure_function_of_the_seed():
     """Weights drawn from the global generator differ with whatever ran before."""
     first = Llama(SMALL).reset_parameters(1).state_dict()
     torch.rand(3)
-    again, other = Llama(SMALL).reset_parameters(1).state_dict(), Llama(SMALL).reset_parameters(2).state_dict()
+    again, other = (
+        Llama(SMALL).reset_parameters(1).state_dict(),
+        Llama(SMALL).reset_parameters(2).state_dict(),
+    )
     assert all(torch.equal(first[name], again[name]) for name in first)
     matrices = [name for name in first if first[name].dim() == 2]
     assert not any(torch.equal(first[name], other[name]) for name in matrices)
@@ -155,7 +167,8 @@ def test_a_fresh_model_is_nearly_uniform():
 def test_more_positions_than_the_model_has():
     """Indexing the tables past their end, or reading the last row again, gives nonsense without an error."""
     whole = logits(random_ids((1, 64)))
-    assert torch.allclose(logits(random_ids((1, 64)), torch.ones(1, 64)), whole, atol=1e-5)  # the last one is usable
+    # the last one is usable
+    assert torch.allclose(logits(random_ids((1, 64)), torch.ones(1, 64)), whole, atol=1e-5)
     with pytest.raises(ValueError, match="65 positions; the model has 64"):
         logits(random_ids((1, 65)))
     cache = KVCache()

@@ -97,7 +97,9 @@ def test_each_exhibit_names_its_thread_in_both_languages(number):
 def test_the_opening_table_lists_every_exhibit():
     """The table's thread is among those of the exhibit's own text."""
     for lang in ("en", "zh"):
-        table = next(cell.source for cell in CELLS if cell.lang == lang and "\n| 1 | " in cell.source)
+        table = next(
+            cell.source for cell in CELLS if cell.lang == lang and "\n| 1 | " in cell.source
+        )
         lines = re.finditer(r"^\| (\d+) \| .*$", table, re.MULTILINE)
         rows = {int(line[1]): THREAD.search(line[0])[0] for line in lines}
         assert sorted(rows) == sorted(rooms())
@@ -116,7 +118,9 @@ def test_a_test_that_lets_its_bug_pass_is_refused():
 
 def masks_of_pairs(attention_mask, prompt_lengths):
     """What `Pairs.batch` marks, for the rows that the exhibit's test hands over."""
-    data = Pairs(["S54=", "S7="], ["27+27E", "3+4E"], ["30+24E", "E"], [1.0] * 2, [0.0] * 2, [0.0] * 2)
+    data = Pairs(
+        ["S54=", "S7="], ["27+27E", "3+4E"], ["30+24E", "E"], [1.0] * 2, [0.0] * 2, [0.0] * 2
+    )
     batch = data.batch(np.arange(2))
     assert prompt_lengths == [4, 3] and batch["chosen_mask"].shape[1] == attention_mask.shape[1]
     return torch.cat((batch["chosen_mask"], batch["rejected_mask"]))
@@ -144,13 +148,20 @@ def step_on(rewards_chosen, rewards_rejected, beta=1.0):
     class Given(torch.nn.Module):
         def forward(self, ids):
             logits = torch.zeros(*ids.shape, 3)
-            logits[:, 0, 1] = logps - torch.log1p(-logps.exp()) + torch.tensor(2.0).log()  # softmax gives exp(logps)
+            # softmax gives exp(logps)
+            logits[:, 0, 1] = logps - torch.log1p(-logps.exp()) + torch.tensor(2.0).log()
             return logits
 
     ids = torch.tensor([[0, 1]]).expand(n, 2)
     mask = torch.tensor([[False, True]]).expand(n, 2)
-    batch = {"chosen_ids": ids, "rejected_ids": ids, "chosen_mask": mask, "rejected_mask": mask,
-             "ref_chosen_logps": base.expand(n), "ref_rejected_logps": base.expand(n)}  # fmt: skip
+    batch = {
+        "chosen_ids": ids,
+        "rejected_ids": ids,
+        "chosen_mask": mask,
+        "rejected_mask": mask,
+        "ref_chosen_logps": base.expand(n),
+        "ref_rejected_logps": base.expand(n),
+    }
     return dpo_step(beta)(Given(), batch)
 
 
@@ -161,7 +172,10 @@ def accuracy_of_library(chosen_rewards, rejected_rewards):
 
 def reduction_of_library(pieces):
     """The loop's rule: sums and counts of all pieces, divided once; the losses are made by margins that give them."""
-    results = [step_on(-torch.log(torch.expm1(losses)), torch.zeros(len(losses)))["loss"] for losses in pieces]
+    results = [
+        step_on(-torch.log(torch.expm1(losses)), torch.zeros(len(losses)))["loss"]
+        for losses in pieces
+    ]
     return sum(total for total, _ in results) / sum(count for _, count in results)
 
 
@@ -235,7 +249,9 @@ def test_ln_2_is_blind_to_a_wrong_log_probability(number):
     ids = torch.randint(5, (4, 7), generator=generator)
     mask = torch.tensor([[0, 0, 1, 1, 1, 0, 0]] * 4)
     chosen, rejected = buggy(logits, ids, mask).chunk(2)
-    assert torch.allclose(loss_of_library(chosen, rejected, chosen, rejected, beta=0.3), torch.tensor(np.log(2)))
+    assert torch.allclose(
+        loss_of_library(chosen, rejected, chosen, rejected, beta=0.3), torch.tensor(np.log(2))
+    )
 
 
 def test_ln_2_sees_summed_pieces():

@@ -42,7 +42,9 @@ def test_executing_twice_gives_the_same_bytes_and_writes_once(folder, capfd):
     nbformat.validate(notebook)
     assert notebook.metadata == notebooks.NOTEBOOK_METADATA
     assert notebook.cells[0].metadata == {"lang": "en"}
-    figure, exercise = (cell for cell in notebook.cells if cell.metadata.keys() & {"alt_en", "tags"})
+    figure, exercise = (
+        cell for cell in notebook.cells if cell.metadata.keys() & {"alt_en", "tags"}
+    )
     assert figure.metadata.alt_zh == "从 0 到 1 的一条线。"
     assert "image/png" in figure.outputs[0].data
     assert exercise.outputs[0].text == "99.1 … not answered yet · 还没有作答\n"
@@ -61,11 +63,16 @@ def test_failing_cell_is_reported_and_the_old_notebook_stays(folder, capfd):
 
 
 def test_stderr_is_told_and_not_stored(folder, capfd):
-    (folder / "99_sample.py").write_text("# %%\nimport sys\n\nprint('a warning', file=sys.stderr)\n", encoding="utf-8")
+    (folder / "99_sample.py").write_text(
+        "# %%\nimport sys\n\nprint('a warning', file=sys.stderr)\n", encoding="utf-8"
+    )
     assert notebooks.main([], folder) == 0
     out = capfd.readouterr().out
     assert "wrote to stderr, which is not stored: import sys\n    a warning" in out
-    assert json.loads((folder / "99_sample.ipynb").read_text(encoding="utf-8"))["cells"][0]["outputs"] == []
+    assert (
+        json.loads((folder / "99_sample.ipynb").read_text(encoding="utf-8"))["cells"][0]["outputs"]
+        == []
+    )
 
 
 def test_check_notices_a_missing_and_an_old_notebook(folder, capfd):
@@ -123,7 +130,9 @@ def test_no_chapters_is_no_error(tmp_path):
 
 def test_png_keeps_its_picture_and_loses_its_text():
     def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     head, picture, end = chunk(b"IHDR", bytes(13)), chunk(b"IDAT", b"abc"), chunk(b"IEND", b"")
     signature = b"\x89PNG\r\n\x1a\n"

@@ -42,7 +42,12 @@ def test_a_zero_gradient_gives_a_zero_step():
 
 def test_muon_on_a_stack_equals_muon_one_by_one():
     """Matrices of one shape are batched for speed: a norm over the stack would couple them."""
-    start = [random(8, 8, seed=1), random(8, 8, seed=2) * 10, random(8, 24, seed=3), random(24, 8, seed=4)]
+    start = [
+        random(8, 8, seed=1),
+        random(8, 8, seed=2) * 10,
+        random(8, 24, seed=3),
+        random(24, 8, seed=4),
+    ]
 
     def run(groups):
         matrices = [torch.nn.Parameter(m.clone()) for m in start]
@@ -94,7 +99,12 @@ def test_muon_leaves_a_parameter_without_a_gradient_alone():
 def test_every_parameter_is_in_exactly_one_group(name):
     """A head left out never learns; one listed twice learns twice as fast."""
     model = small_model()
-    covered = [p for opt in make_optimizers(model, name, 0.01) for group in opt.param_groups for p in group["params"]]
+    covered = [
+        p
+        for opt in make_optimizers(model, name, 0.01)
+        for group in opt.param_groups
+        for p in group["params"]
+    ]
     assert len(covered) == len({id(p) for p in covered})
     assert {id(p) for p in covered} == {id(p) for p in model.parameters()}
 

@@ -41,7 +41,9 @@ def plain_markdown(notebook):
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             text = prose.CODE.sub("\0", prose.FENCE.sub("", cell.source))
-            directive = re.search(r"^\s*:::+", text, re.M) or re.search(r"^\s*(```+|~~~+)\{", cell.source, re.M)
+            directive = re.search(r"^\s*:::+", text, re.M) or re.search(
+                r"^\s*(```+|~~~+)\{", cell.source, re.M
+            )
             if found := directive or re.search(r"\{[\w:-]+\}\0", text):
                 yield f"the site's own syntax, {found[0].strip()}: {notebooks.first_line(cell)}"
 
@@ -97,13 +99,19 @@ def code_cells(notebook):
 
 
 def shows_picture(cell):
-    return any(kind.startswith("image/") for output in cell.get("outputs", []) for kind in output.get("data", {}))
+    return any(
+        kind.startswith("image/")
+        for output in cell.get("outputs", [])
+        for kind in output.get("data", {})
+    )
 
 
 def shown(output):
     """The text of an output, of whatever kind."""
     kinds = output.get("data", {})
-    return "\n".join([output.get("text", ""), *(kinds[kind] for kind in kinds if kind.startswith("text/"))])
+    return "\n".join(
+        [output.get("text", ""), *(kinds[kind] for kind in kinds if kind.startswith("text/"))]
+    )
 
 
 # ---------------------------------------------------------------- the book's notebooks
@@ -146,7 +154,10 @@ def notebook(tmp_path):
     notebook = notebooks.read_source(path)
     for count, cell in enumerate(code_cells(notebook), 1):
         cell.execution_count = count
-    picture = {"image/png": base64.b64encode(b"png").decode(), "text/plain": "<Figure size 640x480 with 1 Axes>"}
+    picture = {
+        "image/png": base64.b64encode(b"png").decode(),
+        "text/plain": "<Figure size 640x480 with 1 Axes>",
+    }
     code_cells(notebook)[1].outputs = [nbformat.v4.new_output("display_data", data=picture)]
     return notebook
 
@@ -170,7 +181,12 @@ def prints(text, name="stdout"):
     [
         (executed, lambda code, text: damage(code[0], execution_count=None)),
         (executed, lambda code, text: damage(code[2], execution_count=7)),
-        (executed, lambda code, text: damage(code[0], outputs=[nbformat.v4.new_output("error", ename="E")])),
+        (
+            executed,
+            lambda code, text: damage(
+                code[0], outputs=[nbformat.v4.new_output("error", ename="E")]
+            ),
+        ),
         (short, lambda code, text: damage(code[0], source="x = 1\n" * 26)),
         (plain_markdown, lambda code, text: damage(text[0], source="A\n:::{note}\nB\n:::")),
         (plain_markdown, lambda code, text: damage(text[0], source="See {ref}`there`.")),
@@ -178,13 +194,25 @@ def prints(text, name="stdout"):
         (described, lambda code, text: code[1].metadata.pop("alt_zh")),
         (described, lambda code, text: damage(text[4], source="No caption.")),
         (described, lambda code, text: damage(code[1], outputs=[])),
-        (pictures_are_png, lambda code, text: code[1].outputs[0].data.update({"image/svg+xml": "<svg/>"})),
-        (pictures_are_png, lambda code, text: code[1].outputs[0].data.update({"text/html": "<svg></svg>"})),
+        (
+            pictures_are_png,
+            lambda code, text: code[1].outputs[0].data.update({"image/svg+xml": "<svg/>"}),
+        ),
+        (
+            pictures_are_png,
+            lambda code, text: code[1].outputs[0].data.update({"text/html": "<svg></svg>"}),
+        ),
         (portable, lambda code, text: damage(code[0], outputs=prints("/home/ann/gen.model"))),
         (portable, lambda code, text: damage(code[0], outputs=prints(r"C:\Users\ann"))),
         (portable, lambda code, text: damage(code[0], outputs=prints(f"in {notebooks.ROOT}/x"))),
-        (portable, lambda code, text: damage(code[0], outputs=prints("<object object at 0x7f8e2c0d3a10>"))),
-        (timeless, lambda code, text: code[0].metadata.update(execution={"iopub.execute_input": "12:00"})),
+        (
+            portable,
+            lambda code, text: damage(code[0], outputs=prints("<object object at 0x7f8e2c0d3a10>")),
+        ),
+        (
+            timeless,
+            lambda code, text: code[0].metadata.update(execution={"iopub.execute_input": "12:00"}),
+        ),
         (timeless, lambda code, text: damage(code[0], outputs=prints("warning", name="stderr"))),
     ],
 )
@@ -193,7 +221,9 @@ def test_rule_notices(notebook, rule, harm):
     assert list(rule(notebook))
 
 
-@pytest.mark.parametrize("source", ["In code, `{n}` and `:::`.", "```\n:::\n```", r"$\mathrm{ref}$ and `x`"])
+@pytest.mark.parametrize(
+    "source", ["In code, `{n}` and `:::`.", "```\n:::\n```", r"$\mathrm{ref}$ and `x`"]
+)
 def test_plain_markdown_is_content(notebook, source):
     notebook.cells[0].source = source
     assert list(plain_markdown(notebook)) == []

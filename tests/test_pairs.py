@@ -75,8 +75,10 @@ def test_on_policy_pairs_say_what_the_judge_says(labels, reward):
     gaps = []
     for prompt, chosen, rejected in zip(made.prompt, made.chosen, made.rejected):
         verdicts = judge(prompt, chosen), judge(prompt, rejected)
-        gaps.append(worth[int(verdicts[0].style), int(verdicts[0].exact)]
-                    - worth[int(verdicts[1].style), int(verdicts[1].exact)])  # fmt: skip
+        gaps.append(
+            worth[int(verdicts[0].style), int(verdicts[0].exact)]
+            - worth[int(verdicts[1].style), int(verdicts[1].exact)]
+        )
     gaps = np.array(gaps)
     if labels == "soft":
         assert made.preference_prob == pytest.approx(1 / (1 + np.exp(-gaps)))
@@ -93,14 +95,22 @@ def test_on_policy_pairs_say_what_the_judge_says(labels, reward):
 
 def test_every_kind_of_label_speaks_about_the_same_prompts():
     """Kinds of label are compared on the same pairs: a check that draws from their stream shifts all prompts by one."""
-    made = {labels: on_policy_pairs(small_model(), BookTask(), 20, labels=labels) for labels in ("soft", "sampled")}
-    assert made["soft"].prompt == made["sampled"].prompt == BookTask().demonstrations(20, stream("pairs", 0))[0]
+    made = {
+        labels: on_policy_pairs(small_model(), BookTask(), 20, labels=labels)
+        for labels in ("soft", "sampled")
+    }
+    assert (
+        made["soft"].prompt
+        == made["sampled"].prompt
+        == BookTask().demonstrations(20, stream("pairs", 0))[0]
+    )
 
 
 def test_only_second_answers_are_drawn_at_the_temperatures_in_turn():
     """At temperature 0 a model that says E with 0.4 always says it second; the first keeps its own distribution."""
     base, n = memoryless_model({"E": 0.4, "1": 0.35, "2": 0.25}), 1000
-    made = on_policy_pairs(base, BookTask(), n, temperatures=(0.0, 1.0))  # all malformed, so nothing is swapped
+    # all malformed, so nothing is swapped
+    made = on_policy_pairs(base, BookTask(), n, temperatures=(0.0, 1.0))
     assert set(made.rejected[::2]) == {"E"}
     assert made.rejected[1::2].count("E") / (n / 2) == pytest.approx(0.4, abs=0.07)
     assert made.chosen.count("E") / n == pytest.approx(0.4, abs=0.05)
@@ -109,25 +119,32 @@ def test_only_second_answers_are_drawn_at_the_temperatures_in_turn():
 def test_second_answers_are_answers_to_their_own_prompts():
     """Temperatures in turn, prompts out of turn: each answer goes to its neighbour's question."""
     base = small_model()
-    made = on_policy_pairs(base, BookTask(), 12, temperatures=(0.0, 0.0, 0.0))  # all malformed: nothing is swapped
-    assert made.rejected == generate(base, made.prompt, temperature=0) and len(set(made.rejected)) > 3
+    # all malformed: nothing is swapped
+    made = on_policy_pairs(base, BookTask(), 12, temperatures=(0.0, 0.0, 0.0))
+    assert (
+        made.rejected == generate(base, made.prompt, temperature=0) and len(set(made.rejected)) > 3
+    )
 
 
 def test_no_two_draws_share_their_chance():
     """One seed for two temperatures, or for both answers: pairs that repeat each other."""
     base, half = memoryless_model({"E": 0.4, "1": 0.35, "2": 0.25}), 100
-    made = on_policy_pairs(base, BookTask(), 2 * half, temperatures=(1.0, 1.0))  # all malformed: nothing is swapped
+    # all malformed: nothing is swapped
+    made = on_policy_pairs(base, BookTask(), 2 * half, temperatures=(1.0, 1.0))
     draws = made.chosen[:half], made.rejected[::2], made.rejected[1::2]
     for one, other in itertools.combinations(draws, 2):
-        assert np.mean([a == b for a, b in zip(one, other)]) < 0.5  # independent ones agree in a fifth of the rows
+        # independent ones agree in a fifth of the rows
+        assert np.mean([a == b for a, b in zip(one, other)]) < 0.5
 
 
 def test_sampled_labels_do_not_follow_the_prompts():
     """Labels drawn with the numbers that drew the prompts: the question decides which answer wins."""
     base, n = memoryless_model({"E": 0.4, "1": 0.35, "2": 0.25}), 1000
-    made = on_policy_pairs(base, BookTask(), n, labels="sampled", temperatures=(0.0,))  # all malformed: a coin each
+    # all malformed: a coin each
+    made = on_policy_pairs(base, BookTask(), n, labels="sampled", temperatures=(0.0,))
     decided = np.array([a != b for a, b in zip(made.chosen, made.rejected)])
-    swapped = np.array([text == "E" for text in made.chosen])  # the second answer, which is always E
+    # the second answer, which is always E
+    swapped = np.array([text == "E" for text in made.chosen])
     chance = stream("pairs", 0).random(n)  # that of the prompts
     assert swapped[decided].mean() == pytest.approx(0.5, abs=0.08)
     assert abs(np.corrcoef(chance[decided], swapped[decided])[0, 1]) < 0.15
@@ -168,7 +185,8 @@ def test_stored_pairs_come_back_exactly(tmp_path):
     made.write(path)
     assert read_pairs(path) == made
     assert list(tmp_path.iterdir()) == [path]
-    assert set(json.loads(path.read_text().splitlines()[0])) >= {"prompt", "chosen", "rejected"}  # TRL's columns
+    # TRL's columns
+    assert set(json.loads(path.read_text().splitlines()[0])) >= {"prompt", "chosen", "rejected"}
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", "3", '{"prompt": "S1="}', ""])
@@ -203,14 +221,18 @@ def test_a_batch_holds_the_rows_it_was_asked_for():
             text = "".join("PSEU0123456789+-*/.:=_"[index] for index in ids)
             assert text.rstrip("P") == made.prompt[row] + getattr(made, kind)[row]
             assert "".join(c for c, m in zip(text, mask) if m) == getattr(made, kind)[row]
-            assert batch[f"ref_{kind}_logps"][i] == pytest.approx(getattr(made, f"ref_{kind}_logps")[row])
+            assert batch[f"ref_{kind}_logps"][i] == pytest.approx(
+                getattr(made, f"ref_{kind}_logps")[row]
+            )
         assert batch["preference_prob"][i] == made.preference_prob[row]
 
 
 def test_a_batch_keeps_the_beginning_and_the_end_of_every_row():
     """A rectangle cut to a width: from the left, short rows keep padding alone (TRL #3382); from the right, no E."""
     chosen, rejected = ["1" + "+1" * 55 + "E", "3+4E"], ["E", "4" + "-1" * 40 + "E"]
-    batch = Pairs(["S56=", "S7="], chosen, rejected, [1.0] * 2, [0.0] * 2, [0.0] * 2).batch(np.arange(2))
+    batch = Pairs(["S56=", "S7="], chosen, rejected, [1.0] * 2, [0.0] * 2, [0.0] * 2).batch(
+        np.arange(2)
+    )
     for kind, texts in (("chosen", chosen), ("rejected", rejected)):
         for ids, mask, text in zip(batch[f"{kind}_ids"], batch[f"{kind}_mask"], texts):
             assert TOKENIZER.decode(ids[mask]) == text
@@ -219,7 +241,14 @@ def test_a_batch_keeps_the_beginning_and_the_end_of_every_row():
 def test_hard_labels_send_no_probabilities():
     """`preference_prob` of ones would forbid label smoothing."""
     made = ten_pairs()
-    hard = Pairs(made.prompt, made.chosen, made.rejected, [1.0] * 10, made.ref_chosen_logps, made.ref_rejected_logps)
+    hard = Pairs(
+        made.prompt,
+        made.chosen,
+        made.rejected,
+        [1.0] * 10,
+        made.ref_chosen_logps,
+        made.ref_rejected_logps,
+    )
     assert made.soft and not hard.soft
     assert "preference_prob" not in hard.batch(np.arange(3))
 
@@ -232,13 +261,17 @@ def test_batches_cover_an_epoch_once_and_are_pure():
     def targets(step, source=batch_at):
         return [int(ids[1]) for ids in source(step)["chosen_ids"]]  # the digit after S
 
-    epochs = [[target for step in range(3 * e, 3 * e + 3) for target in targets(step)] for e in range(4)]
+    epochs = [
+        [target for step in range(3 * e, 3 * e + 3) for target in targets(step)] for e in range(4)
+    ]
     for epoch in epochs:
         assert len(set(epoch)) == 9
     assert len({tuple(epoch) for epoch in epochs}) == 4
     assert len(set().union(*epochs)) == 10  # the one left out is another one each time
     assert [targets(step, made.batches(3, seed=5)) for step in (7, 2)] == [targets(7), targets(2)]
-    assert [targets(step, made.batches(3, seed=6)) for step in range(3)] != [targets(step) for step in range(3)]
+    assert [targets(step, made.batches(3, seed=6)) for step in range(3)] != [
+        targets(step) for step in range(3)
+    ]
 
 
 def test_too_few_pairs_for_a_batch_are_named():

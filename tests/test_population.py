@@ -135,7 +135,9 @@ class Zeros:
 
 def test_the_least_random_number_draws_no_text_of_probability_zero():
     """`searchsorted` on the left finds the first row, whatever its probability: here a text that nobody writes."""
-    (prompt,), (completion,) = BookTask(style=1.0, largest=2, largest_third=1).demonstrations(1, Zeros())
+    (prompt,), (completion,) = BookTask(style=1.0, largest=2, largest_third=1).demonstrations(
+        1, Zeros()
+    )
     assert judge(prompt, completion).style
 
 
@@ -143,7 +145,12 @@ def test_stream_is_a_pure_function_of_purpose_seed_and_step():
     """A resumed run, another process and a second call must see the same data."""
     first, again = stream("sft", 3, 7).random(5), stream("sft", 3, 7).random(5)
     assert (first == again).all()
-    others = [stream("evaluate", 3, 7), stream("sft", 4, 7), stream("sft", 3, 8), stream("sft", 7, 3)]
+    others = [
+        stream("evaluate", 3, 7),
+        stream("sft", 4, 7),
+        stream("sft", 3, 8),
+        stream("sft", 7, 3),
+    ]
     assert all((first != other.random(5)).all() for other in others)
 
 
@@ -158,7 +165,9 @@ def test_stream_refuses_negative_numbers(seed, step):
 def test_every_classic_demonstration_is_right_within_half_a_cent(numbers):
     """A target cut instead of rounded is off by up to a cent; a float target by more for large quotients."""
     task = ClassicTask()
-    for prompt, completion in zip(*task.demonstrations(2000, stream("test", numbers), numbers=numbers)):
+    for prompt, completion in zip(
+        *task.demonstrations(2000, stream("test", numbers), numbers=numbers)
+    ):
         verdict = judge(prompt, completion, task.tolerance)
         assert verdict.exact and verdict.numbers == numbers
         assert abs(verdict.value - read_prompt(prompt)) <= Fraction(1, 200)

@@ -38,7 +38,10 @@ def run(source, name, namespace):
 def assertions(source):
     """The lines of every assert statement of a cell, in order, each as a range."""
     found = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Assert)]
-    return [range(node.lineno, node.end_lineno + 1) for node in sorted(found, key=lambda node: node.lineno)]
+    return [
+        range(node.lineno, node.end_lineno + 1)
+        for node in sorted(found, key=lambda node: node.lineno)
+    ]
 
 
 def failed_assertion(source, name, namespace):
@@ -46,8 +49,14 @@ def failed_assertion(source, name, namespace):
     try:
         run(source, name, namespace)
     except AssertionError as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == name]
-        hit = [number for number, span in enumerate(assertions(source)) if lines and lines[-1] in span]
+        lines = [
+            frame.lineno
+            for frame in traceback.extract_tb(error.__traceback__)
+            if frame.filename == name
+        ]
+        hit = [
+            number for number, span in enumerate(assertions(source)) if lines and lines[-1] in span
+        ]
         if hit:
             return hit[-1]
         raise
@@ -74,10 +83,16 @@ def survey(cells, entries):
                 if name in outcomes or old not in cell.source:
                     continue
                 try:
-                    failed = failed_assertion(cell.source.replace(old, new), f"<{cell.where}>", dict(namespace))
-                    outcomes[name] = "no assertion noticed it" if failed is None else (cell.number, failed)
+                    failed = failed_assertion(
+                        cell.source.replace(old, new), f"<{cell.where}>", dict(namespace)
+                    )
+                    outcomes[name] = (
+                        "no assertion noticed it" if failed is None else (cell.number, failed)
+                    )
                 except Exception as error:
-                    outcomes[name] = f"{type(error).__name__}, where an assertion should fail: {error}"
+                    outcomes[name] = (
+                        f"{type(error).__name__}, where an assertion should fail: {error}"
+                    )
         run(cell.source, f"<{cell.where}>", namespace)
     return outcomes, everything - set(outcomes.values())
 
@@ -87,7 +102,11 @@ def surveyed(chapter):
     return survey(sources.cells(NUMBERED[chapter]), planted(chapter))
 
 
-PROVED = [chapter for chapter, path in NUMBERED.items() if any(tagged(c, "proof") for c in sources.cells(path))]
+PROVED = [
+    chapter
+    for chapter, path in NUMBERED.items()
+    if any(tagged(c, "proof") for c in sources.cells(path))
+]
 CHAPTERS = pytest.mark.parametrize("chapter", PROVED)
 ENTRIES = [(chapter, entry[0]) for chapter in PROVED for entry in planted(chapter)]
 
@@ -109,7 +128,8 @@ def few_instances(cells):
         run(cell.source, f"<{cell.where}>", namespace)
         names = {node.id for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)}
         sizes = [size for name in names for size in getattr(namespace.get(name), "shape", ())]
-        proof = tagged(cell, "proof") and not tagged(cell, "setup")  # with both tags it is a case by hand
+        # with both tags it is a case by hand
+        proof = tagged(cell, "proof") and not tagged(cell, "setup")
         if proof and "INSTANCES" not in names and max(sizes, default=0) < namespace["INSTANCES"]:
             found.append(cell.where)
     assert namespace["INSTANCES"] >= FEWEST_INSTANCES
@@ -129,13 +149,17 @@ def test_a_proof_has_twenty_instances(chapter):
 def test_proofs_hold_for_other_seeds(chapter, seed):
     """Guards against a tolerance that fits the instances of the page."""
     cells = plan(sources.cells(NUMBERED[chapter]))
-    assert sum(cell.source.count(SEED) for cell in cells) == 1, f"one line of a setup cell reads {SEED}"
+    assert sum(cell.source.count(SEED) for cell in cells) == 1, (
+        f"one line of a setup cell reads {SEED}"
+    )
     namespace = {"__name__": "__main__"}
     for cell in cells:
         run(cell.source.replace(SEED, f"SEED = {seed}"), f"<{cell.where}>", namespace)
 
 
-@pytest.mark.parametrize(("chapter", "name"), ENTRIES, ids=[f"{chapter}-{name}" for chapter, name in ENTRIES])
+@pytest.mark.parametrize(
+    ("chapter", "name"), ENTRIES, ids=[f"{chapter}-{name}" for chapter, name in ENTRIES]
+)
 def test_a_planted_error_fails_an_assertion(chapter, name):
     assert isinstance(outcome := surveyed(chapter)[0][name], tuple), outcome
 
@@ -152,14 +176,18 @@ SAMPLE = [
     ("import math", []),
     ("SEED = 0\nINSTANCES = 20\nxs = [SEED + n for n in range(INSTANCES)]", ["setup"]),
     ("raise RuntimeError", []),
-    ("double = [2 * x for x in xs]\nassert double == [x + x for x in xs]\nassert len(double) > 0", ["proof"]),
+    (
+        "double = [2 * x for x in xs]\nassert double == [x + x for x in xs]\nassert len(double) > 0",
+        ["proof"],
+    ),
     ("assert sum(double) == 2 * sum(xs)", ["proof"]),
 ]
 
 
 def sample():
     return [
-        sources.Cell("99_sample.py", n, "code", text, {"tags": tags}) for n, (text, tags) in enumerate(SAMPLE, 1)
+        sources.Cell("99_sample.py", n, "code", text, {"tags": tags})
+        for n, (text, tags) in enumerate(SAMPLE, 1)
     ]
 
 

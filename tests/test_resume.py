@@ -40,11 +40,15 @@ def test_a_resumed_run_ends_in_the_same_bits(name, kill, tmp_path):
     assert not same_bits(whole, small_model())
 
     def without_seconds(lines):
-        return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+        return [
+            {name: value for name, value in line.items() if name != "seconds"} for line in lines
+        ]
 
     assert without_seconds(history_too) == without_seconds(history)
-    files = [[json.loads(line) for line in (f / "metrics.jsonl").read_text().splitlines()]
-             for f in (whole_folder, cut_folder)]  # fmt: skip
+    files = [
+        [json.loads(line) for line in (f / "metrics.jsonl").read_text().splitlines()]
+        for f in (whole_folder, cut_folder)
+    ]
     assert without_seconds(files[0]) == without_seconds(files[1])
     assert [line["step"] for line in files[1]] == [2, 4, 6, 8, 10, 12]
     seconds = [line["seconds"] for line in files[1]]
@@ -76,7 +80,11 @@ def test_a_run_state_is_a_model_that_loads(state):
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"learning_rate": 0.02}, "learning_rate"), ({"steps": 13}, "steps"), ({"warmup": 4}, "warmup")],
+    [
+        ({"learning_rate": 0.02}, "learning_rate"),
+        ({"steps": 13}, "steps"),
+        ({"warmup": 4}, "warmup"),
+    ],
 )
 def test_the_state_of_another_run_is_refused(state, changes, named):
     """Half a run at one learning rate and half at another is a run that nobody described."""
@@ -89,7 +97,15 @@ def test_another_record_is_refused(state):
     """The task, the seed, the start: what the loop does not know still shapes the run."""
     _, _, config = RUNS["sft, muon"]
     with pytest.raises(CheckpointError, match="seed was 0, now 1"):
-        train(small_model(), sft_batch, sft_step, config, state_folder=state / "state", record={"seed": 1}, resume=True)
+        train(
+            small_model(),
+            sft_batch,
+            sft_step,
+            config,
+            state_folder=state / "state",
+            record={"seed": 1},
+            resume=True,
+        )
 
 
 def test_nothing_to_resume(tmp_path):
@@ -98,7 +114,9 @@ def test_nothing_to_resume(tmp_path):
         run("sft, muon", small_model(), folder=tmp_path, resume=True)
 
 
-@pytest.mark.parametrize("name", ["state.json", "model.safetensors", "optimizer.safetensors", "config.json"])
+@pytest.mark.parametrize(
+    "name", ["state.json", "model.safetensors", "optimizer.safetensors", "config.json"]
+)
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
 def test_a_damaged_state_names_the_file(state, tmp_path, name, damage):
     """A traceback of the JSON or safetensors library does not say which file to look at."""
@@ -120,13 +138,17 @@ def test_a_state_without_a_part_is_named(state, tmp_path):
     folder = tmp_path / "state"
     shutil.copytree(state / "state", folder)
     stored = json.loads((folder / "state.json").read_text())
-    (folder / "state.json").write_text(json.dumps({k: v for k, v in stored.items() if k != "history"}))
+    (folder / "state.json").write_text(
+        json.dumps({k: v for k, v in stored.items() if k != "history"})
+    )
     with pytest.raises(CheckpointError, match=r"state\.json has no history"):
         run("sft, muon", small_model(), folder=tmp_path, resume=True)
     (folder / "state.json").write_text(json.dumps(stored))
     moments = load_file(folder / "optimizer.safetensors")
-    save_file({name: value for name, value in moments.items() if not name.startswith("0.0.")},
-              folder / "optimizer.safetensors")  # fmt: skip
+    save_file(
+        {name: value for name, value in moments.items() if not name.startswith("0.0.")},
+        folder / "optimizer.safetensors",
+    )
     with pytest.raises(CheckpointError, match="lacks the moments"):
         run("sft, muon", small_model(), folder=tmp_path, resume=True)
 
@@ -134,7 +156,9 @@ def test_a_state_without_a_part_is_named(state, tmp_path):
 def test_a_run_may_be_resumed_with_another_save_every(tmp_path):
     """How often a state is kept does not shape the result."""
     with pytest.raises(KeyboardInterrupt):
-        run("sft, muon", small_model(), folder=tmp_path, batch_at=killed_at(5, RUNS["sft, muon"][0]))
+        run(
+            "sft, muon", small_model(), folder=tmp_path, batch_at=killed_at(5, RUNS["sft, muon"][0])
+        )
     resumed = small_model(seed=9)
     run("sft, muon", resumed, folder=tmp_path, resume=True, save_every=6)
     (tmp_path / "whole").mkdir()

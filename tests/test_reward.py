@@ -16,14 +16,17 @@ from toys import SMALL, small_model
 
 TOKENIZER = CharTokenizer()
 PROMPTS = [f"S{n}=" for n in (54, -12, 7, 100, 54, -3)]
-COMPLETIONS = ["27+27-0E", "1-13E", "E", "99+1E", "54", "0-1-2E"]  # of different lengths; one without its E
+# of different lengths; one without its E
+COMPLETIONS = ["27+27-0E", "1-13E", "E", "99+1E", "54", "0-1-2E"]
 
 
 def scored_model(seed: int = 0) -> RewardModel:
     """A reward model whose head is not zero: rewards of order 1 that differ from text to text."""
     model = RewardModel(small_model(seed))
     with torch.no_grad():
-        model.score.weight.copy_(torch.randn(1, SMALL.hidden_size, generator=torch.Generator().manual_seed(seed)))
+        model.score.weight.copy_(
+            torch.randn(1, SMALL.hidden_size, generator=torch.Generator().manual_seed(seed))
+        )
     return model
 
 
@@ -33,9 +36,16 @@ def parity():
     transformers = pytest.importorskip("transformers", reason="parity needs the `test` extra")
     ours = scored_model()
     config = transformers.LlamaConfig(
-        vocab_size=22, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=64, rms_norm_eps=1e-6, pad_token_id=TOKENIZER.pad_id, num_labels=1,
-    )  # fmt: skip
+        vocab_size=22,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        rms_norm_eps=1e-6,
+        pad_token_id=TOKENIZER.pad_id,
+        num_labels=1,
+    )
     theirs = transformers.LlamaForSequenceClassification(config).eval()
     theirs.load_state_dict(ours.state_dict(), strict=True)
     return ours, theirs
@@ -43,7 +53,9 @@ def parity():
 
 def test_state_dict_is_that_of_a_sequence_classifier(parity):
     """A name of one's own for the head, or a bias: the export would be a step."""
-    ours, theirs = ({name: tensor.shape for name, tensor in model.state_dict().items()} for model in parity)
+    ours, theirs = (
+        {name: tensor.shape for name, tensor in model.state_dict().items()} for model in parity
+    )
     assert ours == theirs
 
 
@@ -76,7 +88,10 @@ def test_it_starts_at_the_weights_of_the_language_model():
     base = small_model()
     weights = RewardModel(base).state_dict()
     assert weights.keys() - {"score.weight"} == base.state_dict().keys() - {"lm_head.weight"}
-    assert all(torch.equal(weights[f"model.{name}"], tensor) for name, tensor in base.model.state_dict().items())
+    assert all(
+        torch.equal(weights[f"model.{name}"], tensor)
+        for name, tensor in base.model.state_dict().items()
+    )
     assert all(parameter.requires_grad for parameter in RewardModel(base).parameters())
 
 
@@ -85,7 +100,14 @@ def test_the_reward_is_read_at_the_last_marked_token():
     """Off by one, the first marked token, or the end of the row; the gaps of a mask do not matter."""
     model = scored_model()
     ids = torch.tensor([TOKENIZER.encode("S54=27+27E11")])
-    for marked, last in (([4, 5, 6, 7, 8, 9], 9), ([4, 5, 6], 6), ([4], 4), ([5, 8], 8), ([11], 11), ([0], 0)):
+    for marked, last in (
+        ([4, 5, 6, 7, 8, 9], 9),
+        ([4, 5, 6], 6),
+        ([4], 4),
+        ([5, 8], 8),
+        ([11], 11),
+        ([0], 0),
+    ):
         mask = torch.zeros(1, 12)
         mask[0, marked] = 1
         expected = model.score(model.model(ids[:, : last + 1])[:, -1]).item()
@@ -130,11 +152,20 @@ IDS, MASK = TOKENIZER.collate(["S5=", "S12="], ["5E", "6+6E"])
 
 
 @pytest.mark.parametrize(
-    "mask", [MASK[:, 1:], MASK[:1], MASK[0], MASK * torch.tensor([[True], [False]]), torch.zeros_like(MASK)]
+    "mask",
+    [
+        MASK[:, 1:],
+        MASK[:1],
+        MASK[0],
+        MASK * torch.tensor([[True], [False]]),
+        torch.zeros_like(MASK),
+    ],
 )
 def test_a_mask_without_a_completion_or_of_another_shape_is_refused(mask):
     """The argmax of an empty mask is position 0: a reward of the letter S, in silence."""
-    shapes = re.escape(f"completion_mask {tuple(mask.shape)} marks a completion in every row of input_ids (2, 8)")
+    shapes = re.escape(
+        f"completion_mask {tuple(mask.shape)} marks a completion in every row of input_ids (2, 8)"
+    )
     with pytest.raises(ValueError, match=shapes):
         scored_model()(IDS, mask)
 
@@ -168,13 +199,19 @@ def test_training_lowers_the_loss_and_leaves_the_language_model_alone():
     """Weights that are shared with the base would train the very policy that is to be judged."""
     base = small_model()
     model, lines = trained(base)
-    assert lines[0]["loss"] == pytest.approx(math.log(2), abs=1e-6) and lines[0]["rewards/accuracies"] == 0.5
+    assert (
+        lines[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+        and lines[0]["rewards/accuracies"] == 0.5
+    )
     assert lines[-1]["loss"] < 0.8 * math.log(2)
     assert lines[-1]["rewards/accuracies"] > 0.7 and lines[-1]["rewards/margins"] > 0.1
     assert same_bits(base, small_model())
     moved = model.state_dict()
     assert moved["score.weight"].abs().max() > 0
-    assert not any(torch.equal(moved[f"model.{name}"], tensor) for name, tensor in base.model.state_dict().items())
+    assert not any(
+        torch.equal(moved[f"model.{name}"], tensor)
+        for name, tensor in base.model.state_dict().items()
+    )
 
 
 @pytest.mark.parametrize("pieces", [3, 20])
@@ -184,6 +221,8 @@ def test_accumulated_pieces_equal_one_batch(pieces):
     parts, many = trained(small_model(), steps=3, accumulate=pieces)
     for line, other in zip(one, many):
         numbers = line.keys() - {"seconds"}
-        assert {k: line[k] for k in numbers} == pytest.approx({k: other[k] for k in numbers}, rel=2e-4, abs=1e-5)
+        assert {k: line[k] for k in numbers} == pytest.approx(
+            {k: other[k] for k in numbers}, rel=2e-4, abs=1e-5
+        )
     for a, b in zip(whole.parameters(), parts.parameters()):
         assert torch.allclose(a, b, atol=2e-4)

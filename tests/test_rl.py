@@ -48,15 +48,20 @@ def test_a_rollout_scores_its_own_answers(method):
         policy_of(model).lm_head.weight[5] += 0.02  # so that policy and reference differ
     batch = batches(method, model, reference)(0)
     ids, mask = batch["input_ids"], batch["completion_mask"]
-    assert len(ids) == 12 and batch["old_logps"].shape == batch["ref_logps"].shape == mask[:, 1:].shape
+    assert (
+        len(ids) == 12 and batch["old_logps"].shape == batch["ref_logps"].shape == mask[:, 1:].shape
+    )
     for name, scorer in (("old_logps", policy_of(model)), ("ref_logps", reference)):
         with torch.no_grad():
-            assert torch.allclose(batch[name].sum(-1), sequence_logps(scorer(ids), ids, mask), atol=1e-5)
+            assert torch.allclose(
+                batch[name].sum(-1), sequence_logps(scorer(ids), ids, mask), atol=1e-5
+            )
         assert (batch[name][~mask[:, 1:]] == 0).all()
     texts = [TOKENIZER.decode(row[marks]) for row, marks in zip(ids, mask)]
     assert batch["rewards"].tolist() == [text.count("1") for text in texts]
     heads = [TOKENIZER.decode(row[: int(marks.int().argmax())]) for row, marks in zip(ids, mask)]
-    assert all(len(set(heads[k : k + 4])) == 1 for k in (0, 4, 8))  # four answers to each prompt, side by side
+    # four answers to each prompt, side by side
+    assert all(len(set(heads[k : k + 4])) == 1 for k in (0, 4, 8))
     assert len(set(texts)) > 3
 
 
@@ -73,9 +78,16 @@ def test_the_leash_is_in_the_reward_or_in_the_loss_and_never_in_both():
     assert torch.allclose(batch["advantages"].view(3, 4), expected, atol=1e-5)
     bare = batches("dr_grpo", model, reference)(0)
     groups = bare["rewards"].view(3, 4)
-    assert torch.allclose(bare["advantages"].view(3, 4), groups - groups.mean(1, keepdim=True), atol=1e-6)
-    values = [float(rl.rl_step("dr_grpo", beta=beta)(model, bare)["loss"][0].detach()) for beta in (0.0, 1.0)]
-    kl = torch.expm1(bare["ref_logps"] - bare["old_logps"]) - (bare["ref_logps"] - bare["old_logps"])
+    assert torch.allclose(
+        bare["advantages"].view(3, 4), groups - groups.mean(1, keepdim=True), atol=1e-6
+    )
+    values = [
+        float(rl.rl_step("dr_grpo", beta=beta)(model, bare)["loss"][0].detach())
+        for beta in (0.0, 1.0)
+    ]
+    kl = torch.expm1(bare["ref_logps"] - bare["old_logps"]) - (
+        bare["ref_logps"] - bare["old_logps"]
+    )
     assert values[1] - values[0] == pytest.approx(float(kl.sum()), rel=1e-3)
 
 
@@ -101,7 +113,8 @@ def test_the_value_before_a_token_does_not_see_the_token():
     other[0, 5] = 14
     values, changed = model.critic.values(ids), model.critic.values(other)
     assert values.shape == (1, 6)
-    assert torch.equal(values[:, :5], changed[:, :5])  # entry 4 is the value before the token at position 5
+    # entry 4 is the value before the token at position 5
+    assert torch.equal(values[:, :5], changed[:, :5])
     assert not torch.allclose(values[:, 5], changed[:, 5])
 
 
@@ -114,7 +127,8 @@ def test_a_rollout_depends_on_the_seed_its_number_and_the_weights_alone():
     assert not torch.equal(one(2)["input_ids"], other["input_ids"])
     assert not torch.equal(one(2)["input_ids"], one(3)["input_ids"])
     twice = batches("rloo", model, reference, epochs=2)
-    assert torch.equal(one(2)["input_ids"], twice(4)["input_ids"])  # the third rollout, however often each is used
+    # the third rollout, however often each is used
+    assert torch.equal(one(2)["input_ids"], twice(4)["input_ids"])
 
 
 def test_every_epoch_of_a_rollout_uses_each_answer_once_in_a_new_order():
@@ -140,9 +154,18 @@ def run(method, folder, model=None, kill=None, resume=False, **changes):
     (fresh, reference), epochs = start(method), 2 if METHODS[method].clipped else 1
     model = model or fresh
     batch_at = batches(method, model, reference, epochs=epochs)
-    config = LoopConfig(steps=4 * epochs, learning_rate=0.003, warmup=2, log_every=epochs, save_every=2 * epochs)
-    history = train(model, killed_at(kill, batch_at) if kill else batch_at, rl.rl_step(method, beta=0.3),
-                    replace(config, **changes), state_folder=folder, resume=resume, progress=False)  # fmt: skip
+    config = LoopConfig(
+        steps=4 * epochs, learning_rate=0.003, warmup=2, log_every=epochs, save_every=2 * epochs
+    )
+    history = train(
+        model,
+        killed_at(kill, batch_at) if kill else batch_at,
+        rl.rl_step(method, beta=0.3),
+        replace(config, **changes),
+        state_folder=folder,
+        resume=resume,
+        progress=False,
+    )
     return model, history
 
 
@@ -167,7 +190,9 @@ def test_a_run_cannot_be_resumed_inside_a_rollout(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run("rloo", tmp_path, save_every=1, log_every=1, kill=4)
     model, reference = start("rloo")
-    with pytest.raises(ValueError, match="step 3 is inside a rollout; save_every must be a multiple of 2 updates"):
+    with pytest.raises(
+        ValueError, match="step 3 is inside a rollout; save_every must be a multiple of 2 updates"
+    ):
         batches("rloo", model, reference, epochs=2)(3)
 
 
@@ -177,8 +202,13 @@ def test_pieces_of_a_rollout_equal_the_whole(method):
     results = []
     for pieces in (1, 3):
         model, reference = start(method)
-        history = train(model, batches(method, model, reference), rl.rl_step(method, beta=0.3), progress=False,
-                        config=LoopConfig(steps=2, learning_rate=1e-3, accumulate=pieces, log_every=1))  # fmt: skip
+        history = train(
+            model,
+            batches(method, model, reference),
+            rl.rl_step(method, beta=0.3),
+            progress=False,
+            config=LoopConfig(steps=2, learning_rate=1e-3, accumulate=pieces, log_every=1),
+        )
         results.append((model, history))
     for line, other in zip(results[0][1], results[1][1]):
         assert {k: v for k, v in line.items() if k != "seconds"} == pytest.approx(
@@ -195,11 +225,21 @@ def test_the_metrics_are_those_of_the_answers(method):
         policy_of(model).lm_head.weight[5] += 0.02
     batch = batches(method, model, reference)(0)
     sums = rl.rl_step(method, beta=0.3)(model, batch)
-    means = {name: float(total) / float(count) for name, (total, count) in sums.items() if name != "loss"}
+    means = {
+        name: float(total) / float(count) for name, (total, count) in sums.items() if name != "loss"
+    }
     kl = float((batch["old_logps"] - batch["ref_logps"]).sum() / 12)
     reward = float(batch["rewards"].mean())
-    assert means == pytest.approx({"reward": reward, "kl": kl, "objective": reward - 0.3 * kl, "clip_ratio": 0.0,
-                                   "length": float(batch["completion_mask"].sum() / 12)}, abs=1e-5)  # fmt: skip
+    assert means == pytest.approx(
+        {
+            "reward": reward,
+            "kl": kl,
+            "objective": reward - 0.3 * kl,
+            "clip_ratio": 0.0,
+            "length": float(batch["completion_mask"].sum() / 12),
+        },
+        abs=1e-5,
+    )
 
 
 def test_what_the_losses_are_divided_by():
@@ -214,7 +254,9 @@ def test_what_the_losses_are_divided_by():
             expected, rows = -(weights * batch["completion_mask"][:, 1:]).sum(), tokens.sum()
         else:
             expected, rows = -(weights * (1 if method == "grpo" else tokens)).sum(), 12
-        assert float(total.detach()) == pytest.approx(float(expected), abs=1e-4) and int(count) == int(rows)
+        assert float(total.detach()) == pytest.approx(float(expected), abs=1e-4) and int(
+            count
+        ) == int(rows)
 
 
 @pytest.mark.parametrize("method", ["rloo", "grpo", "ppo"])
@@ -229,11 +271,14 @@ def test_a_second_update_weighs_answers_by_how_far_the_policy_has_moved(method):
         moved = token_logps(policy_of(model)(ids), ids).masked_fill(~marks, 0.0)
     gaps = moved - batch["old_logps"]
     moves = (gaps.sum(-1) if method == "rloo" else gaps).exp() - 1
-    weights = batch["advantages"] if method != "grpo" else batch["advantages"][:, None].expand_as(moves)
+    weights = (
+        batch["advantages"] if method != "grpo" else batch["advantages"][:, None].expand_as(moves)
+    )
     stopped = moves * weights.sign() > 0.2
     total, count = rl.rl_step(method, beta=0.3)(model, batch)["clip_ratio"]
     assert 0 < int(stopped.sum()) == int(total) < int(count)
-    turned = batch | {"advantages": -batch["advantages"]}  # what is outside is now asked to come back, and the reverse
+    # what is outside is now asked to come back, and the reverse
+    turned = batch | {"advantages": -batch["advantages"]}
     others = rl.rl_step(method, beta=0.3)(model, turned)["clip_ratio"][0]
     outside = (moves.abs() > 0.2) & (weights != 0)
     assert int(total) + int(others) == int(outside.sum())
@@ -244,9 +289,16 @@ def test_the_critic_is_trained_by_its_own_loss_with_its_weight():
     model, reference = start("ppo")
     batch = batches("ppo", model, reference)(0)
     marks = batch["completion_mask"][:, 1:]
-    totals = [rl.rl_step("ppo", beta=0.3, value_weight=weight)(model, batch)["loss"][0] for weight in (0.0, 2.0)]
-    missed = ((model.critic.values(batch["input_ids"]) - batch["returns"]).square() / 2)[marks].sum()
-    assert (totals[1] - totals[0]).item() == pytest.approx(2 * missed.item(), rel=1e-4) and missed.item() > 0
+    totals = [
+        rl.rl_step("ppo", beta=0.3, value_weight=weight)(model, batch)["loss"][0]
+        for weight in (0.0, 2.0)
+    ]
+    missed = ((model.critic.values(batch["input_ids"]) - batch["returns"]).square() / 2)[
+        marks
+    ].sum()
+    assert (totals[1] - totals[0]).item() == pytest.approx(
+        2 * missed.item(), rel=1e-4
+    ) and missed.item() > 0
     totals[1].backward()
     assert model.critic.score.weight.grad.abs().max() > 0
 
@@ -265,11 +317,18 @@ def test_the_leash_in_the_reward_leads_to_the_closed_form_optimum(method):
     patch = pytest.MonkeyPatch()
     patch.setattr(rl, "generate", one_token)
     try:
-        train(model, batches(method, model, reference, beta=1.0, prompts=32, answers=16), progress=False,
-              loss_step=rl.rl_step(method, beta=1.0), config=LoopConfig(steps=120, learning_rate=0.006))  # fmt: skip
+        train(
+            model,
+            batches(method, model, reference, beta=1.0, prompts=32, answers=16),
+            progress=False,
+            loss_step=rl.rl_step(method, beta=1.0),
+            config=LoopConfig(steps=120, learning_rate=0.006),
+        )
     finally:
         patch.undo()
-    given = tabular.Problem(torch.tensor([0.2, 0.8]).double().log(), torch.tensor([1.0, 0.0]).double())
+    given = tabular.Problem(
+        torch.tensor([0.2, 0.8]).double().log(), torch.tensor([1.0, 0.0]).double()
+    )
     best = tabular.optimal_policy(given, 1.0)[0].exp().item()
     assert best == pytest.approx(0.405, abs=1e-3)
     share = score(policy, ["S5="], ["1"]).exp().item()
@@ -281,7 +340,13 @@ def test_the_leash_in_the_reward_leads_to_the_closed_form_optimum(method):
 
 def test_the_checker_gives_the_reward_of_the_class():
     judge = rl.checker(TASK, "style+exact")
-    assert judge(["S5="] * 5, ["2+3E", "2+3+0E", "2+4E", "2+2+2E", "2+"]).tolist() == [1, 2, 0, 1, 0]
+    assert judge(["S5="] * 5, ["2+3E", "2+3+0E", "2+4E", "2+2+2E", "2+"]).tolist() == [
+        1,
+        2,
+        0,
+        1,
+        0,
+    ]
     assert rl.checker(TASK, "exact")(["S5="] * 2, ["2+2+1E", "1+1+1E"]).tolist() == [1, 0]
     with pytest.raises(ValueError, match="unknown reward 'short'"):
         rl.checker(TASK, "short")
@@ -292,7 +357,11 @@ def test_the_checker_gives_the_reward_of_the_class():
     [
         ("trpo", {}, "unknown method 'trpo'; accepted are reinforce, rloo"),
         ("rloo", {"prompts": 0}, "prompts is 0"),
-        ("rloo", {"answers": 1}, "answers is 1; accepted for method 'rloo' are whole numbers from 2"),
+        (
+            "rloo",
+            {"answers": 1},
+            "answers is 1; accepted for method 'rloo' are whole numbers from 2",
+        ),
         ("rloo", {"epochs": 0}, "epochs is 0"),
         ("reinforce", {"epochs": 2}, "'reinforce' takes one update a rollout"),
         ("rloo", {"minibatches": 5}, "minibatches is 5; accepted are divisors of 12 answers"),
@@ -311,7 +380,9 @@ def test_a_critic_without_a_use_is_refused():
         batches("rloo", model, reference)
 
 
-@pytest.mark.parametrize("setting", [{"beta": -1.0}, {"beta": float("nan")}, {"clip": 0.0}, {"value_weight": -1.0}])
+@pytest.mark.parametrize(
+    "setting", [{"beta": -1.0}, {"beta": float("nan")}, {"clip": 0.0}, {"value_weight": -1.0}]
+)
 def test_bad_numbers_of_a_step_are_named(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
         rl.rl_step("ppo", **{"beta": 0.1, **setting})
@@ -329,6 +400,11 @@ def test_a_state_without_its_critic_is_refused(tmp_path):
 def test_small_models_train_too():
     """The general case: attention, several layers, prompts of different lengths."""
     model, reference = small_model(), small_model()
-    history = train(model, batches("rloo", model, reference), rl.rl_step("rloo", beta=0.3), progress=False,
-                    config=LoopConfig(steps=2, learning_rate=1e-4, log_every=1))  # fmt: skip
+    history = train(
+        model,
+        batches("rloo", model, reference),
+        rl.rl_step("rloo", beta=0.3),
+        progress=False,
+        config=LoopConfig(steps=2, learning_rate=1e-4, log_every=1),
+    )
     assert history[0]["kl"] == pytest.approx(0, abs=1e-4) and not same_bits(model, reference)

@@ -11,12 +11,15 @@ import sources
 from dpo_core import tabular
 from dpo_core.policy_gradient import METHODS, advantages, kl_estimate, policy_gradient_loss
 
-TEXTS = [("xE", 0.45, 0), ("yaE", 0.25, 1), ("ybcE", 0.2, 2), ("ybdE", 0.1, 3)]  # three forks; two, three, four tokens
+# three forks; two, three, four tokens
+TEXTS = [("xE", 0.45, 0), ("yaE", 0.25, 1), ("ybcE", 0.2, 2), ("ybdE", 0.1, 3)]
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("rl_ends", sources.CHAPTERS / "data" / "rl_ends.py")
+    spec = importlib.util.spec_from_file_location(
+        "rl_ends", sources.CHAPTERS / "data" / "rl_ends.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -34,37 +37,65 @@ def steps(forks):
 def test_nothing_pulls_where_the_forks_are_at_rest(script, method):
     """A fork that hears of later charges, a mean that forgets the length, a group's deviation for a prompt's."""
     how, masses = METHODS[method], np.array([mass for _, mass, _ in TEXTS])
-    ref = [torch.tensor(odds, dtype=torch.float64).log() for odds in ((0.45, 0.55), (0.25, 0.30), (0.2, 0.1))]
+    ref = [
+        torch.tensor(odds, dtype=torch.float64).log()
+        for odds in ((0.45, 0.55), (0.25, 0.30), (0.2, 0.1))
+    ]
     shares, kl = script.settle(TEXTS, method)
-    found = [torch.tensor(p, dtype=torch.float64).log().requires_grad_() for p in (
-        (shares[0], shares[1:].sum()), (shares[1], shares[2:].sum()), (shares[2], shares[3]))]  # fmt: skip
+    found = [
+        torch.tensor(p, dtype=torch.float64).log().requires_grad_()
+        for p in (
+            (shares[0], shares[1:].sum()),
+            (shares[1], shares[2:].sum()),
+            (shares[2], shares[3]),
+        )
+    ]
     logps, ref_logps = steps(found), steps(ref)
     probs = logps.sum(-1).exp().detach()
     assert probs.numpy() == pytest.approx(shares, abs=1e-9)
-    assert kl == pytest.approx(float((probs * (logps.detach().sum(-1) - torch.tensor(masses).log())).sum()), abs=1e-4)
-    lengths = torch.tensor([len(text) for text, _, _ in TEXTS]) if how.length_mean else torch.ones(4)
+    assert kl == pytest.approx(
+        float((probs * (logps.detach().sum(-1) - torch.tensor(masses).log())).sum()), abs=1e-4
+    )
+    lengths = (
+        torch.tensor([len(text) for text, _, _ in TEXTS]) if how.length_mean else torch.ones(4)
+    )
     groups = torch.tensor(list(product(range(4), repeat=script.GROUP)))  # (256, 4)
     worth = torch.tensor(script.WORTH)[torch.tensor([kind for _, _, kind in TEXTS])]
     A = advantages(worth[groups], "group", how.scale)
     losses = policy_gradient_loss(logps[groups], A[..., None].expand(-1, -1, 4))
-    losses = (losses + script.BETA * kl_estimate(logps, ref_logps, "k3")[groups]).sum(-1) / lengths[groups]
+    losses = (losses + script.BETA * kl_estimate(logps, ref_logps, "k3")[groups]).sum(-1) / lengths[
+        groups
+    ]
     (probs[groups].prod(-1) * losses.mean(-1)).sum().backward()
     assert max(fork.grad.abs().max().item() for fork in found) < 1e-4
     start = torch.stack([fork.detach()[0] for fork in found])
-    assert (start.exp() - torch.tensor([0.45, 0.25 / 0.55, 2 / 3])).abs().max() > 0.02  # it has moved
+    # it has moved
+    assert (start.exp() - torch.tensor([0.45, 0.25 / 0.55, 2 / 3])).abs().max() > 0.02
 
 
 def test_heard_charges_are_those_of_the_whole_tree(script):
     """Counting a later fork's charge twice, or by the policy's own KL: here the charge is differentiated whole."""
     shares, _ = script.settle(TEXTS, "dr_grpo_heard")
-    ref = [torch.tensor(odds, dtype=torch.float64).log() for odds in ((0.45, 0.55), (0.25, 0.30), (0.2, 0.1))]
-    forks = [torch.tensor(p, dtype=torch.float64).log().requires_grad_() for p in (
-        (shares[0], shares[1:].sum()), (shares[1], shares[2:].sum()), (shares[2], shares[3]))]  # fmt: skip
+    ref = [
+        torch.tensor(odds, dtype=torch.float64).log()
+        for odds in ((0.45, 0.55), (0.25, 0.30), (0.2, 0.1))
+    ]
+    forks = [
+        torch.tensor(p, dtype=torch.float64).log().requires_grad_()
+        for p in (
+            (shares[0], shares[1:].sum()),
+            (shares[1], shares[2:].sum()),
+            (shares[2], shares[3]),
+        )
+    ]
     logps = [fork.log_softmax(-1) for fork in forks]
     kl = [tabular.kl(r.log_softmax(-1), p) for r, p in zip(ref, logps)]
-    charge = kl[0] + logps[0][1].exp() * (kl[1] + logps[1][1].exp() * kl[2])  # reached with the policy's probability
+    # reached with the policy's probability
+    charge = kl[0] + logps[0][1].exp() * (kl[1] + logps[1][1].exp() * kl[2])
     probs = steps(forks).sum(-1).exp()
-    gain = (1 - 1 / script.GROUP) * (probs * torch.tensor(script.WORTH)[[kind for _, _, kind in TEXTS]]).sum()
+    gain = (1 - 1 / script.GROUP) * (
+        probs * torch.tensor(script.WORTH)[[kind for _, _, kind in TEXTS]]
+    ).sum()
     (gain - script.BETA * charge).backward()
     assert max(fork.grad.abs().max().item() for fork in forks) < 1e-4
     deaf, _ = script.settle(TEXTS, "dr_grpo")

@@ -16,7 +16,6 @@ PROMPTS = [f"S{n}=" for n in (5, -12, 54, 5, 100, 7, -3, 54, 0)]
 LOGITS = torch.tensor([[0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4]]).log()
 
 
-
 @pytest.mark.parametrize(
     ("settings", "first_row"),
     [
@@ -26,13 +25,15 @@ LOGITS = torch.tensor([[0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4]]).log()
         ({"top_k": 2}, [4 / 7, 3 / 7, 0, 0]),
         ({"top_k": 9}, [0.4, 0.3, 0.2, 0.1]),
         ({"top_p": 0.35}, [1, 0, 0, 0]),
-        ({"top_p": 0.5}, [4 / 7, 3 / 7, 0, 0]),  # 0.4 falls short of 0.5, so the second token is needed
+        # 0.4 falls short of 0.5, so the second token is needed
+        ({"top_p": 0.5}, [4 / 7, 3 / 7, 0, 0]),
         ({"top_p": 0.65}, [4 / 7, 3 / 7, 0, 0]),
         ({"top_p": 0.75}, [4 / 9, 3 / 9, 2 / 9, 0]),
         ({"top_p": 1.0}, [0.4, 0.3, 0.2, 0.1]),
         ({"top_k": 3, "top_p": 0.5}, [4 / 7, 3 / 7, 0, 0]),
         ({"top_k": 1, "top_p": 0.95}, [1, 0, 0, 0]),
-        ({"temperature": 0.5, "top_p": 0.6}, [16 / 25, 9 / 25, 0, 0]),  # the mass is counted after the temperature
+        # the mass is counted after the temperature
+        ({"temperature": 0.5, "top_p": 0.6}, [16 / 25, 9 / 25, 0, 0]),
     ],
 )
 def test_next_token_distribution_by_hand(settings, first_row):
@@ -121,7 +122,10 @@ def test_draws_do_not_depend_on_the_batch_size(settings):
     whole = generate(MODEL, PROMPTS, seed=3, max_new_tokens=12, **settings)
     assert len(set(whole)) > 3
     for batch_size in (1, 2, 4):
-        assert generate(MODEL, PROMPTS, seed=3, max_new_tokens=12, batch_size=batch_size, **settings) == whole
+        assert (
+            generate(MODEL, PROMPTS, seed=3, max_new_tokens=12, batch_size=batch_size, **settings)
+            == whole
+        )
 
 
 def test_a_longer_list_begins_with_the_same_completions():
@@ -161,7 +165,8 @@ def test_generate_leaves_the_callers_random_state_alone():
 
 
 @pytest.mark.parametrize(
-    ("prompts", "message"), [(["S5=", ""], "empty prompt"), (["S5 ="], "' '"), (["S" + "1" * 80 + "="], "positions")]
+    ("prompts", "message"),
+    [(["S5=", ""], "empty prompt"), (["S5 ="], "' '"), (["S" + "1" * 80 + "="], "positions")],
 )
 def test_unfit_prompts_are_named(prompts, message):
     """Unknown characters, nothing to read, and more than the model can hold."""
@@ -196,12 +201,18 @@ def test_score_in_closed_form():
     """log(0.3² · 0.2 · 0.5) for 112E under a model without memory."""
     model = memoryless_model({"E": 0.5, "1": 0.3, "2": 0.2})
     found = score(model, ["S5=", "S-77="], ["112E", "E"])
-    assert found.tolist() == pytest.approx([math.log(0.3 * 0.3 * 0.2 * 0.5), math.log(0.5)], abs=1e-5)
+    assert found.tolist() == pytest.approx(
+        [math.log(0.3 * 0.3 * 0.2 * 0.5), math.log(0.5)], abs=1e-5
+    )
 
 
 @pytest.mark.parametrize(
     ("prompts", "completions", "message"),
-    [(["S5="], [], "1 prompts and 0 completions"), ([""], ["1E"], "empty prompt"), (["S5="], ["x"], "'x'")],
+    [
+        (["S5="], [], "1 prompts and 0 completions"),
+        ([""], ["1E"], "empty prompt"),
+        (["S5="], ["x"], "'x'"),
+    ],
 )
 def test_score_names_unfit_texts(prompts, completions, message):
     """Lists of different lengths would pair answers with the wrong prompts."""
@@ -212,7 +223,10 @@ def test_score_names_unfit_texts(prompts, completions, message):
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
 def test_in_batches_gives_the_value_of_every_row_in_order(batch_size):
     """A last batch that is dropped when it is short, rows in another order, or prompts marked as completions."""
-    prompts, completions = ["S5=", "S-12=", "S7=", "S100=", "S0="], ["5E", "1-13E", "E", "99+1E", ""]
+    prompts, completions = (
+        ["S5=", "S-12=", "S7=", "S100=", "S0="],
+        ["5E", "1-13E", "E", "99+1E", ""],
+    )
     sizes = []
 
     def value(ids, mask):
@@ -220,7 +234,9 @@ def test_in_batches_gives_the_value_of_every_row_in_order(batch_size):
         sizes.append(len(ids))
         return (ids > 0).sum(-1) + 100.0 * mask.sum(-1)
 
-    found = in_batches(value, prompts, completions, torch.device("cpu"), batch_size=batch_size, progress=False)
+    found = in_batches(
+        value, prompts, completions, torch.device("cpu"), batch_size=batch_size, progress=False
+    )
     assert found.tolist() == [len(p + c) + 100.0 * len(c) for p, c in zip(prompts, completions)]
     assert sizes == [min(batch_size, 5 - start) for start in range(0, 5, batch_size)]
 

@@ -47,8 +47,15 @@ def dpo_report(gen):
 def test_the_folder_is_complete_and_small(name):
     """A file left out of the package, or optimiser state shipped by mistake."""
     files = {path.name: path for path in folder(name).iterdir()}
-    assert files.keys() == {"config.json", "generation_config.json", "model.safetensors", "recipe.json",
-                            "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json"}  # fmt: skip
+    assert files.keys() == {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "recipe.json",
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
     assert sum(path.stat().st_size for path in files.values()) < 2_000_000
     assert sum(parameter.numel() for parameter in load_pretrained(name).parameters()) == 118_080
 
@@ -61,7 +68,8 @@ def test_the_recipe_is_the_commands_default(name):
     assert recipe["seed"] == 0
     free = {"output", "device", "resume", "save_every", "model", "reference", "log_every"}
     for option, value in vars(options).items():
-        if option not in free and value not in (None, ""):  # neither given: the loss's own default, no file of pairs
+        # neither given: the loss's own default, no file of pairs
+        if option not in free and value not in (None, ""):
             assert recipe[option] == json.loads(json.dumps(value)), option
 
 
@@ -98,7 +106,10 @@ def test_gen_is_right_when_it_does_not_draw(gen):
     """Three careful authors outvote one who slips: the mode is a right answer, on all prompts but the rarest."""
     share = TASK.prompt_distribution
     answers = generate(gen, list(share), temperature=0)
-    assert sum(share[prompt] for prompt, text in zip(share, answers) if judge(prompt, text).exact) > 0.99
+    assert (
+        sum(share[prompt] for prompt, text in zip(share, answers) if judge(prompt, text).exact)
+        > 0.99
+    )
 
 
 def test_dpo_stands_where_the_closed_form_says(dpo_report):

@@ -20,7 +20,9 @@ from book import contents
 from book.build import build
 from book.editions import EDITIONS, EN
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 if os.environ.get("CI", "").lower() not in ("1", "true"):
     pytest.importorskip("playwright")
     if not BROWSER:
@@ -57,7 +59,9 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site") / "html"
     build(folder)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(QuietHandler, directory=folder))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(QuietHandler, directory=folder)
+    )
     server.handle_error = lambda *_: None  # a browser that leaves a page drops its requests
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield Site(folder, f"http://127.0.0.1:{server.server_port}")
@@ -87,7 +91,12 @@ def seen(site, browser):
     context = browser.new_context(viewport=PHONE)
     page = context.new_page()
     page.on("request", lambda request: requests.append(request.url))
-    page.on("console", lambda message: console.append(message.text) if message.type in ("error", "warning") else None)
+    page.on(
+        "console",
+        lambda message: (
+            console.append(message.text) if message.type in ("error", "warning") else None
+        ),
+    )
     page.on("pageerror", lambda error: console.append(str(error)))
     for lang in EDITIONS:
         for name in PAGES:
@@ -123,13 +132,21 @@ def test_console_is_silent(seen):
 
 
 def test_pages_fit_a_phone(seen):
-    assert {key: observed["width"] for key, observed in seen.items() if observed["width"] > PHONE["width"]} == {}
+    assert {
+        key: observed["width"]
+        for key, observed in seen.items()
+        if observed["width"] > PHONE["width"]
+    } == {}
 
 
 def test_editions_have_the_same_sections(seen):
     for name in PAGES:
         assert seen["en", name]["sections"] == seen["zh", name]["sections"], name
-    assert all(not re.fullmatch(r"id\d+", section) for observed in seen.values() for section in observed["sections"])
+    assert all(
+        not re.fullmatch(r"id\d+", section)
+        for observed in seen.values()
+        for section in observed["sections"]
+    )
 
 
 def test_mathematics_is_drawn(seen):
@@ -139,13 +156,19 @@ def test_mathematics_is_drawn(seen):
 
 
 def test_no_markup_is_left_in_the_text(seen):
-    raw = re.compile(r":::|\$\$|\\\(|\\\[|\{[\w:-]+\}`|\*\*\w|^\s*\((?:\w+--)[\w-]+\)=|<!--", re.MULTILINE)
+    raw = re.compile(
+        r":::|\$\$|\\\(|\\\[|\{[\w:-]+\}`|\*\*\w|^\s*\((?:\w+--)[\w-]+\)=|<!--", re.MULTILINE
+    )
     left = {key: raw.findall(observed["prose"]) for key, observed in seen.items()}
     assert {key: found for key, found in left.items() if found} == {}
 
 
 def test_images_speak_the_language_of_the_page(seen):
-    images = [(lang, name, *image) for (lang, name), observed in seen.items() for image in observed["images"]]
+    images = [
+        (lang, name, *image)
+        for (lang, name), observed in seen.items()
+        for image in observed["images"]
+    ]
     assert images
     for lang, name, alt, width in images:
         assert width > 0 and alt.strip(), name
@@ -156,8 +179,14 @@ def test_chapters_have_their_cards_and_figures(seen):
     for lang in EDITIONS:
         for name in CHAPTERS:
             callouts, figures = seen[lang, name]["callouts"], seen[lang, name]["figures"]
-            assert callouts[0] == "opening" and {"remember", "hides"} <= set(callouts), (lang, name, callouts)
-            assert figures == [f"fig-{int(name[:2])}-{i}" for i in range(1, len(figures) + 1)] != [], (lang, name)
+            assert callouts[0] == "opening" and {"remember", "hides"} <= set(callouts), (
+                lang,
+                name,
+                callouts,
+            )
+            assert (
+                figures == [f"fig-{int(name[:2])}-{i}" for i in range(1, len(figures) + 1)] != []
+            ), (lang, name)
 
 
 def test_solutions_are_collected(seen):
@@ -172,7 +201,9 @@ def test_links_within_the_site_arrive(seen, site):
     for key, observed in seen.items():
         for link in filter(lambda link: link.startswith(site.url), observed["links"]):
             address, anchor = urldefrag(link)
-            if not site.file(address).is_file() or (anchor and address in ids and unquote(anchor) not in ids[address]):
+            if not site.file(address).is_file() or (
+                anchor and address in ids and unquote(anchor) not in ids[address]
+            ):
                 lost.add((key, link))
     assert lost == set()
 
@@ -188,13 +219,17 @@ def test_next_leads_through_the_whole_book(seen, site):
 def test_notebooks_can_be_had_in_each_language(seen, site):
     for name in CHAPTERS:
         assert seen["en", name]["notebooks"] == seen["zh", name]["notebooks"]
-        notebooks = [nbformat.read(site.file(url), as_version=4) for url in seen["en", name]["notebooks"]]
+        notebooks = [
+            nbformat.read(site.file(url), as_version=4) for url in seen["en", name]["notebooks"]
+        ]
         for lang, notebook in zip(EDITIONS, notebooks):
             nbformat.validate(notebook)
             assert {cell.metadata.get("lang", lang) for cell in notebook.cells} == {lang}
             first = next(cell for cell in notebook.cells if cell.cell_type == "code")
             assert first.source == f"%env BOOK_LANG={lang}"
-        assert [c.source for c in notebooks[2].cells] == [c.source for c in contents.read_notebook(name).cells]
+        assert [c.source for c in notebooks[2].cells] == [
+            c.source for c in contents.read_notebook(name).cells
+        ]
 
 
 def test_code_can_be_copied(seen, site, browser):
@@ -206,7 +241,10 @@ def test_code_can_be_copied(seen, site, browser):
     cell = page.locator(".cell_input").first
     cell.hover()
     cell.locator("button.copybtn").click()
-    assert page.evaluate("navigator.clipboard.readText()").strip() == cell.locator("pre").inner_text().strip()
+    assert (
+        page.evaluate("navigator.clipboard.readText()").strip()
+        == cell.locator("pre").inner_text().strip()
+    )
     context.close()
 
 
@@ -216,8 +254,11 @@ def test_language_switch_keeps_page_and_section(seen, site, page, lang, other):
         section = seen[lang, name]["sections"][2]
         for anchor in (f"#{section}", ""):  # arriving by a link, or by scrolling
             page.goto(site.page(lang, name) + anchor)
-            page.evaluate("id => document.getElementById(id).scrollIntoView({behavior: 'instant'})", section)
-            page.locator("a.language-switch:visible").evaluate("link => link.click()")  # a real click scrolls first
+            page.evaluate(
+                "id => document.getElementById(id).scrollIntoView({behavior: 'instant'})", section
+            )
+            # a real click scrolls first
+            page.locator("a.language-switch:visible").evaluate("link => link.click()")
             page.wait_for_url(f"{site.page(other, name)}#{section}")
             assert page.locator(f"#{section}").count() == 1
 
@@ -237,17 +278,24 @@ def test_language_switch_is_on_every_page(seen, site, page):
     ("lang", "query"),
     [
         *(("en", query) for query in ("KV cache", "entropy", "greedy decoding", "padding")),
-        *(("zh", query) for query in ("损失掩码", "填充", "贪心解码", "KV 缓存", "熵", "reward model", "chosen")),
+        *(
+            ("zh", query)
+            for query in ("损失掩码", "填充", "贪心解码", "KV 缓存", "熵", "reward model", "chosen")
+        ),
     ],
 )
 def test_search_finds(site, page, lang, query):
     page.goto(f"{site.page(lang, 'search')}?q={quote(query)}")
     page.locator("#search-results a[href^='glossary.html']").first.wait_for()
-    quoted = page.locator("#search-results li", has=page.locator("a[href='glossary.html']")).first.locator(".context")
+    quoted = page.locator(
+        "#search-results li", has=page.locator("a[href='glossary.html']")
+    ).first.locator(".context")
     assert query.lower() in quoted.inner_text().lower()
 
 
-@pytest.mark.parametrize(("lang", "query"), [("en", "xylophone"), ("zh", "木琴"), ("zh", "贪心掩码")])
+@pytest.mark.parametrize(
+    ("lang", "query"), [("en", "xylophone"), ("zh", "木琴"), ("zh", "贪心掩码")]
+)
 def test_search_finds_nothing_where_there_is_nothing(site, page, lang, query):
     page.goto(f"{site.page(lang, 'search')}?q={quote(query)}")
     page.locator("#search-results .search-summary:not(:empty)").wait_for()

@@ -9,7 +9,10 @@ from book.languages import SourceError
 
 
 def write_chapter(folder, monkeypatch, en, zh):
-    cells = [nbformat.v4.new_markdown_cell(text, metadata={"lang": lang}) for lang, text in (("en", en), ("zh", zh))]
+    cells = [
+        nbformat.v4.new_markdown_cell(text, metadata={"lang": lang})
+        for lang, text in (("en", en), ("zh", zh))
+    ]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "01_strings.ipynb")
     monkeypatch.setattr(contents, "CHAPTERS", folder)
     monkeypatch.setattr(contents, "parts", contents.parts.__wrapped__)  # without what it remembers
@@ -21,7 +24,9 @@ def test_a_heading_without_its_twin_stops_the_build(tmp_path, monkeypatch):
         build(tmp_path / "html")
 
 
-def test_a_link_to_no_chapter_and_a_caption_to_no_figure_stop_the_build(tmp_path, monkeypatch, capfd):
+def test_a_link_to_no_chapter_and_a_caption_to_no_figure_stop_the_build(
+    tmp_path, monkeypatch, capfd
+):
     en, zh = (
         "See [chapter 15](15_none.ipynb).\n\n**Figure 1.1.** None.",
         "见[第 15 章](15_none.ipynb)。\n\n**图 1.1** 没有图。",

@@ -46,15 +46,19 @@ OPTIMUM = [0.91867231, 0.07459727, 0.00673043]
 
 MANY = random_problems(24, 5, seed=0)
 RIVALS = random_policies(24, 5, seed=1, scale=2.0)
-OPENED = random_policies(24, 5, seed=2).exp().unsqueeze(-1) * random_policies(24, 5, seed=3).exp().unsqueeze(-2)
+OPENED = random_policies(24, 5, seed=2).exp().unsqueeze(-1) * random_policies(
+    24, 5, seed=3
+).exp().unsqueeze(-2)
 
 
 def close(found: torch.Tensor, expected, tolerance: float = 1e-12) -> bool:
     """Equal within `tolerance`, infinities included, in shape and in float64."""
     expected = torch.as_tensor(expected, dtype=torch.float64)
-    return found.dtype == torch.float64 and found.shape == expected.shape and torch.allclose(
-        found, expected, rtol=tolerance, atol=tolerance
-    )  # fmt: skip
+    return (
+        found.dtype == torch.float64
+        and found.shape == expected.shape
+        and torch.allclose(found, expected, rtol=tolerance, atol=tolerance)
+    )
 
 
 def each(of, *tensors: torch.Tensor) -> list:
@@ -79,7 +83,8 @@ def test_random_policies_are_softmaxes_of_normal_logits():
         logps = random_policies(4000, 5, seed=0, scale=scale)
         assert close(logps.exp().sum(-1), torch.ones(4000))
         spread = centred(logps).square().sum(-1) / 4  # unbiased: the logits up to a constant a row
-        assert spread.mean().item() == pytest.approx(scale**2, rel=0.06)  # its standard error is 1.1 %
+        # its standard error is 1.1 %
+        assert spread.mean().item() == pytest.approx(scale**2, rel=0.06)
     assert random_policies(2, 3, 4, seed=0).shape == (2, 3, 4)
 
 
@@ -120,8 +125,10 @@ def kl_by_loop(p: list[float], q: list[float]) -> float:
 
 def test_mean_and_kl_equal_the_sums():
     """KL in the other direction; a mean over answers in place of one under the policy."""
-    assert close(mean(RIVALS, MANY.reward), each(lambda p, r: sum(math.exp(a) * b for a, b in zip(p, r)),
-                                                 RIVALS, MANY.reward))  # fmt: skip
+    assert close(
+        mean(RIVALS, MANY.reward),
+        each(lambda p, r: sum(math.exp(a) * b for a, b in zip(p, r)), RIVALS, MANY.reward),
+    )
     assert close(kl(RIVALS, MANY.ref_logps), each(kl_by_loop, RIVALS, MANY.ref_logps))
     assert not close(kl(RIVALS, MANY.ref_logps), kl(MANY.ref_logps, RIVALS), 0.01)
 
@@ -141,13 +148,19 @@ def test_kl_is_positive_but_to_itself():
 
 def test_an_answer_of_probability_zero_counts_nothing():
     """0 · log 0 is 0: as a product of floats, 0 · (-inf) is NaN; and so is (-inf) - (-inf)."""
-    sure, even, half = numbers(1, 0, 0).log(), numbers(0.5, 0.5, 0).log(), numbers(0.5, 0.25, 0.25).log()
+    sure, even, half = (
+        numbers(1, 0, 0).log(),
+        numbers(0.5, 0.5, 0).log(),
+        numbers(0.5, 0.25, 0.25).log(),
+    )
     assert kl(sure, even).item() == pytest.approx(math.log(2))
     assert kl(even, half).item() == pytest.approx(0.5 * math.log(2))
     assert kl(even, even).item() == 0
     assert mean(sure, numbers(3, math.inf, -math.inf)).item() == 3
     optimum = optimal_policy(Problem(even, numbers(0, 0, 100)), 1.0)
-    assert close(optimum, even) and math.isfinite(objective(optimum, Problem(even, numbers(0, 0, 1)), 1.0))
+    assert close(optimum, even) and math.isfinite(
+        objective(optimum, Problem(even, numbers(0, 0, 1)), 1.0)
+    )
 
 
 def test_kl_is_infinite_outside_the_other_support():
@@ -161,7 +174,9 @@ def test_optimum_of_the_worked_example():
     assert optimal_policy(HAND, BETA).exp().tolist() == pytest.approx(OPTIMUM, abs=5e-9)
     z = 0.5 * math.e**2 + 0.3 + 0.2 * math.e**-2
     assert log_partition(HAND, BETA).item() == pytest.approx(math.log(z), abs=1e-12)
-    assert optimal_policy(HAND, 1).exp()[1].item() == pytest.approx(0.3 / (0.5 * math.e + 0.3 + 0.2 / math.e))
+    assert optimal_policy(HAND, 1).exp()[1].item() == pytest.approx(
+        0.3 / (0.5 * math.e + 0.3 + 0.2 / math.e)
+    )
 
 
 def test_partition_and_optimum_equal_the_sums():
@@ -223,7 +238,9 @@ def test_the_optimum_of_the_other_kl_beats_every_rival_and_satisfies_its_equatio
 
 def test_the_optimum_of_the_other_kl_by_hand():
     """Chapter 6's example, and an answer that the reference never writes: its reward may be anything."""
-    assert other_optimum(HAND, BETA).exp().tolist() == pytest.approx([0.841, 0.116, 0.044], abs=5e-4)
+    assert other_optimum(HAND, BETA).exp().tolist() == pytest.approx(
+        [0.841, 0.116, 0.044], abs=5e-4
+    )
     with_a_fourth = Problem(numbers(0.5, 0.3, 0.2, 0).log(), numbers(1, 0, -1, 9))
     assert close(other_optimum(with_a_fourth, BETA)[:3], other_optimum(HAND, BETA))
     assert other_optimum(with_a_fourth, BETA)[3] == -math.inf
@@ -234,7 +251,10 @@ def test_a_tensor_of_betas_is_one_optimum_each():
     betas = torch.linspace(0.1, 2, 24, dtype=torch.float64)
     singly = [optimal_policy(Problem(*row), beta.item()) for *row, beta in zip(*MANY, betas)]
     assert close(optimal_policy(MANY, betas[:, None]), torch.stack(singly))
-    assert close(optimal_policy(HAND, betas[:, None]), torch.stack([optimal_policy(HAND, b.item()) for b in betas]))
+    assert close(
+        optimal_policy(HAND, betas[:, None]),
+        torch.stack([optimal_policy(HAND, b.item()) for b in betas]),
+    )
 
 
 BETAS = np.geomspace(0.05, 5, 25).tolist()
@@ -246,8 +266,10 @@ def test_frontier_holds_the_optimum_of_each_beta_in_the_order_given():
     assert rewards.shape == kls.shape == (24, 25)
     for column, beta in enumerate(BETAS):
         optimum = optimal_policy(MANY, beta)
-        assert close(rewards[:, column], each(lambda p, r: sum(math.exp(a) * b for a, b in zip(p, r)),
-                                              optimum, MANY.reward))  # fmt: skip
+        assert close(
+            rewards[:, column],
+            each(lambda p, r: sum(math.exp(a) * b for a, b in zip(p, r)), optimum, MANY.reward),
+        )
         assert close(kls[:, column], each(kl_by_loop, optimum, MANY.ref_logps))
     assert (rewards.diff() < 0).all() and (kls.diff() < 0).all()  # more leash, less of both
     backwards = frontier(MANY, BETAS[::-1])
@@ -276,7 +298,10 @@ def test_no_policy_lies_above_the_frontier():
     near = (0.9 * optimal_policy(MANY, 0.5) + 0.1 * far).log_softmax(-1)
     betas = numbers(*BETAS)
     for policies in (far, near):
-        spent, earned = kl(policies, MANY.ref_logps)[..., None], mean(policies, MANY.reward)[..., None]
+        spent, earned = (
+            kl(policies, MANY.ref_logps)[..., None],
+            mean(policies, MANY.reward)[..., None],
+        )
         slack = rewards + betas * (spent - kls) - earned  # (300, 24, 25)
         assert (slack > -1e-12).all()
     assert slack.amin(-1).median() < 0.02  # the near ones are near: the bound is tight
@@ -286,7 +311,9 @@ def best_by_enumeration(ref: list[float], reward: list[float], n: int) -> list[f
     """All A^n tuples of draws; the first of the best is kept."""
     kept = [0.0] * len(ref)
     for draws in itertools.product(range(len(ref)), repeat=n):
-        kept[max(draws, key=lambda answer: reward[answer])] += math.prod(math.exp(ref[answer]) for answer in draws)
+        kept[max(draws, key=lambda answer: reward[answer])] += math.prod(
+            math.exp(ref[answer]) for answer in draws
+        )
     return kept
 
 
@@ -295,7 +322,12 @@ def test_best_of_n_equals_the_enumeration_of_all_draws(n):
     """n, or n - 1, of them better; ties that are lost or counted twice; an answer that is never drawn."""
     tied = MANY.reward.sign()  # two levels: each row has ties
     rare = torch.where(torch.arange(5) == 2, -math.inf, MANY.ref_logps).log_softmax(-1)
-    for problem in (MANY, Problem(MANY.ref_logps, tied), Problem(rare, MANY.reward), Problem(rare, tied)):
+    for problem in (
+        MANY,
+        Problem(MANY.ref_logps, tied),
+        Problem(rare, MANY.reward),
+        Problem(rare, tied),
+    ):
         found = best_of_n(problem, n)
         assert close(found.exp(), each(lambda p, r: best_by_enumeration(p, r, n), *problem))
         assert torch.equal(found == -math.inf, problem.ref_logps == -math.inf)
@@ -322,7 +354,9 @@ def test_best_of_n_of_a_binary_attribute():
 def test_kl_of_best_of_n_without_ties_is_log_n_minus_n_minus_1_over_n(n):
     """The formula is the limit of many answers without ties, and a bound wherever answers are few."""
     bound = math.log(n) - (n - 1) / n
-    fine = Problem(torch.full((5000,), -math.log(5000), dtype=torch.float64), torch.arange(5000).double())
+    fine = Problem(
+        torch.full((5000,), -math.log(5000), dtype=torch.float64), torch.arange(5000).double()
+    )
     assert kl(best_of_n(fine, n), fine.ref_logps).item() == pytest.approx(bound, abs=2e-3)
     assert (kl(best_of_n(MANY, n), MANY.ref_logps) < bound).all()
 
@@ -332,8 +366,11 @@ def test_kl_of_best_of_n_without_ties_is_log_n_minus_n_minus_1_over_n(n):
 
 def pair_distribution(shape: str) -> torch.Tensor:
     """(24, 5, 5) or (5, 5); the opened ones have first and second drawn differently, and equal answers too."""
-    return {"uniform": uniform_pairs(5), "opened": OPENED,
-            "twice the reference": independent_pairs(MANY.ref_logps, MANY.ref_logps, distinct=True)}[shape]  # fmt: skip
+    return {
+        "uniform": uniform_pairs(5),
+        "opened": OPENED,
+        "twice the reference": independent_pairs(MANY.ref_logps, MANY.ref_logps, distinct=True),
+    }[shape]
 
 
 PAIRS = ["uniform", "opened", "twice the reference"]
@@ -341,7 +378,10 @@ PAIRS = ["uniform", "opened", "twice the reference"]
 
 def test_preference_probabilities_by_loop():
     """σ(r_j - r_i) at [i, j] prefers the worse answer."""
-    assert close(preference_probs(MANY.reward), each(lambda r: [[sigma(a - b) for b in r] for a in r], MANY.reward))
+    assert close(
+        preference_probs(MANY.reward),
+        each(lambda r: [[sigma(a - b) for b in r] for a in r], MANY.reward),
+    )
     assert preference_probs(numbers(math.log(3), 0))[0, 1].item() == pytest.approx(0.75)
 
 
@@ -353,8 +393,17 @@ def test_pair_distributions_sum_to_one_and_are_what_they_say():
     assert close(found, [[p * q for q in (0.1, 0.6, 0.3)] for p in (0.5, 0.3, 0.2)])
     kept = 1 - (0.05 + 0.18 + 0.06)
     distinct = independent_pairs(first.log(), second.log(), distinct=True)
-    assert close(distinct, [[0, 0.3 / kept, 0.15 / kept], [0.03 / kept, 0, 0.09 / kept], [0.02 / kept, 0.12 / kept, 0]])
-    assert close(independent_pairs(RIVALS, MANY.ref_logps, distinct=True).sum((-1, -2)), torch.ones(24))
+    assert close(
+        distinct,
+        [
+            [0, 0.3 / kept, 0.15 / kept],
+            [0.03 / kept, 0, 0.09 / kept],
+            [0.02 / kept, 0.12 / kept, 0],
+        ],
+    )
+    assert close(
+        independent_pairs(RIVALS, MANY.ref_logps, distinct=True).sum((-1, -2)), torch.ones(24)
+    )
 
 
 def judged(reward: list[float], pairs: list[list[float]], wins_of) -> list[list[float]]:
@@ -383,7 +432,9 @@ def test_deterministic_comparisons_drop_ties_and_lose_their_mass(shape):
     pairs, tied = pair_distribution(shape).expand(24, 5, 5), MANY.reward.round()
     found = comparisons(tied, pairs, "deterministic")
     verdict = {1: 1.0, 0: None, -1: 0.0}
-    by_loop = each(lambda r, p: judged(r, p, lambda gap: verdict[(gap > 0) - (gap < 0)]), tied, pairs)
+    by_loop = each(
+        lambda r, p: judged(r, p, lambda gap: verdict[(gap > 0) - (gap < 0)]), tied, pairs
+    )
     assert close(found, by_loop)
     ties = ((tied[:, :, None] == tied[:, None, :]) * pairs).sum((-1, -2))
     assert (ties > 0).any() and close(found.sum((-1, -2)), 1 - ties)
@@ -395,7 +446,9 @@ def test_soft_comparisons_are_the_expectation_of_sampled_ones():
     pairs, reward = OPENED[0], MANY.reward[0].numpy()
     first, second = np.divmod(rng.choice(25, size=n, p=(pairs / pairs.sum()).flatten().numpy()), 5)
     won = rng.random(n) < 1 / (1 + np.exp(reward[second] - reward[first]))
-    counts = np.bincount(np.where(won, first * 5 + second, second * 5 + first), minlength=25).reshape(5, 5)
+    counts = np.bincount(
+        np.where(won, first * 5 + second, second * 5 + first), minlength=25
+    ).reshape(5, 5)
     table = comparisons(MANY.reward[0], pairs).numpy()
     assert (np.abs(counts - n * table) < 4.5 * np.sqrt(n * table * (1 - table))).all()
     drawn = draw_comparisons(comparisons(MANY.reward[0], pairs), n, seed=0).numpy()
@@ -410,12 +463,15 @@ def test_drawn_comparisons_are_counts_of_their_own_table():
     assert (counts[table == 0] == 0).all() and (counts[table > 0] > 0).all()
     same = draw_comparisons(table[:1].expand(24, 5, 5), 3000, seed=0)
     assert len({tuple(row.flatten().tolist()) for row in same}) == 24
-    assert same.var(0).sum().item() == pytest.approx(3000 * (1 - table[0].square().sum().item()), rel=0.25)
+    assert same.var(0).sum().item() == pytest.approx(
+        3000 * (1 - table[0].square().sum().item()), rel=0.25
+    )
 
 
 def test_tables_of_any_leading_shape_are_drawn_from():
     """The instances are flattened for the draw: they must come back in their places."""
-    cells = torch.eye(9, dtype=torch.float64)[:6].reshape(2, 3, 3, 3)  # all weight in one cell, another for each
+    # all weight in one cell, another for each
+    cells = torch.eye(9, dtype=torch.float64)[:6].reshape(2, 3, 3, 3)
     assert close(draw_comparisons(cells, 7, seed=0), 7 * cells)
     assert close(draw_comparisons(cells[1, 2], 7, seed=0), 7 * cells[1, 2])
 
@@ -429,8 +485,12 @@ def test_bradley_terry_nll_equals_the_loop():
     """A table that does not sum to 1 is averaged all the same; winner and loser exchanged are not the same loss."""
     wins = 40 * OPENED  # unsymmetric, unrelated to the reward, not normalised
     assert close(bradley_terry_nll(MANY.reward, wins), each(nll_by_loop, MANY.reward, wins))
-    assert close(bradley_terry_nll(torch.zeros(24, 5, dtype=torch.float64), wins), [math.log(2)] * 24)
-    assert bradley_terry_nll(numbers(-500, 500), numbers((0, 1), (0, 0))).item() == pytest.approx(1000)
+    assert close(
+        bradley_terry_nll(torch.zeros(24, 5, dtype=torch.float64), wins), [math.log(2)] * 24
+    )
+    assert bradley_terry_nll(numbers(-500, 500), numbers((0, 1), (0, 0))).item() == pytest.approx(
+        1000
+    )
 
 
 @pytest.mark.parametrize("shape", PAIRS)
@@ -493,10 +553,19 @@ def test_covariance_inverts_the_curvature_of_the_likelihood():
     def nll(*moved):
         return bradley_terry_nll(reward + sum(moved), wins) * total
 
-    curvature = torch.stack([
-        torch.stack([(nll(a, b) - nll(a, -b) - nll(-a, b) + nll(-a, -b)) / (4 * step**2) for a in unit[:4]], -1)
-        for b in unit[:4]
-    ], -1)  # fmt: skip
+    curvature = torch.stack(
+        [
+            torch.stack(
+                [
+                    (nll(a, b) - nll(a, -b) - nll(-a, b) + nll(-a, -b)) / (4 * step**2)
+                    for a in unit[:4]
+                ],
+                -1,
+            )
+            for b in unit[:4]
+        ],
+        -1,
+    )
     differences = torch.cat((torch.eye(4), -torch.ones(4, 1)), -1).double()  # r_i - r_5, (4, 5)
     assert close(differences @ covariance @ differences.T, torch.linalg.inv(curvature), 1e-4)
 
@@ -507,7 +576,9 @@ def test_covariance_is_the_spread_of_repeated_fits():
     table = comparisons(reward, independent_pairs(*random_policies(2, 4, seed=0)))
     found, covariance = fit_rewards(draw_comparisons(table.expand(600, 4, 4), 500, seed=0))
     error = found - centred(reward)
-    distance = (error.unsqueeze(-2) @ torch.linalg.pinv(covariance, rtol=1e-6) @ error.unsqueeze(-1)).flatten()
+    distance = (
+        error.unsqueeze(-2) @ torch.linalg.pinv(covariance, rtol=1e-6) @ error.unsqueeze(-1)
+    ).flatten()
     assert distance.mean().item() == pytest.approx(3, abs=0.4)  # the standard error is 0.1
     gap = error[:, 0] - error[:, 3]
     spread = (covariance[:, 0, 0] + covariance[:, 3, 3] - 2 * covariance[:, 0, 3]).sqrt()
@@ -518,7 +589,11 @@ def test_fit_holds_where_some_pairs_are_compared_ten_thousand_times_as_often():
     """Undamped, Newton's steps overshoot on such a table and never come back. At the maximum each answer has won
     just as many comparisons as its reward leads one to expect."""
     wins = numbers(
-        (0, 10_000, 0, 1, 1), (100, 0, 0, 0, 1), (0, 0, 0, 10_000, 0), (100, 0, 0, 0, 1), (10, 10_000, 10, 10, 0)
+        (0, 10_000, 0, 1, 1),
+        (100, 0, 0, 0, 1),
+        (0, 0, 0, 10_000, 0),
+        (100, 0, 0, 0, 1),
+        (10, 10_000, 10, 10, 0),
     )
     reward, _ = fit_rewards(wins)
     expected = ((wins + wins.mT) * preference_probs(reward)).sum(-1)
@@ -610,7 +685,9 @@ def test_what_has_no_answer_is_named():
 def test_an_impossible_answer_that_was_never_compared_leaves_the_loss_alone():
     """0 · (-inf) is NaN."""
     logps, wins = numbers(0.5, 0.5, 0).log(), numbers((0, 1, 0), (1, 0, 0), (0, 0, 0))
-    assert dpo_loss(logps, logps.nan_to_num(neginf=-1), wins, 0.5).item() == pytest.approx(math.log(2))
+    assert dpo_loss(logps, logps.nan_to_num(neginf=-1), wins, 0.5).item() == pytest.approx(
+        math.log(2)
+    )
 
 
 def test_a_fit_that_does_not_converge_is_an_error():
@@ -640,7 +717,9 @@ def test_implicit_reward_of_the_optimum_is_the_reward_less_beta_log_z():
 )
 def test_dpo_loss_of_the_worked_example(pairs, loss):
     """The pair distribution is an argument: three of them, three losses at the same optimum."""
-    found = dpo_loss(optimal_policy(HAND, BETA), HAND.ref_logps, comparisons(HAND.reward, pairs), BETA)
+    found = dpo_loss(
+        optimal_policy(HAND, BETA), HAND.ref_logps, comparisons(HAND.reward, pairs), BETA
+    )
     assert found.item() == pytest.approx(loss, abs=6e-10 if loss == 0.509913358 else 6e-7)
 
 
@@ -668,9 +747,15 @@ def test_dpo_loss_sees_neither_constants_of_the_prompt_nor_normalisation():
     """What both answers share cancels; a Z that is left in the loss does not."""
     shift = torch.linspace(-4, 4, 24, dtype=torch.float64)[:, None]
     plain = dpo_loss(RIVALS, MANY.ref_logps, comparisons(MANY.reward, OPENED), 0.4)
-    assert close(dpo_loss(RIVALS + shift, MANY.ref_logps, comparisons(MANY.reward, OPENED), 0.4), plain)
-    assert close(dpo_loss(RIVALS, MANY.ref_logps - shift, comparisons(MANY.reward, OPENED), 0.4), plain)
-    assert close(dpo_loss(RIVALS, MANY.ref_logps, comparisons(MANY.reward + shift, OPENED), 0.4), plain)
+    assert close(
+        dpo_loss(RIVALS + shift, MANY.ref_logps, comparisons(MANY.reward, OPENED), 0.4), plain
+    )
+    assert close(
+        dpo_loss(RIVALS, MANY.ref_logps - shift, comparisons(MANY.reward, OPENED), 0.4), plain
+    )
+    assert close(
+        dpo_loss(RIVALS, MANY.ref_logps, comparisons(MANY.reward + shift, OPENED), 0.4), plain
+    )
 
 
 def test_gradient_of_dpo_equals_the_formula_and_finite_differences():
@@ -681,8 +766,11 @@ def test_gradient_of_dpo_equals_the_formula_and_finite_differences():
 
     def by_hand(policy, ref, table):
         h = [[beta * ((a - b) - (c - d)) for c, d in zip(policy, ref)] for a, b in zip(policy, ref)]
-        return [-beta * sum(table[i][j] * sigma(-h[i][j]) - table[j][i] * sigma(h[i][j]) for j in range(5))
-                for i in range(5)]  # fmt: skip
+        return [
+            -beta
+            * sum(table[i][j] * sigma(-h[i][j]) - table[j][i] * sigma(h[i][j]) for j in range(5))
+            for i in range(5)
+        ]
 
     assert close(found, each(by_hand, RIVALS, MANY.ref_logps, wins))
     for unit, column in zip(1e-5 * torch.eye(5, dtype=torch.float64), found.T):
@@ -696,14 +784,19 @@ def test_minimiser_of_dpo_on_soft_labels_is_the_closed_form(beta, shape):
     """DPO's claim, on 24 problems at once: no reward model, no sampling, and the pairs do not matter."""
     wins = comparisons(MANY.reward, pair_distribution(shape))
     start = torch.zeros(24, 5, dtype=torch.float64)
-    found = minimise(lambda z: dpo_loss(z.log_softmax(-1), MANY.ref_logps, wins, beta), start).log_softmax(-1)
+    found = minimise(
+        lambda z: dpo_loss(z.log_softmax(-1), MANY.ref_logps, wins, beta), start
+    ).log_softmax(-1)
     assert close(found, optimal_policy(MANY, beta), 1e-9)
 
 
 def test_deterministic_labels_have_no_minimum_short_of_the_argmax():
     """With the better answer always winning, each step towards the argmax lowers the loss: β holds nothing."""
     wins = comparisons(HAND.reward, uniform_pairs(3), "deterministic")
-    losses = [dpo_loss(optimal_policy(HAND, beta), HAND.ref_logps, wins, 1.0).item() for beta in (4, 1, 0.25, 0.05)]
+    losses = [
+        dpo_loss(optimal_policy(HAND, beta), HAND.ref_logps, wins, 1.0).item()
+        for beta in (4, 1, 0.25, 0.05)
+    ]
     assert losses == sorted(losses, reverse=True) and losses[-1] < 1e-8
     assert optimal_policy(HAND, 0.05).exp()[0].item() == pytest.approx(1, abs=1e-8)
 
@@ -728,13 +821,17 @@ def test_minimise_solves_a_quadratic_in_every_row():
 def test_minimise_reaches_the_precision_of_the_numbers():
     """Where the loss is flat to sixteen digits, L-BFGS alone is right to eight; log x - x/c has its place at c."""
     place = torch.linspace(0.5, 3, 24, dtype=torch.float64)[:, None]
-    found = minimise(lambda x: (x.exp() / place - x).sum(-1) + 1e3, torch.zeros(24, 1, dtype=torch.float64))
+    found = minimise(
+        lambda x: (x.exp() / place - x).sum(-1) + 1e3, torch.zeros(24, 1, dtype=torch.float64)
+    )
     assert close(found, place.log(), 1e-13)
 
 
 def test_minimise_with_parameters_that_prompts_share():
     """Two numbers for 24 prompts: at the minimum the slope of the summed loss, by differences, is zero."""
-    features = torch.randn(24, 5, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    features = torch.randn(
+        24, 5, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
     wins = comparisons(MANY.reward, uniform_pairs(5))
 
     def loss(theta):
@@ -755,7 +852,9 @@ def test_minimise_with_parameters_that_prompts_share():
 CALLS = {
     "mean": lambda ref, reward, wins: mean(ref, reward),
     "kl": lambda ref, reward, wins: kl(reward.log_softmax(-1), ref),
-    "objective": lambda ref, reward, wins: objective(reward.log_softmax(-1), Problem(ref, reward), 0.4),
+    "objective": lambda ref, reward, wins: objective(
+        reward.log_softmax(-1), Problem(ref, reward), 0.4
+    ),
     "log_partition": lambda ref, reward, wins: log_partition(Problem(ref, reward), 0.4),
     "optimal_policy": lambda ref, reward, wins: optimal_policy(Problem(ref, reward), 0.4),
     "other_optimum": lambda ref, reward, wins: other_optimum(Problem(ref, reward), 0.4),
@@ -763,16 +862,20 @@ CALLS = {
     "frontier, kl": lambda ref, reward, wins: frontier(Problem(ref, reward), [0.1, 1.0])[1],
     "best_of_n": lambda ref, reward, wins: best_of_n(Problem(ref, reward), 3),
     "preference_probs": lambda ref, reward, wins: preference_probs(reward),
-    "independent_pairs": lambda ref, reward, wins: independent_pairs(ref, reward.log_softmax(-1), distinct=True),
+    "independent_pairs": lambda ref, reward, wins: independent_pairs(
+        ref, reward.log_softmax(-1), distinct=True
+    ),
     "comparisons": lambda ref, reward, wins: comparisons(reward, wins),
-    "comparisons, deterministic": lambda ref, reward, wins: comparisons(reward, wins, "deterministic"),
+    "comparisons, deterministic": lambda ref, reward, wins: comparisons(
+        reward, wins, "deterministic"
+    ),
     "bradley_terry_nll": lambda ref, reward, wins: bradley_terry_nll(reward, wins),
     "fit_rewards, reward": lambda ref, reward, wins: fit_rewards(wins)[0],
     "fit_rewards, covariance": lambda ref, reward, wins: fit_rewards(wins)[1],
     "implicit_reward": lambda ref, reward, wins: implicit_reward(reward.log_softmax(-1), ref, 0.4),
     "dpo_loss": lambda ref, reward, wins: dpo_loss(reward.log_softmax(-1), ref, wins, 0.4),
     "minimise": lambda ref, reward, wins: minimise(lambda x: (x - ref).cosh().sum(-1), reward),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -780,14 +883,19 @@ def test_leading_dimensions_are_a_stack_of_single_problems(name):
     """A sum or a softmax over the wrong dimension mixes the prompts; float32 halves the digits."""
     stack = [tensor.unflatten(0, (4, 6))[:2, :3] for tensor in (*MANY, OPENED)]
     together = CALLS[name](*stack)
-    singly = [[CALLS[name](*(tensor[i, j] for tensor in stack)) for j in range(3)] for i in range(2)]
+    singly = [
+        [CALLS[name](*(tensor[i, j] for tensor in stack)) for j in range(3)] for i in range(2)
+    ]
     assert close(together, torch.stack([torch.stack(row) for row in singly]), 1e-9)
 
 
 def test_every_function_is_held_against_a_stack():
     """A new function without a row in the table above; the rest have no leading dimensions, or draw."""
-    public = {name for name, value in vars(tabular).items()
-              if getattr(value, "__module__", "") == tabular.__name__ and not name.startswith("_")}  # fmt: skip
+    public = {
+        name
+        for name, value in vars(tabular).items()
+        if getattr(value, "__module__", "") == tabular.__name__ and not name.startswith("_")
+    }
     others = {"Problem", "random_policies", "random_problems", "uniform_pairs", "draw_comparisons"}
     assert {name.split(",")[0] for name in CALLS} | others == public
 
@@ -828,5 +936,7 @@ def test_best_of_none_is_refused(n):
 @pytest.mark.parametrize("labels", ["hard", "sampled", ""])
 def test_an_unknown_kind_of_label_is_refused(labels):
     """A spelling that falls back to soft labels; the message tells where sampled ones are drawn."""
-    with pytest.raises(ValueError, match=f"unknown labels '{labels}'; accepted are soft, deterministic.*draw_comp"):
+    with pytest.raises(
+        ValueError, match=f"unknown labels '{labels}'; accepted are soft, deterministic.*draw_comp"
+    ):
         comparisons(HAND.reward, uniform_pairs(3), labels)

@@ -75,7 +75,12 @@ numbers = st.tuples(
 expressions = st.lists(st.tuples(st.sampled_from("+-*/"), numbers), min_size=1, max_size=7).map(
     lambda pairs: "".join(op + number for op, number in pairs)[1:]
 )
-OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+OPERATORS = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
 
 
 def by_python(text: str) -> Fraction:
@@ -101,7 +106,9 @@ def test_value_equals_that_of_pythons_parser(text):
         expected = None
     count, found = evaluate_expression(text)
     assert found == expected
-    assert count == sum(isinstance(node, ast.Constant) for node in ast.walk(ast.parse(text, mode="eval")))
+    assert count == sum(
+        isinstance(node, ast.Constant) for node in ast.walk(ast.parse(text, mode="eval"))
+    )
 
 
 @settings(deadline=None, max_examples=300)
@@ -153,7 +160,9 @@ def test_tolerance_includes_its_bound():
     assert not judge("S0.33=", "1/3E").exact
 
 
-@pytest.mark.parametrize(("text", "style"), [("1+1E", False), ("1+1+0E", True), ("1E", False), ("1+1+0+0E", False)])
+@pytest.mark.parametrize(
+    ("text", "style"), [("1+1E", False), ("1+1+0E", True), ("1E", False), ("1+1+0+0E", False)]
+)
 def test_style_means_exactly_three_numbers(text, style):
     """`>= 3` would reward ever longer answers."""
     assert judge("S2=", text).style is style
@@ -161,7 +170,14 @@ def test_style_means_exactly_three_numbers(text, style):
 
 @pytest.mark.parametrize(
     ("target", "prompt"),
-    [("54", "S54="), (-12, "S-12="), ("3.25", "S3.25="), ("S54=", "S54="), (Fraction(7), "S7="), (0, "S0=")],
+    [
+        ("54", "S54="),
+        (-12, "S-12="),
+        ("3.25", "S3.25="),
+        ("S54=", "S54="),
+        (Fraction(7), "S7="),
+        (0, "S0="),
+    ],
 )
 def test_make_prompt(target, prompt):
     """A prompt given whole must not be wrapped again."""
@@ -170,7 +186,8 @@ def test_make_prompt(target, prompt):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "54=", "S54", "S=", "=", "S", "five", "5 4", "S5 4=", "٣", "1e3", "1/3", "+5", "05"]
+    "text",
+    ["", "54=", "S54", "S=", "=", "S", "five", "5 4", "S5 4=", "٣", "1e3", "1/3", "+5", "05"],
 )
 def test_make_prompt_refuses(text):
     """A malformed prompt that reaches the model yields nonsense that looks like an answer."""

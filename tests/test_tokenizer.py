@@ -71,7 +71,10 @@ def test_pad_fills_one_side_and_marks_the_rest(side, ids, mask):
     """Padding on the wrong side puts P between prompt and completion."""
     found_ids, found_mask = TOKENIZER.pad([[1, 9, 2], [8]], side=side)
     assert found_ids.tolist() == ids and found_ids.dtype == torch.int64
-    assert found_mask.tolist() == [[bool(m) for m in row] for row in mask] and found_mask.dtype == torch.bool
+    assert (
+        found_mask.tolist() == [[bool(m) for m in row] for row in mask]
+        and found_mask.dtype == torch.bool
+    )
 
 
 def test_mask_marks_positions_not_the_padding_character():
@@ -97,7 +100,9 @@ def test_completion_mask_covers_the_completion_and_nothing_else(pairs):
         width = input_ids.shape[1]
         gap = width - len(prompt) - len(completion)
         assert TOKENIZER.decode(input_ids[row]) == prompt + completion + "P" * gap
-        assert mask[row].tolist() == [False] * len(prompt) + [True] * len(completion) + [False] * gap
+        assert (
+            mask[row].tolist() == [False] * len(prompt) + [True] * len(completion) + [False] * gap
+        )
 
 
 def test_collate_worked_example():
@@ -117,6 +122,8 @@ def test_stored_tokenizer_has_the_same_vocabulary(tmp_path):
     """A tokenizer.json written from another list would give transformers other ids than ours."""
     save_model(small_model(), tmp_path / "m")
     stored = json.loads((tmp_path / "m" / "tokenizer.json").read_text())
-    assert stored["model"]["vocab"] == {character: index for index, character in enumerate(VOCABULARY)}
+    assert stored["model"]["vocab"] == {
+        character: index for index, character in enumerate(VOCABULARY)
+    }
     special = {entry["content"]: entry["id"] for entry in stored["added_tokens"]}
     assert special == {"P": 0, "S": 1, "E": 2, "U": 3}

@@ -18,7 +18,9 @@ from toys import small_model
 
 def uneven(_: int) -> dict[str, torch.Tensor]:
     """Four short answers, then four long ones: pieces of a step with very different counts of tokens."""
-    ids, mask = CharTokenizer().collate([f"S{n}=" for n in range(8)], ["1E"] * 4 + ["27+27-0+3-40E"] * 4)
+    ids, mask = CharTokenizer().collate(
+        [f"S{n}=" for n in range(8)], ["1E"] * 4 + ["27+27-0+3-40E"] * 4
+    )
     return {"input_ids": ids, "completion_mask": mask}
 
 
@@ -32,7 +34,9 @@ def test_accumulated_pieces_equal_one_batch(name, pieces):
     many = run(name, parts, batch_at=batches, steps=3, log_every=1, save_every=0, accumulate=pieces)
     for line, other in zip(one, many):
         numbers = line.keys() - {"seconds"}
-        assert {k: line[k] for k in numbers} == pytest.approx({k: other[k] for k in numbers}, rel=2e-4, abs=1e-5)
+        assert {k: line[k] for k in numbers} == pytest.approx(
+            {k: other[k] for k in numbers}, rel=2e-4, abs=1e-5
+        )
     for a, b in zip(whole.parameters(), parts.parameters()):
         assert torch.allclose(a, b, atol=2e-4)
 
@@ -45,16 +49,32 @@ def test_the_uneven_batch_tells_a_mean_of_means_apart():
         return {"loss": (total / count, 1)}
 
     right = run("sft, muon", small_model(), batch_at=uneven, steps=1, accumulate=4, save_every=0)[0]
-    wrong = run("sft, muon", small_model(), batch_at=uneven, steps=1, accumulate=4, save_every=0,
-                loss_step=mean_of_means)[0]  # fmt: skip
+    wrong = run(
+        "sft, muon",
+        small_model(),
+        batch_at=uneven,
+        steps=1,
+        accumulate=4,
+        save_every=0,
+        loss_step=mean_of_means,
+    )[0]
     assert abs(right["loss"] / wrong["loss"] - 1) > 0.002  # ten times the tolerance above
     assert abs(right["grad_norm"] / wrong["grad_norm"] - 1) > 0.002  # ten times the tolerance above
 
 
 def test_more_pieces_than_rows():
     """A batch of 3 cut in 4 has an empty piece, whose mean would be NaN."""
-    one, four = (run("sft, muon", small_model(), batch_at=lambda s: sft_batch(s, rows=3), steps=2, save_every=0,
-                     accumulate=n)[-1] for n in (1, 4))  # fmt: skip
+    one, four = (
+        run(
+            "sft, muon",
+            small_model(),
+            batch_at=lambda s: sft_batch(s, rows=3),
+            steps=2,
+            save_every=0,
+            accumulate=n,
+        )[-1]
+        for n in (1, 4)
+    )
     assert four["loss"] == pytest.approx(one["loss"], rel=1e-5)
 
 
@@ -81,7 +101,8 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_the_update(tmp_path)
     def breaks_backwards(model, batch):
         result = sft_step(model, batch)
         total, count = result["loss"]
-        return {**result, "loss": (total + 0 * (total - total.detach()).sqrt(), count)}  # slope of sqrt at 0
+        # slope of sqrt at 0
+        return {**result, "loss": (total + 0 * (total - total.detach()).sqrt(), count)}
 
     model = small_model()
     with pytest.raises(FloatingPointError, match="loss or gradient at step 0 is not finite"):
@@ -110,7 +131,9 @@ def test_a_line_of_the_metrics_is_the_mean_over_its_steps():
     window = run("sft, muon", small_model(), steps=6, log_every=4, save_every=0)
     assert [line["step"] for line in window] == [4, 6]
     rows = [line["nats_per_completion"] for line in single]
-    assert [line["nats_per_completion"] for line in window] == pytest.approx([np.mean(rows[:4]), np.mean(rows[4:])])
+    assert [line["nats_per_completion"] for line in window] == pytest.approx(
+        [np.mean(rows[:4]), np.mean(rows[4:])]
+    )
     tokens = [int(sft_batch(step)["completion_mask"].sum()) for step in range(4)]
     expected = np.average([line["loss"] for line in single[:4]], weights=tokens)
     assert window[0]["loss"] == pytest.approx(expected)
@@ -119,7 +142,10 @@ def test_a_line_of_the_metrics_is_the_mean_over_its_steps():
 def test_the_learning_rate_of_each_group_follows_the_schedule():
     """A schedule that multiplies the last rate in place of the peak decays twice."""
     lines = run("sft, muon", small_model(), steps=12, log_every=1, save_every=0)
-    expected = [0.01 * f for f in (1 / 3, 2 / 3, 1, *(0.5 * (1 + math.cos(math.pi * k / 9)) for k in range(9)))]
+    expected = [
+        0.01 * f
+        for f in (1 / 3, 2 / 3, 1, *(0.5 * (1 + math.cos(math.pi * k / 9)) for k in range(9)))
+    ]
     assert [line["learning_rate"] for line in lines] == pytest.approx(expected)
 
 
@@ -170,13 +196,21 @@ def test_sft_step_of_one_batch_by_hand():
 def test_dpo_starts_at_ln_2_with_hard_labels_and_its_margin_grows():
     """Policy = reference at step 0; a reversed sign would make the margin fall."""
     data = pairs(soft=False)
-    lines = run("dpo, adamw", small_model(), batch_at=lambda _: data.batch(np.arange(8)), steps=12, log_every=1)
+    lines = run(
+        "dpo, adamw",
+        small_model(),
+        batch_at=lambda _: data.batch(np.arange(8)),
+        steps=12,
+        log_every=1,
+    )
     assert lines[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
     assert lines[0]["rewards/accuracies"] == pytest.approx(0.5, abs=0.5)
     assert lines[-1]["loss"] < 0.5 * lines[0]["loss"]
     assert lines[-1]["rewards/accuracies"] == 1
     for line in lines:
-        assert line["rewards/margins"] == pytest.approx(line["rewards/chosen"] - line["rewards/rejected"], abs=1e-5)
+        assert line["rewards/margins"] == pytest.approx(
+            line["rewards/chosen"] - line["rewards/rejected"], abs=1e-5
+        )
 
 
 def test_dpo_metrics_of_one_batch_by_hand():
@@ -185,8 +219,13 @@ def test_dpo_metrics_of_one_batch_by_hand():
     batch = data.batch(np.arange(5))
     with torch.no_grad():
         sums = dpo_step(0.5)(model, batch)
-    logps = {kind: score(model, data.prompt[:5], getattr(data, kind)[:5]) for kind in ("chosen", "rejected")}
-    rewards = {k: 0.5 * (v - torch.tensor(getattr(data, f"ref_{k}_logps")[:5])) for k, v in logps.items()}
+    logps = {
+        kind: score(model, data.prompt[:5], getattr(data, kind)[:5])
+        for kind in ("chosen", "rejected")
+    }
+    rewards = {
+        k: 0.5 * (v - torch.tensor(getattr(data, f"ref_{k}_logps")[:5])) for k, v in logps.items()
+    }
     margin = rewards["chosen"] - rewards["rejected"]
     expected = {
         "loss": -(0.8 * margin.sigmoid().log() + 0.2 * (-margin).sigmoid().log()).mean(),
@@ -208,8 +247,10 @@ def test_only_the_loss_of_dpo_has_a_gradient_and_it_reaches_both_answers():
     sums = dpo_step(0.5)(model, batch)
     assert [name for name, (total, _) in sums.items() if total.requires_grad] == ["loss"]
     (found,) = torch.autograd.grad(sums["loss"][0], [model.lm_head.weight])
-    chosen, rejected = (sequence_logps(model(batch[f"{k}_ids"]), batch[f"{k}_ids"], batch[f"{k}_mask"])
-                        for k in ("chosen", "rejected"))  # fmt: skip
+    chosen, rejected = (
+        sequence_logps(model(batch[f"{k}_ids"]), batch[f"{k}_ids"], batch[f"{k}_mask"])
+        for k in ("chosen", "rejected")
+    )
     margin = 0.5 * (chosen - rejected - batch["ref_chosen_logps"] + batch["ref_rejected_logps"])
     pull = -0.5 * (0.8 - margin.sigmoid()).detach()  # the loss by log π of the chosen answer
     (expected,) = torch.autograd.grad((pull * (chosen - rejected)).sum(), [model.lm_head.weight])
@@ -219,7 +260,9 @@ def test_only_the_loss_of_dpo_has_a_gradient_and_it_reaches_both_answers():
 def test_label_smoothing_of_a_step_is_the_soft_label_1_minus_epsilon():
     """An option that is checked, and then not passed on: every run is trained on hard labels."""
     model, hard = small_model(seed=3), pairs(soft=False).batch(np.arange(5))
-    smooth, plain = (dpo_step(0.5, label_smoothing=epsilon)(model, hard)["loss"][0] for epsilon in (0.2, 0.0))
+    smooth, plain = (
+        dpo_step(0.5, label_smoothing=epsilon)(model, hard)["loss"][0] for epsilon in (0.2, 0.0)
+    )
     soft = dpo_step(0.5)(model, pairs().batch(np.arange(5)))["loss"][0]
     assert smooth.item() == pytest.approx(soft.item(), rel=1e-6)
     assert abs(smooth.item() - plain.item()) > 0.01
@@ -268,15 +311,20 @@ def test_reward_step_of_of_one_batch_by_hand(soft):
     if soft:
         batch["preference_prob"] = torch.tensor(labels)
     sums = reward_step(largest_marked_id, batch)
-    losses = [q * math.log1p(math.exp(-h)) + (1 - q) * math.log1p(math.exp(h)) for h, q in zip(margins, labels)]
+    losses = [
+        q * math.log1p(math.exp(-h)) + (1 - q) * math.log1p(math.exp(h))
+        for h, q in zip(margins, labels)
+    ]
     assert all(count == 4 for _, count in sums.values())
-    assert {name: total.item() for name, (total, _) in sums.items()} == pytest.approx({
-        "loss": sum(losses),
-        "rewards/chosen": 10,
-        "rewards/rejected": 7,
-        "rewards/margins": 3,
-        "rewards/accuracies": 2.5,
-    })  # fmt: skip
+    assert {name: total.item() for name, (total, _) in sums.items()} == pytest.approx(
+        {
+            "loss": sum(losses),
+            "rewards/chosen": 10,
+            "rewards/rejected": 7,
+            "rewards/margins": 3,
+            "rewards/accuracies": 2.5,
+        }
+    )
     assert [name for name, (total, _) in sums.items() if total.requires_grad] == ["loss"]
 
 
@@ -304,7 +352,8 @@ def test_a_config_out_of_range_is_refused(changes, message):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"beta": 0.0}, {"beta": 0.1, "loss_type": "ipoo"}, {"beta": 0.1, "label_smoothing": 0.6}]
+    "settings",
+    [{"beta": 0.0}, {"beta": 0.1, "loss_type": "ipoo"}, {"beta": 0.1, "label_smoothing": 0.6}],
 )
 def test_a_loss_out_of_range_is_refused_before_the_first_step(settings):
     """An error at step 0 comes after the pairs are made and the metrics file is emptied."""
@@ -318,7 +367,9 @@ def test_the_gradient_is_that_of_the_mean_loss():
     twin = small_model()
     total, count = sft_step(twin, batch)["loss"]
     (total / count).backward()
-    expected = torch.cat([parameter.grad.flatten() for parameter in twin.parameters()]).norm().item()
+    expected = (
+        torch.cat([parameter.grad.flatten() for parameter in twin.parameters()]).norm().item()
+    )
     config = LoopConfig(steps=1, learning_rate=1e-3, log_every=1, accumulate=3)
     (line,) = train(small_model(), lambda step: batch, sft_step, config, progress=False)
     assert line["grad_norm"] == pytest.approx(expected, rel=1e-4)

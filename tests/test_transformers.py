@@ -13,8 +13,15 @@ from toys import SMALL, random_ids, small_model
 transformers = pytest.importorskip("transformers", reason="parity needs the `test` extra")
 TOKENIZER = CharTokenizer()
 PROMPTS = [f"S{n}=" for n in (54, -12, 7, 100, 0, -3)]
-ODD = ModelConfig(hidden_size=24, intermediate_size=40, num_hidden_layers=3, num_attention_heads=2,
-                  max_position_embeddings=40, rope_theta=500.0, rms_norm_eps=1e-3)  # fmt: skip
+ODD = ModelConfig(
+    hidden_size=24,
+    intermediate_size=40,
+    num_hidden_layers=3,
+    num_attention_heads=2,
+    max_position_embeddings=40,
+    rope_theta=500.0,
+    rms_norm_eps=1e-3,
+)
 MODELS = {
     "random": lambda: small_model(),
     "odd sizes": lambda: small_model(config=ODD),
@@ -28,7 +35,9 @@ def pair(request, tmp_path_factory):
     ours = MODELS[request.param]()
     folder = tmp_path_factory.mktemp("parity") / "a.model"
     save_model(ours, folder)
-    theirs, report = transformers.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    theirs, report = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, output_loading_info=True
+    )
     assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     return ours, theirs.eval(), folder
 
@@ -49,7 +58,9 @@ def test_logits_of_left_padded_rows_are_equal(pair):
     ids, mask = TOKENIZER.pad([TOKENIZER.encode(p + "1+2") for p in PROMPTS], side="left")
     positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
     expected = theirs(ids, attention_mask=mask.long(), position_ids=positions).logits
-    assert (ours(ids, mask) - expected)[mask].abs().max() < 1e-5 * max(1.0, expected[mask].abs().max())
+    assert (ours(ids, mask) - expected)[mask].abs().max() < 1e-5 * max(
+        1.0, expected[mask].abs().max()
+    )
 
 
 def test_greedy_generation_is_equal(pair):
@@ -57,9 +68,13 @@ def test_greedy_generation_is_equal(pair):
     ours, theirs, folder = pair
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     batch = tokenizer(PROMPTS, padding=True, return_tensors="pt", return_token_type_ids=False)
-    written = theirs.generate(**batch, do_sample=False, max_new_tokens=12)[:, batch["input_ids"].shape[1] :]
+    written = theirs.generate(**batch, do_sample=False, max_new_tokens=12)[
+        :, batch["input_ids"].shape[1] :
+    ]
     texts = [text.split("E")[0] for text in tokenizer.batch_decode(written)]
-    assert texts == [text.split("E")[0] for text in generate(ours, PROMPTS, temperature=0, max_new_tokens=12)]
+    assert texts == [
+        text.split("E")[0] for text in generate(ours, PROMPTS, temperature=0, max_new_tokens=12)
+    ]
 
 
 @torch.no_grad()
@@ -80,7 +95,19 @@ def tokenizer(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "text", ["S54=27+27E", "S-3.25=-1.25-2*1E", "PPS5=", "EEE", "SSEEPP", "S1=1E" * 5, "U", VOCABULARY, "", "12_:=*/"]
+    "text",
+    [
+        "S54=27+27E",
+        "S-3.25=-1.25-2*1E",
+        "PPS5=",
+        "EEE",
+        "SSEEPP",
+        "S1=1E" * 5,
+        "U",
+        VOCABULARY,
+        "",
+        "12_:=*/",
+    ],
 )
 def test_ids_and_strings_are_equal(tokenizer, text):
     """Specials added at the ends, spaces between characters (tokenizers #636), or specials swallowed by decoding."""
@@ -94,7 +121,12 @@ def test_ids_and_strings_are_equal(tokenizer, text):
 
 def test_special_tokens_and_sizes_are_equal(tokenizer):
     """A trainer reads pad and end from here; a pad that is E drops E from the loss (TRL #734)."""
-    found = (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id)
+    found = (
+        tokenizer.pad_token_id,
+        tokenizer.bos_token_id,
+        tokenizer.eos_token_id,
+        tokenizer.unk_token_id,
+    )
     assert found == (TOKENIZER.pad_id, TOKENIZER.bos_id, TOKENIZER.eos_id, TOKENIZER.unk_id)
     assert (len(tokenizer), tokenizer.model_max_length) == (22, SMALL.max_position_embeddings)
     assert tokenizer.get_vocab() == {character: index for index, character in enumerate(VOCABULARY)}
@@ -104,7 +136,9 @@ def test_padding_is_on_the_left(tokenizer):
     """Generation from a right-padded prompt continues the padding."""
     batch = tokenizer(["S5=", "S-12="], padding=True, return_tensors="pt")
     ids, mask = TOKENIZER.pad([TOKENIZER.encode("S5="), TOKENIZER.encode("S-12=")], side="left")
-    assert torch.equal(batch["input_ids"], ids) and torch.equal(batch["attention_mask"], mask.long())
+    assert torch.equal(batch["input_ids"], ids) and torch.equal(
+        batch["attention_mask"], mask.long()
+    )
 
 
 def test_unknown_characters_become_u_there(tokenizer):
@@ -114,23 +148,44 @@ def test_unknown_characters_become_u_there(tokenizer):
 
 def test_state_dict_names_are_theirs():
     """A checkpoint *is* a LlamaForCausalLM folder: exporting is not a step."""
-    config = transformers.LlamaConfig(vocab_size=22, hidden_size=64, intermediate_size=64, num_hidden_layers=4,
-                                      num_attention_heads=4, max_position_embeddings=128)  # fmt: skip
+    config = transformers.LlamaConfig(
+        vocab_size=22,
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        max_position_embeddings=128,
+    )
     theirs = transformers.LlamaForCausalLM(config).state_dict()
     ours = Llama(ModelConfig()).state_dict()
-    assert {name: tensor.shape for name, tensor in ours.items()} == {n: t.shape for n, t in theirs.items()}
+    assert {name: tensor.shape for name, tensor in ours.items()} == {
+        n: t.shape for n, t in theirs.items()
+    }
 
 
 def their_model(**changes):
-    sizes = {"vocab_size": 22, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2,
-             "num_attention_heads": 2, "max_position_embeddings": 48, "initializer_range": 0.3}  # fmt: skip
+    sizes = {
+        "vocab_size": 22,
+        "hidden_size": 24,
+        "intermediate_size": 40,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 48,
+        "initializer_range": 0.3,
+    }
     torch.manual_seed(0)
     return transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**sizes, **changes})).eval()
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("changes", [{}, {"rope_parameters": {"rope_type": "default", "rope_theta": 300.0}},
-                                     {"rms_norm_eps": 1e-2}])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 300.0}},
+        {"rms_norm_eps": 1e-2},
+    ],
+)
 def test_our_loader_reads_what_transformers_saved(tmp_path, changes):
     """θ has moved to `rope_parameters` in their version 5: reading the default in its place is silent."""
     theirs = their_model(**changes)

@@ -7,8 +7,13 @@ import torch
 from dpo_core.model import Llama, ModelConfig
 from dpo_core.tokenizer import VOCABULARY
 
-SMALL = ModelConfig(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
-                    max_position_embeddings=64)  # fmt: skip
+SMALL = ModelConfig(
+    hidden_size=16,
+    intermediate_size=24,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    max_position_embeddings=64,
+)
 
 
 def small_model(seed: int = 0, config: ModelConfig = SMALL, scale: float = 10.0) -> Llama:
@@ -36,7 +41,9 @@ def memoryless_model(probability: dict[str, float]) -> Llama:
         for layer in model.model.layers:
             layer.self_attn.o_proj.weight.zero_()
             layer.mlp.down_proj.weight.zero_()
-        logits = torch.tensor([math.log(probability.get(character, 1e-30)) for character in VOCABULARY])
+        logits = torch.tensor(
+            [math.log(probability.get(character, 1e-30)) for character in VOCABULARY]
+        )
         model.lm_head.weight.copy_(logits[:, None].expand(-1, 16) / 16)
     return model
 

@@ -32,9 +32,20 @@ NUMBERED = {
     "exercise": (r"^### Exercise (\d+\.\d+) · ", r"^### 练习 (\d+\.\d+) · "),
 }
 UNITS = {  # powers of ten
-    "k": 3, "K": 3, "M": 6, "B": 9, "thousand": 3, "million": 6, "billion": 9, "trillion": 12,
-    "千": 3, "万": 4, "百万": 6, "亿": 8, "万亿": 12,
-}  # fmt: skip
+    "k": 3,
+    "K": 3,
+    "M": 6,
+    "B": 9,
+    "thousand": 3,
+    "million": 6,
+    "billion": 9,
+    "trillion": 12,
+    "千": 3,
+    "万": 4,
+    "百万": 6,
+    "亿": 8,
+    "万亿": 12,
+}
 NUMERAL = re.compile(
     r"(?P<digits>\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
     r"(?P<unit>[kKMB](?![A-Za-z0-9])| ?(?:thousand|million|billion|trillion)\b| ?(?:万亿|百万|千|万|亿))?"
@@ -68,13 +79,20 @@ def differ(en, zh):
 
 def headings(en, zh):
     """The same headings, level by level."""
-    levels = [[len(mark) for mark in re.findall(r"^(#{1,6}) ", prose.without_code(text), re.M)] for text in (en, zh)]
-    return None if levels[0] == levels[1] else f"levels {levels[0]} in English, {levels[1]} in Chinese"
+    levels = [
+        [len(mark) for mark in re.findall(r"^(#{1,6}) ", prose.without_code(text), re.M)]
+        for text in (en, zh)
+    ]
+    return (
+        None if levels[0] == levels[1] else f"levels {levels[0]} in English, {levels[1]} in Chinese"
+    )
 
 
 def citations(en, zh, bibliography=frozenset()):
     """The same works cited equally often: links whose address is in the bibliography."""
-    return differ(*([link for link in prose.targets(text) if link in bibliography] for text in (en, zh)))
+    return differ(
+        *([link for link in prose.targets(text) if link in bibliography] for text in (en, zh))
+    )
 
 
 def links(en, zh, bibliography=frozenset()):
@@ -84,7 +102,12 @@ def links(en, zh, bibliography=frozenset()):
         base = target.partition("#")[0] or "#"  # a section's name has a language
         return next((pair[0] for pair in SAME_PAGE if base.startswith(pair)), base)
 
-    return differ(*([place(link) for link in prose.targets(text) if link not in bibliography] for text in (en, zh)))
+    return differ(
+        *(
+            [place(link) for link in prose.targets(text) if link not in bibliography]
+            for text in (en, zh)
+        )
+    )
 
 
 def labels(en, zh):
@@ -93,8 +116,14 @@ def labels(en, zh):
     for side, text in enumerate((en, zh)):
         text = prose.FENCE.sub("", text)
         names = [name for name, forms in FORMS.items() for _ in range(text.count(forms[side]))]
-        names += [f"{name} {n}" for name, forms in NUMBERED.items() for n in re.findall(forms[side], text, re.M)]
-        names += [f"id {name}" for name in re.findall(r"<\w+[^<>]*\b(?:id|name)=\"([^\"]+)\"", text)]
+        names += [
+            f"{name} {n}"
+            for name, forms in NUMBERED.items()
+            for n in re.findall(forms[side], text, re.M)
+        ]
+        names += [
+            f"id {name}" for name in re.findall(r"<\w+[^<>]*\b(?:id|name)=\"([^\"]+)\"", text)
+        ]
         names += re.findall(r"\\(?:label|tag)\{[^{}]*\}", text)
         found.append(names)
     return differ(*found)
@@ -111,7 +140,9 @@ def mathematics(en, zh):
     ours, theirs = ([bare(formula) for formula in prose.displayed(text)] for text in (en, zh))
     if len(ours) != len(theirs):
         return f"{len(ours)} formulas in English, {len(theirs)} in Chinese"
-    return next((f"{a}  is in Chinese  {b}" for a, b in zip(ours, theirs, strict=True) if a != b), None)
+    return next(
+        (f"{a}  is in Chinese  {b}" for a, b in zip(ours, theirs, strict=True) if a != b), None
+    )
 
 
 def code(en, zh):
@@ -119,7 +150,14 @@ def code(en, zh):
     ours, theirs = prose.fenced(en), prose.fenced(zh)
     if len(ours) != len(theirs):
         return f"{len(ours)} blocks in English, {len(theirs)} in Chinese"
-    return next((f"block {n} differs" for n, (a, b) in enumerate(zip(ours, theirs, strict=True), 1) if a != b), None)
+    return next(
+        (
+            f"block {n} differs"
+            for n, (a, b) in enumerate(zip(ours, theirs, strict=True), 1)
+            if a != b
+        ),
+        None,
+    )
 
 
 def numerals(en, zh):
@@ -137,13 +175,21 @@ def _value(found):
 
 def folds(en, zh):
     """The same number of folded blocks, each closed."""
-    counts = [(text.count("<details"), text.count("</details>")) for text in map(prose.without_code, (en, zh))]
+    counts = [
+        (text.count("<details"), text.count("</details>"))
+        for text in map(prose.without_code, (en, zh))
+    ]
     if counts[0] == counts[1] and counts[0][0] == counts[0][1]:
         return None
-    return "<details> opened and closed: {} and {} in English, {} and {} in Chinese".format(*counts[0], *counts[1])
+    return "<details> opened and closed: {} and {} in English, {} and {} in Chinese".format(
+        *counts[0], *counts[1]
+    )
 
 
-RULES = {rule.__name__: rule for rule in (headings, citations, links, labels, mathematics, code, numerals, folds)}
+RULES = {
+    rule.__name__: rule
+    for rule in (headings, citations, links, labels, mathematics, code, numerals, folds)
+}
 
 
 def compare(en, zh, bibliography=frozenset(), free=False):
@@ -162,11 +208,15 @@ def pair(cells, bibliography=frozenset()):
     for cell in [*cells, None]:
         lang = cell.lang if cell else None
         if waiting and lang != "zh":
-            faults.append(_fault(waiting, "twin", "an English cell without a Chinese one right after it"))
+            faults.append(
+                _fault(waiting, "twin", "an English cell without a Chinese one right after it")
+            )
         elif waiting:
             faults += _differences(waiting, cell, bibliography)
         elif lang == "zh":
-            faults.append(_fault(cell, "twin", "a Chinese cell without an English one right before it"))
+            faults.append(
+                _fault(cell, "twin", "a Chinese cell without an English one right before it")
+            )
         if lang not in (None, "en", "zh"):
             faults.append(_fault(cell, "lang", f"lang is {lang!r}, neither en nor zh"))
         waiting = cell if lang == "en" else None
@@ -190,7 +240,9 @@ def _within(cell):
         found = typography.faults(text, lang)
         yield from (Fault(cell.where, f"alt_{lang}: {rule}", why, (text,)) for rule, why in found)
     if cell.lang in alts:
-        yield from (_fault(cell, rule, why) for rule, why in typography.faults(cell.source, cell.lang))
+        yield from (
+            _fault(cell, rule, why) for rule, why in typography.faults(cell.source, cell.lang)
+        )
 
 
 def _fault(cell, rule, detail):

@@ -45,7 +45,9 @@ def _chinese(markdown):
 
 
 def _english(markdown):
-    named = prose.LINK.sub(lambda link: "" if re.fullmatch(rf"(?:{HAN}|\s)+", link[1]) else link[1], markdown)
+    named = prose.LINK.sub(
+        lambda link: "" if re.fullmatch(rf"(?:{HAN}|\s)+", link[1]) else link[1], markdown
+    )
     text = re.sub(r"“[^”]*”|\"[^\"\n]*\"", "", prose.words(named).replace(BOOK, ""))
     if found := re.search(rf"(?:{HAN}|{FULL_WIDTH})+", text):
         yield "english", f"Chinese outside code and quotation marks: {found[0]}"

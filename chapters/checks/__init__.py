@@ -49,7 +49,9 @@ def exercise(name):
 
     def register(function):
         if name in _CHECKS and _CHECKS[name].__qualname__ != function.__qualname__:
-            raise ValueError(f"two checks for exercise {name}: {_CHECKS[name].__name__} and {function.__name__}")
+            raise ValueError(
+                f"two checks for exercise {name}: {_CHECKS[name].__name__} and {function.__name__}"
+            )
         _CHECKS[name] = function
         return function
 
@@ -63,7 +65,9 @@ def registered(chapter):
     except ModuleNotFoundError as error:
         if error.name != f"{__name__}.ch{chapter:02d}":
             raise
-    return {name: function for name, function in _CHECKS.items() if int(name.split(".")[0]) == chapter}
+    return {
+        name: function for name, function in _CHECKS.items() if int(name.split(".")[0]) == chapter
+    }
 
 
 def verdict(name, answer):
@@ -79,14 +83,18 @@ def verdict(name, answer):
         return Verdict("wrong", wrong.en, wrong.zh)
     except Exception as error:
         fault = _name(error)
-        return Verdict("crash", f"the check cannot use this answer: {fault}", f"检查用不了这个答案：{fault}")
+        return Verdict(
+            "crash", f"the check cannot use this answer: {fault}", f"检查用不了这个答案：{fault}"
+        )
     return RIGHT
 
 
 def check(name, answer):
     """Print the verdict on `answer` to exercise `name`, in one line."""
     found = verdict(name, answer)
-    texts = {"en": [found.en], "zh": [found.zh]}.get(os.environ.get("BOOK_LANG", ""), [found.en, found.zh])
+    texts = {"en": [found.en], "zh": [found.zh]}.get(
+        os.environ.get("BOOK_LANG", ""), [found.en, found.zh]
+    )
     print(name, _MARKS[found.state], " · ".join(" ".join(text.split()) for text in texts))
 
 
@@ -126,9 +134,14 @@ def expect(condition, en, zh):
 
 def number(answer):
     """`answer` as an int or a float; Wrong for anything that is no number: text, True, nan, a tensor of several."""
-    value = answer.item() if callable(getattr(answer, "item", None)) and _size(answer) == 1 else answer
+    value = (
+        answer.item() if callable(getattr(answer, "item", None)) and _size(answer) == 1 else answer
+    )
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or math.isnan(value):
-        raise Wrong(f"The answer is a number; this is {_kind(answer)}.", f"答案应是一个数，这里是 {_kind(answer)}。")
+        raise Wrong(
+            f"The answer is a number; this is {_kind(answer)}.",
+            f"答案应是一个数，这里是 {_kind(answer)}。",
+        )
     return value if isinstance(value, int) else float(value)
 
 
@@ -140,7 +153,10 @@ def close(answer, expected, en, zh, *, within=1e-6):
 def text(answer):
     """`answer`, if it is a string."""
     if not isinstance(answer, str):
-        raise Wrong(f"The answer is a string; this is {_kind(answer)}.", f"答案应是字符串，这里是 {_kind(answer)}。")
+        raise Wrong(
+            f"The answer is a string; this is {_kind(answer)}.",
+            f"答案应是字符串，这里是 {_kind(answer)}。",
+        )
     return answer
 
 
@@ -149,7 +165,10 @@ def tensor(answer, shape=None):
     import torch  # here, so that a chapter whose answers are numbers does not wait for it
 
     if not isinstance(answer, torch.Tensor):
-        raise Wrong(f"The answer is a tensor; this is {_kind(answer)}.", f"答案应是张量，这里是 {_kind(answer)}。")
+        raise Wrong(
+            f"The answer is a tensor; this is {_kind(answer)}.",
+            f"答案应是张量，这里是 {_kind(answer)}。",
+        )
     if shape is not None and tuple(answer.shape) != tuple(shape):
         want, have = tuple(shape), tuple(answer.shape)
         raise Wrong(f"The shape is {have}; it should be {want}.", f"形状是 {have}，应为 {want}。")
@@ -159,13 +178,18 @@ def tensor(answer, shape=None):
 def function(answer):
     """`answer`, if it can be called; what it raises becomes Wrong with the arguments that made it fail."""
     if not callable(answer):
-        raise Wrong(f"The answer is a function; this is {_kind(answer)}.", f"答案应是函数，这里是 {_kind(answer)}。")
+        raise Wrong(
+            f"The answer is a function; this is {_kind(answer)}.",
+            f"答案应是函数，这里是 {_kind(answer)}。",
+        )
 
     def guarded(*args, **kwargs):
         try:
             return answer(*args, **kwargs)
         except Exception as error:
-            given = ", ".join([*map(_short, args), *(f"{key}={_short(value)}" for key, value in kwargs.items())])
+            given = ", ".join(
+                [*map(_short, args), *(f"{key}={_short(value)}" for key, value in kwargs.items())]
+            )
             raise Wrong(
                 f"Your function raised {_name(error)}, when given ({given}).",
                 f"你的函数在参数为 ({given}) 时抛出了 {_name(error)}。",

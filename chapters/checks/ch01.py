@@ -9,19 +9,29 @@ from checks import close, exercise, expect, function, tensor
 def encode_by_hand(answer):
     """The ids of S8=9-1E."""
     expect(isinstance(answer, list), "The answer is a list of ids.", "答案应是一个编号列表。")
-    expect(len(answer) == 7, f"The text has 7 characters; your list has {len(answer)} ids.",
-           f"文本有 7 个字符，你的列表有 {len(answer)} 个编号。")  # fmt: skip
+    expect(
+        len(answer) == 7,
+        f"The text has 7 characters; your list has {len(answer)} ids.",
+        f"文本有 7 个字符，你的列表有 {len(answer)} 个编号。",
+    )
     for position, (mine, right) in enumerate(zip(answer, [1, 12, 20, 13, 15, 5, 2])):
         letter = "S8=9-1E"[position]
-        expect(mine == right, f"{letter} (position {position}) has another id than {mine}.",
-               f"{letter}（第 {position} 格，从 0 数起）的编号不是 {mine}。")  # fmt: skip
+        expect(
+            mine == right,
+            f"{letter} (position {position}) has another id than {mine}.",
+            f"{letter}（第 {position} 格，从 0 数起）的编号不是 {mine}。",
+        )
 
 
 @exercise("1.2")
 def share_of_padding(answer):
     """Three of thirty cells."""
-    close(answer, 3 / 30, "Divide the empty cells by all cells, rows times width.",
-          "用空格子数除以全部格子数（行数乘宽度）。")  # fmt: skip
+    close(
+        answer,
+        3 / 30,
+        "Divide the empty cells by all cells, rows times width.",
+        "用空格子数除以全部格子数（行数乘宽度）。",
+    )
 
 
 @exercise("1.3")
@@ -29,16 +39,28 @@ def mask_of_left_padded_rows(answer):
     """True on the completion, which ends at the right edge."""
     left_mask = function(answer)
     mask = tensor(left_mask([3, 4, 2], [7, 10, 4], 10), (3, 10))
-    expect(mask.dtype == torch.bool, f"The mask holds booleans; yours holds {mask.dtype}.",
-           f"掩码里应是布尔值，你的是 {mask.dtype}。")  # fmt: skip
-    expect(mask[:, -1].all(), "The last column is E in every row, and E is part of the completion.",
-           "每行最后一格都是 E，E 也属于回答。")  # fmt: skip
+    expect(
+        mask.dtype == torch.bool,
+        f"The mask holds booleans; yours holds {mask.dtype}.",
+        f"掩码里应是布尔值，你的是 {mask.dtype}。",
+    )
+    expect(
+        mask[:, -1].all(),
+        "The last column is E in every row, and E is part of the completion.",
+        "每行最后一格都是 E，E 也属于回答。",
+    )
     for row, length in enumerate((4, 6, 2)):
         marked = int(mask[row].sum())
-        expect(marked == length, f"Row {row} has {length} tokens in its completion; you mark {marked}.",
-               f"第 {row} 行的回答有 {length} 个词元，你标了 {marked} 个。")  # fmt: skip
-        expect(mask[row, 10 - length :].all(), f"Row {row}: the completion is the last {length} tokens.",
-               f"第 {row} 行：回答是最后 {length} 个词元。")  # fmt: skip
+        expect(
+            marked == length,
+            f"Row {row} has {length} tokens in its completion; you mark {marked}.",
+            f"第 {row} 行的回答有 {length} 个词元，你标了 {marked} 个。",
+        )
+        expect(
+            mask[row, 10 - length :].all(),
+            f"Row {row}: the completion is the last {length} tokens.",
+            f"第 {row} 行：回答是最后 {length} 个词元。",
+        )
 
 
 @exercise("1.4")
@@ -49,12 +71,24 @@ def labels_with_a_hole(answer):
     mask = torch.tensor([[0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 1, 0, 0]]).bool()
     kept = ids.clone()
     labels = tensor(make_labels(ids, mask), (2, 6))
-    expect((ids == kept).all(), "Your function changed input_ids; the model still needs them.",
-           "你的函数改动了 input_ids，模型还要用它。")  # fmt: skip
-    expect((labels[:, :2] == -100).all(), "Positions 0 and 1 ask for prompt tokens; they do not count.",
-           "第 0、1 格问的是提示里的词元，不计入损失。")  # fmt: skip
-    expect((labels[:, 2] == torch.tensor([7, 5])).all(), "Position 2 holds `=`; its label is the first token of the answer.",
-           "第 2 格是 `=`，它的标签是回答的第一个词元。")  # fmt: skip
+    expect(
+        (ids == kept).all(),
+        "Your function changed input_ids; the model still needs them.",
+        "你的函数改动了 input_ids，模型还要用它。",
+    )
+    expect(
+        (labels[:, :2] == -100).all(),
+        "Positions 0 and 1 ask for prompt tokens; they do not count.",
+        "第 0、1 格问的是提示里的词元，不计入损失。",
+    )
+    expect(
+        (labels[:, 2] == torch.tensor([7, 5])).all(),
+        "Position 2 holds `=`; its label is the first token of the answer.",
+        "第 2 格是 `=`，它的标签是回答的第一个词元。",
+    )
     expect((labels[1, 4:] == -100).all(), "Padding does not count.", "填充不计入损失。")
-    expect((labels[0] == torch.tensor([-100, -100, 7, 14, 8, 2])).all() and labels[1, 3] == 2,
-           "A label that counts is the token one place to the right.", "计入损失的标签，就是右边一格的词元。")  # fmt: skip
+    expect(
+        (labels[0] == torch.tensor([-100, -100, 7, 14, 8, 2])).all() and labels[1, 3] == 2,
+        "A label that counts is the token one place to the right.",
+        "计入损失的标签，就是右边一格的词元。",
+    )

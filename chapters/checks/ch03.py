@@ -11,12 +11,23 @@ from checks import close, exercise, expect, function, number
 def entropy_by_hand(answer):
     """Shares 1/2, 1/4, 1/8, 1/8: 1.75 bits."""
     value = number(answer)
-    expect(abs(value - 1.75) > 0.01, "That is the entropy in bits. A nat uses the natural logarithm.",
-           "这是以比特计的熵。奈特要用自然对数。")  # fmt: skip
-    expect(abs(value - math.log(4)) > 0.005, "That would be four answers with equal shares; count the authors.",
-           "四种回答一样多才是这个数；数一数各有几位作者。")  # fmt: skip
-    close(value, 1.75 * math.log(2), "Average the surprises over the eight authors, each weighing one eighth.",
-          "对八位作者的惊讶求平均，每人占八分之一。", within=0.006)  # fmt: skip
+    expect(
+        abs(value - 1.75) > 0.01,
+        "That is the entropy in bits. A nat uses the natural logarithm.",
+        "这是以比特计的熵。奈特要用自然对数。",
+    )
+    expect(
+        abs(value - math.log(4)) > 0.005,
+        "That would be four answers with equal shares; count the authors.",
+        "四种回答一样多才是这个数；数一数各有几位作者。",
+    )
+    close(
+        value,
+        1.75 * math.log(2),
+        "Average the surprises over the eight authors, each weighing one eighth.",
+        "对八位作者的惊讶求平均，每人占八分之一。",
+        within=0.006,
+    )
 
 
 @exercise("3.2")
@@ -24,14 +35,28 @@ def price_of_optimism(answer):
     """KL between the true coin, 0.25, and the believed one, 0.10."""
     value = number(answer)
     right, reverse = _kl(0.25, 0.10), _kl(0.10, 0.25)
-    expect(abs(value - reverse) > 6e-4, "Right formula, wrong direction: the data (0.25) do the averaging.",
-           "公式对，方向反了：按数据（0.25）求平均。")  # fmt: skip
-    expect(abs(value - right - _entropy(0.25)) > 6e-4, "That is a cross-entropy; take off the entropy of the data.",
-           "这是交叉熵，还要减去数据的熵。")  # fmt: skip
-    expect(value >= 0, "No model stands below the floor: a KL divergence is never negative.",
-           "没有模型低于下界：KL 散度不会是负数。")  # fmt: skip
-    close(value, right, "Average log(true / believed) over slipped and careful answers, weighted as in the data.",
-          "把 log（真实 / 以为）对失误和没失误的回答求平均，权重按数据来。", within=6e-4)  # fmt: skip
+    expect(
+        abs(value - reverse) > 6e-4,
+        "Right formula, wrong direction: the data (0.25) do the averaging.",
+        "公式对，方向反了：按数据（0.25）求平均。",
+    )
+    expect(
+        abs(value - right - _entropy(0.25)) > 6e-4,
+        "That is a cross-entropy; take off the entropy of the data.",
+        "这是交叉熵，还要减去数据的熵。",
+    )
+    expect(
+        value >= 0,
+        "No model stands below the floor: a KL divergence is never negative.",
+        "没有模型低于下界：KL 散度不会是负数。",
+    )
+    close(
+        value,
+        right,
+        "Average log(true / believed) over slipped and careful answers, weighted as in the data.",
+        "把 log（真实 / 以为）对失误和没失误的回答求平均，权重按数据来。",
+        within=6e-4,
+    )
 
 
 def _kl(p, q):
@@ -46,17 +71,26 @@ def _entropy(p):
 def floor_of_any_data(answer):
     """Conditional entropy from counts."""
     count_floor = function(answer)
-    close(count_floor([("a", "x"), ("b", "y"), ("c", "y")]), 0.0,
-          "Each prompt here has one answer only, so the floor is 0. Do you take the shares within a prompt?",
-          "这里每个提示只有一种回答，没什么可猜，下界是 0。比例是在同一提示之内算的吗？")  # fmt: skip
-    close(count_floor([("a", "x"), ("a", "y")]), math.log(2),
-          "One prompt with two equal answers: the floor is log 2 nats.",
-          "一个提示，两种回答各一次：下界是 log 2 奈特。")  # fmt: skip
+    close(
+        count_floor([("a", "x"), ("b", "y"), ("c", "y")]),
+        0.0,
+        "Each prompt here has one answer only, so the floor is 0. Do you take the shares within a prompt?",
+        "这里每个提示只有一种回答，没什么可猜，下界是 0。比例是在同一提示之内算的吗？",
+    )
+    close(
+        count_floor([("a", "x"), ("a", "y")]),
+        math.log(2),
+        "One prompt with two equal answers: the floor is log 2 nats.",
+        "一个提示，两种回答各一次：下界是 log 2 奈特。",
+    )
     pairs = [("a", "x")] * 3 + [("a", "y")] + [("b", "x")] * 4
-    close(count_floor(pairs), 4 / 8 * _entropy(0.25),
-          "Three x and one y for prompt a, four x for prompt b: half of the pairs have an entropy of 0.562. "
-          "Every pair in the list counts once, repeated ones too.",
-          "提示 a 有三个 x、一个 y，提示 b 有四个 x：列表里有一半，熵是 0.562。重复的项，每次都算。")  # fmt: skip
+    close(
+        count_floor(pairs),
+        4 / 8 * _entropy(0.25),
+        "Three x and one y for prompt a, four x for prompt b: half of the pairs have an entropy of 0.562. "
+        "Every pair in the list counts once, repeated ones too.",
+        "提示 a 有三个 x、一个 y，提示 b 有四个 x：列表里有一半，熵是 0.562。重复的项，每次都算。",
+    )
 
 
 @exercise("3.4")
@@ -65,29 +99,64 @@ def one_answer_one_vote(answer):
     answer_step = function(answer)
     weight = torch.linspace(-1, 1, 22 * 22).sin().view(22, 22).clone().requires_grad_()
     model = lambda ids: weight[ids]  # noqa: E731  a network that looks at one token: (B, T) -> (B, T, 22)
-    ids = torch.tensor([[1, 11, 20, 7, 14, 8, 2, 0, 0], [1, 5, 20, 5, 2, 0, 0, 0, 0], [1, 9, 8, 20, 6, 11, 14, 6, 2]])
-    first, last = torch.tensor([[3], [3], [4]]), torch.tensor([[7], [5], [9]])  # where the answers begin and end
+    ids = torch.tensor(
+        [
+            [1, 11, 20, 7, 14, 8, 2, 0, 0],
+            [1, 5, 20, 5, 2, 0, 0, 0, 0],
+            [1, 9, 8, 20, 6, 11, 14, 6, 2],
+        ]
+    )
+    # where the answers begin and end
+    first, last = torch.tensor([[3], [3], [4]]), torch.tensor([[7], [5], [9]])
     mask = (torch.arange(9) >= first) & (torch.arange(9) < last)
     batch = {"input_ids": ids, "completion_mask": mask}
     result = answer_step(model, batch)
-    expect(isinstance(result, dict) and isinstance(result.get("loss"), tuple) and len(result["loss"]) == 2,
-           'Return {"loss": (sum, count)}.', '返回 {"loss": (sum, count)}。')  # fmt: skip
+    expect(
+        isinstance(result, dict)
+        and isinstance(result.get("loss"), tuple)
+        and len(result["loss"]) == 2,
+        'Return {"loss": (sum, count)}.',
+        '返回 {"loss": (sum, count)}。',
+    )
     total, count = result["loss"]
-    expect(isinstance(total, torch.Tensor) and total.requires_grad,
-           "The sum must be a tensor that gradients flow through; do not detach it or turn it into a number.",
-           "总和必须是能传梯度的张量，别用 detach，也别转成数。")  # fmt: skip
+    expect(
+        isinstance(total, torch.Tensor) and total.requires_grad,
+        "The sum must be a tensor that gradients flow through; do not detach it or turn it into a number.",
+        "总和必须是能传梯度的张量，别用 detach，也别转成数。",
+    )
     logps = weight.detach().log_softmax(-1)[ids[:, :-1], ids[:, 1:]]
     means = torch.stack([-row[marked].mean() for row, marked in zip(logps, mask[:, 1:])])
     loss = float(total.detach()) / float(count)
-    expect(loss > 0, "A surprise is positive: minus the log-probability.", "惊讶是正的：对数概率要取负号。")
+    expect(
+        loss > 0,
+        "A surprise is positive: minus the log-probability.",
+        "惊讶是正的：对数概率要取负号。",
+    )
     by_token = -float(logps[mask[:, 1:]].mean())
-    expect(abs(loss - by_token) > 1e-4, "Here every token weighs the same; that is sft_step.",
-           "这样每个词元分量相同，那就是 sft_step。")  # fmt: skip
-    close(loss, means.mean(), "sum / count should be the mean over answers of each answer's mean surprise a token.",
-          "sum / count 应是：先对每个回答自己的词元求平均惊讶，再对各个回答求平均。", within=1e-4)  # fmt: skip
-    pieces = [answer_step(model, dict(zip(batch, (ids[part], mask[part]))))["loss"]
-              for part in (slice(0, 1), slice(1, 3))]  # fmt: skip
-    both = float(sum(piece[0].detach() for piece in pieces)) / float(sum(piece[1] for piece in pieces))
-    close(both, means.mean(), "Cut into a piece of one answer and a piece of two, the batch gives another loss. "
-          "Return the sum over answers, and how many answers there are.",
-          "切成一个回答的一块和两个回答的一块，损失就变了。返回各回答之和，以及回答的个数。", within=1e-4)  # fmt: skip
+    expect(
+        abs(loss - by_token) > 1e-4,
+        "Here every token weighs the same; that is sft_step.",
+        "这样每个词元分量相同，那就是 sft_step。",
+    )
+    close(
+        loss,
+        means.mean(),
+        "sum / count should be the mean over answers of each answer's mean surprise a token.",
+        "sum / count 应是：先对每个回答自己的词元求平均惊讶，再对各个回答求平均。",
+        within=1e-4,
+    )
+    pieces = [
+        answer_step(model, dict(zip(batch, (ids[part], mask[part]))))["loss"]
+        for part in (slice(0, 1), slice(1, 3))
+    ]
+    both = float(sum(piece[0].detach() for piece in pieces)) / float(
+        sum(piece[1] for piece in pieces)
+    )
+    close(
+        both,
+        means.mean(),
+        "Cut into a piece of one answer and a piece of two, the batch gives another loss. "
+        "Return the sum over answers, and how many answers there are.",
+        "切成一个回答的一块和两个回答的一块，损失就变了。返回各回答之和，以及回答的个数。",
+        within=1e-4,
+    )

@@ -19,33 +19,72 @@ def two(answer):
 def one_pair_by_hand(answer):
     """-log σ(log 2), and β (σ(log 2) - 1); two decimals are enough."""
     loss, derivative = two(answer)
-    expect(abs(loss + math.log(0.8)) > 5e-3, "Beta is missing: h is beta times the difference of the log-ratios.",
-           "漏了 β：h 是 β 乘两个对数比之差。")  # fmt: skip
-    expect(loss > 0, "A loss of this kind is positive: minus the logarithm of a probability.",
-           "这种损失总是正数：它是概率的对数取负。")  # fmt: skip
-    expect(abs(loss - math.log(3)) > 5e-3, "That is the loss with the two answers exchanged.",
-           "这是把两个回答对调之后的损失。")  # fmt: skip
-    expect(abs(loss - math.log(1.5)) < 5e-3, "The loss is minus log sigma(h), and h = log 2.",
-           "损失是 -log σ(h)，其中 h = log 2。")  # fmt: skip
-    expect(abs(derivative + 1 / 3) > 5e-3, "That is the derivative with respect to h; one factor is missing.",
-           "这是对 h 的导数；还差一个因子。")  # fmt: skip
-    expect(derivative < 0, "Right pair, wrong direction: more log-probability for the chosen answer lowers the loss.",
-           "符号反了：chosen 的对数概率升高，损失就下降。")  # fmt: skip
-    expect(abs(derivative + 1 / 6) < 5e-3, "The derivative is beta times (sigma(h) - 1).", "导数是 β 乘（σ(h) - 1）。")
+    expect(
+        abs(loss + math.log(0.8)) > 5e-3,
+        "Beta is missing: h is beta times the difference of the log-ratios.",
+        "漏了 β：h 是 β 乘两个对数比之差。",
+    )
+    expect(
+        loss > 0,
+        "A loss of this kind is positive: minus the logarithm of a probability.",
+        "这种损失总是正数：它是概率的对数取负。",
+    )
+    expect(
+        abs(loss - math.log(3)) > 5e-3,
+        "That is the loss with the two answers exchanged.",
+        "这是把两个回答对调之后的损失。",
+    )
+    expect(
+        abs(loss - math.log(1.5)) < 5e-3,
+        "The loss is minus log sigma(h), and h = log 2.",
+        "损失是 -log σ(h)，其中 h = log 2。",
+    )
+    expect(
+        abs(derivative + 1 / 3) > 5e-3,
+        "That is the derivative with respect to h; one factor is missing.",
+        "这是对 h 的导数；还差一个因子。",
+    )
+    expect(
+        derivative < 0,
+        "Right pair, wrong direction: more log-probability for the chosen answer lowers the loss.",
+        "符号反了：chosen 的对数概率升高，损失就下降。",
+    )
+    expect(
+        abs(derivative + 1 / 6) < 5e-3,
+        "The derivative is beta times (sigma(h) - 1).",
+        "导数是 β 乘（σ(h) - 1）。",
+    )
 
 
 @exercise("7.2")
 def the_wrong_post(answer):
     """The stored reference, tilted, and beta times its KL from the optimum."""
     first, lost = two(answer)
-    expect(abs(first - 0.919) > 3e-3, "That is the optimum for the true reference; the loss never saw it.",
-           "这是真正的参考策略下的最优解；可是损失从没见过那个参考策略。")  # fmt: skip
-    expect(0 < first < 1, "A probability: divide the product by the sum of the three.", "要的是概率：乘积还要除以三个乘积之和。")
-    expect(abs(first - 0.8008) < 2e-3, "Tilt the stored reference: 0.2, 0.3, 0.5 times e to the reward over beta.",
-           "给存下的参考策略加权：0.2、0.3、0.5 各乘 e 的 r/β 次方。")  # fmt: skip
-    expect(abs(lost - 0.0790) > 2e-3, "That is the KL; the shortfall has a factor beta.", "这是 KL；差额还要乘 β。")
-    expect(abs(lost - 0.0395) < 1e-3, "The shortfall is beta times KL(result || optimum), in this order.",
-           "差额是 β 乘 KL（结果相对最优解），次序别反。")  # fmt: skip
+    expect(
+        abs(first - 0.919) > 3e-3,
+        "That is the optimum for the true reference; the loss never saw it.",
+        "这是真正的参考策略下的最优解；可是损失从没见过那个参考策略。",
+    )
+    expect(
+        0 < first < 1,
+        "A probability: divide the product by the sum of the three.",
+        "要的是概率：乘积还要除以三个乘积之和。",
+    )
+    expect(
+        abs(first - 0.8008) < 2e-3,
+        "Tilt the stored reference: 0.2, 0.3, 0.5 times e to the reward over beta.",
+        "给存下的参考策略加权：0.2、0.3、0.5 各乘 e 的 r/β 次方。",
+    )
+    expect(
+        abs(lost - 0.0790) > 2e-3,
+        "That is the KL; the shortfall has a factor beta.",
+        "这是 KL；差额还要乘 β。",
+    )
+    expect(
+        abs(lost - 0.0395) < 1e-3,
+        "The shortfall is beta times KL(result || optimum), in this order.",
+        "差额是 β 乘 KL（结果相对最优解），次序别反。",
+    )
 
 
 @exercise("7.3")
@@ -56,19 +95,34 @@ def gradient_through_features(answer):
     for features in (torch.randn(5, 3, generator=generator).double(), torch.eye(4).double()):
         answers, width = features.shape
         theta = torch.randn(width, generator=generator).double()
-        wins = torch.randint(0, 9, (answers, answers), generator=generator).double().fill_diagonal_(0)
+        wins = (
+            torch.randint(0, 9, (answers, answers), generator=generator).double().fill_diagonal_(0)
+        )
         ref = torch.randn(answers, generator=generator).double().log_softmax(-1)
         leaf = theta.clone().requires_grad_()
         tabular.dpo_loss((ref + features @ leaf).log_softmax(-1), ref, wins, 0.3).backward()
         result, right = tensor(gradient(theta, features, wins, 0.3), (width,)).double(), leaf.grad
         ratio = (result @ right / (right @ right)).item()
         if (result - ratio * right).abs().max() < 1e-6 and abs(ratio - 1) > 1e-6:
-            expect(abs(ratio + 1) > 1e-6, "Right but for the sign: claim minus label.", "只差一个正负号：声称减标签。")
-            expect(abs(ratio - wins.sum()) > 1e-3, "Divide by the sum of the table: the loss is a mean.",
-                   "要除以表的总和：损失是平均值。")  # fmt: skip
-            raise Wrong("The direction is right; a factor is off. Where does beta stand?", "方向对，只差一个倍数：β 该放在哪里？")
-        expect((result - right).abs().max() < 1e-6, "Not what autograd finds; try features that are the unit matrix first.",
-               "与自动求导不符；先拿单位矩阵当 features 试试。")  # fmt: skip
+            expect(
+                abs(ratio + 1) > 1e-6,
+                "Right but for the sign: claim minus label.",
+                "只差一个正负号：声称减标签。",
+            )
+            expect(
+                abs(ratio - wins.sum()) > 1e-3,
+                "Divide by the sum of the table: the loss is a mean.",
+                "要除以表的总和：损失是平均值。",
+            )
+            raise Wrong(
+                "The direction is right; a factor is off. Where does beta stand?",
+                "方向对，只差一个倍数：β 该放在哪里？",
+            )
+        expect(
+            (result - right).abs().max() < 1e-6,
+            "Not what autograd finds; try features that are the unit matrix first.",
+            "与自动求导不符；先拿单位矩阵当 features 试试。",
+        )
 
 
 @exercise("7.4")
@@ -78,11 +132,21 @@ def labels_that_undo_beta(answer):
     target, ref = tabular.random_policies(2, 4, seed=0)
     for beta in (0.2, 1.0, 3.0):
         labels = tensor(labels_for(target, ref, beta), (4, 4)).double()
-        expect(((labels >= 0) & (labels <= 1)).all(), "A label is a probability, from 0 to 1.", "标签是概率，在 0 到 1 之间。")
-        expect((labels + labels.T - 1).abs().max() < 1e-6, "Entries [i, j] and [j, i] must add up to 1.",
-               "[i, j] 与 [j, i] 之和应为 1。")  # fmt: skip
+        expect(
+            ((labels >= 0) & (labels <= 1)).all(),
+            "A label is a probability, from 0 to 1.",
+            "标签是概率，在 0 到 1 之间。",
+        )
+        expect(
+            (labels + labels.T - 1).abs().max() < 1e-6,
+            "Entries [i, j] and [j, i] must add up to 1.",
+            "[i, j] 与 [j, i] 之和应为 1。",
+        )
         wins = tabular.uniform_pairs(4) * labels
         end = tabular.minimise(lambda s: tabular.dpo_loss(s.log_softmax(-1), ref, wins, beta), ref)  # noqa: B023
         miss = (end.log_softmax(-1) - target).abs().max().item()
-        expect(miss < 1e-5, f"With beta = {beta:g} DPO on these labels ends elsewhere; the log-probabilities are off by {miss:.2f}.",
-               f"β = {beta:g} 时，用这些标签做 DPO，终点不是 target；对数概率差 {miss:.2f}。")  # fmt: skip
+        expect(
+            miss < 1e-5,
+            f"With beta = {beta:g} DPO on these labels ends elsewhere; the log-probabilities are off by {miss:.2f}.",
+            f"β = {beta:g} 时，用这些标签做 DPO，终点不是 target；对数概率差 {miss:.2f}。",
+        )

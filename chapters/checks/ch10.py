@@ -8,7 +8,9 @@ from dpo_core.pairs import Pairs
 
 def file_of_pairs(longer, shorter, equal):
     """Pairs of which so many were won by the longer answer, by the shorter one, or are of equal length."""
-    texts = [("1+1+1E", "1+1E")] * longer + [("2+2E", "2+2+2E")] * shorter + [("3+3E", "4+4E")] * equal
+    texts = (
+        [("1+1+1E", "1+1E")] * longer + [("2+2E", "2+2+2E")] * shorter + [("3+3E", "4+4E")] * equal
+    )
     texts = texts[::2] + texts[1::2]
     n = len(texts)
     chosen, rejected = (list(side) for side in zip(*texts))
@@ -19,14 +21,26 @@ def file_of_pairs(longer, shorter, equal):
 def winners_share(answer):
     """p² + 2 p (1 - p) σ(2)."""
     value, win = number(answer), 1 / (1 + math.exp(-2))
-    expect(abs(value - 0.32 * win) > 2e-3, "Two answers with three numbers make a pair too.",
-           "两个都写三个数，也是一对。")  # fmt: skip
-    expect(abs(value - 0.36) > 2e-3, "That judge is deterministic; this one prefers three numbers with 0.881.",
-           "那是确定性裁判；这一个选三个数的概率是 0.881。")  # fmt: skip
-    expect(abs(value - (0.04 + 0.16 * win)) > 2e-3, "A pair of one each can be drawn in two orders.",
-           "两类各一个的对，有两种抽法。")  # fmt: skip
-    expect(abs(value - (0.04 + 0.32 * win)) < 2e-3, "Add up the cases: both, and one each times the winning probability.",
-           "把各种情形加起来：两个都是，再加上两类各一个的乘胜率。")  # fmt: skip
+    expect(
+        abs(value - 0.32 * win) > 2e-3,
+        "Two answers with three numbers make a pair too.",
+        "两个都写三个数，也是一对。",
+    )
+    expect(
+        abs(value - 0.36) > 2e-3,
+        "That judge is deterministic; this one prefers three numbers with 0.881.",
+        "那是确定性裁判；这一个选三个数的概率是 0.881。",
+    )
+    expect(
+        abs(value - (0.04 + 0.16 * win)) > 2e-3,
+        "A pair of one each can be drawn in two orders.",
+        "两类各一个的对，有两种抽法。",
+    )
+    expect(
+        abs(value - (0.04 + 0.32 * win)) < 2e-3,
+        "Add up the cases: both, and one each times the winning probability.",
+        "把各种情形加起来：两个都是，再加上两类各一个的乘胜率。",
+    )
 
 
 @exercise("10.2")
@@ -34,10 +48,16 @@ def leash_of_noise(answer):
     """0.3 · 9 / (0.3 · 9 + 0.7)."""
     value = number(answer)
     expect(0 < value < 1, "A share lies between 0 and 1.", "比例在 0 与 1 之间。")
-    expect(abs(value - 0.9) > 5e-3, "0.9 is how often the better answer wins, not how often it is written.",
-           "0.9 是好的一方赢的比例，不是写它的比例。")  # fmt: skip
-    expect(abs(value - 2.7 / 3.4) < 3e-3, "The odds of winning, 0.9 to 0.1, multiply the odds of writing, 0.3 to 0.7.",
-           "写它的几率 0.3 比 0.7，要乘上胜负比 0.9 比 0.1。")  # fmt: skip
+    expect(
+        abs(value - 0.9) > 5e-3,
+        "0.9 is how often the better answer wins, not how often it is written.",
+        "0.9 是好的一方赢的比例，不是写它的比例。",
+    )
+    expect(
+        abs(value - 2.7 / 3.4) < 3e-3,
+        "The odds of winning, 0.9 to 0.1, multiply the odds of writing, 0.3 to 0.7.",
+        "写它的几率 0.3 比 0.7，要乘上胜负比 0.9 比 0.1。",
+    )
 
 
 @exercise("10.3")
@@ -45,12 +65,24 @@ def length_in_a_file(answer):
     """log(longer / shorter), equal lengths left out."""
     reward = function(answer)
     value = number(reward(file_of_pairs(40, 10, 30)))
-    expect(abs(value + math.log(4)) > 1e-6, "The sign is turned round: here the longer answers win.",
-           "符号反了：这里是长的赢得多。")  # fmt: skip
-    expect(abs(value - 4) > 1e-6, "That is the odds; take the logarithm.", "这是胜负比，还要取对数。")
-    expect(abs(value - math.log(4)) < 1e-6, "40 longer winners, 10 shorter ones, 30 of equal length: log 4.",
-           "长的赢 40，短的赢 10，一样长 30：应是 log 4。")  # fmt: skip
-    expect(abs(number(reward(file_of_pairs(10, 10, 3)))) < 1e-9, "A balanced file gives 0.", "平衡的文件应得 0。")
+    expect(
+        abs(value + math.log(4)) > 1e-6,
+        "The sign is turned round: here the longer answers win.",
+        "符号反了：这里是长的赢得多。",
+    )
+    expect(
+        abs(value - 4) > 1e-6, "That is the odds; take the logarithm.", "这是胜负比，还要取对数。"
+    )
+    expect(
+        abs(value - math.log(4)) < 1e-6,
+        "40 longer winners, 10 shorter ones, 30 of equal length: log 4.",
+        "长的赢 40，短的赢 10，一样长 30：应是 log 4。",
+    )
+    expect(
+        abs(number(reward(file_of_pairs(10, 10, 3)))) < 1e-9,
+        "A balanced file gives 0.",
+        "平衡的文件应得 0。",
+    )
 
 
 @exercise("10.4")
@@ -63,16 +95,29 @@ def balance(answer):
         if not isinstance(result, Pairs):
             raise Wrong("Return a Pairs.", "应返回一个 Pairs。")
         gaps = [len(c) - len(r) for c, r in zip(result.chosen, result.rejected)]
-        longer, shorter, equal = sum(gap > 0 for gap in gaps), sum(gap < 0 for gap in gaps), gaps.count(0)
-        expect(longer == shorter, f"The longer answer wins {longer} pairs, the shorter one {shorter}.",
-               f"长的赢 {longer} 对，短的赢 {shorter} 对。")  # fmt: skip
+        longer, shorter, equal = (
+            sum(gap > 0 for gap in gaps),
+            sum(gap < 0 for gap in gaps),
+            gaps.count(0),
+        )
+        expect(
+            longer == shorter,
+            f"The longer answer wins {longer} pairs, the shorter one {shorter}.",
+            f"长的赢 {longer} 对，短的赢 {shorter} 对。",
+        )
         expect(equal == counts[2], "Pairs of equal length stay.", "一样长的对要留着。")
         expect(longer == min(counts[:2]), "Drop no more pairs than needed.", "不要多丢。")
         places = [data.prompt.index(prompt) for prompt in result.prompt]
         expect(places == sorted(places), "Keep the order of the file.", "顺序不要变。")
         expect(len(set(places)) == len(places), "Some pairs occur twice.", "有的对出现了两次。")
     data = file_of_pairs(40, 10, 30)
-    expect(balanced(data, 0) == balanced(data, 0), "The same seed should give the same pairs.",
-           "同一个种子应得到同样的结果。")  # fmt: skip
-    expect(balanced(data, 0) != balanced(data, 1), "Another seed should drop other pairs: draw at random.",
-           "换一个种子，丢的应当不同：要随机。")  # fmt: skip
+    expect(
+        balanced(data, 0) == balanced(data, 0),
+        "The same seed should give the same pairs.",
+        "同一个种子应得到同样的结果。",
+    )
+    expect(
+        balanced(data, 0) != balanced(data, 1),
+        "Another seed should drop other pairs: draw at random.",
+        "换一个种子，丢的应当不同：要随机。",
+    )

@@ -13,31 +13,51 @@ def advantages_by_hand(answer):
     if not isinstance(answer, (tuple, list)) or len(answer) != 2:
         raise Wrong("Two numbers are asked for, in a tuple.", "要两个数，放在一个元组里。")
     rloo, grpo = number(answer[0]), number(answer[1])
-    expect(abs(rloo - 1) > 1e-3, "RLOO's baseline leaves the answer itself out.", "RLOO 的基线不算自己。")
+    expect(
+        abs(rloo - 1) > 1e-3,
+        "RLOO's baseline leaves the answer itself out.",
+        "RLOO 的基线不算自己。",
+    )
     expect(abs(rloo - 1.2247) > 1e-3, "The order is RLOO, then GRPO.", "次序是先 RLOO，后 GRPO。")
     expect(abs(rloo - 4 / 3) < 1e-3, "The others earned 1, 1 and 0.", "其余三个得 1、1、0。")
     expect(abs(grpo - 1) > 1e-3, "GRPO divides by the standard deviation.", "GRPO 还要除以标准差。")
-    expect(abs(grpo - math.sqrt(2)) > 1e-3, "The standard deviation has n - 1 in its denominator here.",
-           "这里的标准差，分母是 n - 1。")  # fmt: skip
-    expect(abs(grpo - 1.2247) < 1e-3, "2 less the mean of all four, over the square root of 2/3.",
-           "2 减四个的平均，再除以 2/3 的平方根。")  # fmt: skip
+    expect(
+        abs(grpo - math.sqrt(2)) > 1e-3,
+        "The standard deviation has n - 1 in its denominator here.",
+        "这里的标准差，分母是 n - 1。",
+    )
+    expect(
+        abs(grpo - 1.2247) < 1e-3,
+        "2 less the mean of all four, over the square root of 2/3.",
+        "2 减四个的平均，再除以 2/3 的平方根。",
+    )
 
 
 @exercise("12.2")
 def where_k3_ends(answer):
     """The larger root of λ² - 1.5 λ + 0.35, and β p / (λ - 1)."""
     share = number(answer)
-    expect(abs(share - 0.7599) > 2e-3, "That is the optimum of the objective, the leash in the reward.",
-           "这是目标的最优解，是绳子在奖励里时的答案。")  # fmt: skip
-    expect(abs(share - 1.211) > 2e-3, "That is lambda; put it into the formula.", "这是 λ，再代回公式。")
+    expect(
+        abs(share - 0.7599) > 2e-3,
+        "That is the optimum of the objective, the leash in the reward.",
+        "这是目标的最优解，是绳子在奖励里时的答案。",
+    )
+    expect(
+        abs(share - 1.211) > 2e-3,
+        "That is lambda; put it into the formula.",
+        "这是 λ，再代回公式。",
+    )
     expect(abs(share - 0.289) > 2e-3, "That is the share of no.", "这是「否」的比例。")
     expect(
         0 < share < 1,
         "A share lies between 0 and 1; lambda exceeds the larger reward.",
         "比例在 0 和 1 之间；λ 要大于较大的那个奖励。",
     )
-    expect(abs(share - 0.7110) < 1.5e-3, "The two probabilities, beta times reference over lambda less reward, sum to 1.",
-           "两个概率都是 β 乘参考概率、再除以 λ 减奖励，加起来是 1。")  # fmt: skip
+    expect(
+        abs(share - 0.7110) < 1.5e-3,
+        "The two probabilities, beta times reference over lambda less reward, sum to 1.",
+        "两个概率都是 β 乘参考概率、再除以 λ 减奖励，加起来是 1。",
+    )
 
 
 @exercise("12.3")
@@ -49,25 +69,42 @@ def the_loss_of_rloo(answer):
     rewards = torch.randint(0, 3, (5, 3), generator=generator).double()
     logps.requires_grad_()
     value = tensor(loss(logps, ref_logps, rewards, 0.25))
-    expect(value.dim() == 0, "Return one number: the mean over all answers.", "返回一个数：对所有回答取平均。")
+    expect(
+        value.dim() == 0,
+        "Return one number: the mean over all answers.",
+        "返回一个数：对所有回答取平均。",
+    )
     net = (rewards - 0.25 * (logps - ref_logps)).detach()
     advantage = net - (net.sum(1, keepdim=True) - net) / 2
     expect(value.requires_grad, "No gradient reaches logps.", "没有梯度传到 logps。")
     (slope,) = torch.autograd.grad(value, logps)
     right = -advantage / logps.numel()
     expect(
-        not torch.allclose(slope, -right), "The sign is turned round: a loss goes down.", "符号反了：损失是要往下走的。"
+        not torch.allclose(slope, -right),
+        "The sign is turned round: a loss goes down.",
+        "符号反了：损失是要往下走的。",
     )
-    expect(not torch.allclose(slope, right * logps.numel()), "Take the mean, not the sum.", "要取平均，不是求和。")
     expect(
-        not torch.allclose(slope, right * 2 / 3), "The baseline includes the answer itself.", "基线把自己也算进去了。"
+        not torch.allclose(slope, right * logps.numel()),
+        "Take the mean, not the sum.",
+        "要取平均，不是求和。",
+    )
+    expect(
+        not torch.allclose(slope, right * 2 / 3),
+        "The baseline includes the answer itself.",
+        "基线把自己也算进去了。",
     )
     bare = rewards - (rewards.sum(1, keepdim=True) - rewards) / 2
     expect(
-        not torch.allclose(slope, -bare / logps.numel()), "The leash is missing from the advantage.", "优势里少了绳子。"
+        not torch.allclose(slope, -bare / logps.numel()),
+        "The leash is missing from the advantage.",
+        "优势里少了绳子。",
     )
-    expect(torch.allclose(slope, right), "The gradient should be minus the advantage, per answer: the advantage is a number, not a function of logps.",
-           "对每个回答，梯度应是负的优势：优势只当作数，不随 logps 变。")  # fmt: skip
+    expect(
+        torch.allclose(slope, right),
+        "The gradient should be minus the advantage, per answer: the advantage is a number, not a function of logps.",
+        "对每个回答，梯度应是负的优势：优势只当作数，不随 logps 变。",
+    )
 
 
 @exercise("12.4")
@@ -78,34 +115,71 @@ def where_the_gradient_is_zero(answer):
     logps = torch.tensor([1.3, 0.7, 1.3, 0.7, 1.1, 0.9], dtype=torch.float64).log()
     advantage = torch.tensor([1.0, 1.0, -1.0, -1.0, 1.0, -1.0], dtype=torch.float64)
     found = tensor(stopped(logps, old, advantage, 0.2), shape=(6,))
-    expect(found.dtype == torch.bool, "Return a tensor of True and False.", "返回由 True 和 False 组成的张量。")
+    expect(
+        found.dtype == torch.bool,
+        "Return a tensor of True and False.",
+        "返回由 True 和 False 组成的张量。",
+    )
     said = found.tolist()
     right = [True, False, False, True, False, False]
     expect(
-        said != [not x for x in right], "True where nothing pulls, not where something does.", "不再拉的地方才是 True。"
+        said != [not x for x in right],
+        "True where nothing pulls, not where something does.",
+        "不再拉的地方才是 True。",
     )
-    expect(said != [True, True, True, True, False, False], "A ratio outside the interval still pulls if A asks for its return.",
-           "比值出了区间，只要 A 要它回来，就还在拉。")  # fmt: skip
-    expect(said != [False, True, True, False, False, False], "The two signs of A are exchanged.", "A 的正负弄反了。")
-    expect(said == right, "A good answer stops above 1 + clip, a bad one below 1 - clip.",
-           "好回答停在 1 + clip 以上，坏回答停在 1 - clip 以下。")  # fmt: skip
+    expect(
+        said != [True, True, True, True, False, False],
+        "A ratio outside the interval still pulls if A asks for its return.",
+        "比值出了区间，只要 A 要它回来，就还在拉。",
+    )
+    expect(
+        said != [False, True, True, False, False, False],
+        "The two signs of A are exchanged.",
+        "A 的正负弄反了。",
+    )
+    expect(
+        said == right,
+        "A good answer stops above 1 + clip, a bad one below 1 - clip.",
+        "好回答停在 1 + clip 以上，坏回答停在 1 - clip 以下。",
+    )
     shifted = tensor(stopped(logps - 4, old - 4, advantage, 0.2), shape=(6,)).tolist()
-    expect(shifted == right, "The ratio is of probabilities: exponentiate the difference of logps and old_logps.",
-           "比值是概率之比：logps 与 old_logps 相减再取指数。")  # fmt: skip
+    expect(
+        shifted == right,
+        "The ratio is of probabilities: exponentiate the difference of logps and old_logps.",
+        "比值是概率之比：logps 与 old_logps 相减再取指数。",
+    )
     wide = tensor(stopped(logps, old, advantage, 0.5), shape=(6,)).tolist()
-    expect(not any(wide), "With clip = 0.5 all of these ratios are inside.", "clip = 0.5 时，这些比值都在区间里。")
+    expect(
+        not any(wide),
+        "With clip = 0.5 all of these ratios are inside.",
+        "clip = 0.5 时，这些比值都在区间里。",
+    )
 
 
 @exercise("12.5")
 def a_leaky_judge(answer):
     """Odds 3 to 1, times e to (1 - 1/2) over 0.25."""
     share = number(answer)
-    expect(abs(share - 0.9939) > 1e-3, "That is what an honest judge leads to.", "这是诚实的裁判会得到的。")
-    expect(abs(share - 0.75) > 1e-3, "That is the base model's share: a judge that lets every slip pass.",
-           "这是基座的比例，相当于裁判每次失误都放过。")  # fmt: skip
-    expect(abs(share - 22.17) > 0.1, "Those are the odds; make a share of them.", "这是几率，还要化成比例。")
-    expect(abs(share - 0.8318) > 1e-3, "The tilt is the exponential of the difference of rewards over beta.",
-           "倾斜的倍数，是奖励之差除以 β 再取指数。")  # fmt: skip
+    expect(
+        abs(share - 0.9939) > 1e-3,
+        "That is what an honest judge leads to.",
+        "这是诚实的裁判会得到的。",
+    )
+    expect(
+        abs(share - 0.75) > 1e-3,
+        "That is the base model's share: a judge that lets every slip pass.",
+        "这是基座的比例，相当于裁判每次失误都放过。",
+    )
+    expect(
+        abs(share - 22.17) > 0.1,
+        "Those are the odds; make a share of them.",
+        "这是几率，还要化成比例。",
+    )
+    expect(
+        abs(share - 0.8318) > 1e-3,
+        "The tilt is the exponential of the difference of rewards over beta.",
+        "倾斜的倍数，是奖励之差除以 β 再取指数。",
+    )
     expect(
         abs(share - 0.9568) < 1e-3,
         "On average a slip earns 1/2 and a right value 1.",

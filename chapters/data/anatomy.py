@@ -38,15 +38,19 @@ SEEDS, REWARD, BETA, BATCH, STEPS = (0, 1, 2), "style+exact", 0.25, 64, 300
 TRACED = (25, 50, 75, 100, 150, 200)  # besides the first step and the last
 COUNT, HELD_OUT = 19_200, 1_000
 HOT = (1.5, 2.0)  # temperatures of second answers in the runs called hot
-N_TRACE, TRACE, N_REPORT, REPORT = 1_000, 900, 2_000, 901  # draws that choose, and draws that are reported
+# draws that choose, and draws that are reported
+N_TRACE, TRACE, N_REPORT, REPORT = 1_000, 900, 2_000, 901
 TASK = BookTask()
 PROMPTS = list(dict.fromkeys(TASK.demonstrations(12, stream("mass", 0))[0]))[:3]
 GRID = [(labels, rate) for labels in ("soft", "deterministic") for rate in (1e-4, 3e-4, 1e-3)]
-REMEDIES = {  # name: what differs from deterministic labels, DPO at beta 0.25 and a learning rate of 3e-4
+# name: what differs from deterministic labels, DPO at beta 0.25 and a learning rate of 3e-4
+REMEDIES = {
     "beta": {"beta": 1.0},
-    "smoothing": {"label_smoothing": 0.25},  # about the share of these labels that Bradley-Terry judges would turn
+    # about the share of these labels that Bradley-Terry judges would turn
+    "smoothing": {"label_smoothing": 0.25},
     "sft": {"loss_type": "sigmoid_sft"},
-    "ipo": {"loss_type": "ipo_sum", "beta": 0.125},  # its target is 4 nats: what a point of reward is worth at 0.25
+    # its target is 4 nats: what a point of reward is worth at 0.25
+    "ipo": {"loss_type": "ipo_sum", "beta": 0.125},
     "hot": {"pairs": "hot deterministic"},
     "soft+hot": {"pairs": "hot soft"},
 }
@@ -55,7 +59,9 @@ REMEDIES = {  # name: what differs from deterministic labels, DPO at beta 0.25 a
 def decided(data: Pairs) -> Pairs:
     """What a deterministic judge makes of soft pairs: ties have no label, and the better answer always wins."""
     rows = [row for row, probability in enumerate(data.preference_prob) if probability > 0.5]
-    columns = {field.name: [getattr(data, field.name)[row] for row in rows] for field in fields(Pairs)}
+    columns = {
+        field.name: [getattr(data, field.name)[row] for row in rows] for field in fields(Pairs)
+    }
     return Pairs(**columns | {"preference_prob": [1.0] * len(rows)})
 
 
@@ -80,11 +86,20 @@ def own(policy: Llama, base: Llama, n: int, seed: int) -> dict:
     rewards = evaluation.class_rewards(REWARD)
     reward = np.array([rewards[int(v.style), int(v.exact)] for v in verdicts])
     kinds = [kind(prompt, answer) for prompt, answer in zip(prompts, answers)]
-    report = {name: evaluation.shares(verdicts)[name] for name in ("style", "exact", "both", "well_formed")}
+    report = {
+        name: evaluation.shares(verdicts)[name]
+        for name in ("style", "exact", "both", "well_formed")
+    }
     report |= {"kl": evaluation.mean_interval(gaps), "entropy": evaluation.mean_interval(-logps)}
-    report |= {"reward": evaluation.mean_interval(reward), "J": evaluation.mean_interval(reward - BETA * gaps)}
+    report |= {
+        "reward": evaluation.mean_interval(reward),
+        "J": evaluation.mean_interval(reward - BETA * gaps),
+    }
     report["unwritten"] = evaluation.wilson(sum(k not in ("right", "slip") for k in kinds), n)
-    counts = {name: kinds.count(name) / n for name in ("slip", "new right", "new by ten", "new otherwise", "malformed")}
+    counts = {
+        name: kinds.count(name) / n
+        for name in ("slip", "new right", "new by ten", "new otherwise", "malformed")
+    }
     return {name: asdict(estimate) for name, estimate in report.items()} | {"kinds": counts}
 
 
@@ -92,10 +107,18 @@ def on_pairs(policy: Llama, held_out: Pairs) -> dict:
     """The metrics of training on pairs that were not trained on; a tie counts half."""
     logps = score(policy, held_out.prompt * 2, held_out.chosen + held_out.rejected).double().numpy()
     chosen, rejected = np.split(logps, 2)
-    ref_chosen, ref_rejected = np.array(held_out.ref_chosen_logps), np.array(held_out.ref_rejected_logps)
+    ref_chosen, ref_rejected = (
+        np.array(held_out.ref_chosen_logps),
+        np.array(held_out.ref_rejected_logps),
+    )
     h = BETA * (chosen - ref_chosen - rejected + ref_rejected)
     accuracy = float((h > 0).mean() + 0.5 * (h == 0).mean())
-    means = {"logps/chosen": chosen, "logps/rejected": rejected, "displacement": chosen - ref_chosen, "margin": h}
+    means = {
+        "logps/chosen": chosen,
+        "logps/rejected": rejected,
+        "displacement": chosen - ref_chosen,
+        "margin": h,
+    }
     return {name: float(values.mean()) for name, values in means.items()} | {"accuracy": accuracy}
 
 
@@ -106,7 +129,11 @@ def full_measure(policy: Llama, base: Llama, held_out: Pairs, n: int, seed: int)
 
 
 def run(
-    base: Llama, data: Pairs, seed: int, change: dict, watch: Callable[[int, Llama], None] = lambda step, policy: None
+    base: Llama,
+    data: Pairs,
+    seed: int,
+    change: dict,
+    watch: Callable[[int, Llama], None] = lambda step, policy: None,
 ) -> tuple[Llama, dict]:
     """One training; `watch` sees the policy before each batch. Returns the policy and its last training metrics."""
     settings = {"beta": BETA, "learning_rate": 3e-4} | change
@@ -118,10 +145,14 @@ def run(
         return batch_at(step)
 
     history = train(policy, watched, dpo_step(**settings), config, progress=False)
-    return policy, {name: history[-1][name] for name in ("loss", "rewards/margins", "rewards/accuracies")}
+    return policy, {
+        name: history[-1][name] for name in ("loss", "rewards/margins", "rewards/accuracies")
+    }
 
 
-def make_pairs(base: Llama, seed: int, temperatures: tuple[float, ...] = (1.0,)) -> dict[str, Pairs]:
+def make_pairs(
+    base: Llama, seed: int, temperatures: tuple[float, ...] = (1.0,)
+) -> dict[str, Pairs]:
     """The pairs of a seed, with both kinds of label."""
     soft = on_policy_pairs(base, TASK, COUNT, reward=REWARD, temperatures=temperatures, seed=seed)
     return {"soft": soft, "deterministic": decided(soft)}
@@ -132,7 +163,9 @@ def make_held_out(base: Llama, seed: int) -> Pairs:
     return decided(on_policy_pairs(base, TASK, HELD_OUT, reward=REWARD, seed=seed + 500))
 
 
-def finished(name: str, change: dict, data: Pairs, base: Llama, held_out: Pairs, policy: Llama, last: dict) -> dict:
+def finished(
+    name: str, change: dict, data: Pairs, base: Llama, held_out: Pairs, policy: Llama, last: dict
+) -> dict:
     """One entry of the report."""
     print(name, change, last, flush=True)
     found = full_measure(policy, base, held_out, N_REPORT, REPORT)
@@ -163,19 +196,29 @@ def grid(seed: int, folder: Path) -> dict:
     for labels, rate in GRID:
         change, data = {"learning_rate": rate}, pairs[labels]
         policy, last, trace, states = traced_run(base, data, seed, change, held_out, start)
-        runs.append({**finished(labels, change, data, base, held_out, policy, last), "trace": trace})
+        runs.append(
+            {**finished(labels, change, data, base, held_out, policy, last), "trace": trace}
+        )
         if (labels, rate) == ("deterministic", 3e-4):
             best = max(trace[1:], key=lambda point: point["J"]["value"])["step"]
-            runs.append({**finished("stop", change, data, base, held_out, states[best], {}), "step": best})
+            runs.append(
+                {**finished("stop", change, data, base, held_out, states[best], {}), "step": best}
+            )
     turned = float(np.mean([1 - q for q in pairs["soft"].preference_prob if q > 0.5]))
-    return {"turned": turned, "predicted_displacement": predicted_displacement(held_out), "runs": runs}
+    return {
+        "turned": turned,
+        "predicted_displacement": predicted_displacement(held_out),
+        "runs": runs,
+    }
 
 
 def remedies(seed: int, folder: Path) -> dict:
     """One change each."""
     base, runs = base_model(seed, folder), []
     held_out = make_held_out(base, seed)
-    pairs = make_pairs(base, seed) | {f"hot {name}": data for name, data in make_pairs(base, seed, HOT).items()}
+    pairs = make_pairs(base, seed) | {
+        f"hot {name}": data for name, data in make_pairs(base, seed, HOT).items()
+    }
     for name, change in REMEDIES.items():
         settings = {key: value for key, value in change.items() if key != "pairs"}
         data = pairs[change.get("pairs", "deterministic")]
@@ -193,9 +236,14 @@ def one_part(job: tuple[int, str], folder: Path) -> dict:
 def predicted_displacement(held_out: Pairs) -> float:
     """The mean of (r - V) / beta over the chosen answers: by how much the optimum moves their log-probability."""
     values = BETA * log_partition(evaluation.class_problem(TASK, REWARD), BETA)
-    value_of, rewards = dict(zip(TASK.prompt_distribution, values.tolist())), evaluation.class_rewards(REWARD)
+    value_of, rewards = (
+        dict(zip(TASK.prompt_distribution, values.tolist())),
+        evaluation.class_rewards(REWARD),
+    )
     verdicts = [judge(prompt, answer) for prompt, answer in zip(held_out.prompt, held_out.chosen)]
-    gaps = [rewards[int(v.style), int(v.exact)] - value_of[p] for v, p in zip(verdicts, held_out.prompt)]
+    gaps = [
+        rewards[int(v.style), int(v.exact)] - value_of[p] for v, p in zip(verdicts, held_out.prompt)
+    ]
     return float(np.mean(gaps) / BETA)
 
 
@@ -223,14 +271,27 @@ def main() -> None:
         seeds.append(whole)
     report = {
         "command": "python chapters/data/anatomy.py",
-        "settings": {"reward": REWARD, "beta": BETA, "batch_size": BATCH, "steps": STEPS, "pairs": COUNT,
-                     "optimizer": "adamw", "hot_temperatures": HOT, "prompts": PROMPTS, "n_trace": N_TRACE,
-                     "trace_seed": TRACE, "n_report": N_REPORT, "report_seed": REPORT},
+        "settings": {
+            "reward": REWARD,
+            "beta": BETA,
+            "batch_size": BATCH,
+            "steps": STEPS,
+            "pairs": COUNT,
+            "optimizer": "adamw",
+            "hot_temperatures": HOT,
+            "prompts": PROMPTS,
+            "n_trace": N_TRACE,
+            "trace_seed": TRACE,
+            "n_report": N_REPORT,
+            "report_seed": REPORT,
+        },
         "torch": torch.__version__,
         "predicted": evaluation.predicted_optimum(TASK, REWARD, BETA),
         "seeds": seeds,
-    }  # fmt: skip
-    (HERE / "anatomy.json").write_text(json.dumps(rounded(report), indent=1) + "\n", encoding="utf-8")
+    }
+    (HERE / "anatomy.json").write_text(
+        json.dumps(rounded(report), indent=1) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -36,37 +36,58 @@ def base_model(seed: int, folder: Path):
     return load_model(path)
 
 
-def measure(seed: int, labels: str, beta: float, folder: Path, task: BookTask, pairs: Pairs, config=CONFIG) -> dict:
+def measure(
+    seed: int, labels: str, beta: float, folder: Path, task: BookTask, pairs: Pairs, config=CONFIG
+) -> dict:
     """One training and what it reached; the last line of its metrics is kept beside."""
     reference, policy = base_model(seed, folder), base_model(seed, folder)
     history = train(policy, pairs.batches(BATCH, seed), dpo_step(beta), config, progress=False)
     shares = evaluation.evaluate(policy, task, n=N, seed=EVALUATION_SEED, reference=reference)
     setting = {"seed": seed, "labels": labels, "beta": beta, "pairs": len(pairs)}
-    last = {name: history[-1][name] for name in ("loss", "rewards/margins", "rewards/accuracies", "logps/chosen")}
+    last = {
+        name: history[-1][name]
+        for name in ("loss", "rewards/margins", "rewards/accuracies", "logps/chosen")
+    }
     return setting | {name: asdict(estimate) for name, estimate in shares.items()} | {"last": last}
 
 
 def main() -> None:
     """Train, measure, write."""
     folder, task, runs = Path(sys.argv[1] if len(sys.argv) > 1 else "runs"), BookTask(), []
-    with progress_bar(total=len(SEEDS) * len(LABELS) * len(BETAS), unit="training", shown=True) as bar:
+    with progress_bar(
+        total=len(SEEDS) * len(LABELS) * len(BETAS), unit="training", shown=True
+    ) as bar:
         for seed in SEEDS:
             for labels in LABELS:
                 base = base_model(seed, folder)
                 pairs = on_policy_pairs(
-                    base, task, COUNT, reward=REWARD, labels=labels, temperatures=TEMPERATURES, seed=seed
+                    base,
+                    task,
+                    COUNT,
+                    reward=REWARD,
+                    labels=labels,
+                    temperatures=TEMPERATURES,
+                    seed=seed,
                 )
                 for beta in BETAS:
                     runs.append(measure(seed, labels, beta, folder, task, pairs))
                     bar.update()
     report = {
         "command": "python chapters/data/beta_sweep.py",
-        "settings": {"reward": REWARD, "pair_temperatures": TEMPERATURES, "batch_size": BATCH, "n": N,
-                     "evaluation_seed": EVALUATION_SEED} | asdict(CONFIG),
+        "settings": {
+            "reward": REWARD,
+            "pair_temperatures": TEMPERATURES,
+            "batch_size": BATCH,
+            "n": N,
+            "evaluation_seed": EVALUATION_SEED,
+        }
+        | asdict(CONFIG),
         "torch": torch.__version__,
-        "predicted": {f"{beta:g}": evaluation.predicted_optimum(task, REWARD, beta) for beta in BETAS},
+        "predicted": {
+            f"{beta:g}": evaluation.predicted_optimum(task, REWARD, beta) for beta in BETAS
+        },
         "runs": runs,
-    }  # fmt: skip
+    }
     report["settings"]["max_grad_norm"] = None  # infinite, which JSON cannot say
     (HERE / "beta_sweep.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 

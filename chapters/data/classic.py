@@ -92,7 +92,14 @@ def main():
         for beta in BETAS:
             for steps in STEPS:
                 commands.append(run(DPO.format(beta=beta, steps=steps, pairs=64 * steps)))
-                runs.append({"beta": beta, "mask": "right", "steps": steps, **measure(load_model("dpo.model"))})
+                runs.append(
+                    {
+                        "beta": beta,
+                        "mask": "right",
+                        "steps": steps,
+                        **measure(load_model("dpo.model")),
+                    }
+                )
         for steps in STEPS:
             model = load_model("gen.model")
             train(

@@ -43,12 +43,23 @@ N, EVALUATION_SEED = 2000, 700
 KEEP_SHORTER, NOISE, AMOUNTS = 0.25, (0.2, 0.4), (400, 1600)
 EARLY_STEPS, ROUNDS, ASKED = 500, 5, 4096
 WAYS = (  # of reach: name, method, beta, learning rate
-    ("dpo", "dpo", 0.1, 2e-3), ("gentle", "dpo", 1.0, 4e-4), ("sft", "sft", 0, 2e-3), ("demonstrations", "sft", 0, 2e-3)
-)  # fmt: skip
+    ("dpo", "dpo", 0.1, 2e-3),
+    ("gentle", "dpo", 1.0, 4e-4),
+    ("sft", "sft", 0, 2e-3),
+    ("demonstrations", "sft", 0, 2e-3),
+)
 TASK, CAREFUL = BookTask(), BookTask(slip=0.0)
 
 
-def fit(start: Llama, data: Pairs, method: str, beta: float, seed: int, steps: int = STEPS, rate: float = 2e-3):
+def fit(
+    start: Llama,
+    data: Pairs,
+    method: str,
+    beta: float,
+    seed: int,
+    steps: int = STEPS,
+    rate: float = 2e-3,
+):
     """A copy of `start` trained on the pairs by DPO or on their chosen answers, and the last line of its metrics."""
     policy, pairs_at = copy.deepcopy(start), data.batches(min(BATCH, len(data)), seed)
 
@@ -56,7 +67,9 @@ def fit(start: Llama, data: Pairs, method: str, beta: float, seed: int, steps: i
         batch = pairs_at(step)
         return {"input_ids": batch["chosen_ids"], "completion_mask": batch["chosen_mask"]}
 
-    config = LoopConfig(steps=steps, learning_rate=rate, optimizer="muon", warmup=min(20, steps // 2))
+    config = LoopConfig(
+        steps=steps, learning_rate=rate, optimizer="muon", warmup=min(20, steps // 2)
+    )
     batch_at, step = (pairs_at, dpo_step(beta)) if method == "dpo" else (chosen_at, sft_step)
     return policy, train(policy, batch_at, step, config, progress=False)[-1]
 
@@ -67,7 +80,10 @@ def measure(policy: Llama, reference: Llama, task: BookTask = TASK) -> dict:
     prompts, answers = evaluation.own_answers(policy, task, n=N, seed=EVALUATION_SEED)
     texts = list(zip(prompts, answers))
     new = sum(not judge(*text).exact and text not in task.log_conditional for text in texts)
-    report |= {"new": evaluation.wilson(new, N), "tokens": evaluation.mean_interval([len(a) for a in answers])}
+    report |= {
+        "new": evaluation.wilson(new, N),
+        "tokens": evaluation.mean_interval([len(a) for a in answers]),
+    }
     return {name: asdict(estimate) for name, estimate in report.items()}
 
 
@@ -79,9 +95,25 @@ def both(
     for method in methods:
         policy, last = fit(base, data, method, beta, seed, steps)
         accuracy = {"accuracy": last["rewards/accuracies"]} if method == "dpo" else {}
-        runs.append({"seed": seed, "name": name, "method": method, "beta": beta, "pairs": len(data), "steps": steps}
-                    | accuracy | measure(policy, base))  # fmt: skip
-        print(seed, name, method, {n: round(runs[-1][n]["value"], 3) for n in ("style", "exact", "kl")}, flush=True)
+        runs.append(
+            {
+                "seed": seed,
+                "name": name,
+                "method": method,
+                "beta": beta,
+                "pairs": len(data),
+                "steps": steps,
+            }
+            | accuracy
+            | measure(policy, base)
+        )
+        print(
+            seed,
+            name,
+            method,
+            {n: round(runs[-1][n]["value"], 3) for n in ("style", "exact", "kl")},
+            flush=True,
+        )
     return runs
 
 
@@ -120,7 +152,8 @@ def negatives(base: Llama, near: Pairs, kind: str) -> Pairs:
 def by_length(data: Pairs) -> np.ndarray:
     """1 where the chosen answer has more numbers than the rejected one, -1 where fewer, else 0."""
     numbers = [
-        [judge(p, a).numbers for p, a in zip(data.prompt, getattr(data, side))] for side in ("chosen", "rejected")
+        [judge(p, a).numbers for p, a in zip(data.prompt, getattr(data, side))]
+        for side in ("chosen", "rejected")
     ]
     return np.sign(np.subtract(*numbers))
 
@@ -140,17 +173,39 @@ def early_model(seed: int, steps: int = EARLY_STEPS) -> Llama:
 
 def reach(early: Llama, seed: int) -> list[dict]:
     """Rounds of pairs from the current policy, against as many updates on demonstrations."""
-    held_out = on_policy_pairs(early, CAREFUL, 2000, reward="exact", labels="deterministic", seed=900 + seed)
+    held_out = on_policy_pairs(
+        early, CAREFUL, 2000, reward="exact", labels="deterministic", seed=900 + seed
+    )
 
     def report(policy: Llama, name: str, number: int, accuracy: float | None, steps: int) -> dict:
         logps = score(policy, held_out.prompt * 2, held_out.chosen + held_out.rejected)
-        gain = (logps - torch.tensor(held_out.ref_chosen_logps + held_out.ref_rejected_logps)).view(2, -1)
+        gain = (logps - torch.tensor(held_out.ref_chosen_logps + held_out.ref_rejected_logps)).view(
+            2, -1
+        )
         right = ((gain[0] > gain[1]).double() + 0.5 * (gain[0] == gain[1]).double()).numpy()
-        greedy = evaluation.evaluate(policy, CAREFUL, n=N, seed=EVALUATION_SEED, temperature=0)["exact"]
-        found = measure(policy, early, CAREFUL) | {"greedy": asdict(greedy),
-                 "held_out": asdict(evaluation.mean_interval(right))}  # fmt: skip
-        print(seed, "reach", name, number, round(greedy.value, 3), round(found["exact"]["value"], 3), flush=True)
-        return {"seed": seed, "name": name, "round": number, "accuracy": accuracy, "steps": steps} | found
+        greedy = evaluation.evaluate(policy, CAREFUL, n=N, seed=EVALUATION_SEED, temperature=0)[
+            "exact"
+        ]
+        found = measure(policy, early, CAREFUL) | {
+            "greedy": asdict(greedy),
+            "held_out": asdict(evaluation.mean_interval(right)),
+        }
+        print(
+            seed,
+            "reach",
+            name,
+            number,
+            round(greedy.value, 3),
+            round(found["exact"]["value"], 3),
+            flush=True,
+        )
+        return {
+            "seed": seed,
+            "name": name,
+            "round": number,
+            "accuracy": accuracy,
+            "steps": steps,
+        } | found
 
     runs = [report(early, "start", 0, None, 0)]
     for name, method, beta, rate in WAYS:
@@ -158,10 +213,16 @@ def reach(early: Llama, seed: int) -> list[dict]:
         for number in range(1, ROUNDS + 1):
             draw = 1000 * seed + number
             if name == "demonstrations":
-                prompts, answers = CAREFUL.demonstrations(2 * 30 * BATCH, stream("more", seed, number))
-                data = Pairs(prompts, answers, answers, [1.0] * len(prompts), *[[0.0] * len(prompts)] * 2)
+                prompts, answers = CAREFUL.demonstrations(
+                    2 * 30 * BATCH, stream("more", seed, number)
+                )
+                data = Pairs(
+                    prompts, answers, answers, [1.0] * len(prompts), *[[0.0] * len(prompts)] * 2
+                )
             else:
-                data = on_policy_pairs(policy, CAREFUL, ASKED, reward="exact", labels="deterministic", seed=draw)
+                data = on_policy_pairs(
+                    policy, CAREFUL, ASKED, reward="exact", labels="deterministic", seed=draw
+                )
             policy, last = fit(policy, data, method, beta or 1.0, draw, 30, rate)
             runs.append(report(policy, name, number, last.get("rewards/accuracies"), 30))
     return runs
@@ -175,7 +236,12 @@ def iterate(base: Llama, seed: int) -> list[dict]:
         for number in range(1, 4):
             reference = base if name == "fixed" else policy
             data = on_policy_pairs(
-                reference, TASK, 60 * BATCH, reward="style", sampler=policy, seed=1000 * seed + number
+                reference,
+                TASK,
+                60 * BATCH,
+                reward="style",
+                sampler=policy,
+                seed=1000 * seed + number,
             )
             if method == "sft":
                 data = sampled(data, 1000 * seed + number)
@@ -196,14 +262,19 @@ def experiments(seed: int, folder: Path) -> dict[str, list[dict]]:
     found["labels"] = both(base, sampled(styles, seed), 0.5, seed, "sampled")
     found["labels"] += both(base, kept, 0.5, seed, "kept", ("sft",))
     found["labels"] += both(base, decided(styles), 0.5, seed, "dropped")
-    found["noise"] = [run for noise in NOISE
-                      for run in both(base, sampled(styles, seed, noise), 0.5, seed, f"{noise:g}")]  # fmt: skip
+    found["noise"] = [
+        run
+        for noise in NOISE
+        for run in both(base, sampled(styles, seed, noise), 0.5, seed, f"{noise:g}")
+    ]
     own = on_policy_pairs(base, TASK, COUNT, reward="exact", seed=seed)
     checked = decided(own)
     written = population_pairs(base, TASK, COUNT, reward="exact", seed=seed)
     other = on_policy_pairs(base, TASK, COUNT, reward="exact", sampler=early, seed=seed)
     sources = {"population": written, "on-policy": own, "other": other, "checker": checked}
-    found["source"] = [run for name, data in sources.items() for run in both(base, data, 0.25, seed, name)]
+    found["source"] = [
+        run for name, data in sources.items() for run in both(base, data, 0.25, seed, name)
+    ]
     found["negatives"] = []
     for kind in ("far", "malformed"):
         found["negatives"] += both(base, negatives(base, checked, kind), 0.25, seed, kind, ("dpo",))
@@ -213,8 +284,11 @@ def experiments(seed: int, folder: Path) -> dict[str, list[dict]]:
     order = by_length(skewed)
     drop = set(np.flatnonzero(order > 0)[: (order > 0).sum() - (order < 0).sum()])
     balanced = skewed.take([row for row in range(len(skewed)) if row not in drop])
-    found["length"] = [run for name, data in (("all", every), ("skewed", skewed), ("balanced", balanced))
-                       for run in both(base, data, 0.5, seed, name)]  # fmt: skip
+    found["length"] = [
+        run
+        for name, data in (("all", every), ("skewed", skewed), ("balanced", balanced))
+        for run in both(base, data, 0.5, seed, name)
+    ]
     full = sampled(on_policy_pairs(base, TASK, COUNT, seed=seed), seed)
     found["amount"] = both(base, full, 0.25, seed, "6400")
     for count in AMOUNTS:
@@ -232,12 +306,22 @@ def main() -> None:
         parts = list(pool.map(experiments, SEEDS, repeat(folder)))
     report = {
         "command": "python chapters/data/data_decides.py",
-        "settings": {"batch_size": BATCH, "pairs": COUNT, "steps": STEPS, "optimizer": "muon", "learning_rate": 2e-3,
-                     "n": N, "evaluation_seed": EVALUATION_SEED, "keep_shorter": KEEP_SHORTER, "seeds": SEEDS,
-                     "early_steps": EARLY_STEPS, "asked": ASKED},
+        "settings": {
+            "batch_size": BATCH,
+            "pairs": COUNT,
+            "steps": STEPS,
+            "optimizer": "muon",
+            "learning_rate": 2e-3,
+            "n": N,
+            "evaluation_seed": EVALUATION_SEED,
+            "keep_shorter": KEEP_SHORTER,
+            "seeds": SEEDS,
+            "early_steps": EARLY_STEPS,
+            "asked": ASKED,
+        },
         "torch": torch.__version__,
         **{name: [run for part in parts for run in part[name]] for name in parts[0]},
-    }  # fmt: skip
+    }
     (HERE / "data_decides.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 

@@ -22,13 +22,17 @@ BETA, BATCH, SEED, MOST = 0.25, 64, 0, 96_000
 N, EVALUATION_SEED = 4000, 200
 ODD = set("PSU*/.:=_")  # characters that no author puts into an answer
 RUNS = {  # temperatures of the second answers, in turn: (pairs, steps, optimizer, learning rate)
-    (1.0,): [(24_000, 750, "adamw", 3e-4), (48_000, 750, "adamw", 3e-4), (MOST, 1500, "adamw", 3e-4),
-          (MOST, 1500, "muon", 2e-3)],
+    (1.0,): [
+        (24_000, 750, "adamw", 3e-4),
+        (48_000, 750, "adamw", 3e-4),
+        (MOST, 1500, "adamw", 3e-4),
+        (MOST, 1500, "muon", 2e-3),
+    ],
     (1.5,): [(MOST, 1500, "adamw", 3e-4), (MOST, 1500, "muon", 2e-3)],
     (1.75,): [(MOST, 1500, "muon", 2e-3)],
     (2.0,): [(MOST, 1500, "adamw", 3e-4), (MOST, 1500, "muon", 2e-3)],
     (1.5, 2.0): [(MOST, 1500, "muon", 2e-3)],  # the recipe of the shipped model
-}  # fmt: skip
+}
 
 
 def first(data: Pairs, count: int) -> Pairs:
@@ -45,7 +49,9 @@ def measure(data: Pairs, steps: int, optimizer: str, learning_rate: float, task:
     shares = evaluation.evaluate(policy, task, n=N, seed=EVALUATION_SEED, reference=reference)
     prompts, _ = task.demonstrations(400, stream("malformed", SEED))
     answers = zip(prompts, generate(policy, prompts, seed=SEED))
-    malformed = [prompt + answer for prompt, answer in answers if not judge(prompt, answer).well_formed]
+    malformed = [
+        prompt + answer for prompt, answer in answers if not judge(prompt, answer).well_formed
+    ]
     odd = sum(bool(ODD & set(a[:-1] + b[:-1])) for a, b in zip(data.chosen, data.rejected))
     report = {name: asdict(estimate) for name, estimate in shares.items()} | {"odd_pairs": odd}
     return report | ({"malformed": malformed[:4]} if shares["well_formed"].value < 0.9 else {})
@@ -55,14 +61,35 @@ def main() -> None:
     """Train, measure, write."""
     task, runs = BookTask(), []
     for temperatures, settings in RUNS.items():
-        data = on_policy_pairs(load_pretrained("gen"), task, MOST, temperatures=temperatures, seed=SEED, progress=True)
+        data = on_policy_pairs(
+            load_pretrained("gen"), task, MOST, temperatures=temperatures, seed=SEED, progress=True
+        )
         for count, steps, optimizer, learning_rate in settings:
-            setting = {"pairs": count, "steps": steps, "epochs": steps * BATCH / count, "optimizer": optimizer,
-                       "learning_rate": learning_rate, "pair_temperatures": temperatures}  # fmt: skip
-            runs.append(setting | measure(first(data, count), steps, optimizer, learning_rate, task))
-            print(json.dumps({k: v["value"] if isinstance(v, dict) else v for k, v in runs[-1].items()}), flush=True)
+            setting = {
+                "pairs": count,
+                "steps": steps,
+                "epochs": steps * BATCH / count,
+                "optimizer": optimizer,
+                "learning_rate": learning_rate,
+                "pair_temperatures": temperatures,
+            }
+            runs.append(
+                setting | measure(first(data, count), steps, optimizer, learning_rate, task)
+            )
+            print(
+                json.dumps(
+                    {k: v["value"] if isinstance(v, dict) else v for k, v in runs[-1].items()}
+                ),
+                flush=True,
+            )
     report = {
-        "settings": {"beta": BETA, "batch_size": BATCH, "seed": SEED, "n": N, "evaluation_seed": EVALUATION_SEED},
+        "settings": {
+            "beta": BETA,
+            "batch_size": BATCH,
+            "seed": SEED,
+            "n": N,
+            "evaluation_seed": EVALUATION_SEED,
+        },
         "torch": torch.__version__,
         "predicted": evaluation.predicted_optimum(task, "style+exact", BETA),
         "runs": runs,

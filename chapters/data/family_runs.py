@@ -37,14 +37,26 @@ CONFIG = LoopConfig(steps=COUNT // BATCH, learning_rate=1e-3, log_every=30)
 TUNING = {"base": 0, "pairs_seed": 10, "n": 1500, "evaluation_seed": 500}
 N, EVALUATION_SEED = 3000, 501  # fresh draws, not those of the tuning
 LOSSES = {  # name: (loss_type, the middle beta, other options)
-    "sigmoid": ("sigmoid", 0.25, {}), "cdpo": ("sigmoid", 0.25, {"label_smoothing": 0.1}),
-    "robust": ("robust", 0.25, {"label_smoothing": 0.1}), "exo_pair": ("exo_pair", 0.25, {"label_smoothing": 0.1}),
-    "hinge": ("hinge", 0.25, {}), "slic": ("slic", 0.25, {}), "discopop": ("discopop", 0.25, {}),
-    "ipo_sum": ("ipo_sum", 0.06, {}), "ipo": ("ipo", 0.4, {}), "sigmoid_norm": ("sigmoid_norm", 1.5, {}),
-    "simpo": ("simpo", 2.0, {}), "orpo": ("orpo", 1.0, {}), "sigmoid_sft": ("sigmoid_sft", 0.25, {}),
-    "nca_pair": ("nca_pair", 0.25, {}), "bco_pair": ("bco_pair", 0.25, {}), "sppo_hard": ("sppo_hard", 0.12, {}),
-    "apo_zero": ("apo_zero", 0.25, {}), "apo_down": ("apo_down", 0.25, {}), "kto": ("kto", 0.25, {}),
-}  # fmt: skip
+    "sigmoid": ("sigmoid", 0.25, {}),
+    "cdpo": ("sigmoid", 0.25, {"label_smoothing": 0.1}),
+    "robust": ("robust", 0.25, {"label_smoothing": 0.1}),
+    "exo_pair": ("exo_pair", 0.25, {"label_smoothing": 0.1}),
+    "hinge": ("hinge", 0.25, {}),
+    "slic": ("slic", 0.25, {}),
+    "discopop": ("discopop", 0.25, {}),
+    "ipo_sum": ("ipo_sum", 0.06, {}),
+    "ipo": ("ipo", 0.4, {}),
+    "sigmoid_norm": ("sigmoid_norm", 1.5, {}),
+    "simpo": ("simpo", 2.0, {}),
+    "orpo": ("orpo", 1.0, {}),
+    "sigmoid_sft": ("sigmoid_sft", 0.25, {}),
+    "nca_pair": ("nca_pair", 0.25, {}),
+    "bco_pair": ("bco_pair", 0.25, {}),
+    "sppo_hard": ("sppo_hard", 0.12, {}),
+    "apo_zero": ("apo_zero", 0.25, {}),
+    "apo_down": ("apo_down", 0.25, {}),
+    "kto": ("kto", 0.25, {}),
+}
 
 
 def single_answers(pairs: Pairs, reference, seed: int):
@@ -60,8 +72,15 @@ def single_answers(pairs: Pairs, reference, seed: int):
         rows = slice(step * 2 * BATCH, (step + 1) * 2 * BATCH)
         ids, mask = TOKENIZER.collate(prompts[rows], answers[rows])
         kl_ids, kl_mask = TOKENIZER.collate(prompts[rows], other[rows])
-        return {"input_ids": ids, "completion_mask": mask, "ref_logps": logps[rows], "desirable": desirable[rows],
-                "kl_ids": kl_ids, "kl_mask": kl_mask, "kl_ref_logps": other_logps[rows]}  # fmt: skip
+        return {
+            "input_ids": ids,
+            "completion_mask": mask,
+            "ref_logps": logps[rows],
+            "desirable": desirable[rows],
+            "kl_ids": kl_ids,
+            "kl_mask": kl_mask,
+            "kl_ref_logps": other_logps[rows],
+        }
 
     return batch_at
 
@@ -82,17 +101,26 @@ def measure(model, reference, task: BookTask, pairs: Pairs, n: int, seed: int) -
     prompts, answers = evaluation.own_answers(model, task, n=n, seed=seed)
     verdicts = [judge(prompt, answer, task.tolerance) for prompt, answer in zip(prompts, answers)]
     ratios = (score(model, prompts, answers) - score(reference, prompts, answers)).numpy()
-    worth = np.array([evaluation.class_rewards(REWARD)[int(v.style), int(v.exact)] for v in verdicts])
+    worth = np.array(
+        [evaluation.class_rewards(REWARD)[int(v.style), int(v.exact)] for v in verdicts]
+    )
     report = evaluation.shares(verdicts) | {"kl": evaluation.mean_interval(ratios)}
-    report |= {"reward": evaluation.mean_interval(worth), "J": evaluation.mean_interval(worth - LEASH * ratios)}
+    report |= {
+        "reward": evaluation.mean_interval(worth),
+        "J": evaluation.mean_interval(worth - LEASH * ratios),
+    }
     report["tokens"] = evaluation.mean_interval([len(answer) for answer in answers])
     for side in ("chosen", "rejected"):
         texts, before = getattr(pairs, side)[:1000], getattr(pairs, f"ref_{side}_logps")[:1000]
-        report[f"{side}_ratio"] = evaluation.mean_interval(score(model, pairs.prompt[:1000], texts).numpy() - before)
+        report[f"{side}_ratio"] = evaluation.mean_interval(
+            score(model, pairs.prompt[:1000], texts).numpy() - before
+        )
     return {name: asdict(estimate) for name, estimate in report.items()}
 
 
-def run(name: str, beta: float | None, folder: Path, base: int, seed: int, n: int, prompts: int) -> dict:
+def run(
+    name: str, beta: float | None, folder: Path, base: int, seed: int, n: int, prompts: int
+) -> dict:
     """One training from the base model `base` on the pairs of `seed`, and what it reached."""
     task, pairs = BookTask(), sampled(base, seed, folder)
     reference, policy = base_model(base, folder), base_model(base, folder)
@@ -104,8 +132,16 @@ def run(name: str, beta: float | None, folder: Path, base: int, seed: int, n: in
         loss_type, _, options = LOSSES[name]
         batch_at, step = pairs.batches(BATCH, seed), dpo_step(beta, loss_type, **options)
     last = train(policy, batch_at, step, CONFIG, progress=False)[-1]
-    report = {"name": name, "beta": beta, "seed": seed} | measure(policy, reference, task, pairs, n, prompts)
-    print(name, beta, seed, *(f"{key} {report[key]['value']:.3f}" for key in ("style", "exact", "kl", "J")), flush=True)
+    report = {"name": name, "beta": beta, "seed": seed} | measure(
+        policy, reference, task, pairs, n, prompts
+    )
+    print(
+        name,
+        beta,
+        seed,
+        *(f"{key} {report[key]['value']:.3f}" for key in ("style", "exact", "kl", "J")),
+        flush=True,
+    )
     return report | ({"kl_estimate": last["kl"]} if "kl" in last else {})
 
 
@@ -137,7 +173,8 @@ def main() -> None:
     """Tune, train, measure, write."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "runs")
     for seed in SEEDS:
-        base_model(seed, folder)  # trained here, where it is missing, and not in two processes at once
+        # trained here, where it is missing, and not in two processes at once
+        base_model(seed, folder)
     with ProcessPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         tries = dict(zip(LOSSES, pool.map(tune, LOSSES, repeat(folder))))
         best = {name: of[0]["beta"] for name, of in tries.items()} | {"sft": None}
@@ -145,17 +182,32 @@ def main() -> None:
         runs = list(pool.map(report, *zip(*jobs)))
     written = {
         "command": "python chapters/data/family_runs.py",
-        "settings": {"reward": REWARD, "labels": "sampled", "leash": LEASH, "pairs": COUNT, "batch_size": BATCH,
-                     "pair_temperatures": TEMPERATURES, "n": N, "evaluation_seed": EVALUATION_SEED, "tuning": TUNING}
-        | asdict(CONFIG) | {"max_grad_norm": None},  # infinite, which JSON cannot say
-        "losses": {name: {"loss_type": kind, "middle_beta": middle, **options}
-                   for name, (kind, middle, options) in LOSSES.items()},
+        "settings": {
+            "reward": REWARD,
+            "labels": "sampled",
+            "leash": LEASH,
+            "pairs": COUNT,
+            "batch_size": BATCH,
+            "pair_temperatures": TEMPERATURES,
+            "n": N,
+            "evaluation_seed": EVALUATION_SEED,
+            "tuning": TUNING,
+        }
+        | asdict(CONFIG)
+        | {"max_grad_norm": None},  # infinite, which JSON cannot say
+        "losses": {
+            name: {"loss_type": kind, "middle_beta": middle, **options}
+            for name, (kind, middle, options) in LOSSES.items()
+        },
         "torch": torch.__version__,
         "predicted": evaluation.predicted_optimum(BookTask(), REWARD, LEASH),
-        "tries": [{key: t[key] for key in ("name", "beta", "style", "exact", "kl", "J")} for of in tries.values()
-                  for t in of],
+        "tries": [
+            {key: t[key] for key in ("name", "beta", "style", "exact", "kl", "J")}
+            for of in tries.values()
+            for t in of
+        ],
         "runs": runs,
-    }  # fmt: skip
+    }
     (HERE / "family_runs.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
 
 

@@ -41,19 +41,33 @@ def main() -> None:
     config = model.config
     theirs = transformers.LlamaForCausalLM(
         transformers.LlamaConfig(
-            vocab_size=config.vocab_size, hidden_size=config.hidden_size, intermediate_size=config.intermediate_size,
-            num_hidden_layers=config.num_hidden_layers, num_attention_heads=config.num_attention_heads,
-            num_key_value_heads=config.num_attention_heads, max_position_embeddings=config.max_position_embeddings,
-            rms_norm_eps=config.rms_norm_eps, rope_theta=config.rope_theta, tie_word_embeddings=False,
-            attention_bias=False, mlp_bias=False, hidden_act="silu", attn_implementation="eager",
+            vocab_size=config.vocab_size,
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            num_hidden_layers=config.num_hidden_layers,
+            num_attention_heads=config.num_attention_heads,
+            num_key_value_heads=config.num_attention_heads,
+            max_position_embeddings=config.max_position_embeddings,
+            rms_norm_eps=config.rms_norm_eps,
+            rope_theta=config.rope_theta,
+            tie_word_embeddings=False,
+            attention_bias=False,
+            mlp_bias=False,
+            hidden_act="silu",
+            attn_implementation="eager",
         )
-    ).eval()  # fmt: skip
+    ).eval()
     theirs.load_state_dict(model.state_dict())
     rows = []
     for text in TEXTS:
         with torch.no_grad():
             logits = theirs(input_ids=torch.tensor([tokenizer.encode(text)])).logits[0]  # (T, V)
-        rows.append({"text": text, "logits": [[round(value, 6) for value in row] for row in logits.tolist()]})
+        rows.append(
+            {
+                "text": text,
+                "logits": [[round(value, 6) for value in row] for row in logits.tolist()],
+            }
+        )
     record = {
         "command": COMMAND,
         "transformers": transformers.__version__,

@@ -33,9 +33,15 @@ def main() -> None:
     """Train, measure, write."""
     with ProcessPoolExecutor(len(SEEDS)) as pool:
         runs = list(pool.map(longer, SEEDS))
-    report = {"command": "python chapters/data/more_demonstrations.py", "steps": STEPS, "torch": torch.__version__,
-              "runs": runs}  # fmt: skip
-    (HERE / "more_demonstrations.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    report = {
+        "command": "python chapters/data/more_demonstrations.py",
+        "steps": STEPS,
+        "torch": torch.__version__,
+        "runs": runs,
+    }
+    (HERE / "more_demonstrations.json").write_text(
+        json.dumps(report, indent=1) + "\n", encoding="utf-8"
+    )
     print(runs, file=sys.stderr)
 
 

@@ -32,7 +32,8 @@ from dpo_core.policy_gradient import METHODS, advantages
 
 HERE = Path(__file__).resolve().parent
 BETA, GROUP, REWARD = 0.25, 4, "style+exact"
-TASK, WORTH = BookTask(), class_rewards(REWARD).flatten()  # (4,): of the classes [style, exact], row by row
+# (4,): of the classes [style, exact], row by row
+TASK, WORTH = BookTask(), class_rewards(REWARD).flatten()
 Text = tuple[str, float, int]  # completion, probability, class
 
 
@@ -41,7 +42,11 @@ def fork(ref: np.ndarray, gained: np.ndarray, weight: np.ndarray, beta: float) -
     below, above = (gained - beta * weight).max(), gained.max()
     for _ in range(60):
         c = (below + above) / 2
-        below, above = (c, above) if (beta * weight * ref / (c + beta * weight - gained)).sum() > 1 else (below, c)
+        below, above = (
+            (c, above)
+            if (beta * weight * ref / (c + beta * weight - gained)).sum() > 1
+            else (below, c)
+        )
     probs = beta * weight * ref / (above + beta * weight - gained)
     return probs / probs.sum()
 
@@ -57,7 +62,9 @@ class Rest(NamedTuple):
     shares: np.ndarray  # (4,), of the classes
 
 
-def at_rest(texts: list[Text], mean_advantage: np.ndarray, length_mean: bool, hears: bool, depth: int = 0) -> Rest:
+def at_rest(
+    texts: list[Text], mean_advantage: np.ndarray, length_mean: bool, hears: bool, depth: int = 0
+) -> Rest:
     """Solve the tree of `texts`, which share their first `depth` characters."""
     if len(texts) == 1:
         text, mass, kind = texts[0]
@@ -66,13 +73,22 @@ def at_rest(texts: list[Text], mean_advantage: np.ndarray, length_mean: bool, he
     branches = defaultdict(list)
     for text in texts:
         branches[text[0][depth]].append(text)
-    below = [at_rest(branch, mean_advantage, length_mean, hears, depth + 1) for branch in branches.values()]
+    below = [
+        at_rest(branch, mean_advantage, length_mean, hears, depth + 1)
+        for branch in branches.values()
+    ]
     gained, weight, charged, kl, mass, shares = map(np.array, zip(*below))
     ref = mass / mass.sum()
     probs = fork(ref, gained - BETA * charged * hears, weight, BETA) if len(ref) > 1 else ref
     here = ref @ np.log(ref / probs)
-    return Rest(probs @ gained, probs @ weight, here + probs @ charged, probs @ (kl + np.log(probs / ref)), mass.sum(),
-                probs @ shares)  # fmt: skip
+    return Rest(
+        probs @ gained,
+        probs @ weight,
+        here + probs @ charged,
+        probs @ (kl + np.log(probs / ref)),
+        mass.sum(),
+        probs @ shares,
+    )
 
 
 def mean_advantages(shares: np.ndarray, scale: bool) -> np.ndarray:
@@ -109,17 +125,33 @@ def main() -> None:
     """Solve every prompt, average over the population's prompts, write."""
     table, texts = TASK.table, defaultdict(list)
     kinds = 2 * table.style + table.exact
-    for prompt, completion, probability, kind in zip(table.prompts, table.completions, table.probability, kinds):
+    for prompt, completion, probability, kind in zip(
+        table.prompts, table.completions, table.probability, kinds
+    ):
         texts[prompt].append((completion, probability, int(kind)))
     often, ends = np.array(list(TASK.prompt_distribution.values())), {}
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         for method in ("dr_grpo", "dr_grpo_heard", "grpo"):
-            found = pool.map(of_prompt, [(texts[prompt], method) for prompt in TASK.prompt_distribution], chunksize=4)
-            shares, kl = often @ np.array([s for s, _ in found]), float(often @ np.array([k for _, k in found]))
+            found = pool.map(
+                of_prompt,
+                [(texts[prompt], method) for prompt in TASK.prompt_distribution],
+                chunksize=4,
+            )
+            shares, kl = (
+                often @ np.array([s for s, _ in found]),
+                float(often @ np.array([k for _, k in found])),
+            )
             reward = float(shares @ WORTH)
-            ends[method] = {"reward": reward, "kl": kl, "objective": reward - BETA * kl,
-                            "style": float(shares[2] + shares[3]), "exact": float(shares[1] + shares[3])}  # fmt: skip
-            print(method, {name: round(value, 3) for name, value in ends[method].items()}, flush=True)
+            ends[method] = {
+                "reward": reward,
+                "kl": kl,
+                "objective": reward - BETA * kl,
+                "style": float(shares[2] + shares[3]),
+                "exact": float(shares[1] + shares[3]),
+            }
+            print(
+                method, {name: round(value, 3) for name, value in ends[method].items()}, flush=True
+            )
     report = {
         "command": "python chapters/data/rl_ends.py",
         "beta": BETA,

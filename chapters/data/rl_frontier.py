@@ -51,8 +51,16 @@ SETTINGS = {
     "rloo": [{"rate": rate, "prompts": n, "answers": 4} for rate in RATES for n in (32, 64)],
     "grpo": [{"rate": rate, "prompts": n, "answers": 4} for rate in RATES for n in (32, 64)],
     "dr_grpo": [{"rate": rate, "prompts": n, "answers": 4} for rate in RATES for n in (32, 64)],
-    "ppo": [{"rate": rate, "prompts": 256, "answers": 1, "epochs": epochs} for rate in RATES for epochs in (1, 2)],
-    "rm_ppo": [{"rate": rate, "prompts": 256, "answers": 1, "epochs": epochs} for rate in RATES for epochs in (1, 2)],
+    "ppo": [
+        {"rate": rate, "prompts": 256, "answers": 1, "epochs": epochs}
+        for rate in RATES
+        for epochs in (1, 2)
+    ],
+    "rm_ppo": [
+        {"rate": rate, "prompts": 256, "answers": 1, "epochs": epochs}
+        for rate in RATES
+        for epochs in (1, 2)
+    ],
     "rejection": [{"rate": rate, "n": n} for rate in RATES for n in (4, 8)],
     "best_of_n": [{"n": n} for n in (2, 4, 8, 16)],
 }
@@ -60,24 +68,55 @@ SETTINGS = {
 
 def config(steps: int, rate: float) -> LoopConfig:
     """The loop of every method: Muon, a short warm-up, the gradient held to length 1."""
-    return LoopConfig(steps=steps, learning_rate=rate, optimizer="muon", warmup=10, max_grad_norm=1.0, log_every=steps)
+    return LoopConfig(
+        steps=steps,
+        learning_rate=rate,
+        optimizer="muon",
+        warmup=10,
+        max_grad_norm=1.0,
+        log_every=steps,
+    )
 
 
-def dpo(base: Llama, policy: Llama, seed: int, judged: int, *, rate: float, temperatures: tuple[float, ...]) -> dict:
+def dpo(
+    base: Llama,
+    policy: Llama,
+    seed: int,
+    judged: int,
+    *,
+    rate: float,
+    temperatures: tuple[float, ...],
+) -> dict:
     """DPO on pairs of the base model's answers."""
-    data = on_policy_pairs(base, TASK, judged // 2, reward=REWARD, temperatures=temperatures, seed=seed)
-    train(policy, data.batches(64, seed), dpo_step(BETA), config(len(data) // 64, rate), progress=False)
+    data = on_policy_pairs(
+        base, TASK, judged // 2, reward=REWARD, temperatures=temperatures, seed=seed
+    )
+    train(
+        policy,
+        data.batches(64, seed),
+        dpo_step(BETA),
+        config(len(data) // 64, rate),
+        progress=False,
+    )
     return {"drawn": judged, "modules": [policy]}
 
 
 def online_dpo(
-    base: Llama, policy: Llama, seed: int, judged: int, *, rate: float, temperatures: tuple[float, ...]
+    base: Llama,
+    policy: Llama,
+    seed: int,
+    judged: int,
+    *,
+    rate: float,
+    temperatures: tuple[float, ...],
 ) -> dict:
     """DPO on pairs that the policy in training draws, 64 new ones for every update; the reference stays the base."""
 
     def batch_at(step: int) -> dict:
         number = int(stream("online", seed, step).integers(2**31))
-        data = on_policy_pairs(base, TASK, 64, reward=REWARD, temperatures=temperatures, sampler=policy, seed=number)
+        data = on_policy_pairs(
+            base, TASK, 64, reward=REWARD, temperatures=temperatures, sampler=policy, seed=number
+        )
         return data.batch(np.arange(64))
 
     train(policy, batch_at, dpo_step(BETA), config(judged // 128, rate), progress=False)
@@ -85,13 +124,32 @@ def online_dpo(
 
 
 def policy_gradient(
-    base: Llama, policy: Llama, seed: int, judged: int, *, method: str, rate: float, prompts: int, answers: int,
-    epochs: int = 1, judge: rl.Judge | None = None,
-) -> dict:  # fmt: skip
+    base: Llama,
+    policy: Llama,
+    seed: int,
+    judged: int,
+    *,
+    method: str,
+    rate: float,
+    prompts: int,
+    answers: int,
+    epochs: int = 1,
+    judge: rl.Judge | None = None,
+) -> dict:
     """A method of `dpo_core.rl`, judged by the checker unless another judge is given."""
     model = rl.ActorCritic(policy) if method == "ppo" else policy
-    batches = rl.rollouts(model, base, TASK, judge or rl.checker(TASK, REWARD), method, beta=BETA, prompts=prompts,
-                          answers=answers, epochs=epochs, seed=seed)  # fmt: skip
+    batches = rl.rollouts(
+        model,
+        base,
+        TASK,
+        judge or rl.checker(TASK, REWARD),
+        method,
+        beta=BETA,
+        prompts=prompts,
+        answers=answers,
+        epochs=epochs,
+        seed=seed,
+    )
     steps = judged // (prompts * answers) * epochs
     train(model, batches, rl.rl_step(method, beta=BETA), config(steps, rate), progress=False)
     return {"drawn": judged, "modules": [model, base]}
@@ -102,21 +160,41 @@ def rm_ppo(base: Llama, policy: Llama, seed: int, judged: int, **setting: float)
     data = on_policy_pairs(base, TASK, judged // 2, reward=REWARD, seed=seed)
     model = RewardModel(base)
     train(model, data.batches(64, seed), reward_step, config(len(data) // 64, 2e-3), progress=False)
-    held_out = on_policy_pairs(base, TASK, 2000, reward=REWARD, labels="deterministic", seed=seed + 1000)
-    gaps = predict_rewards(model, held_out.prompt * 2, held_out.chosen + held_out.rejected).view(2, -1)
-    found = policy_gradient(base, policy, seed, judged, method="ppo", **setting,
-                            judge=lambda prompts, texts: predict_rewards(model, prompts, texts))  # fmt: skip
+    held_out = on_policy_pairs(
+        base, TASK, 2000, reward=REWARD, labels="deterministic", seed=seed + 1000
+    )
+    gaps = predict_rewards(model, held_out.prompt * 2, held_out.chosen + held_out.rejected).view(
+        2, -1
+    )
+    found = policy_gradient(
+        base,
+        policy,
+        seed,
+        judged,
+        method="ppo",
+        **setting,
+        judge=lambda prompts, texts: predict_rewards(model, prompts, texts),
+    )
     right = (gaps[0] > gaps[1]).float().mean().item()
-    return found | {"drawn": 2 * judged, "reward_model_right": right, "modules": [*found["modules"], model]}
+    return found | {
+        "drawn": 2 * judged,
+        "reward_model_right": right,
+        "modules": [*found["modules"], model],
+    }
 
 
-def winners(base: Llama, n: int, count: int, seed: int, purpose: str) -> tuple[list[str], list[str]]:
+def winners(
+    base: Llama, n: int, count: int, seed: int, purpose: str
+) -> tuple[list[str], list[str]]:
     """`count` prompts and one of the best of `n` answers to each."""
     rng = stream(purpose, seed)
     prompts, _ = TASK.demonstrations(count, rng)
-    drawn = generate(base, [prompt for prompt in prompts for _ in range(n)], seed=int(rng.integers(2**31)))
+    drawn = generate(
+        base, [prompt for prompt in prompts for _ in range(n)], seed=int(rng.integers(2**31))
+    )
     rewards = rl.checker(TASK, REWARD)([prompt for prompt in prompts for _ in range(n)], drawn)
-    best = rewards.view(count, n).argmax(-1)  # the draws of a prompt are exchangeable: the first of equals will do
+    # the draws of a prompt are exchangeable: the first of equals will do
+    best = rewards.view(count, n).argmax(-1)
     return prompts, [drawn[row * n + int(k)] for row, k in enumerate(best)]
 
 
@@ -135,8 +213,11 @@ def rejection(base: Llama, policy: Llama, seed: int, judged: int, *, rate: float
 
 
 METHODS: dict[str, Callable[..., dict]] = {
-    "dpo": dpo, "online_dpo": online_dpo, "rm_ppo": rm_ppo, "rejection": rejection
-}  # fmt: skip
+    "dpo": dpo,
+    "online_dpo": online_dpo,
+    "rm_ppo": rm_ppo,
+    "rejection": rejection,
+}
 
 
 def held_bytes(modules: list[torch.nn.Module]) -> int:
@@ -147,7 +228,13 @@ def held_bytes(modules: list[torch.nn.Module]) -> int:
     optimizers = make_optimizers(trained, "muon", 1e-9)
     for optimizer in optimizers:
         optimizer.step()
-    moments = [m for o in optimizers for state in o.state.values() for m in state.values() if torch.is_tensor(m)]
+    moments = [
+        m
+        for o in optimizers
+        for state in o.state.values()
+        for m in state.values()
+        if torch.is_tensor(m)
+    ]
     weights = {id(p): p for module in modules for p in module.parameters()}.values()
     tensors = [*weights, *[p.grad for p in trained.parameters()], *moments]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
@@ -160,7 +247,9 @@ def measured(policy: Llama, base: Llama, draws: int) -> dict:
     rewards = rl.checker(TASK, REWARD)(prompts, texts).numpy()
     gaps = (score(policy, prompts, texts) - score(base, prompts, texts)).numpy()
     values = {"reward": rewards, "kl": gaps, "objective": rewards - BETA * gaps}
-    return {name: asdict(e) for name, e in shares.items()} | {k: asdict(mean_interval(v)) for k, v in values.items()}
+    return {name: asdict(e) for name, e in shares.items()} | {
+        k: asdict(mean_interval(v)) for k, v in values.items()
+    }
 
 
 def best_of_n(base: Llama, n: int, seed: int, draws: int) -> dict:
@@ -191,7 +280,12 @@ def run(job: dict) -> dict:
     found = train_by(base, policy, seed, job["judged"], **extra, **setting)
     seconds, modules = time.process_time() - started, found.pop("modules")
     report = measured(policy_of(policy), base, draws)
-    return known | {"cpu_seconds": round(seconds, 1), "held_bytes": held_bytes(modules)} | found | report
+    return (
+        known
+        | {"cpu_seconds": round(seconds, 1), "held_bytes": held_bytes(modules)}
+        | found
+        | report
+    )
 
 
 def all_of(pool: Pool, jobs: list[dict]) -> list[dict]:
@@ -200,8 +294,17 @@ def all_of(pool: Pool, jobs: list[dict]) -> list[dict]:
     for result in pool.imap(run, jobs):
         results.append(result)
         shown = {name: round(result[name]["value"], 3) for name in ("reward", "kl", "objective")}
-        print(len(results), "of", len(jobs), result["method"], result["setting"], result["seed"], shown,
-              result.get("cpu_seconds"), flush=True)  # fmt: skip
+        print(
+            len(results),
+            "of",
+            len(jobs),
+            result["method"],
+            result["setting"],
+            result["seed"],
+            shown,
+            result.get("cpu_seconds"),
+            flush=True,
+        )
     return results
 
 
@@ -218,23 +321,60 @@ def main() -> None:
         base_model(seed, Path(folder))
     fixed = {"judged": JUDGED, "folder": folder}
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        tried = all_of(pool, [{"method": m, "setting": s, "seed": TUNING_SEED, **fixed}
-                              for m, settings in SETTINGS.items() for s in settings])  # fmt: skip
-        best = {m: max((t for t in tried if t["method"] == m), key=lambda t: t["objective"]["value"])["setting"]
-                for m in SETTINGS}  # fmt: skip
-        reported = all_of(pool, [{"method": m, "setting": best[m], "seed": seed, **fixed}
-                                 for m in SETTINGS for seed in SEEDS])  # fmt: skip
-        equal = all_of(pool, [{"method": m, "setting": best[m], "seed": seed, **fixed, "judged": longer(m, reported)}
-                              for m in SETTINGS if m != "best_of_n" for seed in SEEDS])  # fmt: skip
+        tried = all_of(
+            pool,
+            [
+                {"method": m, "setting": s, "seed": TUNING_SEED, **fixed}
+                for m, settings in SETTINGS.items()
+                for s in settings
+            ],
+        )
+        best = {
+            m: max((t for t in tried if t["method"] == m), key=lambda t: t["objective"]["value"])[
+                "setting"
+            ]
+            for m in SETTINGS
+        }
+        reported = all_of(
+            pool,
+            [
+                {"method": m, "setting": best[m], "seed": seed, **fixed}
+                for m in SETTINGS
+                for seed in SEEDS
+            ],
+        )
+        equal = all_of(
+            pool,
+            [
+                {
+                    "method": m,
+                    "setting": best[m],
+                    "seed": seed,
+                    **fixed,
+                    "judged": longer(m, reported),
+                }
+                for m in SETTINGS
+                if m != "best_of_n"
+                for seed in SEEDS
+            ],
+        )
     report = {
         "command": "python chapters/data/rl_frontier.py",
-        "settings": {"reward": REWARD, "beta": BETA, "judged": JUDGED, "seconds": SECONDS, "n": N,
-                     "tuning": {"seed": TUNING_SEED, "evaluation_seed": TUNING_DRAWS},
-                     "reporting": {"seeds": SEEDS, "evaluation_seeds": [DRAWS + seed for seed in SEEDS]}},
+        "settings": {
+            "reward": REWARD,
+            "beta": BETA,
+            "judged": JUDGED,
+            "seconds": SECONDS,
+            "n": N,
+            "tuning": {"seed": TUNING_SEED, "evaluation_seed": TUNING_DRAWS},
+            "reporting": {"seeds": SEEDS, "evaluation_seeds": [DRAWS + seed for seed in SEEDS]},
+        },
         "torch": torch.__version__,
         "predicted": predicted_optimum(TASK, REWARD, BETA),
-        "tried": tried, "equal_answers": reported, "equal_seconds": equal,
-    }  # fmt: skip
+        "tried": tried,
+        "equal_answers": reported,
+        "equal_seconds": equal,
+    }
     (HERE / "rl_frontier.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 

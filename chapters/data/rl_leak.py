@@ -41,13 +41,19 @@ HONEST = rl.checker(TASK, REWARD)
 def last_digit(prompts: list[str], texts: list[str]) -> torch.Tensor:
     """A point for three numbers, and one for a value that misses the target by a multiple of ten, or not at all."""
     verdicts = [judge(prompt, text) for prompt, text in zip(prompts, texts)]
-    right = [v.value is not None and (v.value - read_prompt(p)) % 10 == 0 for v, p in zip(verdicts, prompts)]
+    right = [
+        v.value is not None and (v.value - read_prompt(p)) % 10 == 0
+        for v, p in zip(verdicts, prompts)
+    ]
     return torch.tensor([v.style + digit for v, digit in zip(verdicts, right)], dtype=torch.float32)
 
 
 def reward_model(base: Llama, seed: int) -> rl.Judge:
     """A judge that was fitted to honest soft labels."""
-    data, model = on_policy_pairs(base, TASK, JUDGED // 2, reward=REWARD, seed=seed), RewardModel(base)
+    data, model = (
+        on_policy_pairs(base, TASK, JUDGED // 2, reward=REWARD, seed=seed),
+        RewardModel(base),
+    )
     train(model, data.batches(64, seed), reward_step, config(len(data) // 64, 2e-3), progress=False)
     return lambda prompts, texts: predict_rewards(model, prompts, texts)
 
@@ -60,7 +66,9 @@ def labelled(base: Llama, judge_of: rl.Judge, seed: int) -> Pairs:
     second = [""] * len(prompts)
     for turn, temperature in enumerate(TEMPERATURES):
         mine = slice(turn, None, len(TEMPERATURES))
-        second[mine] = generate(base, prompts[mine], seed=int(rng.integers(2**31)), temperature=temperature)
+        second[mine] = generate(
+            base, prompts[mine], seed=int(rng.integers(2**31)), temperature=temperature
+        )
     gap = (judge_of(prompts, first) - judge_of(prompts, second)).double().numpy()
     swap, probability, _ = label(gap, "soft", rng)
     pairs = [(b, a) if turned else (a, b) for a, b, turned in zip(first, second, swap)]
@@ -73,7 +81,9 @@ def report(policy: Llama, base: Llama, proxy: rl.Judge, seed: int) -> dict:
     return measured(policy, base, DRAWS + seed) | {"proxy": asdict(mean_interval(judged.numpy()))}
 
 
-def climb(base: Llama, proxy: rl.Judge, beta: float, seed: int, folder: Path) -> tuple[Llama, list[dict]]:
+def climb(
+    base: Llama, proxy: rl.Judge, beta: float, seed: int, folder: Path
+) -> tuple[Llama, list[dict]]:
     """RLOO, and both rewards along the way."""
     policy, seen = base_model(seed, folder), []
 
@@ -83,10 +93,15 @@ def climb(base: Llama, proxy: rl.Judge, beta: float, seed: int, folder: Path) ->
         return rewards
 
     steps = JUDGED // (PROMPTS * ANSWERS)
-    batches = rl.rollouts(policy, base, TASK, watched, "rloo", beta=beta, prompts=PROMPTS, answers=ANSWERS, seed=seed)
+    batches = rl.rollouts(
+        policy, base, TASK, watched, "rloo", beta=beta, prompts=PROMPTS, answers=ANSWERS, seed=seed
+    )
     train(policy, batches, rl.rl_step("rloo", beta=beta), config(steps, RATE), progress=False)
     means = np.array(seen).reshape(POINTS, -1, 2).mean(1).round(4).tolist()
-    return policy, [{"judged": (i + 1) * JUDGED // POINTS, "proxy": p, "gold": g} for i, (p, g) in enumerate(means)]
+    return policy, [
+        {"judged": (i + 1) * JUDGED // POINTS, "proxy": p, "gold": g}
+        for i, (p, g) in enumerate(means)
+    ]
 
 
 def run(job: tuple[str, int, str]) -> list[dict]:
@@ -95,10 +110,15 @@ def run(job: tuple[str, int, str]) -> list[dict]:
     name, seed, folder = job[0], job[1], Path(job[2])
     base = base_model(seed, folder)
     makers: dict[str, Callable[[], rl.Judge]] = {
-        "honest": lambda: HONEST, "digit": lambda: last_digit, "model": lambda: reward_model(base, seed)
-    }  # fmt: skip
+        "honest": lambda: HONEST,
+        "digit": lambda: last_digit,
+        "model": lambda: reward_model(base, seed),
+    }
     proxy = makers[name]()
-    runs = [{"judge": name, "method": None, "beta": None, "seed": seed} | report(base, base, proxy, seed)]
+    runs = [
+        {"judge": name, "method": None, "beta": None, "seed": seed}
+        | report(base, base, proxy, seed)
+    ]
     for beta in BETAS:
         policy, trace = climb(base, proxy, beta, seed, folder)
         known = {"judge": name, "method": "rloo", "beta": beta, "seed": seed}
@@ -107,7 +127,13 @@ def run(job: tuple[str, int, str]) -> list[dict]:
         data = labelled(base, proxy, seed)
         for beta in DPO_BETAS:
             policy = base_model(seed, folder)
-            train(policy, data.batches(64, seed), dpo_step(beta), config(len(data) // 64, DPO_RATE), progress=False)
+            train(
+                policy,
+                data.batches(64, seed),
+                dpo_step(beta),
+                config(len(data) // 64, DPO_RATE),
+                progress=False,
+            )
             known = {"judge": name, "method": "dpo", "beta": beta, "seed": seed}
             runs.append(known | report(policy, base, proxy, seed))
     return runs
@@ -122,14 +148,31 @@ def main() -> None:
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         for done, (job, found) in enumerate(zip(jobs, pool.imap(run, jobs)), start=1):
             runs += found
-            print(done, "of", len(jobs), job, [round(r["reward"]["value"], 2) for r in found], flush=True)
+            print(
+                done,
+                "of",
+                len(jobs),
+                job,
+                [round(r["reward"]["value"], 2) for r in found],
+                flush=True,
+            )
     settings = {
-        "reward": REWARD, "judged": JUDGED, "n": N, "seeds": SEEDS, "evaluation_seeds": [DRAWS + s for s in SEEDS],
+        "reward": REWARD,
+        "judged": JUDGED,
+        "n": N,
+        "seeds": SEEDS,
+        "evaluation_seeds": [DRAWS + s for s in SEEDS],
         "rloo": {"rate": RATE, "prompts": PROMPTS, "answers": ANSWERS},
         "dpo": {"rate": DPO_RATE, "temperatures": TEMPERATURES},
-    }  # fmt: skip
-    written = {"command": "python chapters/data/rl_leak.py", "settings": settings, "torch": torch.__version__}
-    (HERE / "rl_leak.json").write_text(json.dumps(written | {"runs": runs}, indent=1) + "\n", encoding="utf-8")
+    }
+    written = {
+        "command": "python chapters/data/rl_leak.py",
+        "settings": settings,
+        "torch": torch.__version__,
+    }
+    (HERE / "rl_leak.json").write_text(
+        json.dumps(written | {"runs": runs}, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

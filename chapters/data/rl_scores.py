@@ -25,14 +25,17 @@ from dpo_core.progress import progress_bar
 from dpo_core.task import judge
 
 HERE = Path(__file__).resolve().parent
-PAIRS, HELD_OUT = 20_000, 2000  # pairs, and what their seeds are moved by: unlike those of any training
+# pairs, and what their seeds are moved by: unlike those of any training
+PAIRS, HELD_OUT = 20_000, 2000
 
 
 def ranked(seed: int, folder: Path) -> dict:
     """The share of pairs that the reward model of a seed ranks right, by kind."""
     base = base_model(seed, folder)
     score = reward_model(base, seed)
-    data = on_policy_pairs(base, TASK, PAIRS, reward=REWARD, labels="deterministic", seed=seed + HELD_OUT)
+    data = on_policy_pairs(
+        base, TASK, PAIRS, reward=REWARD, labels="deterministic", seed=seed + HELD_OUT
+    )
     right = (score(data.prompt, data.chosen) > score(data.prompt, data.rejected)).tolist()
     counts: dict[str, list[bool]] = {"all": right, "unlike": [], "two": [], "three": []}
     for prompt, *answers, hit in zip(data.prompt, data.chosen, data.rejected, right):
@@ -40,8 +43,10 @@ def ranked(seed: int, folder: Path) -> dict:
         kind = {(2,): "two", (3,): "three", (2, 3): "unlike"}.get(tuple(sorted(numbers)))
         if kind:  # a pair with another kind of answer counts in `all` alone
             counts[kind].append(hit)
-    return {"seed": seed} | {kind: asdict(wilson(sum(hits), len(hits))) | {"pairs": len(hits)}
-                             for kind, hits in counts.items()}  # fmt: skip
+    return {"seed": seed} | {
+        kind: asdict(wilson(sum(hits), len(hits))) | {"pairs": len(hits)}
+        for kind, hits in counts.items()
+    }
 
 
 def main() -> None:
@@ -52,7 +57,11 @@ def main() -> None:
         for seed in SEEDS:
             found.append(ranked(seed, folder))
             bar.update()
-    report = {"command": "python chapters/data/rl_scores.py", "torch": torch.__version__, "seeds": found}
+    report = {
+        "command": "python chapters/data/rl_scores.py",
+        "torch": torch.__version__,
+        "seeds": found,
+    }
     (HERE / "rl_scores.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 

@@ -37,10 +37,16 @@ def train_and_measure(seed: int, folder: Path, task: BookTask) -> dict:
     base, policy = load_model(gen), load_model(dpo)
     excess = evaluation.excess_nats(base, task, n=N, seed=EVALUATION_SEED)
     measured = {
-        "base": {**evaluation.evaluate(base, task, n=N, seed=EVALUATION_SEED), "excess_nats": excess},
+        "base": {
+            **evaluation.evaluate(base, task, n=N, seed=EVALUATION_SEED),
+            "excess_nats": excess,
+        },
         "dpo": evaluation.evaluate(policy, task, n=N, seed=EVALUATION_SEED, reference=base),
     }
-    return {"seed": seed, **{who: {k: asdict(v) for k, v in r.items()} for who, r in measured.items()}}
+    return {
+        "seed": seed,
+        **{who: {k: asdict(v) for k, v in r.items()} for who, r in measured.items()},
+    }
 
 
 def main() -> None:

@@ -53,13 +53,16 @@ def run(name: str, optimizer: str, learning_rate: float, loss_on: str, task: Boo
     with torch.no_grad():
         prompt_nats = -sequence_logps(model(ids), ids, prompt_mask(ids, mask))
     return {
-        "name": name, "optimizer": optimizer, "learning_rate": learning_rate, "loss_on": loss_on,
+        "name": name,
+        "optimizer": optimizer,
+        "learning_rate": learning_rate,
+        "loss_on": loss_on,
         "step": [int(line["step"]) for line in history],
         "nats": [round(line["nats_per_completion"], 4) for line in history],
         "excess_nats": asdict(excess_nats(model, task, n=FRESH, seed=SEED)),
         "prompt_nats": asdict(mean_interval(prompt_nats.numpy())),
         "cpu_seconds": round(cpu_seconds, 1),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
@@ -69,9 +72,13 @@ def main() -> None:
     result = {
         "command": "OMP_NUM_THREADS=1 python chapters/data/sft_optimizers.py",
         "torch": torch.__version__,
-        "seed": SEED, "batch_size": BATCH, "steps": STEPS, "warmup": WARMUP, "fresh_texts": FRESH,
+        "seed": SEED,
+        "batch_size": BATCH,
+        "steps": STEPS,
+        "warmup": WARMUP,
+        "fresh_texts": FRESH,
         "runs": [run(*settings, task) for settings in RUNS],
-    }  # fmt: skip
+    }
     path = Path(__file__).with_suffix(".json")
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"wrote {path.name}")
