@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from dpo_core import generate, judge, load_pretrained
-from dpo_core.evaluation import class_problem, wilson
+from dpo_core.evaluation import wilson
 from dpo_core.plotting import COLORS, figure, points
 from dpo_core.tabular import optimal_policy
 from dpo_core.task import BookTask, read_prompt
+from dpo_core.theory import class_problem
 
 ANSWERS, SEED = 200, 0
 OUTPUT = Path(__file__).parent / "_static" / "home.png"

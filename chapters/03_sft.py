@@ -35,14 +35,15 @@ from torch.nn import functional as F
 
 from dpo_core import BookTask, CharTokenizer, Llama, ModelConfig, load_pretrained, score, sequence_logps, token_logps
 from dpo_core.checkpoint import model_folder
-from dpo_core.cli import main
+from dpo_core.commands.parser import main
+from dpo_core.commands.train_gen import TrainGen
 from dpo_core.evaluation import evaluate, excess_nats
 from dpo_core.optim import learning_rate_factor, make_optimizers, orthogonalise
-from dpo_core.options import TrainGen
 from dpo_core.plotting import COLORS, figure
 from dpo_core.progress import progress_bar
+from dpo_core.steps import sft_step
 from dpo_core.task import stream
-from dpo_core.training import LoopConfig, default_device, sft_step, train
+from dpo_core.training import LoopConfig, default_device, train
 
 # %% [markdown] lang="en"
 # ## A population to imitate

@@ -34,7 +34,7 @@ import torch
 
 from checks import check
 from dpo_core import BookTask, CharTokenizer, KVCache, generate, judge, load_pretrained, score, sequence_logps
-from dpo_core.cli import main
+from dpo_core.commands.parser import main
 from dpo_core.evaluation import evaluate, excess_nats, mean_interval, shares, wilson
 from dpo_core.plotting import COLORS, figure, points
 from dpo_core.sampling import draw, next_token_probs

@@ -33,13 +33,15 @@ from torch.func import jacrev, vmap
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 from dpo_core import BookTask, judge, load_pretrained, tabular
-from dpo_core.evaluation import Estimate, class_rewards, mean_interval, wilson
+from dpo_core.evaluation import Estimate, mean_interval, wilson
 from dpo_core.losses import bradley_terry_loss
-from dpo_core.pairs import on_policy_pairs
 from dpo_core.plotting import COLORS, figure, points
+from dpo_core.preferences import on_policy_pairs
 from dpo_core.reward import RewardModel, predict_rewards
+from dpo_core.steps import reward_step
 from dpo_core.task import stream
-from dpo_core.training import LoopConfig, default_device, reward_step, train
+from dpo_core.theory import class_rewards
+from dpo_core.training import LoopConfig, default_device, train
 
 # %% [markdown] lang="en"
 # ## Which of the two?

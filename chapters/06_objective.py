@@ -30,11 +30,14 @@ from checks import check
 from torch.nn.functional import one_hot
 
 from dpo_core import BookTask, generate, judge, load_pretrained
-from dpo_core.evaluation import class_problem, class_rewards, mean_interval, predicted_optimum, predicted_shares, wilson
+from dpo_core.evaluation import mean_interval, wilson
 from dpo_core.plotting import COLORS, INK, figure, points
-from dpo_core.tabular import Problem, best_of_n, frontier, kl, log_partition, mean, minimise, objective, optimal_policy
-from dpo_core.tabular import random_policies, random_problems
+from dpo_core.tabular import (Problem, best_of_n, frontier, kl, log_partition, mean,
+                              minimise, objective, optimal_policy, random_policies,
+                              random_problems)
 from dpo_core.task import stream
+from dpo_core.theory import (class_problem, class_rewards, predicted_optimum,
+                             predicted_shares)
 from dpo_core.training import default_device
 
 # %% [markdown] lang="en"

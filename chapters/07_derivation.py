@@ -33,12 +33,14 @@ from torch.nn.functional import logsigmoid
 
 from checks import check
 from dpo_core import BookTask, load_pretrained, tabular
-from dpo_core.evaluation import Estimate, evaluate, predicted_optimum
+from dpo_core.evaluation import Estimate, evaluate
 from dpo_core.losses import preference_loss
-from dpo_core.pairs import on_policy_pairs
 from dpo_core.plotting import COLORS, INK, figure, points, use_style
+from dpo_core.preferences import on_policy_pairs
+from dpo_core.steps import dpo_step
 from dpo_core.tabular import Problem
-from dpo_core.training import LoopConfig, default_device, dpo_step, train
+from dpo_core.theory import predicted_optimum
+from dpo_core.training import LoopConfig, default_device, train
 
 # %% [markdown] lang="en"
 # ## What we bring along

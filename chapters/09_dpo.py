@@ -37,14 +37,18 @@ from checks import check
 from matplotlib.patches import Rectangle
 from torch.nn.functional import logsigmoid
 
-from dpo_core import (BookTask, CharTokenizer, ClassicTask, cli, generate, judge, load_pretrained, score, sequence_logps,
+from dpo_core import (BookTask, CharTokenizer, ClassicTask, generate, judge, load_pretrained, score, sequence_logps,
                       tabular)  # fmt: skip
-from dpo_core.evaluation import (Estimate, class_problem, class_rewards, evaluate, predicted_entropy, predicted_optimum,
-                                 predicted_shares, written_mass)  # fmt: skip
-from dpo_core.pairs import Pairs, check_same_start, on_policy_pairs
+from dpo_core.commands.parser import main
+from dpo_core.evaluation import Estimate, evaluate, written_mass
+from dpo_core.pairs import Pairs, check_same_start
 from dpo_core.plotting import COLORS, INK, figure, points, use_style
+from dpo_core.preferences import on_policy_pairs
+from dpo_core.steps import dpo_step, sft_step
 from dpo_core.task import read_prompt, stream
-from dpo_core.training import LoopConfig, default_device, dpo_step, sft_step, train
+from dpo_core.theory import (class_problem, class_rewards, predicted_entropy,
+                             predicted_optimum, predicted_shares)
+from dpo_core.training import LoopConfig, default_device, train
 
 # %% [markdown] lang="en"
 # ## Ten lines from chapters 5 to 8
@@ -1134,7 +1138,7 @@ with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown):
         for command in ("train-dpo --model gen --pairs 512 --steps 8 --output dpo.model", "evaluate dpo.model --n 200 --json"):
-            assert cli.main([*command.split(), "--device", "cpu"]) == 0
+            assert main([*command.split(), "--device", "cpu"]) == 0
     pairs_file = next(Path().glob("dpo.model.pairs-*.jsonl"))
     columns = list(json.loads(pairs_file.read_text().splitlines()[0]))
     written = sorted(path.name.replace(pairs_file.name, "dpo.model.pairs-HASH.jsonl") for path in Path().iterdir())

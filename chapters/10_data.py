@@ -33,11 +33,15 @@ import numpy as np
 import torch
 from checks import check
 
-from dpo_core import BookTask, cli, judge, load_pretrained, tabular
-from dpo_core.evaluation import Estimate, class_problem, evaluate, predicted_optimum, predicted_shares
-from dpo_core.pairs import on_policy_pairs, read_pairs
+from dpo_core import BookTask, judge, load_pretrained, tabular
+from dpo_core.commands.parser import main
+from dpo_core.evaluation import Estimate, evaluate
+from dpo_core.pairs import read_pairs
 from dpo_core.plotting import COLORS, figure, points
-from dpo_core.training import LoopConfig, dpo_step, sft_step, train
+from dpo_core.preferences import on_policy_pairs
+from dpo_core.steps import dpo_step, sft_step
+from dpo_core.theory import class_problem, predicted_optimum, predicted_shares
+from dpo_core.training import LoopConfig, train
 
 # %% [markdown] lang="en"
 # ## The same loss, other pairs
@@ -684,7 +688,7 @@ assert live["sft"]["kl"].value < live["dpo"]["kl"].value
 with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
     for command in ("make-pairs --source checker --model gen --pairs 400 --output checked.jsonl",
                     "train-dpo --model gen --pairs-file checked.jsonl --steps 2 --output dpo.model"):  # fmt: skip
-        assert cli.main([*command.split(), "--device", "cpu"]) == 0
+        assert main([*command.split(), "--device", "cpu"]) == 0
     checked = read_pairs(Path("checked.jsonl"))
     columns = list(json.loads(Path("checked.jsonl").read_text().splitlines()[0]))
 print(columns, len(checked) < 400)

@@ -32,13 +32,15 @@ import torch
 
 from checks import check
 from dpo_core import BookTask, load_pretrained, tabular
-from dpo_core.evaluation import class_problem, evaluate, predicted_optimum, predicted_shares
+from dpo_core.evaluation import evaluate
 from dpo_core.family import FAMILY, discopop
 from dpo_core.losses import kto_loss, preference_loss
-from dpo_core.pairs import on_policy_pairs
 from dpo_core.plotting import COLORS, figure, use_style
+from dpo_core.preferences import on_policy_pairs
+from dpo_core.steps import dpo_step
 from dpo_core.tabular import Problem
-from dpo_core.training import LoopConfig, default_device, dpo_step, train
+from dpo_core.theory import class_problem, predicted_optimum, predicted_shares
+from dpo_core.training import LoopConfig, default_device, train
 
 # %% [markdown] lang="en"
 # ## One pair, four opinions

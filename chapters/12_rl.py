@@ -31,14 +31,17 @@ from checks import check
 from torch.autograd import grad
 
 from dpo_core import BookTask, load_pretrained, rl
-from dpo_core.evaluation import Estimate, class_problem, evaluate, predicted_optimum
+from dpo_core.evaluation import Estimate, evaluate
 from dpo_core.losses import preference_loss
-from dpo_core.pairs import on_policy_pairs
 from dpo_core.plotting import COLORS, INK, figure
-from dpo_core.policy_gradient import METHODS, advantages, clipped_loss, generalised_advantages, kl_estimate
-from dpo_core.tabular import Problem, frontier, kl, mean, objective, optimal_policy, other_optimum
-from dpo_core.tabular import random_policies, random_problems
-from dpo_core.training import LoopConfig, default_device, dpo_step, train
+from dpo_core.policy_gradient import (METHODS, advantages, clipped_loss,
+                                      generalised_advantages, kl_estimate)
+from dpo_core.preferences import on_policy_pairs
+from dpo_core.steps import dpo_step, rl_step
+from dpo_core.tabular import (Problem, frontier, kl, mean, objective, optimal_policy,
+                              other_optimum, random_policies, random_problems)
+from dpo_core.theory import class_problem, predicted_optimum
+from dpo_core.training import LoopConfig, default_device, train
 
 # %% [markdown] lang="en"
 # ## Learning from one's own answers
@@ -475,7 +478,7 @@ for method, prompts, answers in (("rloo", 32, 4), ("ppo", 128, 1)):
     policies[method] = policy = copy.deepcopy(base)
     model = rl.ActorCritic(policy) if method == "ppo" else policy
     batches = rl.rollouts(model, base, task, exact_judge, method, beta=BETA, prompts=prompts, answers=answers, seed=12)
-    histories[method] = train(model, batches, rl.rl_step(method, beta=BETA), config)
+    histories[method] = train(model, batches, rl_step(method, beta=BETA), config)
 pairs = on_policy_pairs(base, task, JUDGED // 2, reward=REWARD, temperatures=(1.5, 2.0), seed=12)
 policies["dpo"] = copy.deepcopy(base)
 slower = LoopConfig(steps=UPDATES, learning_rate=2e-3, optimizer="muon", warmup=10, max_grad_norm=1.0, log_every=5)

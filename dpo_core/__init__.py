@@ -1,8 +1,8 @@
 """The library of *DPO from Zero*: a small Llama, the losses, sampling and the training loop.
 
-Read it in the order in which the book needs it: tokenizer, task, model, optim, training, sampling,
-tabular, evaluation, pairs, make_pairs, reward, losses, family, policy_gradient, rl, checkpoint,
-cli.
+Read it in the order in which the book needs it: tokenizer, task, model, training, steps, sampling,
+evaluation, tabular, theory, losses, family, pairs, preferences, reward, policy_gradient, rl, optim,
+run_state, checkpoint, commands.
 """
 
 from dpo_core.checkpoint import CheckpointError, load_model, load_pretrained, save_model

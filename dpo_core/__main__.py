@@ -2,7 +2,7 @@
 
 import sys
 
-from dpo_core.cli import main
+from dpo_core.commands.parser import main
 
 if __name__ == "__main__":
     sys.exit(main())

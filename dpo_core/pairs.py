@@ -6,6 +6,7 @@ reference log-probabilities, so that training needs no reference model at hand.
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -17,12 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpo_core.evaluation import class_rewards
 from dpo_core.model import Llama
-from dpo_core.sampling import TOKENIZER, generate, score
-from dpo_core.task import ClassicTask, Task, judge, stream
-
-LABELS = ("soft", "sampled", "deterministic")
+from dpo_core.sampling import TOKENIZER, score
+from dpo_core.task import stream
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class Pairs:
         return Pairs(*([getattr(self, field.name)[row] for row in rows] for field in fields(Pairs)))
 
     def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
-        """The pairs of the given rows as tensors for `training.dpo_step`; hard labels have no
+        """The pairs of the given rows as tensors for `steps.dpo_step`; hard labels have no
         `preference_prob`.
         """
         prompts = [self.prompt[r] for r in rows]
@@ -123,139 +121,6 @@ def content_hash(**settings: Any) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def label(
-    gap: np.ndarray, labels: str, rng: np.random.Generator, noise: float = 0.0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Turn reward gaps into labels under the Bradley-Terry model, P(first preferred) = σ(gap).
-
-    Args:
-        gap: (N,) reward of the first answer minus that of the second.
-        labels: "soft" keeps the probability; "sampled" draws once from it; "deterministic" lets the
-            better answer always win and has no label for a tie.
-        noise: the share of labels that are turned round. A soft label becomes its expectation over
-            that.
-
-    Returns:
-        swap: (N,) bool, the second answer is the chosen one.
-        probability: (N,) float64, P(chosen is preferred).
-        kept: (N,) bool, False where there is no label.
-
-    Raises:
-        ValueError: another kind of label, or a noise outside 0 to below 0.5.
-    """
-    if not 0 <= noise < 0.5:
-        raise ValueError(f"noise is {noise}; accepted is 0 to below 0.5")
-    probability = 1 / (1 + np.exp(-gap))
-    probability = probability + noise * (1 - 2 * probability)
-    everything = np.ones(len(gap), dtype=bool)
-    if labels == "soft":
-        return gap < 0, np.maximum(probability, 1 - probability), everything
-    if labels == "sampled":
-        return rng.random(len(gap)) >= probability, np.ones(len(gap)), everything
-    if labels == "deterministic":
-        flipped = rng.random(len(gap)) < noise if noise else ~everything
-        return (gap < 0) ^ flipped, np.ones(len(gap)), gap != 0
-    raise ValueError(f"unknown labels {labels!r}; accepted are {', '.join(LABELS)}")
-
-
-def on_policy_pairs(
-    reference: Llama,
-    task: Task,
-    count: int,
-    *,
-    reward: str = "style+exact",
-    labels: str = "soft",
-    temperatures: Sequence[float] = (1.0,),
-    noise: float = 0.0,
-    sampler: Llama | None = None,
-    seed: int = 0,
-    progress: bool = False,
-) -> Pairs:
-    """Two answers of the reference to each of `count` prompts, labelled by the reward of their
-    class.
-
-    The first answer is drawn at temperature 1, the second at `temperatures` in turn. Which pairs
-    are drawn does not move the minimiser of the DPO loss with soft or sampled labels, as long as
-    every answer can occur; higher temperatures show more of the mistakes that the reference makes
-    rarely.
-
-    Ties between answers of one class stay in (soft labels call them 1/2); a deterministic judge has
-    no label for them, so it returns fewer pairs.
-
-    Args:
-        noise: the share of labels that are turned round.
-        sampler: who answers, if not the reference; the log-probabilities beside a pair are the
-            reference's.
-
-    Raises:
-        ValueError: an unknown reward or kind of label, a noise out of its range, or a count below
-            1.
-    """
-    if count < 1 or not temperatures:
-        raise ValueError(
-            f"pairs is {count}, temperatures {temperatures}; accepted is at least one of each"
-        )
-    # a bad setting is named before the sampling
-    label(np.zeros(1), labels, stream("check", seed), noise)
-    class_rewards(reward)
-    author, rng = sampler or reference, stream("pairs", seed)
-    prompts, _ = task.demonstrations(count, rng)
-    first, second = rng.integers(2**31, size=2).tolist()
-    answers = generate(author, prompts, seed=first, progress=progress) + [""] * count
-    for turn, temperature in enumerate(temperatures):
-        mine = slice(turn, count, len(temperatures))
-        draws = generate(
-            author, prompts[mine], seed=second + turn, temperature=temperature, progress=progress
-        )
-        answers[count + turn :: len(temperatures)] = draws
-    pair = prompts, answers[:count], answers[count:]
-    return judged_pairs(
-        reference, task, *pair, rng, reward=reward, labels=labels, noise=noise, progress=progress
-    )
-
-
-def judged_pairs(
-    reference: Llama,
-    task: Task,
-    prompts: list[str],
-    first: list[str],
-    second: list[str],
-    rng: np.random.Generator,
-    *,
-    reward: str,
-    labels: str,
-    noise: float = 0.0,
-    progress: bool = False,
-) -> Pairs:
-    """Pairs of two answers to each prompt, labelled by the reward of their class; without a label,
-    left out.
-    """
-    rewards, count, answers = class_rewards(reward), len(prompts), first + second
-    verdicts = [judge(p, a, task.tolerance) for p, a in zip(prompts * 2, answers)]
-    worth = np.array([rewards[int(v.style), int(v.exact)] for v in verdicts])
-    swap, probability, kept = label(worth[:count] - worth[count:], labels, rng, noise)
-    chosen = [answers[i + count if swap[i] else i] for i in np.flatnonzero(kept)]
-    rejected = [answers[i if swap[i] else i + count] for i in np.flatnonzero(kept)]
-    prompts = [prompts[i] for i in np.flatnonzero(kept)]
-    return with_reference(
-        reference, prompts, chosen, rejected, probability[kept].tolist(), progress
-    )
-
-
-def classic_pairs(
-    reference: Llama, task: ClassicTask, count: int, *, seed: int = 0, progress: bool = False
-) -> Pairs:
-    """The seed project's pairs: a right three-number expression against an empty answer.
-
-    Raises:
-        ValueError: a count below 1.
-    """
-    if count < 1:
-        raise ValueError(f"pairs is {count}; accepted are whole numbers from 1")
-    prompts, chosen = task.demonstrations(count, stream("pairs", seed), numbers=3)
-    return with_reference(reference, prompts, chosen, ["E"] * count, [1.0] * count, progress)
-
-
 def with_reference(
     reference: Llama,
     prompts: list[str],
@@ -293,3 +158,74 @@ def check_same_start(
                     f"under the policy, {theirs:.4f} under the reference; a fresh run needs them "
                     f"equal to {tolerance:g} (--allow-other-reference for experiments)"
                 )
+
+
+TRL_COLUMNS = ("prompt", "chosen", "rejected")
+
+
+def pairs_of_file(path: Path, reference: Llama) -> Pairs:
+    """Read pairs from JSON lines with TRL's columns `prompt`, `chosen`, `rejected`, of whatever
+    origin.
+
+    `preference_prob` is 1 where a line has none. Reference log-probabilities are taken from the
+    file if every line has both, and computed if no line has any.
+
+    Raises:
+        ValueError: a line is not a pair, has only some of the columns, or does not fit the model;
+            no pairs at all; or no chosen answer ends in E. The message names the line.
+    """
+    logps = ("ref_chosen_logps", "ref_rejected_logps")
+    if not path.is_file():
+        raise ValueError(f"no file of pairs {path}")
+    columns: dict[str, list] = {name: [] for name in (*TRL_COLUMNS, "preference_prob", *logps)}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            for name, value in pair_of_line(line, reference.config.max_position_embeddings).items():
+                columns[name].append(value)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{path}, line {number}, is not a pair with {', '.join(TRL_COLUMNS)}: {error}"
+            ) from None
+    texts = [columns[name] for name in TRL_COLUMNS]
+    if not texts[0]:
+        raise ValueError(f"{path} holds no pairs")
+    if not any(text.endswith("E") for text in columns["chosen"]):
+        raise ValueError(
+            f"{path}: no chosen answer ends in E, so nothing teaches the model to stop"
+        )
+    counts = {len(columns[name]) for name in logps}
+    if counts == {len(texts[0])}:
+        return Pairs(**columns)
+    if counts != {0}:
+        raise ValueError(f"{path}: some lines have {' and '.join(logps)}, some have not")
+    return with_reference(reference, *texts, columns["preference_prob"], progress=True)
+
+
+def pair_of_line(line: str, positions: int) -> dict[str, str | float]:
+    """The columns of one line.
+
+    Raises:
+        ValueError: it is no pair that a model with that many positions can read.
+    """
+    row = json.loads(line)
+    found: dict[str, str | float] = {}
+    for name in TRL_COLUMNS:
+        text = row.get(name)
+        if not isinstance(text, str) or not text:
+            raise ValueError(f"{name} is {text!r}; accepted is a text")
+        found[name] = text
+    for name in ("chosen", "rejected"):
+        length = len(TOKENIZER.encode(found["prompt"] + found[name]))
+        if length > positions:
+            raise ValueError(
+                f"prompt and {name} have {length} tokens; the model has {positions} positions"
+            )
+    found["preference_prob"] = float(row.get("preference_prob", 1.0))
+    if not 0 <= found["preference_prob"] <= 1:
+        raise ValueError(f"preference_prob is {found['preference_prob']}; accepted is 0 to 1")
+    for name in ("ref_chosen_logps", "ref_rejected_logps"):
+        if name in row:
+            found[name] = float(row[name])
+            if not math.isfinite(found[name]):
+                raise ValueError(f"{name} is {found[name]}; accepted are finite numbers")
+    return found

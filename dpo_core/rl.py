@@ -15,29 +15,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpo_core.evaluation import class_rewards
 from dpo_core.losses import token_logps
 from dpo_core.model import Llama
 from dpo_core.policy_gradient import (
     METHODS,
     Method,
     advantages,
-    clipped_loss,
     generalised_advantages,
-    kl_estimate,
-    policy_gradient_loss,
-    value_loss,
 )
 from dpo_core.reward import ActorCritic, policy_of
 from dpo_core.sampling import TOKENIZER, generate
 from dpo_core.task import BookTask, judge, stream
-from dpo_core.training import Batch, BatchAt, LossStep, Sums
+from dpo_core.theory import class_rewards
+from dpo_core.training import Batch, BatchAt
 
 Judge = Callable[[Sequence[str], Sequence[str]], Tensor]  # prompts and completions -> (N,) rewards
 
 
 def checker(task: BookTask, reward: str) -> Judge:
-    """The exact judge: the reward of the class of each answer (`evaluation.class_rewards`).
+    """The exact judge: the reward of the class of each answer (`theory.class_rewards`).
 
     Raises:
         ValueError: an unknown reward.
@@ -195,61 +191,3 @@ def rollouts(
         return {name: tensor[rows.to(tensor.device)] for name, tensor in drawn[number].items()}
 
     return batch_at
-
-
-def rl_step(method: str, *, beta: float, clip: float = 0.2, value_weight: float = 0.5) -> LossStep:
-    """The loss of a batch of `rollouts` by one of METHODS.
-
-    The metrics are those of the answers as drawn: `reward`, `kl` (log π - log π_ref, summed over
-    the answer), `objective` = reward - β kl, `length`; and `clip_ratio`, the share of ratios that
-    the clipping
-    stops: above the interval with a positive advantage, below it with a negative one.
-
-    Raises:
-        ValueError: an unknown method, or a number out of its range; now, not at the first step.
-    """
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; accepted are {', '.join(METHODS)}")
-    if not 0 <= beta < float("inf") or not value_weight >= 0:
-        raise ValueError(
-            f"beta is {beta}, value_weight {value_weight}; accepted are finite numbers from 0"
-        )
-    clipped_loss(*[torch.zeros(1)] * 3, clip=clip)
-    how = METHODS[method]
-
-    def step(model: nn.Module, batch: Batch) -> Sums:
-        ids, marks = batch["input_ids"], batch["completion_mask"][:, 1:].bool()
-        logps = token_logps(policy_of(model)(ids), ids).masked_fill(~marks, 0.0)  # (B, T-1)
-        old, weights = batch["old_logps"], batch["advantages"]
-        if not how.per_token:
-            logps, old = logps.sum(-1), old.sum(-1)  # (B,)
-        elif weights.dim() == 1:
-            # every token of an answer has the answer's advantage
-            weights = weights[:, None].expand_as(logps)
-        losses = (
-            clipped_loss(logps, old, weights, clip=clip)
-            if how.clipped
-            else policy_gradient_loss(logps, weights)
-        )
-        if not how.kl_in_reward:
-            losses = losses + beta * kl_estimate(logps, batch["ref_logps"], "k3")
-        if how.baseline is None:
-            losses = losses + value_weight * value_loss(model.critic.values(ids), batch["returns"])
-        rows, tokens = len(ids), marks.sum(-1)  # tokens: (B,)
-        if how.per_token:
-            losses = losses.masked_fill(~marks, 0.0).sum(-1)  # (B,)
-            losses = losses / tokens if how.length_mean else losses
-        count = tokens.sum() if how.baseline is None else rows
-        kl = (batch["old_logps"] - batch["ref_logps"]).sum()
-        moved = (logps.detach() - old).exp() - 1
-        stopped = (moved > clip) & (weights > 0) | (moved < -clip) & (weights < 0)
-        return {
-            "loss": (losses.sum(), count),
-            "reward": (batch["rewards"].sum(), rows),
-            "kl": (kl, rows),
-            "objective": (batch["rewards"].sum() - beta * kl, rows),
-            "length": (tokens.sum(), rows),
-            "clip_ratio": (stopped.sum(), tokens.sum() if how.per_token else rows),
-        }
-
-    return step

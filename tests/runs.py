@@ -5,9 +5,10 @@ from dataclasses import replace
 import torch
 
 from dpo_core.pairs import Pairs, with_reference
+from dpo_core.steps import dpo_step, sft_step
 from dpo_core.task import BookTask, stream
 from dpo_core.tokenizer import CharTokenizer
-from dpo_core.training import LoopConfig, dpo_step, sft_step, train
+from dpo_core.training import LoopConfig, train
 from toys import small_model
 
 TASK = BookTask()

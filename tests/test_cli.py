@@ -11,54 +11,13 @@ import time
 import pytest
 
 from dpo_core.checkpoint import load_model, read_recipe, save_model
-from dpo_core.cli import main
-from dpo_core.options import COMMANDS
+from dpo_core.commands.parser import COMMANDS, main
 from dpo_core.policy_gradient import METHODS
 from toys import memoryless_model
 
-GEN = [
-    "train-gen",
-    "--steps",
-    "12",
-    "--batch-size",
-    "8",
-    "--log-every",
-    "3",
-    "--save-every",
-    "6",
-    "--warmup",
-    "2",
-]
-DPO = [
-    "train-dpo",
-    "--steps",
-    "12",
-    "--batch-size",
-    "4",
-    "--log-every",
-    "3",
-    "--save-every",
-    "6",
-    "--warmup",
-    "2",
-    "--pairs",
-    "16",
-]
-RL = [
-    "train-rl",
-    "--steps",
-    "12",
-    "--prompts",
-    "4",
-    "--answers",
-    "2",
-    "--log-every",
-    "3",
-    "--save-every",
-    "6",
-    "--warmup",
-    "2",
-]
+GEN = "train-gen --steps 12 --batch-size 8 --log-every 3 --save-every 6 --warmup 2".split()
+DPO = "train-dpo --steps 12 --batch-size 4 --log-every 3 --save-every 6 --warmup 2 --pairs 16".split()
+RL = "train-rl --steps 12 --prompts 4 --answers 2 --log-every 3 --save-every 6 --warmup 2".split()
 TRAININGS = {
     "train-gen": GEN,
     "train-dpo": DPO,
@@ -135,12 +94,12 @@ def test_the_recipe_records_what_shaped_the_model(trained):
     for name, options, given in (
         (
             "gen.model",
-            COMMANDS["train-gen"],
+            COMMANDS["train-gen"][0],
             {"steps": 12, "batch_size": 8, "seed": 0, "optimizer": "muon"},
         ),
         (
             "dpo.model",
-            COMMANDS["train-dpo"],
+            COMMANDS["train-dpo"][0],
             {"steps": 12, "pairs": 16, "beta": 0.25, "model": "gen.model"},
         ),
     ):
@@ -313,7 +272,7 @@ def test_help_lists_every_option_with_its_default(command, capsys, monkeypatch):
         main([command, "--help"])
     assert exit_code.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
-    for field in dataclasses.fields(COMMANDS[command]):
+    for field in dataclasses.fields(COMMANDS[command][0]):
         flag = (
             field.name if field.metadata.get("positional") else "--" + field.name.replace("_", "-")
         )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dpo_core.checkpoint import save_model
-from dpo_core.cli import main
+from dpo_core.commands.parser import main
 from toys import memoryless_model
 
 GEN, DPO = ["train-gen", "--steps", "2"], ["train-dpo", "--steps", "2", "--pairs", "64"]

@@ -8,16 +8,11 @@ import pytest
 import torch
 
 from dpo_core.evaluation import (
-    class_problem,
-    class_rewards,
     entropy,
     evaluate,
     excess_nats,
     mean_interval,
     own_answers,
-    predicted_entropy,
-    predicted_optimum,
-    predicted_shares,
     shares,
     wilson,
     written_mass,
@@ -25,6 +20,13 @@ from dpo_core.evaluation import (
 from dpo_core.sampling import generate
 from dpo_core.tabular import optimal_policy, random_policies
 from dpo_core.task import BookTask, ClassicTask, judge, stream
+from dpo_core.theory import (
+    class_problem,
+    class_rewards,
+    predicted_entropy,
+    predicted_optimum,
+    predicted_shares,
+)
 from toys import memoryless_model, small_model
 
 TASK = BookTask()

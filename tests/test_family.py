@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import sources
 from dpo_core.family import FAMILY
 from dpo_core.losses import LOSS_TYPES, kto_loss, preference_loss, sequence_logps
-from dpo_core.training import dpo_step, kto_step
+from dpo_core.steps import dpo_step, kto_step
 from toys import random_ids, small_model
 
 STORED = json.loads((sources.CHAPTERS / "data" / "trl_losses.json").read_text(encoding="utf-8"))

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dpo_core import cli
 from dpo_core.checkpoint import read_recipe, save_model
-from dpo_core.cli import main
-from dpo_core.make_pairs import answers_of_authors, population_pairs
-from dpo_core.pairs import label, on_policy_pairs, read_pairs
+from dpo_core.commands import train_dpo
+from dpo_core.commands.parser import main
+from dpo_core.pairs import read_pairs
+from dpo_core.preferences import answers_of_authors, label, on_policy_pairs, population_pairs
 from dpo_core.sampling import score
 from dpo_core.task import BookTask, judge, stream
 from test_resume import killed_at
@@ -141,13 +141,13 @@ def test_a_run_is_not_resumed_on_other_pairs(capsys, here):
     """Half a run on one file and half on another of the same name is a run that nobody described."""
     assert make() == 0
     arguments = [*TRAIN, "--pairs-file", "pairs.jsonl", "--save-every", "2", "--log-every", "1"]
-    killed = cli.run_training
+    killed = train_dpo.run_training
 
     def stops(options, model, batch_at, loss_step, recipe):
         return killed(options, model, killed_at(3, batch_at), loss_step, recipe)
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(cli, "run_training", stops)
+    patch.setattr(train_dpo, "run_training", stops)
     try:
         assert main([*arguments, "--steps", "4"]) == 130
     finally:

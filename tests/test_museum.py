@@ -16,8 +16,8 @@ import sources
 from dpo_core.losses import preference_loss, sequence_logps
 from dpo_core.pairs import Pairs, with_reference
 from dpo_core.sampling import score
+from dpo_core.steps import dpo_step
 from dpo_core.tokenizer import CharTokenizer
-from dpo_core.training import dpo_step
 from toys import small_model
 
 CHAPTER = next(path for path in sources.chapters() if path.stem.startswith("08_"))

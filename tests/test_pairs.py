@@ -10,19 +10,11 @@ import pytest
 import torch
 
 from dpo_core.checkpoint import load_pretrained
-from dpo_core.evaluation import class_rewards
-from dpo_core.pairs import (
-    Pairs,
-    check_same_start,
-    classic_pairs,
-    content_hash,
-    label,
-    on_policy_pairs,
-    read_pairs,
-    with_reference,
-)
+from dpo_core.pairs import Pairs, check_same_start, content_hash, read_pairs, with_reference
+from dpo_core.preferences import classic_pairs, label, on_policy_pairs
 from dpo_core.sampling import TOKENIZER, generate, score
 from dpo_core.task import BookTask, ClassicTask, judge, stream
+from dpo_core.theory import class_rewards
 from toys import memoryless_model, small_model
 
 GAPS = np.array([2.0, 1.0, 0.0, -1.0, -2.0])

@@ -7,7 +7,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from dpo_core.checkpoint import CheckpointError, load_model
-from dpo_core.training import sft_step, train
+from dpo_core.steps import sft_step
+from dpo_core.training import train
 from runs import RUNS, run, same_bits, sft_batch
 from toys import small_model
 

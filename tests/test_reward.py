@@ -9,8 +9,9 @@ import torch
 
 from dpo_core.model import Llama
 from dpo_core.reward import RewardModel, predict_rewards
+from dpo_core.steps import reward_step
 from dpo_core.tokenizer import CharTokenizer
-from dpo_core.training import LoopConfig, reward_step, train
+from dpo_core.training import LoopConfig, train
 from runs import pairs, same_bits
 from toys import SMALL, small_model
 

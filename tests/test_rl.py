@@ -11,6 +11,7 @@ from dpo_core.losses import sequence_logps, token_logps
 from dpo_core.policy_gradient import METHODS
 from dpo_core.reward import ActorCritic, policy_of
 from dpo_core.sampling import TOKENIZER, score
+from dpo_core.steps import rl_step
 from dpo_core.task import BookTask
 from dpo_core.training import LoopConfig, train
 from runs import same_bits
@@ -82,8 +83,7 @@ def test_the_leash_is_in_the_reward_or_in_the_loss_and_never_in_both():
         bare["advantages"].view(3, 4), groups - groups.mean(1, keepdim=True), atol=1e-6
     )
     values = [
-        float(rl.rl_step("dr_grpo", beta=beta)(model, bare)["loss"][0].detach())
-        for beta in (0.0, 1.0)
+        float(rl_step("dr_grpo", beta=beta)(model, bare)["loss"][0].detach()) for beta in (0.0, 1.0)
     ]
     kl = torch.expm1(bare["ref_logps"] - bare["old_logps"]) - (
         bare["ref_logps"] - bare["old_logps"]
@@ -160,7 +160,7 @@ def run(method, folder, model=None, kill=None, resume=False, **changes):
     history = train(
         model,
         killed_at(kill, batch_at) if kill else batch_at,
-        rl.rl_step(method, beta=0.3),
+        rl_step(method, beta=0.3),
         replace(config, **changes),
         state_folder=folder,
         resume=resume,
@@ -205,7 +205,7 @@ def test_pieces_of_a_rollout_equal_the_whole(method):
         history = train(
             model,
             batches(method, model, reference),
-            rl.rl_step(method, beta=0.3),
+            rl_step(method, beta=0.3),
             progress=False,
             config=LoopConfig(steps=2, learning_rate=1e-3, accumulate=pieces, log_every=1),
         )
@@ -224,7 +224,7 @@ def test_the_metrics_are_those_of_the_answers(method):
     with torch.no_grad():
         policy_of(model).lm_head.weight[5] += 0.02
     batch = batches(method, model, reference)(0)
-    sums = rl.rl_step(method, beta=0.3)(model, batch)
+    sums = rl_step(method, beta=0.3)(model, batch)
     means = {
         name: float(total) / float(count) for name, (total, count) in sums.items() if name != "loss"
     }
@@ -249,7 +249,7 @@ def test_what_the_losses_are_divided_by():
         batch = batches(method, model, reference)(0)
         tokens = batch["completion_mask"].sum(-1)
         weights = batch["advantages"]
-        total, count = rl.rl_step(method, beta=0.0, value_weight=0.0)(model, batch)["loss"]
+        total, count = rl_step(method, beta=0.0, value_weight=0.0)(model, batch)["loss"]
         if method == "ppo":
             expected, rows = -(weights * batch["completion_mask"][:, 1:]).sum(), tokens.sum()
         else:
@@ -275,11 +275,11 @@ def test_a_second_update_weighs_answers_by_how_far_the_policy_has_moved(method):
         batch["advantages"] if method != "grpo" else batch["advantages"][:, None].expand_as(moves)
     )
     stopped = moves * weights.sign() > 0.2
-    total, count = rl.rl_step(method, beta=0.3)(model, batch)["clip_ratio"]
+    total, count = rl_step(method, beta=0.3)(model, batch)["clip_ratio"]
     assert 0 < int(stopped.sum()) == int(total) < int(count)
     # what is outside is now asked to come back, and the reverse
     turned = batch | {"advantages": -batch["advantages"]}
-    others = rl.rl_step(method, beta=0.3)(model, turned)["clip_ratio"][0]
+    others = rl_step(method, beta=0.3)(model, turned)["clip_ratio"][0]
     outside = (moves.abs() > 0.2) & (weights != 0)
     assert int(total) + int(others) == int(outside.sum())
 
@@ -290,7 +290,7 @@ def test_the_critic_is_trained_by_its_own_loss_with_its_weight():
     batch = batches("ppo", model, reference)(0)
     marks = batch["completion_mask"][:, 1:]
     totals = [
-        rl.rl_step("ppo", beta=0.3, value_weight=weight)(model, batch)["loss"][0]
+        rl_step("ppo", beta=0.3, value_weight=weight)(model, batch)["loss"][0]
         for weight in (0.0, 2.0)
     ]
     missed = ((model.critic.values(batch["input_ids"]) - batch["returns"]).square() / 2)[
@@ -321,7 +321,7 @@ def test_the_leash_in_the_reward_leads_to_the_closed_form_optimum(method):
             model,
             batches(method, model, reference, beta=1.0, prompts=32, answers=16),
             progress=False,
-            loss_step=rl.rl_step(method, beta=1.0),
+            loss_step=rl_step(method, beta=1.0),
             config=LoopConfig(steps=120, learning_rate=0.006),
         )
     finally:
@@ -385,7 +385,7 @@ def test_a_critic_without_a_use_is_refused():
 )
 def test_bad_numbers_of_a_step_are_named(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
-        rl.rl_step("ppo", **{"beta": 0.1, **setting})
+        rl_step("ppo", **{"beta": 0.1, **setting})
 
 
 def test_a_state_without_its_critic_is_refused(tmp_path):
@@ -403,7 +403,7 @@ def test_small_models_train_too():
     history = train(
         model,
         batches("rloo", model, reference),
-        rl.rl_step("rloo", beta=0.3),
+        rl_step("rloo", beta=0.3),
         progress=False,
         config=LoopConfig(steps=2, learning_rate=1e-4, log_every=1),
     )

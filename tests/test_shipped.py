@@ -7,10 +7,11 @@ import pytest
 
 import dpo_core
 from dpo_core.checkpoint import fingerprint, load_pretrained, read_recipe
-from dpo_core.evaluation import evaluate, excess_nats, predicted_optimum
-from dpo_core.options import COMMANDS
+from dpo_core.commands.parser import COMMANDS
+from dpo_core.evaluation import evaluate, excess_nats
 from dpo_core.sampling import generate
 from dpo_core.task import BookTask, judge
+from dpo_core.theory import predicted_optimum
 
 PRETRAINED = Path(dpo_core.__file__).parent / "pretrained"
 TASK = BookTask()
@@ -63,7 +64,7 @@ def test_the_folder_is_complete_and_small(name):
 @pytest.mark.parametrize("name", ["gen", "dpo"])
 def test_the_recipe_is_the_commands_default(name):
     """`make models` passes no options: a model trained with others cannot be made again."""
-    recipe, options = read_recipe(folder(name)), COMMANDS[f"train-{name}"]()
+    recipe, options = read_recipe(folder(name)), COMMANDS[f"train-{name}"][0]()
     assert recipe, "recipe.json is empty: nobody knows what made these weights"
     assert recipe["seed"] == 0
     free = {"output", "device", "resume", "save_every", "model", "reference", "log_every"}

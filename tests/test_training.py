@@ -10,8 +10,9 @@ import torch
 
 from dpo_core.losses import sequence_logps
 from dpo_core.sampling import score
+from dpo_core.steps import dpo_step, reward_step, sft_step
 from dpo_core.tokenizer import CharTokenizer
-from dpo_core.training import LoopConfig, dpo_step, reward_step, sft_step, train
+from dpo_core.training import LoopConfig, train
 from runs import RUNS, pairs, run, same_bits, sft_batch
 from toys import small_model
 

@@ -27,11 +27,14 @@ from beta_sweep import base_model
 
 from dpo_core import evaluation, judge
 from dpo_core.model import Llama
-from dpo_core.pairs import Pairs, on_policy_pairs
+from dpo_core.pairs import Pairs
+from dpo_core.preferences import on_policy_pairs
 from dpo_core.sampling import score
+from dpo_core.steps import dpo_step
 from dpo_core.tabular import log_partition
 from dpo_core.task import BookTask, read_prompt, stream
-from dpo_core.training import LoopConfig, dpo_step, train
+from dpo_core.theory import class_problem, class_rewards, predicted_optimum
+from dpo_core.training import LoopConfig, train
 
 HERE = Path(__file__).resolve().parent
 SEEDS, REWARD, BETA, BATCH, STEPS = (0, 1, 2), "style+exact", 0.25, 64, 300
@@ -83,7 +86,7 @@ def own(policy: Llama, base: Llama, n: int, seed: int) -> dict:
     verdicts = [judge(prompt, answer) for prompt, answer in zip(prompts, answers)]
     logps = score(policy, prompts, answers).double().numpy()
     gaps = logps - score(base, prompts, answers).double().numpy()
-    rewards = evaluation.class_rewards(REWARD)
+    rewards = class_rewards(REWARD)
     reward = np.array([rewards[int(v.style), int(v.exact)] for v in verdicts])
     kinds = [kind(prompt, answer) for prompt, answer in zip(prompts, answers)]
     report = {
@@ -235,10 +238,10 @@ def one_part(job: tuple[int, str], folder: Path) -> dict:
 
 def predicted_displacement(held_out: Pairs) -> float:
     """The mean of (r - V) / beta over the chosen answers: by how much the optimum moves their log-probability."""
-    values = BETA * log_partition(evaluation.class_problem(TASK, REWARD), BETA)
+    values = BETA * log_partition(class_problem(TASK, REWARD), BETA)
     value_of, rewards = (
         dict(zip(TASK.prompt_distribution, values.tolist())),
-        evaluation.class_rewards(REWARD),
+        class_rewards(REWARD),
     )
     verdicts = [judge(prompt, answer) for prompt, answer in zip(held_out.prompt, held_out.chosen)]
     gaps = [
@@ -286,7 +289,7 @@ def main() -> None:
             "report_seed": REPORT,
         },
         "torch": torch.__version__,
-        "predicted": evaluation.predicted_optimum(TASK, REWARD, BETA),
+        "predicted": predicted_optimum(TASK, REWARD, BETA),
         "seeds": seeds,
     }
     (HERE / "anatomy.json").write_text(

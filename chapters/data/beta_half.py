@@ -26,7 +26,7 @@ from beta_sweep import (
 )
 
 from dpo_core import evaluation
-from dpo_core.pairs import on_policy_pairs
+from dpo_core.preferences import on_policy_pairs
 from dpo_core.task import BookTask
 
 BETA, BASE_N = 0.5, 20_000

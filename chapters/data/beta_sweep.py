@@ -15,11 +15,15 @@ from pathlib import Path
 
 import torch
 
-from dpo_core import cli, evaluation, load_model
-from dpo_core.pairs import LABELS, Pairs, on_policy_pairs
+from dpo_core import evaluation, load_model
+from dpo_core.commands import parser
+from dpo_core.pairs import Pairs
+from dpo_core.preferences import LABELS, on_policy_pairs
 from dpo_core.progress import progress_bar
+from dpo_core.steps import dpo_step
 from dpo_core.task import BookTask
-from dpo_core.training import LoopConfig, dpo_step, train
+from dpo_core.theory import predicted_optimum
+from dpo_core.training import LoopConfig, train
 
 HERE = Path(__file__).resolve().parent
 SEEDS, BETAS = (0, 1, 2), (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
@@ -31,7 +35,7 @@ N, EVALUATION_SEED = 4000, 300  # fresh draws, not those of any tuning
 def base_model(seed: int, folder: Path):
     """The base model of a seed, trained where it is not there yet."""
     path = folder / f"gen-{seed}.model"
-    if not path.exists() and cli.main(f"train-gen --seed {seed} --output {path}".split()) != 0:
+    if not path.exists() and parser.main(f"train-gen --seed {seed} --output {path}".split()) != 0:
         raise SystemExit(f"could not train {path}")
     return load_model(path)
 
@@ -83,9 +87,7 @@ def main() -> None:
         }
         | asdict(CONFIG),
         "torch": torch.__version__,
-        "predicted": {
-            f"{beta:g}": evaluation.predicted_optimum(task, REWARD, beta) for beta in BETAS
-        },
+        "predicted": {f"{beta:g}": predicted_optimum(task, REWARD, beta) for beta in BETAS},
         "runs": runs,
     }
     report["settings"]["max_grad_norm"] = None  # infinite, which JSON cannot say

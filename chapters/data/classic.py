@@ -16,10 +16,12 @@ from pathlib import Path
 
 import torch
 
-from dpo_core import cli, evaluation, load_model, score, sequence_logps
+from dpo_core import evaluation, load_model, score, sequence_logps
+from dpo_core.commands import parser
 from dpo_core.sampling import TOKENIZER
+from dpo_core.steps import dpo_step
 from dpo_core.task import ClassicTask, stream
-from dpo_core.training import LoopConfig, dpo_step, train
+from dpo_core.training import LoopConfig, train
 
 HERE = Path(__file__).resolve().parent
 GEN = (
@@ -47,7 +49,7 @@ def measure(model):
 
 def run(command):
     """Run one command; a failure ends the script."""
-    if cli.main(command.split()) != 0:
+    if parser.main(command.split()) != 0:
         raise SystemExit(f"failed: dpo-core {command}")
     return f"dpo-core {command}"
 

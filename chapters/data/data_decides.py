@@ -30,12 +30,13 @@ import torch
 from beta_sweep import base_model
 
 from dpo_core import evaluation
-from dpo_core.make_pairs import population_pairs
 from dpo_core.model import Llama, ModelConfig
-from dpo_core.pairs import Pairs, on_policy_pairs, with_reference
+from dpo_core.pairs import Pairs, with_reference
+from dpo_core.preferences import on_policy_pairs, population_pairs
 from dpo_core.sampling import TOKENIZER, score
+from dpo_core.steps import dpo_step, sft_step
 from dpo_core.task import BookTask, judge, stream
-from dpo_core.training import LoopConfig, dpo_step, sft_step, train
+from dpo_core.training import LoopConfig, train
 
 HERE = Path(__file__).resolve().parent
 SEEDS, COUNT, BATCH, STEPS = (0, 1, 2), 6400, 64, 100

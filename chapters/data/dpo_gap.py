@@ -13,9 +13,12 @@ from pathlib import Path
 import torch
 
 from dpo_core import evaluation, generate, judge, load_pretrained
-from dpo_core.pairs import Pairs, check_same_start, on_policy_pairs
+from dpo_core.pairs import Pairs, check_same_start
+from dpo_core.preferences import on_policy_pairs
+from dpo_core.steps import dpo_step
 from dpo_core.task import BookTask, stream
-from dpo_core.training import LoopConfig, dpo_step, train
+from dpo_core.theory import predicted_optimum
+from dpo_core.training import LoopConfig, train
 
 HERE = Path(__file__).resolve().parent
 BETA, BATCH, SEED, MOST = 0.25, 64, 0, 96_000
@@ -91,7 +94,7 @@ def main() -> None:
             "evaluation_seed": EVALUATION_SEED,
         },
         "torch": torch.__version__,
-        "predicted": evaluation.predicted_optimum(task, "style+exact", BETA),
+        "predicted": predicted_optimum(task, "style+exact", BETA),
         "runs": runs,
     }
     (HERE / "dpo_gap.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

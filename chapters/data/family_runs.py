@@ -25,10 +25,13 @@ import torch
 from beta_sweep import base_model
 
 from dpo_core import evaluation
-from dpo_core.pairs import Pairs, on_policy_pairs
+from dpo_core.pairs import Pairs
+from dpo_core.preferences import on_policy_pairs
 from dpo_core.sampling import TOKENIZER, score
+from dpo_core.steps import dpo_step, kto_step, sft_step
 from dpo_core.task import BookTask, judge, stream
-from dpo_core.training import LoopConfig, dpo_step, kto_step, sft_step, train
+from dpo_core.theory import class_rewards, predicted_optimum
+from dpo_core.training import LoopConfig, train
 
 HERE = Path(__file__).resolve().parent
 SEEDS, REWARD, LEASH = (0, 1, 2), "style+exact", 0.25
@@ -101,9 +104,7 @@ def measure(model, reference, task: BookTask, pairs: Pairs, n: int, seed: int) -
     prompts, answers = evaluation.own_answers(model, task, n=n, seed=seed)
     verdicts = [judge(prompt, answer, task.tolerance) for prompt, answer in zip(prompts, answers)]
     ratios = (score(model, prompts, answers) - score(reference, prompts, answers)).numpy()
-    worth = np.array(
-        [evaluation.class_rewards(REWARD)[int(v.style), int(v.exact)] for v in verdicts]
-    )
+    worth = np.array([class_rewards(REWARD)[int(v.style), int(v.exact)] for v in verdicts])
     report = evaluation.shares(verdicts) | {"kl": evaluation.mean_interval(ratios)}
     report |= {
         "reward": evaluation.mean_interval(worth),
@@ -200,7 +201,7 @@ def main() -> None:
             for name, (kind, middle, options) in LOSSES.items()
         },
         "torch": torch.__version__,
-        "predicted": evaluation.predicted_optimum(BookTask(), REWARD, LEASH),
+        "predicted": predicted_optimum(BookTask(), REWARD, LEASH),
         "tries": [
             {key: t[key] for key in ("name", "beta", "style", "exact", "kl", "J")}
             for of in tries.values()

@@ -27,8 +27,8 @@ import numpy as np
 import torch
 
 from dpo_core import BookTask
-from dpo_core.evaluation import class_rewards
 from dpo_core.policy_gradient import METHODS, advantages
+from dpo_core.theory import class_rewards
 
 HERE = Path(__file__).resolve().parent
 BETA, GROUP, REWARD = 0.25, 4, "style+exact"

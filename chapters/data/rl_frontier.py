@@ -31,13 +31,15 @@ import torch
 from beta_sweep import base_model
 
 from dpo_core import Llama, evaluation, generate, rl, score, tabular
-from dpo_core.evaluation import class_problem, mean_interval, predicted_optimum, predicted_shares
+from dpo_core.evaluation import mean_interval
 from dpo_core.optim import make_optimizers
-from dpo_core.pairs import on_policy_pairs
+from dpo_core.preferences import on_policy_pairs
 from dpo_core.reward import RewardModel, policy_of, predict_rewards
 from dpo_core.sampling import TOKENIZER
+from dpo_core.steps import dpo_step, reward_step, rl_step, sft_step
 from dpo_core.task import BookTask, judge, stream
-from dpo_core.training import LoopConfig, dpo_step, reward_step, sft_step, train
+from dpo_core.theory import class_problem, predicted_optimum, predicted_shares
+from dpo_core.training import LoopConfig, train
 
 HERE = Path(__file__).resolve().parent
 TASK, REWARD, BETA = BookTask(), "style+exact", 0.25
@@ -151,7 +153,7 @@ def policy_gradient(
         seed=seed,
     )
     steps = judged // (prompts * answers) * epochs
-    train(model, batches, rl.rl_step(method, beta=BETA), config(steps, rate), progress=False)
+    train(model, batches, rl_step(method, beta=BETA), config(steps, rate), progress=False)
     return {"drawn": judged, "modules": [model, base]}
 
 

@@ -26,10 +26,12 @@ from rl_frontier import DRAWS, JUDGED, REWARD, SEEDS, TASK, N, config, measured
 
 from dpo_core import Llama, generate, rl
 from dpo_core.evaluation import mean_interval, own_answers
-from dpo_core.pairs import Pairs, label, on_policy_pairs, with_reference
+from dpo_core.pairs import Pairs, with_reference
+from dpo_core.preferences import label, on_policy_pairs
 from dpo_core.reward import RewardModel, predict_rewards
+from dpo_core.steps import dpo_step, reward_step, rl_step
 from dpo_core.task import judge, read_prompt, stream
-from dpo_core.training import dpo_step, reward_step, train
+from dpo_core.training import train
 
 HERE = Path(__file__).resolve().parent
 JUDGES, BETAS, DPO_BETAS = ("honest", "digit", "model"), (0.25, 0.1, 0.03, 0.0), (0.25, 0.1, 0.03)
@@ -96,7 +98,7 @@ def climb(
     batches = rl.rollouts(
         policy, base, TASK, watched, "rloo", beta=beta, prompts=PROMPTS, answers=ANSWERS, seed=seed
     )
-    train(policy, batches, rl.rl_step("rloo", beta=beta), config(steps, RATE), progress=False)
+    train(policy, batches, rl_step("rloo", beta=beta), config(steps, RATE), progress=False)
     means = np.array(seen).reshape(POINTS, -1, 2).mean(1).round(4).tolist()
     return policy, [
         {"judged": (i + 1) * JUDGED // POINTS, "proxy": p, "gold": g}

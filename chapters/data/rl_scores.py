@@ -20,7 +20,7 @@ from rl_frontier import REWARD, SEEDS, TASK
 from rl_leak import reward_model
 
 from dpo_core.evaluation import wilson
-from dpo_core.pairs import on_policy_pairs
+from dpo_core.preferences import on_policy_pairs
 from dpo_core.progress import progress_bar
 from dpo_core.task import judge
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from dpo_core import cli, evaluation, load_model
+from dpo_core import evaluation, load_model
+from dpo_core.commands import parser
 from dpo_core.task import BookTask
 
 HERE = Path(__file__).resolve().parent
@@ -23,7 +24,7 @@ N, EVALUATION_SEED = 2000, 100  # fresh prompts, not those of any tuning
 
 def run(command: str) -> None:
     """Run one command; a failure ends the script."""
-    if cli.main(command.split()) != 0:
+    if parser.main(command.split()) != 0:
         raise SystemExit(f"failed: dpo-core {command}")
 
 

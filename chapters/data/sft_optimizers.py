@@ -16,8 +16,9 @@ from dpo_core.evaluation import excess_nats, mean_interval
 from dpo_core.losses import sequence_logps
 from dpo_core.model import Llama, ModelConfig
 from dpo_core.sampling import TOKENIZER
+from dpo_core.steps import sft_step
 from dpo_core.task import BookTask, stream
-from dpo_core.training import Batch, LoopConfig, sft_step, train
+from dpo_core.training import Batch, LoopConfig, train
 
 SEED, BATCH, STEPS, WARMUP, LOG_EVERY, FRESH = 0, 128, 600, 50, 20, 4000
 RUNS = (  # name, optimiser, peak of the learning rate, tokens in the loss

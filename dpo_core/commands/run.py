@@ -1,5 +1,6 @@
-"""What every training command shares: its checks before anything is written, the run, the model
-folder.
+"""What every training command shares: its checks before anything is written, the run, the folder.
+
+It knows no single command.
 """
 
 import os
@@ -13,17 +14,15 @@ from torch import nn
 
 from dpo_core import checkpoint
 from dpo_core.model import Llama
-from dpo_core.options import TrainDpo, TrainGen, TrainRl
 from dpo_core.reward import policy_of
 from dpo_core.task import stream
-from dpo_core.training import BatchAt, LoopConfig, LossStep, default_device, train
+from dpo_core.training import BatchAt, LoopConfig, LossStep, train
 
-TrainingOptions = TrainGen | TrainDpo | TrainRl
 NOT_RECORDED = ("output", "device", "resume", "save_every")  # they do not shape the result
 
 
 def run_training(
-    options: TrainingOptions,
+    options: Any,
     model: nn.Module,
     batch_at: BatchAt,
     loss_step: LossStep,
@@ -60,7 +59,7 @@ def partial_folder(output: Path) -> Path:
     return output.with_name(output.name + ".partial")
 
 
-def check_run(options: TrainingOptions) -> None:
+def check_run(options: Any) -> None:
     """Find what is wrong with a run's options while nothing has been written.
 
     Raises:
@@ -81,7 +80,7 @@ def check_run(options: TrainingOptions) -> None:
     checkpoint.check_place(options.output)
 
 
-def loop_config(options: TrainingOptions) -> LoopConfig:
+def loop_config(options: Any) -> LoopConfig:
     """The part of the options that the training loop takes.
 
     Raises:
@@ -114,25 +113,3 @@ def reference_record(folder: Path, reference: Llama, output: str) -> dict[str, A
     beside = Path(output).absolute().parent
     recorded = os.path.relpath(folder.absolute(), beside)
     return {"reference": {"folder": recorded, "fingerprint": checkpoint.fingerprint(reference)}}
-
-
-def pick_device(name: str) -> torch.device:
-    """`auto`, `cpu`, `cuda` or `cuda:N` as a torch device.
-
-    Raises:
-        ValueError: another name, or CUDA where this torch sees none.
-    """
-    if name == "auto":
-        return default_device()
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"unknown device {name!r}; accepted are auto, cpu, cuda, cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"device {name!r} is not there: torch sees {torch.cuda.device_count()} GPUs; "
-            "accepted is cpu"
-        )
-    return device

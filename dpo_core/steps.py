@@ -1,0 +1,217 @@
+"""What one step of training is (chapters 3, 9, 11, 12): a batch in, named (sum, count) pairs out.
+
+The loop (`training.train`) divides once, by the whole step's count, so that one big batch, several
+accumulated pieces and several processes give the same number.
+
+Shapes: B rows, T positions.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from dpo_core.losses import (
+    bradley_terry_loss,
+    kto_loss,
+    preference_loss,
+    sequence_logps,
+    token_logps,
+)
+from dpo_core.model import Llama
+from dpo_core.policy_gradient import (
+    METHODS,
+    clipped_loss,
+    kl_estimate,
+    policy_gradient_loss,
+    value_loss,
+)
+from dpo_core.reward import policy_of
+from dpo_core.training import Batch, LossStep, Sums
+
+
+def sft_step(model: Llama, batch: Batch) -> Sums:
+    """Next-token loss on the marked tokens, in nats a token; also in nats a completion.
+
+    Needs `input_ids` (B, T) and `completion_mask` (B, T).
+    """
+    # (B,)
+    logps = sequence_logps(model(batch["input_ids"]), batch["input_ids"], batch["completion_mask"])
+    nats = -logps.sum()
+    return {
+        "loss": (nats, batch["completion_mask"].sum()),
+        "nats_per_completion": (nats.detach(), len(logps)),
+    }
+
+
+def dpo_step(
+    beta: float, loss_type: str = "sigmoid", label_smoothing: float = 0.0, **options: float | None
+) -> LossStep:
+    """The loss of a batch of pairs, by DPO or a relative of it, with the metrics of TRL's names.
+
+    The step needs `chosen_ids`, `rejected_ids` (B, T), `chosen_mask`, `rejected_mask` (B, T),
+    `ref_chosen_logps`, `ref_rejected_logps` (B,), and may have `preference_prob` (B,). A tie counts
+    half in `rewards/accuracies`. `options` are those of `preference_loss`.
+
+    Raises:
+        ValueError: a setting that `preference_loss` does not take; now, not at the first step.
+    """
+    settings = {"beta": beta, "loss_type": loss_type, "label_smoothing": label_smoothing, **options}
+    lengths = {"chosen_lengths": torch.ones(1), "rejected_lengths": torch.ones(1)}
+    preference_loss(*[torch.full((1,), -1.0)] * 4, **lengths, **settings)
+
+    def step(model: Llama, batch: Batch) -> Sums:
+        ids, mask = _both_answers(batch)  # (2B, T)
+        chosen_logps, rejected_logps = sequence_logps(model(ids), ids, mask).chunk(2)  # (B,) each
+        chosen_lengths, rejected_lengths = mask.sum(-1).chunk(2)
+        losses, chosen_rewards, rejected_rewards = preference_loss(
+            chosen_logps,
+            rejected_logps,
+            batch["ref_chosen_logps"],
+            batch["ref_rejected_logps"],
+            chosen_lengths=chosen_lengths,
+            rejected_lengths=rejected_lengths,
+            preference_prob=batch.get("preference_prob"),
+            **settings,
+        )
+        logps = {"logps/chosen": chosen_logps.detach(), "logps/rejected": rejected_logps.detach()}
+        return _preference_sums(losses, chosen_rewards, rejected_rewards, **logps)
+
+    return step
+
+
+def kto_step(
+    beta: float, desirable_weight: float = 1.0, undesirable_weight: float = 1.0
+) -> LossStep:
+    """The KTO loss of a batch of single answers; metrics have the names of TRL's KTOTrainer.
+
+    The step needs `input_ids`, `completion_mask` (B, T), `ref_logps` (B,), `desirable` (B,) bool,
+    and, for the
+    reference point, each prompt with the answer to another one: `kl_ids`, `kl_mask` (B, T'),
+        `kl_ref_logps` (B,).
+    The reference point is the mean log-ratio of these, at least 0, over what one call sees: with
+    `accumulate` each piece has its own.
+
+    Raises:
+        ValueError: a setting that `kto_loss` does not take; now, not at the first step.
+    """
+    settings = {
+        "beta": beta,
+        "desirable_weight": desirable_weight,
+        "undesirable_weight": undesirable_weight,
+    }
+    kto_loss(torch.zeros(1), torch.zeros(1), torch.ones(1, dtype=torch.bool), kl=0.0, **settings)
+
+    def step(model: Llama, batch: Batch) -> Sums:
+        desirable = batch["desirable"]
+        with torch.no_grad():
+            # (B,)
+            other_logps = sequence_logps(model(batch["kl_ids"]), batch["kl_ids"], batch["kl_mask"])
+            point = (other_logps - batch["kl_ref_logps"]).mean().clamp(min=0)
+        # (B,)
+        logps = sequence_logps(
+            model(batch["input_ids"]), batch["input_ids"], batch["completion_mask"]
+        )
+        losses, rewards = kto_loss(logps, batch["ref_logps"], desirable, kl=point, **settings)
+        metrics = {
+            "rewards/chosen": rewards[desirable],
+            "rewards/rejected": rewards[~desirable],
+            "logps/chosen": logps[desirable].detach(),
+            "logps/rejected": logps[~desirable].detach(),
+            "kl": point[None],
+        }
+        return {"loss": (losses.sum(), len(losses))} | {
+            k: (v.sum(), len(v)) for k, v in metrics.items() if len(v)
+        }
+
+    return step
+
+
+def reward_step(model: nn.Module, batch: Batch) -> Sums:
+    """The Bradley-Terry loss of a reward model on a batch of pairs (Ouyang et al. 2022, eq. 1).
+
+    `model(ids, completion_mask)` gives (B,) rewards, as `dpo_core.reward.RewardModel` does. The
+    batch is that of `dpo_step`; its reference log-probabilities are not read.
+    """
+    chosen_rewards, rejected_rewards = model(*_both_answers(batch)).chunk(2)  # (B,) each
+    losses = bradley_terry_loss(chosen_rewards - rejected_rewards, batch.get("preference_prob"))
+    return _preference_sums(losses, chosen_rewards.detach(), rejected_rewards.detach())
+
+
+def rl_step(method: str, *, beta: float, clip: float = 0.2, value_weight: float = 0.5) -> LossStep:
+    """The loss of a batch of `rollouts` by one of METHODS.
+
+    The metrics are those of the answers as drawn: `reward`, `kl` (log π - log π_ref, summed over
+    the answer), `objective` = reward - β kl, `length`; and `clip_ratio`, the share of ratios that
+    the clipping
+    stops: above the interval with a positive advantage, below it with a negative one.
+
+    Raises:
+        ValueError: an unknown method, or a number out of its range; now, not at the first step.
+    """
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; accepted are {', '.join(METHODS)}")
+    if not 0 <= beta < float("inf") or not value_weight >= 0:
+        raise ValueError(
+            f"beta is {beta}, value_weight {value_weight}; accepted are finite numbers from 0"
+        )
+    clipped_loss(*[torch.zeros(1)] * 3, clip=clip)
+    how = METHODS[method]
+
+    def step(model: nn.Module, batch: Batch) -> Sums:
+        ids, marks = batch["input_ids"], batch["completion_mask"][:, 1:].bool()
+        logps = token_logps(policy_of(model)(ids), ids).masked_fill(~marks, 0.0)  # (B, T-1)
+        old, weights = batch["old_logps"], batch["advantages"]
+        if not how.per_token:
+            logps, old = logps.sum(-1), old.sum(-1)  # (B,)
+        elif weights.dim() == 1:
+            # every token of an answer has the answer's advantage
+            weights = weights[:, None].expand_as(logps)
+        losses = (
+            clipped_loss(logps, old, weights, clip=clip)
+            if how.clipped
+            else policy_gradient_loss(logps, weights)
+        )
+        if not how.kl_in_reward:
+            losses = losses + beta * kl_estimate(logps, batch["ref_logps"], "k3")
+        if how.baseline is None:
+            losses = losses + value_weight * value_loss(model.critic.values(ids), batch["returns"])
+        rows, tokens = len(ids), marks.sum(-1)  # tokens: (B,)
+        if how.per_token:
+            losses = losses.masked_fill(~marks, 0.0).sum(-1)  # (B,)
+            losses = losses / tokens if how.length_mean else losses
+        count = tokens.sum() if how.baseline is None else rows
+        kl = (batch["old_logps"] - batch["ref_logps"]).sum()
+        moved = (logps.detach() - old).exp() - 1
+        stopped = (moved > clip) & (weights > 0) | (moved < -clip) & (weights < 0)
+        return {
+            "loss": (losses.sum(), count),
+            "reward": (batch["rewards"].sum(), rows),
+            "kl": (kl, rows),
+            "objective": (batch["rewards"].sum() - beta * kl, rows),
+            "length": (tokens.sum(), rows),
+            "clip_ratio": (stopped.sum(), tokens.sum() if how.per_token else rows),
+        }
+
+    return step
+
+
+def _both_answers(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Chosen rows, then rejected ones, (2B, T) ids and mask: one forward pass serves both."""
+    return tuple(
+        torch.cat((batch[f"chosen_{name}"], batch[f"rejected_{name}"])) for name in ("ids", "mask")
+    )
+
+
+def _preference_sums(
+    losses: Tensor, chosen_rewards: Tensor, rejected_rewards: Tensor, **more: Tensor
+) -> Sums:
+    margins = chosen_rewards - rejected_rewards
+    metrics = {
+        "rewards/chosen": chosen_rewards,
+        "rewards/rejected": rejected_rewards,
+        "rewards/margins": margins,
+        "rewards/accuracies": (margins > 0).float() + 0.5 * (margins == 0).float(),
+        **more,
+    }
+    return {"loss": (losses.sum(), len(losses))} | {
+        k: (v.sum(), len(v)) for k, v in metrics.items()
+    }
