@@ -1,131 +1,158 @@
 """Models on disk (chapter 14 opens them with transformers).
 
-A checkpoint is a Hugging Face folder: `config.json` (LlamaForCausalLM), `model.safetensors`, the
-tokenizer's files, `generation_config.json`, and `recipe.json`, our own record of what made it.
-Nothing is pickled. A folder is complete or absent: it is written beside its place and renamed into
-it.
+A model is a Hugging Face folder: `config.json` (LlamaForCausalLM), `model.safetensors` and the
+tokenizer's files. Nothing is pickled. The weights' file also carries our recipe, the record of what
+made them, in its metadata: that is the mark by which we know a folder as ours, and the reason why
+weights and recipe can never belong to two different models. `recipe.json` and `metrics.jsonl`
+beside it are for people and their tools; nothing here reads them.
 """
 
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 
 from dpo_core.model import Llama, ModelConfig
+from dpo_core.storage import (
+    StorageError,
+    Workshop,
+    json_bytes,
+    parse_json,
+    read_json,
+    workshop,
+)
 from dpo_core.tokenizer import CharTokenizer
 
 SHIPPED = ("gen", "dpo")
-MODEL_FILES = ("config.json", "model.safetensors")
+WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
+VIEWS = ("recipe.json", "metrics.jsonl")
+RECIPE = "dpo_core.recipe"  # the mark, in the metadata of the weights' file
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
-class CheckpointError(ValueError):
+class CheckpointError(StorageError):
     """A model folder that is missing, incomplete or unfit; the message names the fault."""
 
 
-def check_place(folder: str | Path) -> None:
-    """See, before a long run, that a model folder can be written there.
-
-    Raises:
-        CheckpointError: it cannot, or something else than a model folder is in its place.
-    """
-    with _folder_beside(Path(folder).absolute()):
-        pass
-
-
-@contextmanager
-def replacing_folder(folder: str | Path) -> Iterator[Path]:
-    """A new folder to fill, which takes the place of `folder` when the block ends without an error.
-
-    Raises:
-        CheckpointError: the place cannot be written, or holds something that is not a checkpoint.
-    """
-    folder = Path(folder).absolute()
-    with _folder_beside(folder) as new:
-        yield new
-        old = folder.with_name(f".{folder.name}.old")
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(new, folder)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def finish_replacement(folder: Path) -> None:
-    """Undo a replacement that was killed between its two renames: the old folder comes back."""
-    old = folder.absolute().with_name(f".{folder.absolute().name}.old")
-    if old.is_dir() and not folder.exists():
-        os.replace(old, folder)
-
-
-@contextmanager
-def _folder_beside(folder: Path) -> Iterator[Path]:
-    """A new folder on the same disk, gone at the end unless it was renamed."""
-    finish_replacement(folder)
-    if folder.exists() and not folder.is_dir():
-        raise CheckpointError(f"{folder} is a file; accepted is a new folder or a model folder")
-    if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").exists():
-        raise CheckpointError(
-            f"{folder} has other files in it; accepted is a new folder or a model folder"
-        )
-    new = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(new, ignore_errors=True)  # what a killed run left
-    try:
-        new.mkdir(parents=True)
-    except OSError as error:
-        raise CheckpointError(f"cannot write {folder}: {error.strerror}") from None
-    try:
-        yield new
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        finish_replacement(folder)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write readable JSON with a final newline."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+# ---------------------------------------------------------------- writing
 
 
 def save_model(model: Llama, folder: str | Path, recipe: dict[str, Any] | None = None) -> None:
-    """Write a complete model folder, or replace one, as a single step.
+    """Write a model folder, or replace the model in a folder of ours; other files in it stay.
 
     Args:
-        recipe: what made the model (options, figures), stored as `recipe.json`.
+        recipe: what made the model (options, figures).
 
     Raises:
-        CheckpointError: the folder cannot be written, or is something else than a model folder.
+        StorageError: the folder cannot be written, or holds something that we did not write.
+        FloatingPointError: a weight is NaN or infinite.
     """
-    with replacing_folder(folder) as new:
-        write_model(model, new)
-        write_json(new / "recipe.json", recipe or {})
+    with workshop(folder, wait=60) as place:
+        check_place(place.place, model.config)
+        publish_model(place, model, recipe or {})
 
 
-def write_model(model: Llama, folder: Path) -> None:
-    """Write the Hugging Face files of `model` into an existing folder."""
+def check_place(folder: Path, config: ModelConfig) -> None:
+    """See, before a long run, that a model of this shape can be put into a folder.
+
+    Accepted are a folder that does not exist, an empty one, what a killed save left, and a model of
+    ours of the same shape.
+
+    Raises:
+        CheckpointError: it is something else, or cannot be written; the message names it.
+    """
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is a file; accepted is a new folder or a model of ours")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise CheckpointError(f"{folder} cannot be written")
+    if (folder / WEIGHTS).exists():
+        if read_recipe(folder) is None:
+            raise CheckpointError(
+                f"{folder} holds a model that was not written here; name another output"
+            )
+        if read_config(folder) != config:
+            raise CheckpointError(f"{folder} holds a model of another shape; name another output")
+        return
+    ours = static_files(config)
+    for entry in sorted(folder.iterdir()):
+        if not (entry.is_file() and entry.read_bytes() == ours.get(entry.name)):
+            raise CheckpointError(
+                f"{folder} has other files in it, {entry.name} first of all; "
+                "accepted is a new folder or a model of ours"
+            )
+
+
+def publish_model(
+    place: Workshop, model: Llama, recipe: dict[str, Any], metrics: bytes | None = None
+) -> None:
+    """Put a model into its folder; the weights and their recipe change in one step.
+
+    The views go first and come back last, so that none ever stands beside other weights.
+
+    Raises:
+        FloatingPointError: a weight is NaN or infinite.
+        OSError: the folder cannot be written; the model that stood there is still there.
+    """
+    weights = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    metadata = {"format": "pt", RECIPE: json.dumps(recipe, ensure_ascii=False, allow_nan=False)}
+    content = tensor_bytes(weights, metadata)
+    folder = place.place
+    folder.mkdir(exist_ok=True)
+    for name, text in static_files(model.config).items():
+        if not (folder / name).exists() or (folder / name).read_bytes() != text:
+            place.publish(text, folder / name)
+    for name in VIEWS:
+        place.remove(folder / name)
+    place.publish(content, folder / WEIGHTS)
+    place.publish(json_bytes(recipe), folder / "recipe.json")
+    if metrics is not None:
+        place.publish(metrics, folder / "metrics.jsonl")
+
+
+def tensor_bytes(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> bytes:
+    """Named tensors as the bytes of a safetensors file: the same content, the same bytes.
+
+    Raises:
+        FloatingPointError: a value is NaN or infinite; the message names the tensor.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise FloatingPointError(f"{name} is not finite; try a smaller learning rate")
+    content = save(tensors, metadata)
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = metadata  # in our order: safetensors shuffles it
+    text = json.dumps(header, ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
+
+
+def static_files(config: ModelConfig) -> dict[str, bytes]:
+    """The files of a model folder that depend on its shape alone: what transformers reads."""
     tokenizer = CharTokenizer()
     ids = {
         "pad_token_id": tokenizer.pad_id,
         "bos_token_id": tokenizer.bos_id,
         "eos_token_id": tokenizer.eos_id,
     }
-    config = asdict(model.config)
-    write_json(
-        folder / "config.json",
-        {
+    special = {"pad_token": "P", "bos_token": "S", "eos_token": "E", "unk_token": "U"}
+    contents = {
+        CONFIG: {
             "architectures": ["LlamaForCausalLM"],
             "model_type": "llama",
-            **config,
+            **asdict(config),
             **ids,
-            "num_key_value_heads": model.config.num_attention_heads,
-            "head_dim": model.config.head_size,
+            "num_key_value_heads": config.num_attention_heads,
+            "head_dim": config.head_size,
             "hidden_act": "silu",
             "attention_bias": False,
             "mlp_bias": False,
@@ -135,31 +162,18 @@ def write_model(model: Llama, folder: Path) -> None:
             "dtype": "float32",
             "torch_dtype": "float32",
         },
-    )
-    write_json(folder / "generation_config.json", {**ids, "do_sample": True, "max_new_tokens": 32})
-    special = {"pad_token": "P", "bos_token": "S", "eos_token": "E", "unk_token": "U"}
-    write_json(folder / "tokenizer.json", _tokenizer_json(tokenizer))
-    write_json(folder / "special_tokens_map.json", special)
-    write_json(
-        folder / "tokenizer_config.json",
-        {
+        "generation_config.json": {**ids, "do_sample": True, "max_new_tokens": 32},
+        TOKENIZER: _tokenizer_json(tokenizer),
+        "special_tokens_map.json": special,
+        "tokenizer_config.json": {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "clean_up_tokenization_spaces": False,
-            "model_max_length": model.config.max_position_embeddings,
+            "model_max_length": config.max_position_embeddings,
             "padding_side": "left",
             **special,
         },
-    )
-    weights = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
     }
-    save_tensors(weights, folder / "model.safetensors")
-
-
-def save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    """Write named tensors as safetensors, readable by everybody."""
-    save_file(tensors, path, metadata={"format": "pt"})
-    path.chmod(0o644)  # safetensors leaves them to their owner alone
+    return {name: json_bytes(content) for name, content in contents.items()}
 
 
 def _tokenizer_json(tokenizer: CharTokenizer) -> dict[str, Any]:
@@ -192,10 +206,13 @@ def _tokenizer_json(tokenizer: CharTokenizer) -> dict[str, Any]:
         "decoder": {"type": "Fuse"},  # without it decoding puts a space between characters
         "model": {
             "type": "WordLevel",
-            "unk_token": "U",
             "vocab": {character: index for index, character in enumerate(tokenizer.vocabulary)},
+            "unk_token": "U",
         },
     }
+
+
+# ---------------------------------------------------------------- reading
 
 
 def model_folder(name: str | Path) -> Path:
@@ -206,8 +223,7 @@ def model_folder(name: str | Path) -> Path:
 
 
 def load_pretrained(name: str) -> Llama:
-    """A model that comes with the package: "gen" (after SFT) or "dpo" (after DPO); float32, on the
-    CPU.
+    """A model that comes with the package: "gen" (after SFT) or "dpo"; float32, on the CPU.
 
     Raises:
         CheckpointError: another name.
@@ -218,110 +234,227 @@ def load_pretrained(name: str) -> Llama:
 
 
 def load_model(folder: str | Path) -> Llama:
-    """Read a model folder: ours, or any LlamaForCausalLM of this shape; float32, on the CPU.
+    """Read a model folder: ours, or any LlamaForCausalLM of this kind; float32, on the CPU.
 
     Raises:
         CheckpointError: the folder or a file is missing, truncated, or does not fit the other.
     """
+    return read_model(folder)[0]
+
+
+def read_model(folder: str | Path) -> tuple[Llama, dict[str, Any]]:
+    """A model and its recipe, which belong together; the recipe is empty if others made the model.
+
+    Raises:
+        CheckpointError: as `load_model`.
+    """
     folder = Path(folder)
-    finish_replacement(folder)
     config = read_config(folder)
-    weights = read_tensors(folder / "model.safetensors")
+    path = folder / WEIGHTS
+    weights, metadata = read_tensors(path, _shapes(config))
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay where they are
         model = Llama(config)
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    for name, shape in expected.items():
-        found = tuple(weights[name].shape) if name in weights else "missing"
-        if found != shape:
-            raise CheckpointError(
-                f"{folder / 'model.safetensors'}: {name} is {found}; config.json asks for {shape}"
-            )
-    if extra := sorted(weights.keys() - expected.keys()):
-        raise CheckpointError(
-            f"{folder / 'model.safetensors'} has {extra[0]}, which config.json does not ask for"
-        )
     model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-    return model.eval()
+    return model.eval(), _recipe_of(metadata, path) or {}
+
+
+def read_recipe(folder: str | Path) -> dict[str, Any] | None:
+    """The recipe in a model folder; None if the model is not of our making.
+
+    Raises:
+        CheckpointError: the weights' file is missing or damaged.
+    """
+    path = Path(folder) / WEIGHTS
+    return _recipe_of(read_tensors(path, {})[1], path)
+
+
+def _recipe_of(metadata: dict[str, str], path: Path) -> dict[str, Any] | None:
+    if RECIPE not in metadata:
+        return None
+    try:
+        recipe = parse_json(metadata[RECIPE])
+    except ValueError as error:
+        raise CheckpointError(f"{path}: its recipe is not JSON: {error}") from None
+    if not isinstance(recipe, dict):
+        raise CheckpointError(f"{path}: its recipe is {recipe!r:.40}; accepted is a JSON object")
+    return recipe
+
+
+def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The shape of each weight of a model, without the memory that the model would take."""
+    with torch.device("meta"):
+        one_layer = Llama(ModelConfig(**{**asdict(config), "num_hidden_layers": 1}))
+    shapes = {}
+    for name, tensor in one_layer.state_dict().items():
+        layers = range(config.num_hidden_layers) if ".layers.0." in name else range(1)
+        shapes |= {name.replace(".layers.0.", f".layers.{i}."): tuple(tensor.shape) for i in layers}
+    return shapes
 
 
 def read_config(folder: Path) -> ModelConfig:
     """The architecture in a model folder.
 
+    What transformers would read otherwise than we do is refused: a size that is missing (it has
+    defaults for Llama 1), another kind of position, a tokenizer that is not ours.
+
     Raises:
         CheckpointError: no such folder, a missing file, or a setting that this model does not have.
     """
     if not folder.is_dir():
+        shipped = ", ".join(SHIPPED)
         raise CheckpointError(
-            f"no model folder {folder}; accepted are a folder or one of {', '.join(SHIPPED)}"
+            f"no model folder {folder}; accepted are a folder or one of {shipped}"
         )
-    for name in MODEL_FILES:
+    for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise CheckpointError(
-                f"{folder} has no {name}; a model folder needs {' and '.join(MODEL_FILES)}"
+                f"{folder} has no {name}; a model folder needs {CONFIG}, {WEIGHTS}"
             )
-    path = folder / "config.json"
-    stored = read_json(path)
-    heads = stored.get("num_attention_heads")
+    path = folder / CONFIG
+    stored = _read_json(path)
+    if stored.get("model_type") != "llama":
+        found = stored.get("model_type")
+        raise CheckpointError(f"{path}: model_type is {found!r:.60}; accepted is 'llama'")
+    rope = stored.get("rope_scaling") or stored.get("rope_parameters") or {}
+    plain = isinstance(rope, dict) and not rope.keys() - {"rope_type", "type", "rope_theta"}
+    if not plain or rope.get("rope_type", rope.get("type", "default")) != "default":
+        name = "rope_scaling" if stored.get("rope_scaling") else "rope_parameters"
+        raise CheckpointError(
+            f"{path}: {name} is {rope!r:.80}; accepted is rope_type 'default' with a rope_theta"
+        )
+    numbers = {"rms_norm_eps": 1e-6, "rope_theta": 10_000.0, **stored, **rope}
+    try:
+        config = ModelConfig(
+            **{
+                name: _number(numbers, name, path, whole=field.type is int)
+                for name, field in ModelConfig.__dataclass_fields__.items()
+            }
+        )
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
     fixed = {
-        "model_type": "llama",
         "hidden_act": "silu",
         "attention_bias": False,
         "mlp_bias": False,
         "tie_word_embeddings": False,
-        "num_key_value_heads": heads,
-        "rope_scaling": None,
+        "num_key_value_heads": config.num_attention_heads,
+        "head_dim": config.head_size,
+        "partial_rotary_factor": None,
+        "quantization_config": None,
     }
     for name, value in fixed.items():
-        if stored.get(name, value) != value:
-            raise CheckpointError(f"{path}: {name} is {stored[name]!r}; accepted is {value!r}")
-    rope = stored.get("rope_parameters") or stored
-    if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
-        raise CheckpointError(
-            f"{path}: rope_parameters are {rope!r}; accepted is the rope_type 'default'"
-        )
-    known = {name: stored[name] for name in ModelConfig.__dataclass_fields__ if name in stored}
+        found = stored.get(name)
+        same = found == value and isinstance(found, bool) == isinstance(value, bool)
+        if found is not None and not same:
+            raise CheckpointError(f"{path}: {name} is {found!r:.60}; accepted is {value!r}")
+    _check_tokenizer(folder, config)
+    return config
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of a model folder; raises CheckpointError."""
     try:
-        return ModelConfig(**{**known, "rope_theta": float(rope.get("rope_theta", 10_000.0))})
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: {error}") from None
+        return read_json(path)
+    except StorageError as error:
+        raise CheckpointError(str(error)) from None
 
 
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Named tensors from a safetensors file, on the CPU.
+def _number(stored: dict[str, Any], name: str, path: Path, whole: bool = False) -> Any:
+    """A finite number of a configuration.
 
     Raises:
-        CheckpointError: the file is missing or damaged.
+        CheckpointError: it is missing, or something else.
     """
+    if name not in stored:
+        raise CheckpointError(f"{path} has no {name}")
+    value = stored[name]
+    kinds = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or abs(value) > 1e300:
+        kind = "a whole number" if whole else "a number"
+        raise CheckpointError(f"{path}: {name} is {value!r:.40}; accepted is {kind}")
+    return value if whole else float(value)
+
+
+def _check_tokenizer(folder: Path, config: ModelConfig) -> None:
+    """The tokenizer in a model folder, if there is one, must be ours, in the order of ours.
+
+    Raises:
+        CheckpointError: it is another.
+    """
+    ours = _tokenizer_json(CharTokenizer())
+    if config.vocab_size != len(ours["model"]["vocab"]):
+        raise CheckpointError(
+            f"{folder / CONFIG}: vocab_size is {config.vocab_size}; accepted is "
+            f"{len(ours['model']['vocab'])}, the characters of this book's tokenizer"
+        )
+    if not (folder / TOKENIZER).exists():
+        return
+    stored = _read_json(folder / TOKENIZER)
+    model = stored.get("model")
+    parts = ("normalizer", "pre_tokenizer", "post_processor")
+    same = isinstance(model, dict) and model.get("type") == ours["model"]["type"]
+    if not same or model.get("vocab") != ours["model"]["vocab"]:
+        raise CheckpointError(
+            f"{folder / TOKENIZER} has another vocabulary than this book's tokenizer"
+        )
+    for part in parts:
+        if stored.get(part) != ours[part]:
+            raise CheckpointError(
+                f"{folder / TOKENIZER}: its {part} is not of this book's tokenizer"
+            )
+
+
+def read_tensors(
+    path: Path, shapes: dict[str, tuple[int, ...]]
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Named tensors from a safetensors file, on the CPU, and the file's metadata.
+
+    Both come from one open file, so they belong together whatever is written meanwhile.
+
+    Args:
+        shapes: what the file must hold, by name; {} reads the metadata alone.
+
+    Raises:
+        CheckpointError: the file is missing or damaged; a tensor is missing, one too many, of
+            another shape or kind, NaN or infinite.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path.parent} has no {path.name}")
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if not shapes:
+                return {}, metadata
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            for name, shape in shapes.items():
+                if found.get(name) != shape:
+                    what = found.get(name, "missing")
+                    raise CheckpointError(f"{path}: {name} is {what}; needed is {shape}")
+            if extra := sorted(found.keys() - shapes.keys()):
+                raise CheckpointError(f"{path} has {extra[0]}, which is not asked for")
+            tensors = {name: file.get_tensor(name) for name in shapes}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises:
-        CheckpointError: the file is missing or is not a JSON object.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds no JSON object")
-    return content
-
-
-def read_recipe(folder: Path) -> dict[str, Any]:
-    """`recipe.json` of a model folder, or an empty record for a folder that has none."""
-    return read_json(folder / "recipe.json") if (folder / "recipe.json").is_file() else {}
+    for name, tensor in tensors.items():
+        if tensor.dtype not in FLOATS:
+            raise CheckpointError(f"{path}: {name} is {tensor.dtype}; accepted are real numbers")
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path}: {name} has a value that is NaN or infinite")
+    return tensors, metadata
 
 
 def fingerprint(model: Llama) -> str:
     """The first 16 hexadecimal digits of the SHA-256 of all weights, in order of name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return digest(model.state_dict())[:16]
+
+
+def digest(tensors: dict[str, torch.Tensor]) -> str:
+    """The SHA-256 of named tensors, in order of name."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        total.update(name.encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        total.update(flat.view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()

@@ -99,8 +99,13 @@ class Member:
 
 
 def log_odds(answer: Answer) -> Tensor:
-    """log(p / (1 - p)) of the geometric mean probability of a token, p = exp(log π / length)."""
-    return answer.mean_logps - torch.log(-torch.expm1(answer.mean_logps))
+    """log(p / (1 - p)) of the geometric mean probability of a token, p = exp(log π / length).
+
+    Where p rounds to 1 the odds are infinite; they are held at the largest that the precision can
+    tell from that, with gradient 0.
+    """
+    logps = answer.mean_logps.clamp(max=-torch.finfo(answer.mean_logps.dtype).eps)
+    return logps - torch.log(-torch.expm1(logps))
 
 
 def exo(h: Tensor, epsilon: float) -> Tensor:

@@ -21,7 +21,9 @@ def token_logps(logits: Tensor, input_ids: Tensor) -> Tensor:
         input_ids: (B, T) int64.
 
     Returns:
-        (B, T-1) log-probabilities in nats; entry t belongs to `input_ids[:, t + 1]`.
+        (B, T-1) log-probabilities in nats; entry t belongs to `input_ids[:, t + 1]`. Logits in half
+        precision are normalised in float32; what their own rounding cost is lost (bfloat16 keeps
+        three digits: a logit of 20 is known to 0.06, a long answer's sum to some nats).
 
     Raises:
         ValueError: the shapes do not fit.
@@ -32,7 +34,10 @@ def token_logps(logits: Tensor, input_ids: Tensor) -> Tensor:
             "needed are (B, T, V) and (B, T)"
         )
     # (B, T-1, V): the last position predicts nothing we know
-    logps = logits[:, :-1].log_softmax(-1)
+    logits = logits[:, :-1]
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
+    logps = logits.log_softmax(-1)
     return logps.gather(-1, input_ids[:, 1:, None]).squeeze(-1)  # (B, T-1)
 
 
@@ -48,7 +53,7 @@ def sequence_logps(logits: Tensor, input_ids: Tensor, completion_mask: Tensor) -
         completion_mask: (B, T), nonzero on the completion's tokens, `E` included.
 
     Returns:
-        (B,) sums in nats; 0 for an empty completion.
+        (B,) sums in nats, in float32 or better; 0 for an empty completion.
 
     Raises:
         ValueError: the shapes do not fit, or the first token is marked (nothing predicts it).
@@ -159,6 +164,9 @@ def preference_loss(
                 f"{name} is {tuple(tensor.shape)}, policy_chosen_logps {tuple(shape)}; "
                 "they must agree"
             )
+    for name in ("chosen_lengths", "rejected_lengths"):
+        if data[name] is not None and not (data[name] > 0).all():
+            raise ValueError(f"{name} has a length below 1; an answer has at least one token")
     if not 0 < beta < math.inf:
         raise ValueError(f"beta is {beta}; accepted are finite numbers above 0")
     if loss_type not in FAMILY:

@@ -13,6 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dpo_core.randomness import torch_generator
+
+# beyond the largest models there are: a slip of the finger is named before memory is asked for
+LARGEST = {
+    "vocab_size": 2**20,
+    "hidden_size": 2**16,
+    "intermediate_size": 2**18,
+    "num_hidden_layers": 2**10,
+    "num_attention_heads": 2**10,
+    "max_position_embeddings": 2**20,
+}
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -33,10 +45,13 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not value > 0:
-                raise ValueError(f"{name} is {value}; accepted are positive numbers")
-            if self.__dataclass_fields__[name].type is int and not isinstance(value, int):
-                raise ValueError(f"{name} is {value}; accepted are whole numbers")
+            whole = self.__dataclass_fields__[name].type is int
+            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+                kind = "whole numbers" if whole else "numbers"
+                raise ValueError(f"{name} is {value!r:.40}; accepted are {kind}")
+            if not 0 < value <= LARGEST.get(name, 1e30):
+                limit = f" up to {LARGEST[name]}" if name in LARGEST else ""
+                raise ValueError(f"{name} is {value:.6g}; accepted are positive numbers{limit}")
         if self.hidden_size % (2 * self.num_attention_heads):
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not an even multiple of "
@@ -225,7 +240,7 @@ class Llama(nn.Module):
         """Draw every matrix from N(0, 0.02²), set every norm to one; the same seed, the same
         weights.
         """
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch_generator(seed)
         with torch.no_grad():
             for parameter in self.parameters():
                 if parameter.dim() == 1:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 OPTIMIZERS = ("muon", "adamw")
+MOMENTS = {"Muon": ("velocity",), "AdamW": ("step", "exp_avg", "exp_avg_sq")}  # of a parameter
 
 
 def orthogonalise(matrices: Tensor, rounds: int = 5) -> Tensor:

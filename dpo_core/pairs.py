@@ -7,7 +7,6 @@ reference log-probabilities, so that training needs no reference model at hand.
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -20,7 +19,8 @@ from torch import Tensor
 
 from dpo_core.model import Llama
 from dpo_core.sampling import TOKENIZER, score
-from dpo_core.task import stream
+from dpo_core.storage import parse_json, read_text, workshop
+from dpo_core.task import make_prompt, read_prompt, stream
 
 
 @dataclass(frozen=True)
@@ -84,36 +84,24 @@ class Pairs:
 
         return batch_at
 
-    def write(self, path: Path) -> None:
-        """Write JSON lines, complete or not at all."""
+    def text(self) -> bytes:
+        """JSON lines, one pair each."""
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
-        part = path.with_name(path.name + ".part")
-        try:
-            with part.open("w", encoding="utf-8") as lines:
-                for values in zip(*columns.values()):
-                    lines.write(json.dumps(dict(zip(columns, values))) + "\n")
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        rows = (dict(zip(columns, values)) for values in zip(*columns.values()))
+        return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
 
+    def write(self, path: str | Path) -> None:
+        """Write a new file of JSON lines, complete or not at all.
 
-def read_pairs(path: Path) -> Pairs:
-    """Read what `Pairs.write` wrote.
-
-    Raises:
-        ValueError: a line is not a pair; the message names the line.
-    """
-    names = [field.name for field in fields(Pairs)]
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            row = json.loads(line)
-            rows.append([row[name] for name in names])
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{path}, line {number}, is not a pair with {', '.join(names)}: {error!r}"
-            ) from None
-    return Pairs(*map(list, zip(*rows))) if rows else Pairs([], [], [], [], [], [])
+        Raises:
+            StorageError: something stands in its place (that is no fault if it is the same file).
+            ValueError: a log-probability is NaN or infinite.
+        """
+        content = self.text()
+        with workshop(path, wait=60) as place:
+            if place.place.is_file() and place.place.read_bytes() == content:
+                return
+            place.publish(content, place.place, replace=False)
 
 
 def content_hash(**settings: Any) -> str:
@@ -136,8 +124,13 @@ def with_reference(
     )
 
 
+def hash_of_bytes(content: bytes) -> str:
+    """Eight hexadecimal digits that name the content of a file."""
+    return hashlib.sha256(content).hexdigest()[:8]
+
+
 def check_same_start(
-    policy: Llama, data: Pairs, tolerance: float = 1e-4, sample: int = 1024
+    policy: Llama, data: Pairs, tolerance: float = 1e-4, sample: int | None = 1024
 ) -> None:
     """A fresh DPO run starts at its reference: both must give the first pairs the same
     log-probabilities.
@@ -145,7 +138,7 @@ def check_same_start(
     Raises:
         ValueError: they do not; the message names the first pair that differs.
     """
-    n = min(len(data), sample)
+    n = len(data) if sample is None else min(len(data), sample)
     logps = score(policy, data.prompt[:n] * 2, data.chosen[:n] + data.rejected[:n]).tolist()
     for row in range(n):
         for kind, text, ours, theirs in (
@@ -160,72 +153,183 @@ def check_same_start(
                 )
 
 
-TRL_COLUMNS = ("prompt", "chosen", "rejected")
+# ---------------------------------------------------------------- files: ours, TRL's, somebody's
+
+TEXTS = ("prompt", "chosen", "rejected")
+LOGPS = ("ref_chosen_logps", "ref_rejected_logps")
+MAX_FILE = 2**30  # bytes
+CUT = 32  # an answer without E has at least as many tokens: it was cut while it was drawn
 
 
-def pairs_of_file(path: Path, reference: Llama) -> Pairs:
-    """Read pairs from JSON lines with TRL's columns `prompt`, `chosen`, `rejected`, of whatever
-    origin.
+def read_pairs(path: Path, reference: Llama | None = None) -> Pairs:
+    """Read pairs from JSON lines: what `Pairs.write` wrote, or TRL's columns, of whatever origin.
 
-    `preference_prob` is 1 where a line has none. Reference log-probabilities are taken from the
-    file if every line has both, and computed if no line has any.
+    A line has `prompt`, `chosen` and `rejected`, as texts or as conversations of one question and
+    one answer; or `chosen` and `rejected` alone that begin with the prompt, as TRL's implicit
+    prompts do. `preference_prob` is 1 where a line has none. Reference log-probabilities are taken
+    from the file, where every line has both and each is the reference's; where no line has any,
+    they are computed. Other columns are passed over.
+
+    Args:
+        reference: the model behind the log-probabilities; without it the file must have them.
 
     Raises:
-        ValueError: a line is not a pair, has only some of the columns, or does not fit the model;
-            no pairs at all; or no chosen answer ends in E. The message names the line.
+        StorageError: the file cannot be read.
+        ValueError: a line is not a pair, or does not fit the model or the other lines; there are no
+            pairs, or all of them are the same one. The message names the line.
     """
-    logps = ("ref_chosen_logps", "ref_rejected_logps")
-    if not path.is_file():
-        raise ValueError(f"no file of pairs {path}")
-    columns: dict[str, list] = {name: [] for name in (*TRL_COLUMNS, "preference_prob", *logps)}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    positions = reference.config.max_position_embeddings if reference is not None else None
+    columns: dict[str, list] = {name: [] for name in (*TEXTS, "preference_prob", *LOGPS)}
+    for number, line in enumerate(_lines(path), start=1):
         try:
-            for name, value in pair_of_line(line, reference.config.max_position_embeddings).items():
-                columns[name].append(value)
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"{path}, line {number}, is not a pair with {', '.join(TRL_COLUMNS)}: {error}"
-            ) from None
-    texts = [columns[name] for name in TRL_COLUMNS]
+            found = pair_of_line(line, positions)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}, is not a pair: {error}") from None
+        for name, value in found.items():
+            columns[name].append(value)
+    texts = [columns[name] for name in TEXTS]
     if not texts[0]:
         raise ValueError(f"{path} holds no pairs")
-    if not any(text.endswith("E") for text in columns["chosen"]):
-        raise ValueError(
-            f"{path}: no chosen answer ends in E, so nothing teaches the model to stop"
-        )
-    counts = {len(columns[name]) for name in logps}
-    if counts == {len(texts[0])}:
-        return Pairs(**columns)
+    if len(texts[0]) > 1 and len(set(zip(*texts))) == 1:
+        raise ValueError(f"{path}: all {len(texts[0])} pairs are the same one")
+    counts = {len(columns[name]) for name in LOGPS}
+    if counts not in ({0}, {len(texts[0])}):
+        raise ValueError(f"{path}: some lines have {' and '.join(LOGPS)}, some have not")
     if counts != {0}:
-        raise ValueError(f"{path}: some lines have {' and '.join(logps)}, some have not")
+        data = Pairs(**columns)
+        if reference is not None:
+            try:
+                check_same_start(reference, data, sample=None)
+            except ValueError as error:
+                raise ValueError(
+                    f"{path} was scored by another model than the reference: {error}"
+                ) from None
+        return data
+    if reference is None:
+        raise ValueError(f"{path} has no {' and '.join(LOGPS)}")
     return with_reference(reference, *texts, columns["preference_prob"], progress=True)
 
 
-def pair_of_line(line: str, positions: int) -> dict[str, str | float]:
-    """The columns of one line.
+def _lines(path: Path) -> list[str]:
+    """The lines of a file; only a newline ends one, and a blank last line is none.
 
     Raises:
-        ValueError: it is no pair that a model with that many positions can read.
+        StorageError: the file cannot be read.
+        ValueError: it is one JSON array.
     """
-    row = json.loads(line)
-    found: dict[str, str | float] = {}
-    for name in TRL_COLUMNS:
-        text = row.get(name)
-        if not isinstance(text, str) or not text:
-            raise ValueError(f"{name} is {text!r}; accepted is a text")
-        found[name] = text
+    if not path.exists():
+        raise ValueError(f"no file of pairs {path}")
+    text = read_text(path, limit=MAX_FILE)
+    if text.lstrip().startswith("["):
+        raise ValueError(f"{path} is a JSON array; accepted are JSON lines, an object a line")
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return lines
+
+
+def pair_of_line(line: str, positions: int | None = None) -> dict[str, str | float]:
+    """The columns of one line, checked.
+
+    Args:
+        positions: how many tokens a model can read.
+
+    Raises:
+        ValueError: it is no pair that such a model can learn from.
+    """
+    row = parse_json(line)
+    if not isinstance(row, dict):
+        raise ValueError(f"it holds {row!r:.40}; accepted is a JSON object with {', '.join(TEXTS)}")
+    found: dict[str, str | float] = dict(zip(TEXTS, _texts(row)))
     for name in ("chosen", "rejected"):
-        length = len(TOKENIZER.encode(found["prompt"] + found[name]))
-        if length > positions:
-            raise ValueError(
-                f"prompt and {name} have {length} tokens; the model has {positions} positions"
-            )
-    found["preference_prob"] = float(row.get("preference_prob", 1.0))
-    if not 0 <= found["preference_prob"] <= 1:
-        raise ValueError(f"preference_prob is {found['preference_prob']}; accepted is 0 to 1")
-    for name in ("ref_chosen_logps", "ref_rejected_logps"):
+        _check_answer(name, found["prompt"], found[name], positions)
+    found["preference_prob"] = (
+        _number(row, "preference_prob", 0.0, 1.0) if "preference_prob" in row else 1.0
+    )
+    for name in LOGPS:
         if name in row:
-            found[name] = float(row[name])
-            if not math.isfinite(found[name]):
-                raise ValueError(f"{name} is {found[name]}; accepted are finite numbers")
+            found[name] = _number(row, name, -math.inf, 0.0)
     return found
+
+
+def _texts(row: dict[str, Any]) -> tuple[str, str, str]:
+    """Prompt, chosen and rejected of a line, in the form of this book.
+
+    Raises:
+        ValueError: a column is missing or of another kind; the message says what to do.
+    """
+    if "completion" in row and "label" in row:
+        raise ValueError(
+            "it is a single judged answer (KTO's format); accepted are pairs of answers"
+        )
+    for name in ("chosen", "rejected"):
+        if name not in row:
+            raise ValueError(f"it has no {name}")
+    if isinstance(row["chosen"], list):
+        return _conversations(row)
+    texts = [row.get(name) for name in TEXTS]
+    if "prompt" not in row and all(isinstance(text, str) for text in texts[1:]):
+        heads = [text.partition("=") for text in texts[1:]]
+        if heads[0][0] != heads[1][0] or not all(equals for _, equals, _ in heads):
+            raise ValueError("it has no prompt, and its answers do not begin with one S<target>=")
+        texts = [heads[0][0] + "=", heads[0][2], heads[1][2]]
+    for name, text in zip(TEXTS, texts):
+        if not isinstance(text, str) or not text:
+            raise ValueError(f"{name} is {text!r:.60}; accepted is a text")
+    read_prompt(texts[0])
+    return tuple(texts)
+
+
+def _conversations(row: dict[str, Any]) -> tuple[str, str, str]:
+    """TRL's conversational format, one question and one answer, in the form of this book.
+
+    Raises:
+        ValueError: it has more turns, another speaker, or something else than messages.
+    """
+    asked = row.get("prompt", [])
+    sides = []
+    for name in ("chosen", "rejected"):
+        both = (
+            [*asked, *row[name]] if isinstance(asked, list) and isinstance(row[name], list) else []
+        )
+        messages = [m if isinstance(m, dict) else {} for m in both]
+        if [m.get("role") for m in messages] != ["user", "assistant"] or not all(
+            isinstance(m.get("content"), str) for m in messages
+        ):
+            raise ValueError(
+                f"prompt and {name} are not one message of a user and one of an assistant; "
+                "accepted of conversations are those of one turn"
+            )
+        sides.append([m["content"] for m in messages])
+    if sides[0][0] != sides[1][0]:
+        raise ValueError("chosen and rejected answer different prompts")
+    prompt, answers = make_prompt(sides[0][0]), [side[1] for side in sides]
+    return prompt, *(answer if answer.endswith("E") else answer + "E" for answer in answers)
+
+
+def _check_answer(name: str, prompt: str, answer: str, positions: int | None) -> None:
+    """Raises ValueError if an answer is none to its prompt, or does not fit into a model."""
+    if answer.startswith(prompt):
+        raise ValueError(f"{name} repeats the prompt {prompt}; accepted is the answer alone")
+    tokens = len(TOKENIZER.encode(prompt + answer))
+    if positions is not None and tokens > positions:
+        raise ValueError(
+            f"prompt and {name} have {tokens} tokens; the model has {positions} positions"
+        )
+    head, end, rest = answer.partition("E")
+    if rest:
+        raise ValueError(f"{name} goes on after its first E: {answer!r:.60}")
+    if not end and len(head) < CUT:
+        raise ValueError(
+            f"{name} {answer!r} has no E at its end; nothing would teach the model to stop"
+        )
+
+
+def _number(row: dict[str, Any], name: str, low: float, high: float) -> float:
+    """Raises ValueError unless the value is a finite number of the range."""
+    value = row[name]
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not low <= value <= high or not abs(value) < 1e300:
+        limits = f"{low:g} to {high:g}" if math.isfinite(low) else f"finite numbers up to {high:g}"
+        raise ValueError(f"{name} is {value!r:.40}; accepted is {limits}")
+    return float(value)

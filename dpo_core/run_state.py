@@ -1,25 +1,27 @@
 """The state of an unfinished training run, on disk (chapter 3): what `--resume` continues from."""
 
+import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from dpo_core import checkpoint
-from dpo_core.checkpoint import CheckpointError
-from dpo_core.reward import policy_of
+from dpo_core.checkpoint import CheckpointError, digest, read_tensors, tensor_bytes
+from dpo_core.optim import MOMENTS
+from dpo_core.storage import Workshop, parse_json
 
-BESIDE = "beside.safetensors"
+MARK = "dpo_core.state"
 
 
 class RunState:
     """A training run between two steps: all that the next step depends on.
 
-    On disk it is a folder: `config.json` and `model.safetensors` (a model that loads as any other),
-    `optimizer.safetensors`, and `state.json` with the step, the metrics so far and the run's
-    record. What is trained beside the language model, PPO's critic, is in `beside.safetensors`.
+    On disk it is one safetensors file, so its parts belong to one step: the weights of everything
+    that is trained, the optimisers' moments, and in its metadata the step, the metrics so far, the
+    run's record and what else decides the last bits. A hash over all of it shows damage and edits.
     """
 
     def __init__(
@@ -28,73 +30,116 @@ class RunState:
         self.model, self.optimizers, self.record = model, optimizers, record
         self.step = 0
         self.seconds = 0.0
-        self.history: list[dict[str, float]] = []
+        self.history: list[dict[str, float | None]] = []
 
-    def save(self, folder: Path) -> None:
-        """Write the state, or replace the one in `folder`, as a single step."""
-        moments = {
-            f"{index}.{parameter}.{name}": value.detach().cpu().contiguous()
-            for index, optimizer in enumerate(self.optimizers)
-            for parameter, entries in optimizer.state_dict()["state"].items()
-            for name, value in entries.items()
-        }
-        with checkpoint.replacing_folder(folder) as new:
-            checkpoint.write_model(policy_of(self.model), new)
-            if beside := self._beside():
-                checkpoint.save_tensors(
-                    {name: t.cpu().contiguous() for name, t in beside.items()}, new / BESIDE
-                )
-            checkpoint.save_tensors(moments, new / "optimizer.safetensors")
-            progress = {"step": self.step, "seconds": self.seconds, "history": self.history}
-            checkpoint.write_json(new / "state.json", {**progress, "record": self.record})
-
-    def load(self, folder: Path | None) -> None:
-        """Continue from a saved state.
+    def save(self, place: Workshop) -> None:
+        """Write the state, or replace the one before, in one step.
 
         Raises:
-            CheckpointError: there is no state, it is damaged, or it belongs to a run with other
-                options.
+            FloatingPointError: a weight or a moment is not finite; the state before stays.
         """
-        if folder is not None:
-            checkpoint.finish_replacement(folder)
-        if folder is None or not folder.is_dir():
-            raise CheckpointError(f"nothing to resume: no run state in {folder}")
-        stored = checkpoint.read_json(folder / "state.json")
-        if missing := {"step", "seconds", "history", "record"} - stored.keys():
-            raise CheckpointError(f"{folder / 'state.json'} has no {min(missing)}")
-        ours, theirs = json.loads(json.dumps(self.record)), stored["record"]
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for index, optimizer in enumerate(self.optimizers):
+            for parameter, entries in optimizer.state_dict()["state"].items():
+                for name, value in entries.items():
+                    tensors[f"optimizer.{index}.{parameter}.{name}"] = value
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        progress = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "history": self.history,
+            "record": self.record,
+            **self._machine(),
+        }
+        text = json.dumps(progress, ensure_ascii=False, allow_nan=False)
+        place.publish(
+            tensor_bytes(tensors, {MARK: text, "hash": _hash(tensors, text)}), place.state
+        )
+
+    def load(self, place: Workshop, steps: int) -> None:
+        """Continue from a saved state, with the number of threads that it was made with.
+
+        Raises:
+            CheckpointError: there is no state, it is damaged or edited, or it belongs to a run with
+                other options, or to another device or version of torch, whose last bits differ.
+        """
+        path = place.state
+        if not path.exists():
+            raise CheckpointError(f"nothing to resume: no run state in {place.folder}")
+        tensors, metadata = read_tensors(path, self._shapes())
+        text = metadata.get(MARK)
+        if text is None or _hash(tensors, text) != metadata.get("hash"):
+            raise CheckpointError(f"{path} is damaged, or was changed after it was written")
+        try:
+            stored = parse_json(text)
+            self._check(stored, steps)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise CheckpointError(f"{path} does not describe a run: {error}") from None
+        self._compare(path, stored)
+        torch.set_num_threads(stored["threads"])
+        own = {name: t for name, t in tensors.items() if name.startswith("model.")}
+        self.model.load_state_dict({name.removeprefix("model."): t for name, t in own.items()})
+        for index, optimizer in enumerate(self.optimizers):
+            state: dict[int, dict[str, torch.Tensor]] = {}
+            for key in tensors.keys() - own.keys():
+                _, owner, parameter, name = key.split(".", 3)
+                if int(owner) == index:
+                    state.setdefault(int(parameter), {})[name] = tensors[key]
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        self.step, self.seconds, self.history = (
+            stored[name] for name in ("step", "seconds", "history")
+        )
+
+    def _machine(self) -> dict[str, Any]:
+        """What decides the last bits of a step, apart from the run's own record."""
+        device = next(self.model.parameters()).device.type
+        return {
+            "threads": torch.get_num_threads(),
+            "device": device,
+            "torch": str(torch.__version__),
+        }
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """The tensors of a state of this run."""
+        shapes = {f"model.{n}": tuple(t.shape) for n, t in self.model.state_dict().items()}
+        for index, optimizer in enumerate(self.optimizers):
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            for number, parameter in enumerate(parameters):
+                for name in MOMENTS[type(optimizer).__name__]:
+                    shape = () if name == "step" else tuple(parameter.shape)
+                    shapes[f"optimizer.{index}.{number}.{name}"] = shape
+        return shapes
+
+    @staticmethod
+    def _check(stored: Any, steps: int) -> None:
+        """Raises one of the errors that `load` catches if the parts are not what `save` writes."""
+        if not isinstance(stored, dict):
+            raise TypeError("it is no JSON object")
+        step, seconds, threads = stored["step"], stored["seconds"], stored["threads"]
+        if type(step) is not int or not 0 <= step <= steps:
+            raise ValueError(f"step is {step!r:.40}; accepted is 0 to {steps}")
+        if type(seconds) is not float or not (math.isfinite(seconds) and seconds >= 0):
+            raise ValueError(f"seconds is {seconds!r:.40}; accepted are finite numbers from 0")
+        if type(threads) is not int or not 1 <= threads <= 4096:
+            raise ValueError(f"threads is {threads!r:.40}; accepted is 1 to 4096")
+        if not isinstance(stored["history"], list) or not isinstance(stored["record"], dict):
+            raise TypeError("history or record is of another kind")
+        for line in stored["history"]:
+            if not all(value is None or type(value) in (int, float) for value in line.values()):
+                raise TypeError("a line of history holds something else than numbers")
+
+    def _compare(self, path: Path, stored: dict[str, Any]) -> None:
+        """Raises CheckpointError if the state is of another run, or would go on in other bits."""
+        machine = {name: value for name, value in self._machine().items() if name != "threads"}
+        ours = json.loads(json.dumps({**self.record, **machine}))
+        theirs = {**stored["record"], **{name: stored[name] for name in machine}}
         for name in sorted(ours.keys() | theirs.keys()):
             if ours.get(name) != theirs.get(name):
                 was, now = theirs.get(name), ours.get(name)
                 raise CheckpointError(
-                    f"{folder} is the state of another run: {name} was {was!r}, now {now!r}"
+                    f"{path} is the state of another run: {name} was {was!r:.80}, now {now!r:.80}"
                 )
-        policy_of(self.model).load_state_dict(checkpoint.load_model(folder).state_dict())
-        if beside := self._beside():
-            stored_beside = checkpoint.read_tensors(folder / BESIDE)
-            if stored_beside.keys() != beside.keys():
-                raise CheckpointError(
-                    f"{folder / BESIDE} does not hold what is trained beside the language model"
-                )
-            self.model.load_state_dict(stored_beside, strict=False)
-        moments = checkpoint.read_tensors(folder / "optimizer.safetensors")
-        for index, optimizer in enumerate(self.optimizers):
-            state: dict[int, dict[str, torch.Tensor]] = {}
-            for key, value in moments.items():
-                owner, parameter, name = key.split(".", 2)
-                if int(owner) == index:
-                    state.setdefault(int(parameter), {})[name] = value
-            if len(state) != sum(len(group["params"]) for group in optimizer.param_groups):
-                raise CheckpointError(
-                    f"{folder / 'optimizer.safetensors'} lacks the moments of some parameters"
-                )
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-        self.step, self.seconds, self.history = stored["step"], stored["seconds"], stored["history"]
 
-    def _beside(self) -> dict[str, torch.Tensor]:
-        """The weights that are not the language model's, by name."""
-        if policy_of(self.model) is self.model:
-            return {}
-        return {
-            name: t for name, t in self.model.state_dict().items() if not name.startswith("policy.")
-        }
+
+def _hash(tensors: dict[str, torch.Tensor], text: str) -> str:
+    return hashlib.sha256((digest(tensors) + text).encode()).hexdigest()

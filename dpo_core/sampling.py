@@ -11,6 +11,7 @@ from torch import Tensor
 from dpo_core.losses import sequence_logps
 from dpo_core.model import KVCache, Llama
 from dpo_core.progress import progress_bar
+from dpo_core.randomness import torch_generator
 from dpo_core.tokenizer import CharTokenizer
 
 TOKENIZER = CharTokenizer()
@@ -52,6 +53,7 @@ def next_token_probs(
         keep[:, top_k:] = False
     if top_p is not None:
         keep &= ordered.cumsum(-1) - ordered < top_p  # the mass before a token is still short of p
+        keep[:, 0] = True  # also where p is so small that it rounds to 0
     kept = torch.zeros_like(probs).scatter(-1, order, ordered * keep)
     return kept / kept.sum(-1, keepdim=True)
 
@@ -107,7 +109,7 @@ def generate(
             f"a prompt of {longest} tokens and {max_new_tokens} new ones; "
             f"the model has {limit} positions"
         )
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch_generator(seed)
     uniform = torch.rand((len(prompts), max_new_tokens), generator=generator)  # (N, max_new_tokens)
     device = next(model.parameters()).device
     completions: list[str] = []

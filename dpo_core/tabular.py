@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dpo_core.randomness import torch_generator
+
 
 class Problem(NamedTuple):
     """What is given: a reference policy and a reward for each answer."""
@@ -28,13 +30,13 @@ class Problem(NamedTuple):
 
 def random_policies(*shape: int, seed: int, scale: float = 1.0) -> Tensor:
     """Log-probabilities of that shape; the logits are normal with standard deviation `scale`."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch_generator(seed)
     return (scale * torch.randn(shape, generator=generator, dtype=torch.float64)).log_softmax(-1)
 
 
 def random_problems(instances: int, answers: int, seed: int) -> Problem:
     """`instances` unrelated problems: references of `random_policies`, normal rewards."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch_generator(seed)
     logits, reward = torch.randn(2, instances, answers, generator=generator, dtype=torch.float64)
     return Problem(logits.log_softmax(-1), reward)
 
@@ -203,9 +205,7 @@ def draw_comparisons(wins: Tensor, count: int, seed: int) -> Tensor:
     A).
     """
     flat = wins.flatten(-2).reshape(-1, wins.shape[-1] ** 2)  # (instances, A·A)
-    draws = torch.multinomial(
-        flat, count, replacement=True, generator=torch.Generator().manual_seed(seed)
-    )
+    draws = torch.multinomial(flat, count, replacement=True, generator=torch_generator(seed))
     return (
         torch.zeros_like(flat)
         .scatter_add_(-1, draws, flat.new_ones(draws.shape))

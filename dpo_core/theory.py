@@ -10,6 +10,8 @@ from torch import Tensor
 from dpo_core.tabular import Problem, kl, mean, optimal_policy
 from dpo_core.task import BookTask
 
+REWARDS = ("style", "exact", "style+exact")
+
 
 def class_rewards(reward: str) -> np.ndarray:
     """The reward of each class of answer, (2, 2) float64, `[style, exact]`.
@@ -18,7 +20,7 @@ def class_rewards(reward: str) -> np.ndarray:
         ValueError: no such reward; the message lists the names.
     """
     style, exact = np.array([[0.0, 0.0], [1.0, 1.0]]), np.array([[0.0, 1.0], [0.0, 1.0]])
-    known = {"style": style, "exact": exact, "style+exact": style + exact}
+    known = dict(zip(REWARDS, (style, exact, style + exact)))
     if reward not in known:
         raise ValueError(f"unknown reward {reward!r}; accepted are {', '.join(known)}")
     return known[reward]

@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from dpo_core.optim import OPTIMIZERS, learning_rate_factor, make_optimizers
 from dpo_core.progress import progress_bar
 from dpo_core.run_state import RunState
+from dpo_core.storage import Workshop
 
 Batch = dict[str, Tensor]  # every tensor has the rows of the batch as its first dimension
 Sums = dict[str, tuple[Tensor, int | Tensor]]  # name -> (sum, count); "loss" is differentiated
@@ -86,22 +86,21 @@ def train(
     loss_step: LossStep,
     config: LoopConfig,
     *,
-    state_folder: Path | None = None,
+    place: Workshop | None = None,
     record: dict[str, Any] | None = None,
     resume: bool = False,
-    metrics_file: Path | None = None,
     progress: bool = True,
-) -> list[dict[str, float]]:
+) -> list[dict[str, float | None]]:
     """Train `model` in place, on the device it is on.
 
     Args:
         batch_at: the batch of a step, 0 … steps - 1; must be a pure function of the index.
         loss_step: (model, batch) -> named (sum, count) pairs; "loss" is minimised.
-        state_folder: where the run state goes every `save_every` steps, and comes from on `resume`.
+        place: where the run state goes every `save_every` steps and after the last one, and comes
+            from on `resume`; also the metrics, JSON lines, one every `log_every` steps, each number
+            a mean over those steps.
         record: what else names this run (task, seed, …); a state with another record is not
             resumed.
-        metrics_file: JSON lines, one every `log_every` steps; each number is a mean over those
-            steps.
         progress: show a bar.
 
     Returns:
@@ -114,15 +113,21 @@ def train(
     """
     device = next(model.parameters()).device
     optimizers = make_optimizers(model, config.optimizer, config.learning_rate)
-    shaping = {name: value for name, value in asdict(config).items() if name != "save_every"}
+    shaping = {
+        name: None if value == math.inf else value  # JSON has no infinity
+        for name, value in asdict(config).items()
+        if name != "save_every"
+    }
     run = RunState(model, optimizers, {**(record or {}), **shaping})
     if resume:
-        run.load(state_folder)
+        if place is None:
+            raise ValueError("resume needs a place, the workshop that holds the run's state")
+        run.load(place, config.steps)
     # loading makes new ones
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     peaks = [group["lr"] for group in groups]
-    if metrics_file is not None:
-        metrics_file.write_text("".join(map(_json_line, run.history)), encoding="utf-8")
+    if place is not None:
+        place.metrics.write_text(metrics_text(run.history), encoding="utf-8")
     window: dict[str, list[float]] = {}  # sums and counts since the last line
     started, seconds_before = time.perf_counter(), run.seconds
     model.train()
@@ -143,6 +148,10 @@ def train(
                         for name, (total, count) in result.items()
                     },
                 )
+            if not sums["loss"][1] > 0:
+                raise ValueError(
+                    f"the batch of step {run.step} has nothing to learn from: its loss counts 0"
+                )
             gradients = [p.grad for p in model.parameters() if p.grad is not None]
             # the one division, by the whole step's count
             torch._foreach_div_(gradients, sums["loss"][1])
@@ -160,7 +169,7 @@ def train(
             _add(window, {**sums, "grad_norm": (float(norm), 1.0)})
             bar.update()
             if run.step % config.log_every == 0 or run.step == config.steps:
-                means = {name: total / count for name, (total, count) in window.items()}
+                means = {name: _finite(total / count) for name, (total, count) in window.items()}
                 line = {
                     "step": run.step,
                     **means,
@@ -169,12 +178,19 @@ def train(
                 }
                 window = {}
                 run.history.append(line)
-                bar.set_postfix({name: f"{line[name]:.3f}" for name in ON_THE_BAR if name in line})
-                if metrics_file is not None:
-                    with metrics_file.open("a", encoding="utf-8") as lines:
-                        lines.write(_json_line(line))
-            if config.save_every and state_folder is not None and run.step % config.save_every == 0:
-                run.save(state_folder)
+                shown = [name for name in ON_THE_BAR if line.get(name) is not None]
+                bar.set_postfix({name: f"{line[name]:.3f}" for name in shown})
+                if place is not None:
+                    with place.metrics.open("a", encoding="utf-8") as lines:
+                        lines.write(metrics_text([line]))
+            due = run.step % max(1, config.save_every) == 0 or run.step == config.steps
+            if place is not None and config.save_every and due:
+                run.save(place)
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():  # the loss of the next step would have said so
+            raise FloatingPointError(
+                f"the last update made {name} NaN or infinite; try a smaller learning rate"
+            )
     model.eval()
     return run.history
 
@@ -191,9 +207,15 @@ def _add(sums: dict[str, list[float]], new: dict[str, Sequence[float]]) -> None:
         sums[name] = [old_total + total, old_count + count]
 
 
-def _json_line(entry: dict[str, float]) -> str:
-    rounded = {
-        name: value if isinstance(value, int) else float(f"{value:.6g}")
-        for name, value in entry.items()
-    }
-    return json.dumps(rounded) + "\n"
+def _finite(value: float) -> float | None:
+    """A number that JSON has, or None."""
+    return value if math.isfinite(value) else None
+
+
+def metrics_text(history: list[dict[str, float | None]]) -> str:
+    """Metrics as JSON lines, six digits a number; null stands for what is not finite."""
+    lines = [
+        {name: float(f"{v:.6g}") if isinstance(v, float) else v for name, v in entry.items()}
+        for entry in history
+    ]
+    return "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)

@@ -1,11 +1,17 @@
 """Two short training runs, one of each kind, that the tests of the loop start, cut and resume."""
 
+import json
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import torch
+from safetensors import safe_open
 
 from dpo_core.pairs import Pairs, with_reference
+from dpo_core.run_state import MARK
 from dpo_core.steps import dpo_step, sft_step
+from dpo_core.storage import workshop
 from dpo_core.task import BookTask, stream
 from dpo_core.tokenizer import CharTokenizer
 from dpo_core.training import LoopConfig, train
@@ -44,20 +50,41 @@ RUNS = {
 
 
 def run(name, model, *, batch_at=None, loss_step=None, resume=False, folder=None, **changes):
-    """One of RUNS, with changes; its state and metrics go into `folder`."""
+    """One of RUNS, with changes; its state and metrics go into `folder`/a.model.partial."""
     batches, step, config = RUNS[name]
-    metrics = folder / "metrics.jsonl" if folder else None
-    return train(
-        model,
-        batch_at or batches,
-        loss_step or step,
-        replace(config, **changes),
-        progress=False,
-        state_folder=folder / "state" if folder else None,
-        record={"seed": 0},
-        resume=resume,
-        metrics_file=metrics,
-    )
+    with workshop(folder / "a.model") if folder else nullcontext() as place:
+        return train(
+            model,
+            batch_at or batches,
+            loss_step or step,
+            replace(config, **changes),
+            progress=False,
+            place=place,
+            record={"seed": 0},
+            resume=resume,
+        )
+
+
+def state_file(folder: Path) -> Path:
+    """Where `run` keeps its state."""
+    return folder / "a.model.partial" / "state.safetensors"
+
+
+def stored_progress(folder: Path) -> dict:
+    """The step, metrics and record in the state of a run."""
+    with safe_open(state_file(folder), framework="pt") as file:
+        return json.loads(file.metadata()[MARK])
+
+
+def killed_at(step, batch_at):
+    """The batches of a run that is interrupted when it asks for those of `step`."""
+
+    def batches(index):
+        if index == step:
+            raise KeyboardInterrupt
+        return batch_at(index)
+
+    return batches
 
 
 def same_bits(one, other) -> bool:

@@ -5,7 +5,9 @@ import json
 import pytest
 import torch
 
+from dpo_core import training
 from dpo_core.checkpoint import save_model
+from dpo_core.commands import train_gen
 from dpo_core.commands.parser import main
 from toys import memoryless_model
 
@@ -35,8 +37,8 @@ BAD = {
     "unknown loss_on": ([*GEN, "--loss-on", "prompt"], "'prompt'; accepted are completion, all"),
     "unknown loss": ([*DPO, "--loss-type", "sigmod"], "'sigmod'; accepted are"),
     "unknown reward": ([*DPO, "--reward", "length"], "'length'; accepted are"),
-    "unknown reward, classic": (
-        [*DPO, "--task", "classic", "--reward", "length"],
+    "a reward, classic": (
+        [*DPO, "--task", "classic", "--reward", "style"],
         "reward has no effect",
     ),
     "pair temperatures, classic": (
@@ -54,7 +56,10 @@ BAD = {
         [*DPO, "--label-smoothing", "0.1"],
         "label_smoothing has no effect",
     ),
-    "negative temperature of pairs": ([*DPO, "--pair-temperature", "-1"], "temperature is -1.0"),
+    "negative temperature of pairs": (
+        [*DPO, "--pair-temperatures", "-1"],
+        "pair_temperatures is -1.0",
+    ),
     "no pairs": ([*DPO, "--pairs", "0"], "pairs is 0"),
     "fewer pairs than a batch": ([*DPO, "--pairs", "63"], "pairs is 63"),
     "another reference": ([*DPO, "--reference", "gen"], "needs --allow-other-reference"),
@@ -88,7 +93,7 @@ BAD = {
     "a lambda without critic": ([*RL, "--lam", "0.9"], "lam has no effect on method 'rloo'"),
     "too large a lambda": (
         [*RL, "--method", "ppo", "--lam", "1.5"],
-        "lam is 1.5; accepted are 0 to 1",
+        "lam is 1.5; accepted are finite numbers from 0 to 1",
     ),
     "a critic's weight without critic": (
         [*RL, "--value-weight", "1"],
@@ -180,18 +185,46 @@ def test_bad_input(kind, capsys, here):
     assert sorted(here.rglob("*")) == before
 
 
-def test_an_interrupted_run_is_not_overwritten(capsys, here):
+def test_an_interrupted_run_is_not_overwritten(capsys, here, monkeypatch):
     """Starting again by mistake must not cost an hour of training."""
-    save_model(memoryless_model({"E": 1.0}), here / "gen.model.partial")
-    assert "--resume" in fails(GEN, capsys)
+    options = ["--batch-size", "4", "--log-every", "1", "--save-every", "1", "--warmup", "0"]
+    before = training.learning_rate_factor
+
+    def interrupt(step, steps, warmup):
+        if step == 1:
+            raise KeyboardInterrupt
+        return before(step, steps, warmup)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "learning_rate_factor", interrupt)
+        assert main([*GEN, *options]) == 130
+    assert f"--resume continues {here / 'gen.model.partial'}" in capsys.readouterr().err
+    assert "continue it with --resume" in fails(GEN, capsys)
     assert not (here / "gen.model").exists()
+    assert main([*GEN, *options, "--resume"]) == 0
+    assert not (here / "gen.model.partial").exists()
 
 
-def test_a_loss_that_is_not_finite_is_one_line(capsys, here):
+def test_an_interruption_before_the_first_state_promises_nothing(capsys, here, monkeypatch):
+    """A --resume that is promised and then refused."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "learning_rate_factor", interrupt)
+    assert main(GEN) == 130
+    assert capsys.readouterr().err == "dpo-core train-gen: interrupted; nothing was saved\n"
+    assert sorted(path.name for path in here.iterdir()) == ["file", "home"]
+
+
+def test_a_loss_that_is_not_finite_is_one_line(capsys, here, monkeypatch):
     """Diverged: the message says at which step, and what to try; no model is written."""
-    assert "try a smaller learning rate" in fails(
-        [*GEN, "--learning-rate", "1e38", "--steps", "5"], capsys
-    )
+
+    def diverged(model, batch):
+        return {"loss": (sum(p.sum() for p in model.parameters()) * torch.inf, 1)}
+
+    monkeypatch.setattr(train_gen, "sft_step", diverged)
+    assert "step 0 is not finite; try a smaller learning rate" in fails(GEN, capsys)
     assert not (here / "gen.model").exists()
 
 
@@ -232,8 +265,13 @@ def test_a_policy_that_is_not_its_reference_stops_the_run(capsys, here):
     made.write_text("".join(json.dumps(row) + "\n" for row in rows))
     capsys.readouterr()
     errors = fails([*DPO, "--steps", "1", "--output", "a.model"], capsys)
-    assert f"pair 5, rejected {rows[5]['prompt']}{rows[5]['rejected']}" in errors
-    assert main([*DPO, "--steps", "1", "--output", "a.model", "--allow-other-reference"]) == 0
+    assert f"{made} is not as it was written" in errors
+    edited = made.rename(here / "edited.jsonl")
+    run = ["train-dpo", "--steps", "1", "--pairs-file", "edited.jsonl", "--output", "b.model"]
+    for more in ([], ["--allow-other-reference"]):
+        errors = fails([*run, *more], capsys)
+        assert f"pair 5, rejected {rows[5]['prompt']}{rows[5]['rejected']}" in errors
+    assert not (here / "b.model").exists() and edited.exists()
 
 
 def test_another_reference_is_used_when_it_is_allowed(capsys, here):

@@ -14,7 +14,7 @@ from dpo_core.pairs import read_pairs
 from dpo_core.preferences import answers_of_authors, label, on_policy_pairs, population_pairs
 from dpo_core.sampling import score
 from dpo_core.task import BookTask, judge, stream
-from test_resume import killed_at
+from runs import killed_at
 from toys import memoryless_model, small_model
 
 TASK = BookTask()
@@ -143,8 +143,8 @@ def test_a_run_is_not_resumed_on_other_pairs(capsys, here):
     arguments = [*TRAIN, "--pairs-file", "pairs.jsonl", "--save-every", "2", "--log-every", "1"]
     killed = train_dpo.run_training
 
-    def stops(options, model, batch_at, loss_step, recipe):
-        return killed(options, model, killed_at(3, batch_at), loss_step, recipe)
+    def stops(options, model, batch_at, loss_step, recipe, place):
+        return killed(options, model, killed_at(3, batch_at), loss_step, recipe, place)
 
     patch = pytest.MonkeyPatch()
     patch.setattr(train_dpo, "run_training", stops)
@@ -181,17 +181,18 @@ def test_missing_log_probabilities_are_computed(capsys, here):
             ["--source", "population", "--pair-temperatures", "1"],
             "pair_temperatures has no effect on source population",
         ),
-        (["--noise", "0.5"], "noise is 0.5; accepted is 0 to below 0.5"),
+        (["--noise", "0.5"], "noise is 0.5; accepted are finite numbers from 0 below 0.5"),
         (["--noise", "nan"], "noise is nan"),
         (["--pairs", "0"], "pairs is 0"),
         (["--reward", "length"], "'length'; accepted are"),
         (["--labels", "hard"], "'hard'; accepted are"),
-        (["--output", "nowhere/pairs.jsonl"], "cannot write nowhere/pairs.jsonl"),
-        (["--output", "."], "accepted is the name of a file"),
+        (["--output", "."], ". exists; name another file"),
+        (["--output", ""], "accepted is the name of a folder or file"),
+        (["--output", "a\nb"], "accepted is one line of text"),
         (["--model", "nowhere"], "no model folder nowhere"),
         (["--seed", "-1"], "seed is -1"),
         (["--device", "tpu"], "unknown device 'tpu'"),
-        (["--pair-temperatures", "-1"], "temperature is -1.0"),
+        (["--pair-temperatures", "-1"], "pair_temperatures is -1.0"),
     ],
 )
 def test_bad_options_of_make_pairs(arguments, message, capsys, here):
@@ -215,18 +216,18 @@ def test_a_judge_without_an_opinion_writes_no_file(capsys, here):
         ([], "holds no pairs"),
         (
             [*MINE, {"prompt": "S1=", "chosen": "1E"}],
-            "line 9, is not a pair with prompt, chosen, rejected",
+            "line 9, is not a pair: it has no rejected",
         ),
         ([*MINE, {**MINE[0], "chosen": 3}], "line 9"),
         ([*MINE, {**MINE[0], "rejected": "x"}], "unknown character 'x'"),
         ([*MINE, {**MINE[0], "rejected": "1" * 200}], "203 tokens; the model has 128 positions"),
-        ([*MINE, {**MINE[0], "preference_prob": 2}], "preference_prob is 2.0"),
-        ([*MINE, {**MINE[0], "ref_chosen_logps": float("nan")}], "ref_chosen_logps is nan"),
+        ([*MINE, {**MINE[0], "preference_prob": 2}], "preference_prob is 2; accepted is 0 to 1"),
+        ([*MINE, {**MINE[0], "ref_chosen_logps": float("nan")}], "NaN is not a number of JSON"),
         (
             [*MINE, {**MINE[0], "ref_chosen_logps": -1.0, "ref_rejected_logps": -1.0}],
             "some lines have",
         ),
-        ([{**row, "chosen": row["chosen"][:-1]} for row in MINE], "no chosen answer ends in E"),
+        ([{**row, "chosen": row["chosen"][:-1]} for row in MINE], "line 1, is not a pair: chosen"),
         (MINE[:3], "3 pairs do not fill a batch of 4"),
         ([*MINE, "text"], "line 9"),
     ],

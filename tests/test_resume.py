@@ -1,27 +1,18 @@
 """A run that was cut and resumed is the run that was never cut: weights, moments, schedule, metrics."""
 
 import json
-import shutil
 
 import pytest
-from safetensors.torch import load_file, save_file
+import torch
+from safetensors.torch import load_file
 
-from dpo_core.checkpoint import CheckpointError, load_model
+from dpo_core.checkpoint import CheckpointError, tensor_bytes
+from dpo_core.run_state import MARK, _hash
 from dpo_core.steps import sft_step
+from dpo_core.storage import LOCK, workshop
 from dpo_core.training import train
-from runs import RUNS, run, same_bits, sft_batch
+from runs import RUNS, killed_at, run, same_bits, sft_batch, state_file, stored_progress
 from toys import small_model
-
-
-def killed_at(step, batch_at):
-    """The batches of a run that is interrupted when it asks for those of `step`."""
-
-    def batches(index):
-        if index == step:
-            raise KeyboardInterrupt
-        return batch_at(index)
-
-    return batches
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -34,7 +25,7 @@ def test_a_resumed_run_ends_in_the_same_bits(name, kill, tmp_path):
     history = run(name, whole, folder=whole_folder)
     with pytest.raises(KeyboardInterrupt):
         run(name, small_model(), folder=cut_folder, batch_at=killed_at(kill, RUNS[name][0]))
-    assert json.loads((cut_folder / "state" / "state.json").read_text())["step"] == kill // 4 * 4
+    assert stored_progress(cut_folder)["step"] == kill // 4 * 4
     resumed = small_model(seed=9)  # other weights: all must come from the state
     history_too = run(name, resumed, folder=cut_folder, resume=True)
     assert same_bits(whole, resumed)
@@ -47,13 +38,17 @@ def test_a_resumed_run_ends_in_the_same_bits(name, kill, tmp_path):
 
     assert without_seconds(history_too) == without_seconds(history)
     files = [
-        [json.loads(line) for line in (f / "metrics.jsonl").read_text().splitlines()]
+        [json.loads(line) for line in metrics_file(f).read_text().splitlines()]
         for f in (whole_folder, cut_folder)
     ]
     assert without_seconds(files[0]) == without_seconds(files[1])
     assert [line["step"] for line in files[1]] == [2, 4, 6, 8, 10, 12]
     seconds = [line["seconds"] for line in files[1]]
     assert seconds == sorted(seconds)
+
+
+def metrics_file(folder):
+    return state_file(folder).with_name("metrics.jsonl")
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path):
@@ -74,11 +69,6 @@ def state(tmp_path_factory):
     return folder
 
 
-def test_a_run_state_is_a_model_that_loads(state):
-    """One can look at a run that is still going."""
-    assert load_model(state / "state").config == small_model().config
-
-
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
@@ -97,15 +87,10 @@ def test_the_state_of_another_run_is_refused(state, changes, named):
 def test_another_record_is_refused(state):
     """The task, the seed, the start: what the loop does not know still shapes the run."""
     _, _, config = RUNS["sft, muon"]
-    with pytest.raises(CheckpointError, match="seed was 0, now 1"):
+    message = "seed was 0, now 1"
+    with workshop(state / "a.model") as place, pytest.raises(CheckpointError, match=message):
         train(
-            small_model(),
-            sft_batch,
-            sft_step,
-            config,
-            state_folder=state / "state",
-            record={"seed": 1},
-            resume=True,
+            small_model(), sft_batch, sft_step, config, place=place, record={"seed": 1}, resume=True
         )
 
 
@@ -115,43 +100,112 @@ def test_nothing_to_resume(tmp_path):
         run("sft, muon", small_model(), folder=tmp_path, resume=True)
 
 
+def resumed(folder, content):
+    """What resuming from a state of that content says."""
+    state_file(folder).parent.mkdir(exist_ok=True)
+    state_file(folder).write_bytes(content)
+    state_file(folder).with_name(LOCK).touch()
+    with pytest.raises(CheckpointError) as error:
+        run("sft, muon", small_model(), folder=folder, resume=True)
+    assert "\n" not in str(error.value) and str(state_file(folder)) in str(error.value)
+    return str(error.value)
+
+
+def test_a_state_that_is_cut_at_any_place_is_damaged(state, tmp_path):
+    """A traceback of the safetensors library does not say which file to look at."""
+    content = state_file(state).read_bytes()
+    for keep in (0, 7, 8, 40, 400, len(content) // 2, len(content) - 1):
+        assert "damaged" in resumed(tmp_path, content[:keep])
+
+
+def test_a_state_with_one_other_bit_is_damaged(state, tmp_path):
+    """Other weights, another step or other moments than those that were saved together."""
+    content = state_file(state).read_bytes()
+    for at in (*range(100, len(content), len(content) // 40), content.index(b'\\"step\\": 4') + 10):
+        other = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+        resumed(tmp_path, other)
+
+
+def rewritten(state, change):
+    """A state whose progress was changed by somebody who also made the hash fit."""
+    tensors = load_file(state_file(state))
+    progress = stored_progress(state)
+    text = change(progress)
+    text = text if isinstance(text, str) else json.dumps(progress)
+    return tensor_bytes(tensors, {MARK: text, "hash": _hash(tensors, text)})
+
+
 @pytest.mark.parametrize(
-    "name", ["state.json", "model.safetensors", "optimizer.safetensors", "config.json"]
+    ("change", "message"),
+    [
+        (lambda p: p.update(step=13), "step is 13; accepted is 0 to 12"),
+        (lambda p: p.update(step=-1), "step is -1"),
+        (lambda p: p.update(step=4.0), "step is 4.0"),
+        (lambda p: p.update(step=True), "step is True"),
+        (lambda p: p.update(seconds="long"), "seconds is 'long'"),
+        (lambda p: p.update(threads=0), "threads is 0"),
+        (lambda p: p.update(history=[{"step": "one"}]), "history"),
+        (lambda p: p.update(history=[3]), "does not describe a run"),
+        (lambda p: p.update(history={}), "history"),
+        (lambda p: p.pop("history"), "does not describe a run"),
+        (lambda p: p.update(record=[]), "record"),
+        (lambda p: p.update(torch="1.0"), "torch was '1.0'"),
+        (lambda p: "[1]", "no JSON object"),
+        (lambda p: p.update(device="cuda"), "device was 'cuda', now 'cpu'"),
+        (lambda p: "[" * 100_000, "nested too deep"),
+        (lambda p: '{"step": NaN}', "NaN"),
+        (lambda p: '{"step": ' + "9" * 5000 + "}", "digits"),
+    ],
 )
-@pytest.mark.parametrize("damage", ["missing", "truncated"])
-def test_a_damaged_state_names_the_file(state, tmp_path, name, damage):
-    """A traceback of the JSON or safetensors library does not say which file to look at."""
-    copy = tmp_path / "state"
-    copy.mkdir()
-    for file in (state / "state").iterdir():
-        (copy / file.name).write_bytes(file.read_bytes())
-    if damage == "missing":
-        (copy / name).unlink()
-    else:
-        (copy / name).write_bytes((copy / name).read_bytes()[:40])
-    with pytest.raises(CheckpointError, match=name.replace(".", r"\.")) as error:
-        run("sft, muon", small_model(), folder=tmp_path, resume=True)
-    assert "\n" not in str(error.value)
+def test_a_state_that_describes_no_run_is_refused(state, tmp_path, change, message):
+    """A record that ends in a KeyError, a schedule that runs backwards, a run that never ends."""
+    assert message in resumed(tmp_path, rewritten(state, change))
 
 
-def test_a_state_without_a_part_is_named(state, tmp_path):
-    """A truncated record that ends in a KeyError, or moments that silently begin anew."""
-    folder = tmp_path / "state"
-    shutil.copytree(state / "state", folder)
-    stored = json.loads((folder / "state.json").read_text())
-    (folder / "state.json").write_text(
-        json.dumps({k: v for k, v in stored.items() if k != "history"})
-    )
-    with pytest.raises(CheckpointError, match=r"state\.json has no history"):
+def test_moments_that_are_missing_or_of_another_shape_are_named(state, tmp_path):
+    """Moments that silently begin anew."""
+    tensors, text = load_file(state_file(state)), json.dumps(stored_progress(state))
+    name = next(n for n in tensors if n.startswith("optimizer.0.") and n.endswith("velocity"))
+    for change, message in (
+        (lambda t: t.pop(name), f"{name} is missing"),
+        (lambda t: t.update({name: torch.zeros(3)}), f"{name} is (3,)"),
+        (lambda t: t.update(extra=torch.zeros(3)), "has extra"),
+    ):
+        other = dict(tensors)
+        change(other)
+        content = tensor_bytes(other, {MARK: text, "hash": _hash(other, text)})
+        assert message in resumed(tmp_path, content)
+
+
+def test_a_run_goes_on_with_the_threads_that_it_began_with(state, tmp_path):
+    """Sums are split among threads; on another number of them the last bits may differ."""
+    content = rewritten(state, lambda p: p.update(threads=2))
+    state_file(tmp_path).parent.mkdir()
+    state_file(tmp_path).write_bytes(content)
+    state_file(tmp_path).with_name(LOCK).touch()
+    before = torch.get_num_threads()
+    try:
         run("sft, muon", small_model(), folder=tmp_path, resume=True)
-    (folder / "state.json").write_text(json.dumps(stored))
-    moments = load_file(folder / "optimizer.safetensors")
-    save_file(
-        {name: value for name, value in moments.items() if not name.startswith("0.0.")},
-        folder / "optimizer.safetensors",
-    )
-    with pytest.raises(CheckpointError, match="lacks the moments"):
-        run("sft, muon", small_model(), folder=tmp_path, resume=True)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_last_update_that_breaks_the_weights_is_an_error(tmp_path):
+    """The loss of the next step would say so, and there is none."""
+    plain = torch.optim.AdamW.step
+
+    def infinite(self, *arguments, **rest):
+        plain(self, *arguments, **rest)
+        for group in self.param_groups:
+            group["params"][0].data.fill_(torch.inf)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", infinite)
+        for folder in (None, tmp_path):
+            with pytest.raises(FloatingPointError, match=r"not finite|NaN or infinite"):
+                run("sft, muon", small_model(), folder=folder, steps=1, save_every=4, log_every=1)
+    assert not state_file(tmp_path).exists()
 
 
 def test_a_run_may_be_resumed_with_another_save_every(tmp_path):

@@ -4,18 +4,20 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from dpo_core import rl, tabular
-from dpo_core.checkpoint import CheckpointError, load_model
+from dpo_core.checkpoint import CheckpointError
 from dpo_core.losses import sequence_logps, token_logps
 from dpo_core.policy_gradient import METHODS
 from dpo_core.reward import ActorCritic, policy_of
 from dpo_core.sampling import TOKENIZER, score
 from dpo_core.steps import rl_step
+from dpo_core.storage import workshop
 from dpo_core.task import BookTask
 from dpo_core.training import LoopConfig, train
-from runs import same_bits
-from test_resume import killed_at
+from runs import killed_at, same_bits, state_file
 from toys import memoryless_model, small_model
 
 TASK = BookTask()
@@ -157,15 +159,16 @@ def run(method, folder, model=None, kill=None, resume=False, **changes):
     config = LoopConfig(
         steps=4 * epochs, learning_rate=0.003, warmup=2, log_every=epochs, save_every=2 * epochs
     )
-    history = train(
-        model,
-        killed_at(kill, batch_at) if kill else batch_at,
-        rl_step(method, beta=0.3),
-        replace(config, **changes),
-        state_folder=folder,
-        resume=resume,
-        progress=False,
-    )
+    with workshop(folder / "a.model") as place:
+        history = train(
+            model,
+            killed_at(kill, batch_at) if kill else batch_at,
+            rl_step(method, beta=0.3),
+            replace(config, **changes),
+            place=place,
+            resume=resume,
+            progress=False,
+        )
     return model, history
 
 
@@ -389,12 +392,15 @@ def test_bad_numbers_of_a_step_are_named(setting):
 
 
 def test_a_state_without_its_critic_is_refused(tmp_path):
-    """What is trained beside the language model stands beside it; the folder still opens as a model."""
-    model, _ = run("ppo", tmp_path / "state")
-    assert same_bits(load_model(tmp_path / "state"), model.policy)
-    (tmp_path / "state" / "beside.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"beside\.safetensors"):
-        run("ppo", tmp_path / "state", resume=True)
+    """What is trained beside the language model is part of the state."""
+    run("ppo", tmp_path)
+    path = state_file(tmp_path)
+    kept = {n: t for n, t in load_file(path).items() if ".critic." not in n}
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    save_file(kept, path, metadata)
+    with pytest.raises(CheckpointError, match=r"model\.critic.* is missing"):
+        run("ppo", tmp_path, resume=True)
 
 
 def test_small_models_train_too():

@@ -51,6 +51,7 @@ def test_the_folder_is_complete_and_small(name):
     assert files.keys() == {
         "config.json",
         "generation_config.json",
+        "metrics.jsonl",
         "model.safetensors",
         "recipe.json",
         "special_tokens_map.json",
@@ -67,7 +68,16 @@ def test_the_recipe_is_the_commands_default(name):
     recipe, options = read_recipe(folder(name)), COMMANDS[f"train-{name}"][0]()
     assert recipe, "recipe.json is empty: nobody knows what made these weights"
     assert recipe["seed"] == 0
-    free = {"output", "device", "resume", "save_every", "model", "reference", "log_every"}
+    free = {
+        "output",
+        "device",
+        "resume",
+        "save_every",
+        "model",
+        "reference",
+        "log_every",
+        "threads",
+    }
     for option, value in vars(options).items():
         # neither given: the loss's own default, no file of pairs
         if option not in free and value not in (None, ""):

@@ -1,6 +1,5 @@
 """The one training loop: one batch and its pieces, what a line of the metrics says, and what is refused."""
 
-import json
 import math
 from dataclasses import replace
 
@@ -13,7 +12,7 @@ from dpo_core.sampling import score
 from dpo_core.steps import dpo_step, reward_step, sft_step
 from dpo_core.tokenizer import CharTokenizer
 from dpo_core.training import LoopConfig, train
-from runs import RUNS, pairs, run, same_bits, sft_batch
+from runs import RUNS, pairs, run, same_bits, sft_batch, stored_progress
 from toys import small_model
 
 
@@ -93,7 +92,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_state(tmp_path):
     with pytest.raises(FloatingPointError, match="loss or gradient at step 6 is not finite"):
         run("sft, muon", model, folder=tmp_path, loss_step=breaks_at_six)
     assert all(parameter.isfinite().all() for parameter in model.parameters())
-    assert json.loads((tmp_path / "state" / "state.json").read_text())["step"] == 4
+    assert stored_progress(tmp_path)["step"] == 4
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run_before_the_update(tmp_path):

@@ -202,7 +202,7 @@ def test_our_loader_reads_what_transformers_saved(tmp_path, changes):
         ({"tie_word_embeddings": True}, "tie_word_embeddings"),
         ({"attention_bias": True}, "attention_bias"),
         ({"hidden_act": "gelu"}, "hidden_act"),
-        ({"head_dim": 16}, "config.json asks for"),
+        ({"head_dim": 16}, "head_dim is 16; accepted is 12"),
         ({"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}}, "linear"),
     ],
 )

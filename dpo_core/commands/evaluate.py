@@ -4,31 +4,48 @@ dpo-core evaluate dpo --n 2000 --json
 """
 
 import json
+import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from dpo_core import checkpoint, evaluation
-from dpo_core.commands.options import option, pick_device
+from dpo_core.checkpoint import CheckpointError
+from dpo_core.commands.options import (
+    Options,
+    count,
+    device,
+    option,
+    pick_device,
+    seed,
+    threads,
+)
+from dpo_core.commands.recipe import Recipe, read, task_of
 from dpo_core.model import Llama
 from dpo_core.policy_gradient import METHODS
-from dpo_core.task import BookTask, make_task
+from dpo_core.task import BookTask
 from dpo_core.theory import predicted_optimum
+from dpo_core.threads import use_threads
 
 
 @dataclass(frozen=True)
-class Evaluate:
+class Evaluate(Options):
     """Draw answers to fresh prompts and report shares with 95 % intervals."""
 
     model: str = option("gen", "a folder, gen or dpo", positional=True)
-    n: int = option(5000, "answers to draw; 5000 measure a share to about one point")
-    seed: int = option(0, "of the prompts and of the draws")
-    temperature: float = option(1.0, "0 is greedy decoding; KL and loss are reported at 1 only")
+    n: int = count(
+        5000, "answers to draw; 5000 measure a share to about one point", low=2, high=1_000_000
+    )
+    seed: int = seed("of the prompts and of the draws")
+    temperature: float = option(
+        1.0, "0 is greedy decoding; KL and loss are reported at 1 only", low=0, high=1000
+    )
     reference: str = option(
         "", "model to measure the KL to; default: the one that training recorded"
     )
-    device: str = option("auto", "auto (CUDA when it is there), cpu or cuda")
+    device: str = device()
+    threads: int = threads()
     json: bool = option(False, "print one JSON object")
 
 
@@ -39,16 +56,14 @@ def run(options: Evaluate) -> None:
         ValueError: bad input.
     """
     folder = checkpoint.model_folder(options.model)
-    device = pick_device(options.device)
-    model = checkpoint.load_model(folder).to(device)
-    recipe = checkpoint.read_recipe(folder)
-    task = make_task(recipe.get("task", "book"))
+    on = pick_device(options.device)
+    model, stored = checkpoint.read_model(folder)
+    task, recipe = task_of(stored), read(stored)
+    model = model.to(on)
     # at another temperature a reference that was asked for is an error, which `evaluate` names
-    reference = (
-        find_reference(options, folder, recipe)
-        if options.temperature == 1 or options.reference
-        else None
-    )
+    asked = options.temperature == 1 or options.reference
+    reference = find_reference(options, folder, recipe) if asked else None
+    use_threads(options.threads)
     report: dict[str, Any] = {"model": options.model, "n": options.n, "seed": options.seed}
     measured = evaluation.evaluate(
         model,
@@ -56,20 +71,20 @@ def run(options: Evaluate) -> None:
         n=options.n,
         seed=options.seed,
         temperature=options.temperature,
-        reference=reference.to(device) if reference else None,
+        reference=reference.to(on) if reference else None,
         progress=True,
     )
     report |= {name: asdict(estimate) for name, estimate in measured.items()}
     if isinstance(task, BookTask):
         if leads_to_optimum(recipe):
-            report["predicted"] = predicted_optimum(task, recipe["reward"], recipe["beta"])
-        elif "beta" not in recipe:
+            report["predicted"] = predicted_optimum(task, recipe.reward, recipe.beta)
+        elif recipe.beta is None:
             report["population"] = {"exact": 1 - task.slip, "style": task.style}
             if options.temperature == 1:
                 excess = evaluation.excess_nats(model, task, n=options.n, seed=options.seed)
                 report |= {"entropy_floor": task.entropy, "excess_nats": asdict(excess)}
     if options.json:
-        print(json.dumps(report))
+        print(json.dumps(report, allow_nan=False))
         return
     for name, value in report.items():
         if isinstance(value, dict) and "low" in value:
@@ -83,23 +98,22 @@ def run(options: Evaluate) -> None:
             print(f"{name:20} {value}")
 
 
-def leads_to_optimum(recipe: dict[str, Any]) -> bool:
+def leads_to_optimum(recipe: Recipe) -> bool:
     """Whether theory has the KL-regularised optimum at the end of such a run.
 
     DPO's own loss leads there with labels that know how sure they are (chapter 7), and
     reinforcement learning with its leash in the reward (chapter 12). Other losses have other ends
     (chapter 11), and without a leash there is none.
     """
-    by_preferences = (
-        recipe.get("labels") in ("soft", "sampled") and recipe.get("loss_type") == "sigmoid"
-    )
-    method = METHODS.get(recipe.get("method", ""))
-    return (by_preferences and not recipe.get("label_smoothing")) or (
-        method is not None and method.kl_in_reward and recipe["beta"] > 0
-    )
+    if recipe.reward is None or recipe.beta is None or recipe.beta < 1e-6:
+        return False
+    if recipe.method is not None:
+        return METHODS[recipe.method].kl_in_reward
+    knowing = recipe.labels in ("soft", "sampled") and not recipe.label_smoothing
+    return recipe.loss_type == "sigmoid" and knowing
 
 
-def find_reference(options: Evaluate, folder: Path, recipe: dict[str, Any]) -> Llama | None:
+def find_reference(options: Evaluate, folder: Path, recipe: Recipe) -> Llama | None:
     """The model that the KL is measured to: the one named, else the one that training recorded.
 
     A recorded reference counts only if its weights are still those that were recorded.
@@ -109,14 +123,17 @@ def find_reference(options: Evaluate, folder: Path, recipe: dict[str, Any]) -> L
     """
     if options.reference:
         return checkpoint.load_model(checkpoint.model_folder(options.reference))
-    recorded = recipe.get("reference")
-    if recorded is None:
+    if recipe.reference is None:
         return None
-    for candidate in (folder.parent / recorded["folder"], checkpoint.model_folder("gen")):
-        if (candidate / "config.json").is_file():
+    recorded, fingerprint = recipe.reference
+    beside = Path(os.path.realpath(folder)).parent
+    for candidate in (beside / recorded, checkpoint.model_folder("gen")):
+        try:
             model = checkpoint.load_model(candidate)
-            if checkpoint.fingerprint(model) == recorded["fingerprint"]:
-                return model
+        except CheckpointError:
+            continue
+        if checkpoint.fingerprint(model) == fingerprint:
+            return model
     print(
         "the recorded reference is not here; name one with --reference for the KL", file=sys.stderr
     )

@@ -6,24 +6,39 @@ dpo-core generate dpo 54 -12 --n 3
 from dataclasses import dataclass
 
 from dpo_core import checkpoint
-from dpo_core.commands.options import option, pick_device
+from dpo_core.commands.options import (
+    Options,
+    count,
+    device,
+    option,
+    pick_device,
+    seed,
+    threads,
+)
+from dpo_core.commands.recipe import task_of
 from dpo_core.sampling import generate
-from dpo_core.task import judge, make_prompt, make_task
+from dpo_core.task import judge, make_prompt
+from dpo_core.threads import use_threads
+
+MOST = 1_000_000  # answers
 
 
 @dataclass(frozen=True)
-class Generate:
+class Generate(Options):
     """Let a model answer prompts; each line is an answer and what the checker says of it."""
 
     model: str = option("gen", "a folder, gen or dpo", positional=True)
     prompts: list[str] = option([], "targets (54, -12) or prompts (S54=)", positional=True)
-    n: int = option(1, "answers per prompt")
-    temperature: float = option(1.0, "0 is greedy decoding")
-    top_k: int = option(0, "draw from the k most probable tokens; 0 from all")
-    top_p: float = option(1.0, "draw from the smallest set of tokens with this mass")
-    max_new_tokens: int = option(32, "longest answer, in tokens")
-    seed: int = option(0, "of the draws")
-    device: str = option("auto", "auto (CUDA when it is there), cpu or cuda")
+    n: int = count(1, "answers per prompt", high=100_000)
+    temperature: float = option(1.0, "0 is greedy decoding", low=0, high=1000)
+    top_k: int = count(0, "draw from the k most probable tokens; 0 from all", low=0)
+    top_p: float = option(
+        1.0, "draw from the smallest set of tokens with this mass", above=0, high=1
+    )
+    max_new_tokens: int = count(32, "longest answer, in tokens")
+    seed: int = seed("of the draws")
+    device: str = device()
+    threads: int = threads()
 
 
 def run(options: Generate) -> None:
@@ -32,14 +47,15 @@ def run(options: Generate) -> None:
     Raises:
         ValueError: bad input.
     """
-    if options.n < 1:
-        raise ValueError(f"n is {options.n}; accepted are whole numbers from 1")
-    prompts = [make_prompt(prompt) for prompt in options.prompts for _ in range(options.n)]
-    folder = checkpoint.model_folder(options.model)
-    model = checkpoint.load_model(folder).to(pick_device(options.device))
-    tolerance = make_task(checkpoint.read_recipe(folder).get("task", "book")).tolerance
+    answers = options.n * len(options.prompts)
+    if answers > MOST:
+        raise ValueError(f"n times prompts is {answers}; accepted are at most {MOST} answers")
+    prompts = [prompt for text in options.prompts for prompt in [make_prompt(text)] * options.n]
+    model, recipe = checkpoint.read_model(checkpoint.model_folder(options.model))
+    tolerance = task_of(recipe).tolerance
+    use_threads(options.threads)
     completions = generate(
-        model,
+        model.to(pick_device(options.device)),
         prompts,
         temperature=options.temperature,
         top_k=options.top_k or None,

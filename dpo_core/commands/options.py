@@ -1,25 +1,114 @@
 """How a command declares its options, and the checks that commands share.
 
 An option is a field of a frozen dataclass, the only source of what the parser accepts, what the
-help says and what a checkpoint records.
+help says and what a checkpoint records. Its range stands in the declaration and is checked when the
+dataclass is made, so a command never sees an option that is out of it.
 """
 
 import dataclasses
-import os
-from pathlib import Path
+import math
 from typing import Any
 
 import torch
 
 from dpo_core.training import default_device
 
+MANY = 10_000_000  # steps; a bound for what is counted, so that a slip of the finger has a name
 
-def option(default: Any, help: str, **rest: Any) -> Any:
-    """A field of an options dataclass with its help text; `rest` goes to argparse."""
-    make = (
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+    choices: tuple[str, ...] = (),
+    positional: bool = False,
+) -> Any:
+    """A field of an options dataclass.
+
+    Args:
+        low, high: the smallest and the largest number accepted.
+        above, below: the same where the end itself is not accepted.
+        choices: the words accepted, if not any text.
+        positional: given by its place on the command line, not by its name.
+    """
+    made = (
         {"default_factory": lambda: default} if isinstance(default, list) else {"default": default}
     )
-    return dataclasses.field(**make, metadata={"help": help, **rest})
+    rules = {"low": low, "high": high, "above": above, "below": below, "choices": choices}
+    return dataclasses.field(**made, metadata={"help": help, "positional": positional, **rules})
+
+
+def count(default: int, help: str, low: int = 1, high: int = MANY) -> Any:
+    """An option that counts something."""
+    return option(default, help, low=low, high=high)
+
+
+def seed(of: str) -> Any:
+    """The option `seed`; torch's generator for the CPU tells only 32 bits apart."""
+    return option(0, of, low=0, high=2**32 - 1)
+
+
+def device() -> Any:
+    """The option `device`."""
+    return option("auto", "auto (CUDA when it is there), cpu or cuda")
+
+
+def threads() -> Any:
+    """The option `threads`."""
+    return option(
+        0, "threads to compute with; 0 takes the cores that are idle at the start", low=0, high=256
+    )
+
+
+def resume() -> Any:
+    """The option `resume` of a training."""
+    return option(False, "continue the run whose state is in OUTPUT.partial")
+
+
+class Options:
+    """The base of every command's options."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            check(field.name, getattr(self, field.name), field.metadata)
+
+
+def check(name: str, value: Any, rules: Any) -> None:
+    """Hold the value of an option against its declaration.
+
+    Raises:
+        ValueError: it is out of its range, no number, none of the accepted words, or a text that
+            cannot be written down in one line.
+    """
+    if isinstance(value, list | tuple):
+        for one in value:
+            check(name, one, rules)
+    elif isinstance(value, str):
+        if rules["choices"] and value not in rules["choices"]:
+            accepted = ", ".join(rules["choices"])
+            raise ValueError(f"unknown {name} {value!r}; accepted are {accepted}")
+        if any(ord(character) < 32 or 0xD800 <= ord(character) < 0xE000 for character in value):
+            raise ValueError(f"{name} is {value!r}; accepted is one line of text in UTF-8")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        low, high, above, below = (rules[end] for end in ("low", "high", "above", "below"))
+        if not (low <= value <= high and above < value < below and abs(value) < math.inf):
+            raise ValueError(f"{name} is {value}; accepted are {in_words(value, rules)}")
+
+
+def in_words(value: float, rules: Any) -> str:
+    """The range of an option as a message says it."""
+    kind = "whole numbers" if isinstance(value, int) else "finite numbers"
+    words = {"low": "from", "above": "above", "high": "to", "below": "below"}
+    ends = [
+        f"{word} {int(rules[end]) if rules[end] == int(rules[end]) else rules[end]}"
+        for end, word in words.items()
+        if abs(rules[end]) < math.inf
+    ]
+    return " ".join([kind, *ends])
 
 
 def refuse_changed(options: Any, names: tuple[str, ...], cause: str) -> None:
@@ -31,18 +120,6 @@ def refuse_changed(options: Any, names: tuple[str, ...], cause: str) -> None:
     for name in names:
         if getattr(options, name) != getattr(type(options)(), name):
             raise ValueError(f"{name} has no effect on {cause}")
-
-
-def check_file_place(path: Path) -> None:
-    """See, before a long run, that a file can be written there.
-
-    Raises:
-        ValueError: it cannot, or something else than a file is in its place.
-    """
-    if not path.name or path.is_dir():
-        raise ValueError(f"output is {str(path)!r}; accepted is the name of a file")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ValueError(f"cannot write {path}: {path.parent} is no folder that can be written")
 
 
 def pick_device(name: str) -> torch.device:
@@ -57,7 +134,7 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
+    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index):
         raise ValueError(f"unknown device {name!r}; accepted are auto, cpu, cuda, cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(

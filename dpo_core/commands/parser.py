@@ -13,10 +13,14 @@ line on standard error and exit code 2.
 
 import argparse
 import dataclasses
+import os
+import re
 import sys
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 from dpo_core.commands import evaluate, generate, make_pairs, train_dpo, train_gen, train_rl
+from dpo_core.storage import STATE
 
 COMMANDS = {
     "train-gen": (train_gen.TrainGen, train_gen.run),
@@ -29,11 +33,15 @@ COMMANDS = {
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose errors are one line."""
+    """argparse whose errors are one line, and which takes no option by half its name."""
+
+    def __init__(self, **rest: Any) -> None:
+        super().__init__(**rest, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         """Print the fault and leave with exit code 2."""
-        self.exit(2, f"{self.prog}: error: {message} (--help lists what is accepted)\n")
+        text = one_line(f"{self.prog}: error: {message} (--help lists what is accepted)")
+        self.exit(2, text + "\n")
 
 
 def make_parser() -> Parser:
@@ -52,39 +60,79 @@ def make_parser() -> Parser:
 def add_option(command: argparse.ArgumentParser, field: dataclasses.Field) -> None:
     """One field of an options dataclass as an argument."""
     text = field.metadata["help"].replace("%", "%%")
-    if field.metadata.get("positional"):
+    flag = "--" + field.name.replace("_", "-")
+    kinds = {int: whole_number, float: real_number}
+    if field.metadata["positional"]:
         many = field.default is dataclasses.MISSING
-        command.add_argument(field.name, nargs="+" if many else None, help=text, type=str)
+        command.add_argument(field.name, nargs="+" if many else None, help=text)
     elif field.type is bool:
-        command.add_argument(_flag(field), action="store_true", help=text)
+        command.add_argument(flag, action="store_true", help=text)
     else:
         shown = f"{text} (default: {field.default})" if field.default not in ("", None) else text
-        many = (
-            {"type": float, "nargs": "+"}
-            if isinstance(field.default, tuple)
-            else {"type": field.type}
-        )
-        command.add_argument(_flag(field), **many, default=field.default, help=shown, metavar="X")
+        kind = {"type": kinds.get(field.type, str)}
+        if isinstance(field.default, tuple):
+            kind = {"type": real_number, "nargs": "+"}
+        command.add_argument(flag, **kind, default=field.default, help=shown, metavar="X")
 
 
-def _flag(field: dataclasses.Field) -> str:
-    return "--" + field.name.replace("_", "-")
+def whole_number(text: str) -> int:
+    """A whole number in plain digits; `int` would take 1_0 and digits of any script."""
+    if not re.fullmatch(r"[+-]?[0-9]{1,30}", text):
+        raise argparse.ArgumentTypeError(f"{text!r:.60} is not a whole number")
+    return int(text)
+
+
+def real_number(text: str) -> float:
+    """A number in plain digits, with a point and an exponent if need be."""
+    if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|-?inf|nan", text):
+        raise argparse.ArgumentTypeError(f"{text!r:.60} is not a number")
+    return float(text)
+
+
+def one_line(text: str) -> str:
+    """A message as one line that any terminal can show."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.splitlines()))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
-    values = vars(make_parser().parse_args(arguments))
+    """Run one command; returns the exit code: 0, 2 for bad input, 130 for an interruption."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = make_parser()
+    for argument in arguments:
+        if argument.startswith("--") and argument.endswith("=--"):  # argparse stumbles over it
+            parser.error(f"argument {argument[:-3]}: expected a value")
+    values = vars(parser.parse_args(arguments))
     command = values.pop("command")
     options, run = COMMANDS[command]
+
+    def fault(message: str) -> None:
+        print(one_line(f"dpo-core {command}: {message}"), file=sys.stderr)
+
     try:
         run(options(**values))
-    except (ValueError, OSError, FloatingPointError) as error:
-        print(f"dpo-core {command}: error: {error}", file=sys.stderr)
-        return 2
+    except BrokenPipeError:  # whoever read what we print has seen enough
+        return 0
+    except MemoryError:
+        fault("error: not enough memory; try a smaller batch, or fewer answers")
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        fault(f"error: {where}{error.strerror or error}")
+    except (ValueError, FloatingPointError) as error:
+        fault(f"error: {error}")
+    except RuntimeError as error:
+        if "memory" not in str(error):  # torch's word for a MemoryError, with a page of advice
+            raise
+        fault("error: not enough memory; try a smaller batch, or fewer answers")
     except KeyboardInterrupt:
-        print(
-            f"dpo-core {command}: interrupted; a saved state continues with --resume",
-            file=sys.stderr,
-        )
+        state = saved_state(values.get("output"))
+        fault("interrupted; " + (f"--resume continues {state}" if state else "nothing was saved"))
         return 130
-    return 0
+    else:
+        return 0
+    return 2
+
+
+def saved_state(output: str | None) -> str:
+    """The workshop of an output, if a run can be resumed there."""
+    folder = Path(os.path.realpath(output or "") + ".partial")
+    return str(folder) if (folder / STATE).exists() else ""

@@ -4,7 +4,8 @@ It knows no single command.
 """
 
 import os
-import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,46 @@ import torch
 from torch import nn
 
 from dpo_core import checkpoint
-from dpo_core.model import Llama
+from dpo_core.model import Llama, ModelConfig
 from dpo_core.reward import policy_of
-from dpo_core.task import stream
-from dpo_core.training import BatchAt, LoopConfig, LossStep, train
+from dpo_core.storage import Workshop, workshop
+from dpo_core.threads import use_threads
+from dpo_core.training import BatchAt, LoopConfig, LossStep, metrics_text, train
 
-NOT_RECORDED = ("output", "device", "resume", "save_every")  # they do not shape the result
+# what does not shape the result, or has its place in the run's state
+NOT_RECORDED = ("output", "device", "resume", "save_every", "threads")
+
+
+@contextmanager
+def training_place(options: Any, config: ModelConfig, *sources: Path) -> Iterator[Workshop]:
+    """The locked workshop of a run, once everything is seen to be fit for it; nothing is written
+    yet.
+
+    Args:
+        config: the shape of the model that will be written.
+        sources: folders that the run reads, which it may not write over.
+
+    Raises:
+        ValueError: a number out of its range; a place that cannot be written, holds something that
+            is not ours, or is in use; a run that was interrupted there, or none where one is to be
+            resumed.
+    """
+    loop_config(options)
+    output = Path(os.path.realpath(options.output))
+    for source in sources:
+        if Path(os.path.realpath(source)) == output:
+            raise ValueError(f"output is {options.output}, from which the run starts; name another")
+    with workshop(options.output) as place:
+        if place.state.exists() and not options.resume:
+            raise ValueError(
+                f"{place.folder} holds an interrupted run; continue it with --resume, "
+                "or remove the folder"
+            )
+        if options.resume and not place.state.exists():
+            raise ValueError(f"nothing to resume: there is no run state in {place.folder}")
+        checkpoint.check_place(place.place, config)
+        use_threads(options.threads)
+        yield place
 
 
 def run_training(
@@ -27,67 +62,38 @@ def run_training(
     batch_at: BatchAt,
     loss_step: LossStep,
     recipe: dict[str, Any],
+    place: Workshop,
 ) -> None:
-    """Train, then write the model folder with its recipe; the run state goes when the folder is
-    there.
+    """Train, then write the model with its recipe and metrics; the run's state goes last.
 
     `recipe` is what else shapes the result, such as the reference: a run with another one is not
-    resumed.
+    resumed. A kill at any moment before the state is gone leaves a run that `--resume` finishes.
     """
-    output = Path(options.output)
-    partial = partial_folder(output)
     record = {name: value for name, value in asdict(options).items() if name not in NOT_RECORDED}
-    metrics = output.with_name(output.name + ".metrics.jsonl")
     history = train(
         model,
         batch_at,
         loss_step,
         loop_config(options),
-        state_folder=partial,
+        place=place,
         record={**record, **recipe},
         resume=options.resume,
-        metrics_file=metrics,
     )
-    recipe = {**record, **recipe, "torch": torch.__version__, "last": history[-1]}
-    checkpoint.save_model(policy_of(model), output, recipe)
-    shutil.rmtree(partial, ignore_errors=True)
-    print(f"wrote {output}")
-
-
-def partial_folder(output: Path) -> Path:
-    """Where the state of an unfinished run is kept."""
-    return output.with_name(output.name + ".partial")
-
-
-def check_run(options: Any) -> None:
-    """Find what is wrong with a run's options while nothing has been written.
-
-    Raises:
-        ValueError: a number out of its range, a place that cannot be written, an interrupted run in
-            the way.
-    """
-    loop_config(options)
-    stream("check", options.seed)
-    if not Path(options.output).name:
-        raise ValueError(f"output is {options.output!r}; accepted is the name of a folder")
-    partial = partial_folder(Path(options.output))
-    if partial.exists() and not options.resume:
-        raise ValueError(
-            f"{partial} holds an interrupted run; continue it with --resume, or remove the folder"
-        )
-    if options.resume and not partial.exists():
-        raise ValueError(f"nothing to resume: there is no {partial}")
-    checkpoint.check_place(options.output)
+    last = {name: value for name, value in history[-1].items() if name != "seconds"}
+    recipe = {**record, **recipe, "torch": str(torch.__version__), "last": last}
+    policy = policy_of(model)
+    checkpoint.check_place(place.place, policy.config)  # a run is long: who knows what came here
+    checkpoint.publish_model(place, policy, recipe, metrics_text(history).encode())
+    place.remove(place.state)
+    print(f"wrote {options.output}")
 
 
 def loop_config(options: Any) -> LoopConfig:
     """The part of the options that the training loop takes.
 
     Raises:
-        ValueError: a number out of its range.
+        ValueError: numbers that do not go together.
     """
-    if getattr(options, "batch_size", 1) < 1:
-        raise ValueError(f"batch_size is {options.batch_size}; accepted are whole numbers from 1")
     names = [field.name for field in fields(LoopConfig) if hasattr(options, field.name)]
     return LoopConfig(**{name: getattr(options, name) for name in names})
 
@@ -97,19 +103,21 @@ def find_start(model: str) -> tuple[str, Path]:
 
     A name or a folder; where none is given ./gen.model, else the shipped gen.
     """
-    start = model or ("gen.model" if Path("gen.model").is_dir() else "gen")
+    start = model or ("gen.model" if os.path.lexists("gen.model") else "gen")
     folder = checkpoint.model_folder(start)
-    print(
-        "starting from "
-        f"{'the shipped ' if start in checkpoint.SHIPPED and folder != Path(start) else ''}{start}"
-    )
+    shipped = start in checkpoint.SHIPPED and folder != Path(start)
+    print(f"starting from {'the shipped ' if shipped else ''}{start}")
     return start, folder
 
 
 def reference_record(folder: Path, reference: Llama, output: str) -> dict[str, Any]:
-    """How a recipe names the reference; the path is relative, so that model and reference may move
-    together.
+    """How a recipe names the reference.
+
+    The path is relative, so that model and reference may move together; on another drive, absolute.
     """
-    beside = Path(output).absolute().parent
-    recorded = os.path.relpath(folder.absolute(), beside)
+    beside = Path(os.path.realpath(output)).parent
+    try:
+        recorded = os.path.relpath(os.path.realpath(folder), beside)
+    except ValueError:  # Windows: no relative path leads to another drive
+        recorded = os.path.realpath(folder)
     return {"reference": {"folder": recorded, "fingerprint": checkpoint.fingerprint(reference)}}

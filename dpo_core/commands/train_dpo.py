@@ -3,26 +3,38 @@
 dpo-core train-dpo        writes ./dpo.model
 """
 
+import glob
 import hashlib
-import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dpo_core import checkpoint, pairs
-from dpo_core.commands.options import option, pick_device, refuse_changed
-from dpo_core.commands.run import check_run, find_start, reference_record, run_training
+from dpo_core import checkpoint
+from dpo_core.commands.options import (
+    Options,
+    count,
+    device,
+    option,
+    pick_device,
+    refuse_changed,
+    resume,
+    seed,
+    threads,
+)
+from dpo_core.commands.run import find_start, reference_record, run_training, training_place
 from dpo_core.family import FAMILY, Settings
 from dpo_core.model import Llama
-from dpo_core.pairs import Pairs, content_hash, pairs_of_file, read_pairs
+from dpo_core.optim import OPTIMIZERS
+from dpo_core.pairs import Pairs, check_same_start, content_hash, hash_of_bytes, read_pairs
 from dpo_core.preferences import LABELS, classic_pairs, on_policy_pairs
 from dpo_core.steps import dpo_step
-from dpo_core.task import ClassicTask, Task, make_task
-from dpo_core.theory import class_rewards
+from dpo_core.storage import Workshop
+from dpo_core.task import TASKS, ClassicTask, Task, make_task
+from dpo_core.theory import REWARDS
 
 
 @dataclass(frozen=True)
-class TrainDpo:
+class TrainDpo(Options):
     """Train a model with DPO on pairs of its own answers (book) or the seed project's pairs
     (classic).
     """
@@ -31,44 +43,62 @@ class TrainDpo:
         "", "start and reference: a folder, gen or dpo; default ./gen.model, else the shipped gen"
     )
     output: str = option("dpo.model", "model folder to write")
-    task: str = option("book", "book or classic")
+    task: str = option("book", "book or classic", choices=tuple(TASKS))
     reward: str = option(
-        "style+exact", "what the judge likes: style (three numbers), exact, or style+exact"
+        "style+exact",
+        "what the judge likes: style (three numbers), exact, or style+exact",
+        choices=REWARDS,
     )
     labels: str = option(
-        "soft", "soft (Bradley-Terry probabilities), sampled (draws from them) or deterministic"
+        "soft",
+        "soft (Bradley-Terry probabilities), sampled (draws from them) or deterministic",
+        choices=LABELS,
     )
-    beta: float = option(0.25, "weight of the KL leash")
-    loss_type: str = option("sigmoid", f"the loss: {', '.join(FAMILY)}; sigmoid is DPO")
+    beta: float = option(0.25, "weight of the KL leash", low=1e-6, high=1e6)
+    loss_type: str = option(
+        "sigmoid", f"the loss: {', '.join(FAMILY)}; sigmoid is DPO", choices=tuple(FAMILY)
+    )
     label_smoothing: float = option(
-        0.0, "share of flipped labels, for sampled and deterministic labels"
+        0.0, "share of flipped labels, for sampled and deterministic labels", low=0, below=0.5
     )
     gamma_beta_ratio: float = option(
-        None, f"margin of simpo, in units of beta (default: {Settings.gamma_beta_ratio})"
+        None,
+        f"margin of simpo, in units of beta (default: {Settings.gamma_beta_ratio})",
+        low=0,
+        high=1e6,
     )
     discopop_tau: float = option(
-        None, f"temperature of discopop (default: {Settings.discopop_tau})"
+        None, f"temperature of discopop (default: {Settings.discopop_tau})", above=0, high=1e6
     )
     sft_weight: float = option(
-        None, f"weight of the SFT term of sigmoid_sft (default: {Settings.sft_weight})"
+        None,
+        f"weight of the SFT term of sigmoid_sft (default: {Settings.sft_weight})",
+        low=0,
+        high=1e6,
     )
     pairs_file: str = option(
         "", "pairs to train on: JSON lines with prompt, chosen, rejected (make-pairs, TRL)"
     )
-    pairs: int = option(96_000, "preference pairs; made once, kept in OUTPUT.pairs-HASH.jsonl")
-    pair_temperatures: tuple[float, ...] = option(
-        (1.5, 2.0), "of the pairs' second answers, in turn; first ones: 1"
+    pairs: int = count(
+        96_000, "preference pairs; made once, kept in OUTPUT.pairs-HASH.jsonl", high=1_000_000
     )
-    steps: int = option(1500, "updates")
-    batch_size: int = option(64, "pairs per update")
-    learning_rate: float = option(2e-3, "peak of the schedule")
-    warmup: int = option(20, "updates until the peak")
-    optimizer: str = option("muon", "muon or adamw")
-    seed: int = option(0, "of the pairs and of their order")
-    device: str = option("auto", "auto (CUDA when it is there), cpu or cuda")
-    log_every: int = option(10, "updates per line of the metrics file, OUTPUT.metrics.jsonl")
-    save_every: int = option(250, "updates between run states, OUTPUT.partial; 0 keeps none")
-    resume: bool = option(False, "continue the run whose state is in OUTPUT.partial")
+    pair_temperatures: tuple[float, ...] = option(
+        (1.5, 2.0),
+        "of the pairs' second answers, in turn; first ones: 1",
+        low=0,
+        high=1000,
+    )
+    steps: int = count(1500, "updates")
+    batch_size: int = count(64, "pairs per update", high=16_384)
+    learning_rate: float = option(2e-3, "peak of the schedule", above=0, high=100)
+    warmup: int = count(20, "updates until the peak", low=0)
+    optimizer: str = option("muon", "muon or adamw", choices=OPTIMIZERS)
+    seed: int = seed("of the pairs and of their order")
+    device: str = device()
+    threads: int = threads()
+    log_every: int = count(10, "updates per line of the metrics, OUTPUT/metrics.jsonl")
+    save_every: int = count(250, "updates between run states, OUTPUT.partial; 0 keeps none", low=0)
+    resume: bool = resume()
     reference: str = option("", "another reference than the start; needs --allow-other-reference")
     allow_other_reference: bool = option(
         False, "do not insist that the policy starts from its reference"
@@ -84,7 +114,7 @@ def run(options: TrainDpo) -> None:
     Raises:
         ValueError: bad input, before anything is written.
     """
-    task, device = make_task(options.task), pick_device(options.device)
+    task, on = make_task(options.task), pick_device(options.device)
     if options.reference and not options.allow_other_reference:
         raise ValueError("a reference other than the start needs --allow-other-reference")
     for name in ("reward", "labels", "pair_temperatures") if options.task == "classic" else ():
@@ -97,9 +127,6 @@ def run(options: TrainDpo) -> None:
             "label_smoothing has no effect on soft labels; "
             "accepted with sampled and deterministic ones"
         )
-    class_rewards(options.reward)
-    if options.labels not in LABELS:
-        raise ValueError(f"unknown labels {options.labels!r}; accepted are {', '.join(LABELS)}")
     more = {
         name: getattr(options, name) for name in ("gamma_beta_ratio", "discopop_tau", "sft_weight")
     }
@@ -111,37 +138,44 @@ def run(options: TrainDpo) -> None:
         )
     start, folder = find_start(options.model)
     options = replace(options, model=start)
-    policy = checkpoint.load_model(folder).to(device)
+    policy = checkpoint.load_model(folder).to(on)
     reference_folder = checkpoint.model_folder(options.reference) if options.reference else folder
-    reference = checkpoint.load_model(reference_folder).to(device)
-    check_run(options)
-    data = training_pairs(options, task, reference)
-    if options.label_smoothing and data.soft:
-        raise ValueError(
-            "label_smoothing has no effect on soft labels; this file of pairs has them"
-        )
-    if not options.allow_other_reference:
-        pairs.check_same_start(policy, data)
-    recipe = reference_record(reference_folder, reference, options.output)
-    if options.pairs_file:
-        recipe |= file_record(options.pairs_file, data)
-    run_training(options, policy, data.batches(options.batch_size, options.seed), loss_step, recipe)
+    reference = checkpoint.load_model(reference_folder).to(on)
+    with training_place(options, policy.config, folder, reference_folder) as place:
+        data = training_pairs(options, task, reference, place)
+        if options.label_smoothing and data.soft:
+            raise ValueError(
+                "label_smoothing has no effect on soft labels; this file of pairs has them"
+            )
+        if not options.allow_other_reference:
+            check_same_start(policy, data)
+        recipe = reference_record(reference_folder, reference, options.output)
+        recipe |= pairs_record(options, data)
+        batches = data.batches(options.batch_size, options.seed)
+        run_training(options, policy, batches, loss_step, recipe, place)
 
 
-def training_pairs(options: TrainDpo, task: Task, reference: Llama) -> Pairs:
-    """The pairs of a run of train-dpo: those of its file; or those of its options, read or made.
+def training_pairs(options: TrainDpo, task: Task, reference: Llama, place: Workshop) -> Pairs:
+    """The pairs of a run: those of its file; or those of its options, read or made.
+
+    Made pairs are kept beside the model under a name that holds two hashes: of the settings that
+    made them, and of their content, so that a file that was cut or edited is noticed.
 
     Raises:
         ValueError: a file that holds no pairs, or another fault in it; the message names the line.
     """
     if options.pairs_file:
-        return pairs_of_file(Path(options.pairs_file), reference)
+        return read_pairs(Path(options.pairs_file), reference)
     names = ("task", "reward", "labels", "pairs", "pair_temperatures", "seed")
     settings = {name: getattr(options, name) for name in names}
     key = content_hash(reference=checkpoint.fingerprint(reference), **settings)
-    output = Path(options.output)
-    path = output.with_name(f"{output.name}.pairs-{key}.jsonl")
-    if path.exists():
+    stem = f"{place.place.name}.pairs-{key}-"
+    for path in sorted(place.place.parent.glob(glob.escape(stem) + "*.jsonl")):
+        if path.name != f"{stem}{hash_of_bytes(path.read_bytes())}.jsonl":
+            raise ValueError(
+                f"{path} is not as it was written; remove it, and the pairs are made again, "
+                "or give it by --pairs-file"
+            )
         return read_pairs(path)
     if isinstance(task, ClassicTask):
         made = classic_pairs(reference, task, options.pairs, seed=options.seed, progress=True)
@@ -156,15 +190,16 @@ def training_pairs(options: TrainDpo, task: Task, reference: Llama) -> Pairs:
             seed=options.seed,
             progress=True,
         )
-    made.write(path)
+    content = made.text()
+    path = place.place.with_name(f"{stem}{hash_of_bytes(content)}.jsonl")
+    place.publish(content, path, replace=False)
     return made
 
 
-def file_record(path: str, data: Pairs) -> dict[str, Any]:
-    """What a recipe says of pairs from a file, in place of the options that did not make them."""
-    content = hashlib.sha256(json.dumps(asdict(data)).encode()).hexdigest()
-    return dict.fromkeys(PAIR_OPTIONS[1:], None) | {
-        "pairs_file": path,
-        "pairs": len(data),
-        "pairs_sha256": content,
-    }
+def pairs_record(options: TrainDpo, data: Pairs) -> dict[str, Any]:
+    """What a recipe says of the pairs: their content, and their file for what made them."""
+    record: dict[str, Any] = {"pairs_sha256": hashlib.sha256(data.text()).hexdigest()}
+    if options.pairs_file:
+        record |= dict.fromkeys(PAIR_OPTIONS[1:], None)
+        record |= {"pairs_file": options.pairs_file, "pairs": len(data)}
+    return record

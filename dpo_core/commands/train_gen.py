@@ -5,32 +5,47 @@ dpo-core train-gen        writes ./gen.model
 
 from dataclasses import dataclass
 
-from dpo_core.commands.options import option, pick_device
-from dpo_core.commands.run import check_run, run_training
+from dpo_core.commands.options import (
+    Options,
+    count,
+    device,
+    option,
+    pick_device,
+    resume,
+    seed,
+    threads,
+)
+from dpo_core.commands.run import run_training, training_place
 from dpo_core.model import Llama, ModelConfig
+from dpo_core.optim import OPTIMIZERS
 from dpo_core.sampling import TOKENIZER
 from dpo_core.steps import sft_step
-from dpo_core.task import make_task, stream
+from dpo_core.task import TASKS, make_task, stream
 from dpo_core.training import Batch
 
 
 @dataclass(frozen=True)
-class TrainGen:
+class TrainGen(Options):
     """Train a base model from random weights on the answers of a population of authors."""
 
     output: str = option("gen.model", "model folder to write")
-    task: str = option("book", "book or classic")
-    steps: int = option(9000, "updates")
-    batch_size: int = option(128, "texts per update")
-    learning_rate: float = option(0.01, "peak of the schedule")
-    warmup: int = option(100, "updates until the peak")
-    optimizer: str = option("muon", "muon or adamw")
-    loss_on: str = option("completion", "completion, or all tokens (as Simple_RLHF_DPO does)")
-    seed: int = option(0, "of the weights and of the data")
-    device: str = option("auto", "auto (CUDA when it is there), cpu or cuda")
-    log_every: int = option(100, "updates per line of the metrics file, OUTPUT.metrics.jsonl")
-    save_every: int = option(1000, "updates between run states, OUTPUT.partial; 0 keeps none")
-    resume: bool = option(False, "continue the run whose state is in OUTPUT.partial")
+    task: str = option("book", "book or classic", choices=tuple(TASKS))
+    steps: int = count(9000, "updates")
+    batch_size: int = count(128, "texts per update", high=16_384)
+    learning_rate: float = option(0.01, "peak of the schedule", above=0, high=100)
+    warmup: int = count(100, "updates until the peak", low=0)
+    optimizer: str = option("muon", "muon or adamw", choices=OPTIMIZERS)
+    loss_on: str = option(
+        "completion",
+        "completion, or all tokens (as Simple_RLHF_DPO does)",
+        choices=("completion", "all"),
+    )
+    seed: int = seed("of the weights and of the data")
+    device: str = device()
+    threads: int = threads()
+    log_every: int = count(100, "updates per line of the metrics, OUTPUT/metrics.jsonl")
+    save_every: int = count(1000, "updates between run states, OUTPUT.partial; 0 keeps none", low=0)
+    resume: bool = resume()
 
 
 def run(options: TrainGen) -> None:
@@ -39,10 +54,7 @@ def run(options: TrainGen) -> None:
     Raises:
         ValueError: bad input, before anything is written.
     """
-    task, device = make_task(options.task), pick_device(options.device)
-    if options.loss_on not in ("completion", "all"):
-        raise ValueError(f"unknown loss_on {options.loss_on!r}; accepted are completion, all")
-    check_run(options)
+    task, on = make_task(options.task), pick_device(options.device)
 
     def batch_at(step: int) -> Batch:
         prompts, completions = task.demonstrations(
@@ -54,5 +66,7 @@ def run(options: TrainGen) -> None:
             mask[:, 0] = False  # nothing predicts the first token
         return {"input_ids": ids, "completion_mask": mask}
 
-    model = Llama(ModelConfig()).reset_parameters(options.seed).to(device)
-    run_training(options, model, batch_at, sft_step, recipe={})
+    config = ModelConfig()
+    with training_place(options, config) as place:
+        model = Llama(config).reset_parameters(options.seed).to(on)
+        run_training(options, model, batch_at, sft_step, recipe={}, place=place)

@@ -1,0 +1,37 @@
+"""How many threads torch computes with.
+
+A model of this size is made of products so small that threads spend much of their time waiting for
+each other, and they wait spinning. On idle cores that is harmless, and a second thread pays; beside
+another busy process they spin against it, and two threads take several times as long as one.
+"""
+
+import os
+
+import psutil
+import torch
+
+MOST = 4  # more do not pay for matrices of width 64
+
+
+def idle_cores(seconds: float = 0.2) -> int:
+    """How many of this process's cores nobody uses, watched for a moment while it sleeps."""
+    ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    busy = sum(psutil.cpu_percent(interval=seconds, percpu=True)) / 100
+    return max(0, ours - round(busy))
+
+
+def use_threads(count: int = 0) -> int:
+    """Set how many threads torch computes with from now on, and return the number.
+
+    Args:
+        count: the number; 0 takes the idle cores, at least one and at most MOST, unless
+            OMP_NUM_THREADS is set: then torch has taken that already.
+
+    Raises:
+        ValueError: a negative count, or one above 256.
+    """
+    if not 0 <= count <= 256:
+        raise ValueError(f"threads is {count}; accepted are whole numbers from 0 to 256")
+    if count or "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(count or min(MOST, max(1, idle_cores())))
+    return torch.get_num_threads()
