@@ -15,9 +15,9 @@ MOST = 4  # more do not pay for matrices of width 64
 
 def idle_cores(seconds: float = 0.2) -> int:
     """How many of this process's cores nobody uses, watched for a moment while it sleeps."""
-    ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    busy = sum(psutil.cpu_percent(interval=seconds, percpu=True)) / 100
-    return max(0, ours - round(busy))
+    busy = dict(enumerate(psutil.cpu_percent(interval=seconds, percpu=True)))  # core -> per cent
+    ours = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else busy.keys()
+    return round(sum(1 - busy.get(core, 0.0) / 100 for core in ours))
 
 
 def use_threads(count: int = 0) -> int:
