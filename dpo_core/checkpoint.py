@@ -26,6 +26,7 @@ from dpo_core.storage import (
     json_bytes,
     parse_json,
     read_json,
+    sync_folder,
     workshop,
 )
 from dpo_core.tokenizer import CharTokenizer
@@ -107,6 +108,7 @@ def publish_model(
     content = tensor_bytes(weights, metadata)
     folder = place.place
     folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
     for name, text in static_files(model.config).items():
         if not (folder / name).exists() or (folder / name).read_bytes() != text:
             place.publish(text, folder / name)

@@ -12,6 +12,7 @@ and
 a file that is not ours is neither replaced nor removed: the caller looks before it publishes.
 """
 
+import errno
 import json
 import os
 import time
@@ -83,6 +84,7 @@ def workshop(output: str | Path, wait: float = 0.0) -> Iterator[Workshop]:
         if os.path.ismount(place):
             raise StorageError(f"{output} is a mount point; accepted is a folder inside it")
         lock = _lock(folder, time.monotonic() + wait)
+        sync_folder(folder.parent)
     except Timeout:
         raise StorageError(
             f"{output} is being written by another run, which holds {folder / LOCK}; "
@@ -153,12 +155,15 @@ def _take_free_place(draft: Path, target: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """See that the names in a folder are on the disk; Windows has no such call and needs none."""
+    """See that the names in a folder are on the disk, where the system has a call for it."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network disks have none
+            raise
     finally:
         os.close(descriptor)
 

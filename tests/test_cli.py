@@ -291,7 +291,7 @@ def start(*arguments):
 @pytest.mark.parametrize("command", TRAININGS)
 def test_a_killed_run_resumes_to_the_same_bits(command, here):
     """SIGKILL at an arbitrary step, `--resume`, and the weights of the run that was never killed."""
-    steps = ["--steps", "120", "--save-every", "30", "--output"]
+    steps = ["--steps", "48", "--save-every", "12", "--output"]
     arguments = [*TRAININGS[command], *steps]
     assert main([*arguments, "whole.model"]) == 0
     process = start(*arguments, "cut.model")
@@ -315,7 +315,7 @@ def test_a_killed_run_resumes_to_the_same_bits(command, here):
         ]
         for n in ("whole.model", "cut.model")
     ]
-    assert metrics[0] == metrics[1] and len(metrics[0]) == 40
+    assert metrics[0] == metrics[1] and len(metrics[0]) == 16
     assert not (here / "cut.model.partial").exists()
 
 
