@@ -56,8 +56,12 @@ class RunState:
             tensor_bytes(tensors, {MARK: text, "hash": _hash(tensors, text)}), place.state
         )
 
-    def load(self, place: Workshop, steps: int) -> None:
+    def load(self, place: Workshop, steps: int, threads: int = 0) -> None:
         """Continue from a saved state, with the number of threads that it was made with.
+
+        Args:
+            steps: of the whole run.
+            threads: a number that was asked for; 0 if none was.
 
         Raises:
             CheckpointError: there is no state, it is damaged or edited, or it belongs to a run with
@@ -76,6 +80,11 @@ class RunState:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise CheckpointError(f"{path} does not describe a run: {error}") from None
         self._compare(path, stored)
+        if threads not in (0, stored["threads"]):
+            raise CheckpointError(
+                f"{path} was made with {stored['threads']} threads, now {threads} are asked for; "
+                "the last bits may differ, so leave the number out"
+            )
         torch.set_num_threads(stored["threads"])
         own = {name: t for name, t in tensors.items() if name.startswith("model.")}
         self.model.load_state_dict({name.removeprefix("model."): t for name, t in own.items()})

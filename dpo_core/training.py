@@ -89,6 +89,7 @@ def train(
     place: Workshop | None = None,
     record: dict[str, Any] | None = None,
     resume: bool = False,
+    threads: int = 0,
     progress: bool = True,
 ) -> list[dict[str, float | None]]:
     """Train `model` in place, on the device it is on.
@@ -101,6 +102,8 @@ def train(
             a mean over those steps.
         record: what else names this run (task, seed, …); a state with another record is not
             resumed.
+        threads: the number of torch's threads that a resumed run must have had; 0 takes what it
+            had.
         progress: show a bar.
 
     Returns:
@@ -122,7 +125,7 @@ def train(
     if resume:
         if place is None:
             raise ValueError("resume needs a place, the workshop that holds the run's state")
-        run.load(place, config.steps)
+        run.load(place, config.steps, threads)
     # loading makes new ones
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     peaks = [group["lr"] for group in groups]

@@ -49,7 +49,9 @@ RUNS = {
 }
 
 
-def run(name, model, *, batch_at=None, loss_step=None, resume=False, folder=None, **changes):
+def run(
+    name, model, *, batch_at=None, loss_step=None, resume=False, threads=0, folder=None, **changes
+):
     """One of RUNS, with changes; its state and metrics go into `folder`/a.model.partial."""
     batches, step, config = RUNS[name]
     with workshop(folder / "a.model") if folder else nullcontext() as place:
@@ -62,6 +64,7 @@ def run(name, model, *, batch_at=None, loss_step=None, resume=False, folder=None
             place=place,
             record={"seed": 0},
             resume=resume,
+            threads=threads,
         )
 
 

@@ -187,6 +187,9 @@ def test_a_run_goes_on_with_the_threads_that_it_began_with(state, tmp_path):
     try:
         run("sft, muon", small_model(), folder=tmp_path, resume=True)
         assert torch.get_num_threads() == 2
+        state_file(tmp_path).write_bytes(content)
+        with pytest.raises(CheckpointError, match="made with 2 threads, now 3 are asked for"):
+            run("sft, muon", small_model(), folder=tmp_path, resume=True, threads=3)
     finally:
         torch.set_num_threads(before)
 

@@ -78,6 +78,7 @@ def run_training(
         place=place,
         record={**record, **recipe},
         resume=options.resume,
+        threads=options.threads,
     )
     last = {name: value for name, value in history[-1].items() if name != "seconds"}
     recipe = {**record, **recipe, "torch": str(torch.__version__), "last": last}
