@@ -8,7 +8,7 @@ book_lang = edition.lang
 project = edition.title
 author = "DPO from Zero"
 language = edition.sphinx_language
-extensions = ["myst_nb", "sphinx_copybutton", "book.forms", "book.search_zh", "book.page_context"]
+extensions = ["myst_nb", "sphinx_copybutton", "book.forms", "book.search", "book.page_context"]
 templates_path = ["_templates"]
 
 # Chapters: stored outputs, plain Markdown with dollar mathematics.
@@ -23,7 +23,11 @@ html_theme = "pydata_sphinx_theme"
 html_title = edition.title
 html_static_path = ["_static"]
 html_css_files = ["css/type.css", "css/look.css", "css/parts.css"]
-html_js_files = ["book.js", ("search-results.js", {"defer": "defer"})]
+html_js_files = [
+    "book.js",
+    ("search-query.js", {"defer": "defer"}),
+    ("search-results.js", {"defer": "defer"}),
+]
 html_favicon = "_static/mark.svg"
 html_copy_source = False
 html_show_sourcelink = False

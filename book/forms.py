@@ -8,6 +8,7 @@ and what only a page needs, formulas that stay with their punctuation.
 import re
 
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx.transforms.post_transforms import SphinxPostTransform
@@ -26,8 +27,8 @@ CALLOUTS = {
     "What the toy hides.": "hides",
     "玩具没告诉你的。": "hides",
 }
-CAPTION = re.compile(r"(?:Figure|图) *(\d+)\.(\d+)[.。]?$")
-EXERCISE = re.compile(r"(?:Exercise|练习) *\d+\.\d+")
+CAPTION = re.compile(r"(?:Figure|图) *(\d+\.\d+)[.。]?$")
+EXERCISE = re.compile(r"(?:Exercise|练习) *(\d+\.\d+)")
 CLOSING = re.compile(r"[，。；：？！、）」』》,.;:?!)\]]+")
 FOLDS = {"Hint": "hint", "提示": "hint", "Solution": "solution", "解答": "solution"}
 
@@ -85,9 +86,10 @@ class Figures(SphinxTransform):
             opening = first_strong(paragraph)
             match = CAPTION.match(opening.astext()) if opening else None
             if match:
-                self.join(paragraph, f"fig-{match[1]}-{match[2]}")
+                self.join(paragraph, match[1])
 
-    def join(self, paragraph: nodes.paragraph, name: str) -> None:
+    def join(self, paragraph: nodes.paragraph, number: str) -> None:
+        name = f"fig-{number.replace('.', '-')}"
         parent = paragraph.parent
         place = parent.index(paragraph)
         cell = parent[place - 1] if place else None
@@ -101,18 +103,20 @@ class Figures(SphinxTransform):
             figure += output
         figure += nodes.caption("", "", *paragraph.children)
         self.document.ids[name] = figure
-        parent.replace(paragraph, figure)
+        parent.replace(paragraph, [found_by_number("figure", number, name), figure])
 
 
 class Exercises(SphinxTransform):
-    """Mark exercises, their difficulty and their folds, so that the style sheet can find them."""
+    """Mark exercises, their difficulty and their folds, so that the style sheet can find them, and the search."""
 
-    default_priority = 500
+    # after SectionIds
+    default_priority = 850
 
     def apply(self, **kwargs: object) -> None:
         for section in self.document.findall(nodes.section):
-            if EXERCISE.match(section[0].astext()):
+            if match := EXERCISE.match(section[0].astext()):
                 section["classes"].append("exercise")
+                section.insert(1, found_by_number("exercise", match[1], section["ids"][0]))
                 for paragraph in section.findall(nodes.paragraph):
                     if paragraph.astext()[:1] in "★☆":
                         paragraph["classes"].append("difficulty")
@@ -165,6 +169,12 @@ class Citations(SphinxPostTransform):
                 link["reftitle"] = entry.tooltip(edition)
                 link["internal"] = True
                 link["classes"].append("citation")
+
+
+def found_by_number(kind: str, number: str, anchor: str) -> addnodes.index:
+    """What leads a search for "figure 9.2", or for 9.2 alone, to the place; a page does not show it."""
+    names = (f"{kind} {number}", number)
+    return addnodes.index(entries=[("single", name, anchor, "main", None) for name in names])
 
 
 def first_strong(node: nodes.Node) -> nodes.strong | None:

@@ -3,16 +3,19 @@
 "use strict";
 
 (() => {
-  /** The text of a page, formulas as plain TeX. */
-  Search.htmlToText = (html) => {
-    const article = new DOMParser().parseFromString(html, "text/html").querySelector(".bd-article, .bd-search-container");
+  /** The text of a page, or of the part of it that an anchor names, formulas as plain TeX. */
+  Search.htmlToText = (html, anchor) => {
+    const page = new DOMParser().parseFromString(html, "text/html");
+    const article = page.getElementById((anchor || "#").slice(1)) ?? page.querySelector(".bd-article, .bd-search-container");
     article.querySelectorAll(".headerlink, script, style, div.math").forEach((element) => element.remove());
     article.querySelectorAll("span.math").forEach((formula) => (formula.textContent = formula.textContent.slice(2, -2)));
     return article.textContent;
   };
 
-  /** The longest beginning of a stem that the text contains. */
+  /** How the text writes a term of the query: its reference to something numbered, or the longest beginning of a stem. */
   const written = (stem, text) => {
+    const reference = Search.reference(stem, text);
+    if (reference) return reference;
     while (stem.length > 2 && !text.includes(stem)) stem = stem.slice(0, -1);
     return stem;
   };
@@ -23,8 +26,8 @@
 
   const summary = Search.makeSearchSummary;
   Search.makeSearchSummary = (html, stems, anchor) => {
-    const text = Search.htmlToText(html).toLowerCase();
-    const query = new URLSearchParams(location.search).get("q").trim().toLowerCase();
+    const text = Search.htmlToText(html, anchor).toLowerCase();
+    const query = Search.plainQuery(new URLSearchParams(location.search).get("q")).trim().toLowerCase();
     const words = text.includes(query) ? [query] : [...stems].map((stem) => written(stem, text));
     return summary(html, words, anchor);
   };
