@@ -12,11 +12,10 @@ function sectionInView() {
 
 /** The place to arrive at: the address's own anchor while it is in view, else the section in view. */
 function placeToKeep() {
-  const anchor = decodeURIComponent(location.hash.slice(1));
-  const target = anchor && document.getElementById(anchor);
+  const target = document.querySelector(":target"); // the browser reads the address, "#%" too
   if (target) {
     const { top, bottom } = target.getBoundingClientRect();
-    if (bottom > 0 && top < window.innerHeight) return anchor;
+    if (bottom > 0 && top < window.innerHeight) return target.id;
   }
   return sectionInView();
 }
