@@ -1,6 +1,6 @@
 """How the chapters become a site: two editions, English and Chinese, from the same notebooks.
 
 `python -m book.build` selects the cells of each language (`languages`), writes a source tree for each
-edition (`sources`), and runs Sphinx on both (`conf`, with the extensions `forms`, `search` and
-`page_context`).
+edition (`sources`), runs Sphinx on both (`conf`, with the extensions `forms`, `search` and
+`page_context`), and writes into each page what it may load (`policy`).
 """

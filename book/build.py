@@ -11,6 +11,7 @@ from book.contents import BOOK
 from book.downloads import write_downloads
 from book.editions import EDITIONS, Edition
 from book.languages import SourceError
+from book.policy import protect
 from book.sources import write_sources
 
 HTML = BOOK / "_build" / "html"
@@ -45,12 +46,17 @@ def build(html: Path) -> None:
     runs = {edition: start_sphinx(edition, work / edition.lang) for edition in EDITIONS.values()}
     if failed := [edition.name for edition, run in runs.items() if run.wait() != 0]:
         raise BuildError(f"Sphinx reports problems in: {', '.join(failed)}")
-    shutil.rmtree(html, ignore_errors=True)
-    html.mkdir(parents=True)
+    site = work / "html"
+    site.mkdir()
     for edition in EDITIONS.values():
-        shutil.move(work / edition.lang / "html", html / edition.lang)
-    write_downloads(html / "notebooks")
-    write_front_door(html / "index.html")
+        shutil.move(work / edition.lang / "html", site / edition.lang)
+    write_downloads(site / "notebooks")
+    write_front_door(site / "index.html")
+    for template in site.glob("*/_static/**/*.html"):
+        template.unlink()  # the theme's, which Sphinx copies along; no page stands there
+    protect(site)
+    shutil.rmtree(html, ignore_errors=True)
+    shutil.move(site, html)
 
 
 def start_sphinx(edition: Edition, folder: Path) -> subprocess.Popen:
@@ -82,7 +88,7 @@ def write_front_door(path: Path) -> None:
     """The page at the site's root, which sends visitors to the edition of their language."""
     templates = Environment(loader=FileSystemLoader(BOOK / "_templates"), autoescape=True)
     path.write_text(
-        templates.get_template("front-door.html").render(editions=EDITIONS.values()),
+        templates.get_template("front-door.html").render(editions=list(EDITIONS.values())),
         encoding="utf-8",
     )
 

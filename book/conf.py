@@ -24,6 +24,8 @@ html_title = edition.title
 html_static_path = ["_static"]
 html_css_files = ["css/type.css", "css/look.css", "css/parts.css"]
 html_js_files = [
+    # after Sphinx's own scripts (200), before its catalogue (500)
+    ("plurals.js", {"priority": 400}),
     "book.js",
     ("search-query.js", {"defer": "defer"}),
     ("search-results.js", {"defer": "defer"}),
