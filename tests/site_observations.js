@@ -15,6 +15,7 @@ async () => {
     formulas: all(".bd-article .math", (element) => element.querySelectorAll("mjx-container").length),
     errors: all("mjx-merror, .bd-article .problematic, .bd-article .system-message", (element) => element.textContent),
     copy: all(".bd-article .cell_input", (cell) => cell.querySelectorAll("button.copybtn").length),
+    exercises: all("section.exercise", (section) => section.id),
     solutions: all("details.solution", (fold) => fold.closest("section.exercise")?.id),
     back: all("p.to-exercise a", (link) => link.hash),
     callouts: all(".callout", (card) => ["opening", "remember", "hides"].find((kind) => card.classList.contains(kind))),

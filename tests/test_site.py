@@ -3,8 +3,11 @@
 Without a browser these tests skip in one line; with CI=1 or CI=true they fail.
 """
 
+import base64
 import functools
+import hashlib
 import http.server
+import json
 import os
 import re
 import shutil
@@ -19,6 +22,7 @@ import pytest
 from book import contents
 from book.build import build
 from book.editions import EDITIONS, EN
+from book.search import NUMBERED, terms
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -28,13 +32,21 @@ if os.environ.get("CI", "").lower() not in ("1", "true"):
     if not BROWSER:
         pytest.skip("no chromium or google-chrome on the PATH", allow_module_level=True)
 
-from playwright.sync_api import sync_playwright  # noqa: E402  (only where there is a browser)
+from playwright.sync_api import Error, sync_playwright  # noqa: E402  (only where there is a browser)
 
 OBSERVE = Path(__file__).with_name("site_observations.js")
+OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 PHONE = {"width": 390, "height": 844}
 CHAPTERS = [chapter.file for chapter in contents.chapters(EN)]
 PAGES = ["index", *CHAPTERS, *contents.APPENDICES]
 HAN = re.compile(r"[\u4e00-\u9fff]")
+KINDS = (
+    "index",
+    CHAPTERS[-1],
+    "glossary",
+    "search",
+)  # one page of each kind, beside the front door
+INLINE_SCRIPT = re.compile(r"<script(?![^>]*\ssrc=)[^>]*>(.*?)</script>", re.DOTALL)
 
 
 @dataclass
@@ -71,8 +83,7 @@ def site(tmp_path_factory):
 @pytest.fixture(scope="session")
 def browser():
     with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=options)
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=OPTIONS)
         yield browser
         browser.close()
 
@@ -84,20 +95,51 @@ def page(browser):
     context.close()
 
 
-@pytest.fixture(scope="session")
-def seen(site, browser):
-    """What each page of each edition looks like and asks for: {(lang, page): observations}."""
-    observations, requests, console = {}, [], []
-    context = browser.new_context(viewport=PHONE)
-    page = context.new_page()
-    page.on("request", lambda request: requests.append(request.url))
+def listen(page):
+    """The list of what goes wrong on `page` from now on: errors, warnings, and what its policy refuses."""
+    complaints = []
     page.on(
         "console",
         lambda message: (
-            console.append(message.text) if message.type in ("error", "warning") else None
+            complaints.append(message.text) if message.type in ("error", "warning") else None
         ),
     )
-    page.on("pageerror", lambda error: console.append(str(error)))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.add_init_script("""document.addEventListener("securitypolicyviolation", (event) =>
+        console.error("refused", event.effectiveDirective, event.blockedURI));""")
+    return complaints
+
+
+def drawn(page):
+    """Whether a page has its style sheets, its fonts, its copy buttons and its formulas."""
+    page.wait_for_load_state("load")
+    return page.evaluate("""async () => {
+        const count = (selector) => document.querySelectorAll(selector).length;
+        await window.MathJax?.startup?.promise;
+        await document.fonts.ready;
+        return count(".bd-article .math") === count("mjx-container")
+          && count(".cell_input") === count(".cell_input .copybtn")
+          && [...document.querySelectorAll("link[rel=stylesheet]")].every((link) => link.sheet)
+          && [...document.fonts].every((font) => font.status !== "error");
+    }""")
+
+
+def found(page, site, lang, query):
+    """Where the results of a search lead."""
+    page.goto(f"{site.page(lang, 'search')}?q={quote(query)}")
+    page.locator("#search-results .search-summary:not(:empty)").wait_for()
+    links = page.locator("#search-results li > a")
+    return links.evaluate_all("links => links.map(link => link.getAttribute('href'))")
+
+
+@pytest.fixture(scope="session")
+def seen(site, browser):
+    """What each page of each edition looks like and asks for: {(lang, page): observations}."""
+    observations, requests = {}, []
+    context = browser.new_context(viewport=PHONE)
+    page = context.new_page()
+    page.on("request", lambda request: requests.append(request.url))
+    console = listen(page)
     for lang in EDITIONS:
         for name in PAGES:
             requests.clear(), console.clear()
@@ -302,6 +344,104 @@ def test_search_finds_nothing_where_there_is_nothing(site, page, lang, query):
     assert page.locator("#search-results li").count() == 0
 
 
+@pytest.mark.parametrize(
+    ("lang", "query", "written"),
+    [
+        *((lang, "ＤＰＯ", "DPO") for lang in EDITIONS),
+        *((lang, "ｅｎｔｒｏｐｙ　ｌｏｓｓ", "entropy loss") for lang in EDITIONS),
+        ("zh", "強化學習", "强化学习"),
+        ("zh", "獎勵", "奖励"),
+        ("zh", "參考策略", "参考策略"),
+        ("zh", "對數概率", "对数概率"),
+    ],
+)
+def test_search_reads_full_width_and_traditional_characters(site, page, lang, query, written):
+    assert found(page, site, lang, query) == found(page, site, lang, written) != []
+
+
+def test_search_finds_each_figure_and_exercise_at_its_place_by_its_number(seen, site, page):
+    places = {"figure": "figures", "exercise": "exercises"}
+    look = """query => Search._performSearch(...Search._parseQuery(query))
+        .map(([page, title, anchor]) => page + anchor).reverse()"""
+    for lang in EDITIONS:
+        page.goto(site.page(lang, "search"))
+        for name in CHAPTERS:
+            for kind, listed in places.items():
+                assert seen[lang, name][listed]
+                for anchor in seen[lang, name][listed]:
+                    number = re.search(r"(\d+)-(\d+)", anchor)
+                    number = f"{number[1]}.{number[2]}"
+                    place = f"{name}#{anchor}"
+                    assert page.evaluate(look, f"{kind} {number}")[0] == place
+                    assert place in page.evaluate(look, number)
+
+
+@pytest.mark.parametrize(
+    ("lang", "form"),
+    [
+        *(("en", form) for form in ("{}", "Figure {}", "figure {}", "Fig. {}", "fig {}", "图 {}")),
+        *(("zh", form) for form in ("{}", "图 {}", "图{}", "圖 {}", "图（{}）", "Figure {}")),
+    ],
+)
+def test_search_reads_a_number_however_it_is_written(seen, site, page, lang, form):
+    anchor = seen[lang, CHAPTERS[-1]]["figures"][-1]
+    number = anchor.removeprefix("fig-").replace("-", ".")
+    wide = number.translate({ord(c): ord(c) + 0xFEE0 for c in "0123456789."})
+    place = f"{CHAPTERS[-1]}.html#{anchor}"
+    for query in (form.format(number), form.format(wide)):
+        assert found(page, site, lang, query)[0] == place
+        quoted = page.locator(f"#search-results li:has(> a[href='{place}']) .context")
+        assert number in quoted.inner_text()
+
+
+@pytest.mark.parametrize(
+    ("lang", "written", "forms"),
+    [
+        ("en", r"\bequation (\d+(?:\.\d+)*)", ("equation {}", "Eq. ({})", "式 {}")),
+        ("zh", r"式 (\d+(?:\.\d+)*)", ("式 {}", "公式（{}）", "equation {}")),
+    ],
+)
+def test_search_finds_the_pages_that_name_an_equation(seen, site, page, lang, written, forms):
+    naming = {}
+    for name in PAGES:
+        for number in re.findall(written, seen[lang, name]["prose"]):
+            naming.setdefault(number, set()).add(f"{name}.html")
+    number = max(naming, key=lambda number: len(naming[number]))
+    assert 1 < len(naming[number]) < len(PAGES)
+    for form in forms:
+        # tables of code and formulas are no part of the prose here, so there may be more
+        results = set(found(page, site, lang, form.format(number)))
+        assert naming[number] <= results and len(results) < len(PAGES) / 2
+
+
+@pytest.mark.parametrize("lang", EDITIONS)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ＤＰＯ 的損失",
+        "图 9.2 与圖９．３",
+        "Figures 9.2, eq. (4.7) in 0.25",
+        "公式（7）",
+        "練習 1.1",
+    ],
+)
+def test_a_query_is_read_as_the_text_is(site, page, lang, text):
+    """Guards against search-query.js and search.py drifting apart: a page found by its own words."""
+    page.goto(site.page(lang, "search"))
+    asked = page.evaluate("text => splitQuery(Search.plainQuery(text))", text)
+    assert asked and {term.lower() for term in asked} <= {term.lower() for term in terms(text)}
+
+
+@pytest.mark.parametrize("lang", EDITIONS)
+def test_search_knows_no_more_characters_than_the_book_has(site, page, lang):
+    page.goto(site.page(lang, "search"))
+    known = set(page.evaluate("Object.values(BOOK_SEARCH.simplified)"))
+    text = "".join(path.read_text(encoding="utf-8") for path in (site.folder / lang).glob("*.html"))
+    index = (site.folder / lang / "searchindex.js").read_text(encoding="utf-8")
+    text += str(json.loads(index.removeprefix("Search.setIndex(").removesuffix(")")))
+    assert known and known <= set(text + str(NUMBERED))
+
+
 def test_dark_mode_is_kept(site, page):
     page.set_viewport_size({"width": 1280, "height": 900})
     page.goto(site.page("zh", "index"))
@@ -322,12 +462,39 @@ def test_keyboard_reaches_the_text_first(site, page):
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
-@pytest.mark.parametrize(("locale", "lang"), [("zh-TW", "zh"), ("en-GB", "en"), ("fr-FR", "en")])
-def test_front_door_opens_on_the_readers_language(site, browser, locale, lang):
+@pytest.mark.parametrize(
+    ("stored", "locale", "lang"),
+    [
+        (None, "zh-TW", "zh"),
+        (None, "en-GB", "en"),
+        (None, "fr-FR", "en"),
+        ("zh", "en-GB", "zh"),
+        ("en", "zh-CN", "en"),
+        ("fr", "zh-CN", "zh"),
+        ("", "zh-CN", "zh"),
+        ("en zh", "zh-CN", "zh"),
+        ("constructor", "fr-FR", "en"),
+        ("../zh", "en-GB", "en"),
+        ("//example.org/", "en-GB", "en"),
+    ],
+)
+def test_front_door_opens_on_an_edition_that_exists(site, browser, stored, locale, lang):
     context = browser.new_context(locale=locale)
     page = context.new_page()
+    if stored is not None:
+        page.goto(f"{site.url}/en/_static/mark.svg")
+        page.evaluate("edition => localStorage.setItem('edition', edition)", stored)
     page.goto(f"{site.url}/index.html")
     page.wait_for_url(site.page(lang, "index"))
+    context.close()
+
+
+def test_front_door_remembers_the_edition_that_was_read(site, browser):
+    context = browser.new_context(locale="en-GB")
+    page = context.new_page()
+    page.goto(site.page("zh", CHAPTERS[0]))
+    page.goto(f"{site.url}/index.html")
+    page.wait_for_url(site.page("zh", "index"))
     context.close()
 
 
@@ -338,3 +505,134 @@ def test_front_door_needs_no_script(site, browser):
     links = page.locator("a").evaluate_all("links => links.map(link => link.href)")
     assert links == [site.page(lang, "index") for lang in EDITIONS]
     context.close()
+
+
+def test_site_works_where_the_browser_denies_storage(site, browser, tmp_path):
+    """Guards against a script that stops at `localStorage`: no edition, no search, no language switch."""
+    preferences = {"profile": {"default_content_setting_values": {"cookies": 2}}}
+    (tmp_path / "Default").mkdir()
+    (tmp_path / "Default" / "Preferences").write_text(json.dumps(preferences))
+    context = browser.browser_type.launch_persistent_context(
+        tmp_path, executable_path=BROWSER, args=OPTIONS, locale="zh-TW"
+    )
+    page = context.new_page()
+    page.goto(f"{site.url}/en/_static/mark.svg")
+    with pytest.raises(Error, match="denied"):
+        page.evaluate("localStorage.getItem('edition')")
+    complaints = listen(page)
+    page.goto(f"{site.url}/index.html")
+    page.wait_for_url(site.page("zh", "index"))
+    assert f"{CHAPTERS[0]}.html" in found(page, site, "en", "token")
+    page.goto(site.page("en", CHAPTERS[0]))
+    assert drawn(page)
+    page.locator("a.language-switch:visible").click()
+    page.wait_for_url(site.page("zh", CHAPTERS[0]) + "*")
+    assert complaints == []
+    context.close()
+
+
+@pytest.mark.parametrize("lang", EDITIONS)
+@pytest.mark.parametrize("ending", ["#%", "?q=%E4%zz&%#%zz"])
+def test_a_malformed_address_breaks_nothing(site, page, lang, ending):
+    complaints = listen(page)
+    page.goto(f"{site.url}/index.html{ending}")
+    page.wait_for_url(f"{site.url}/*/index.html")
+    for name in KINDS:
+        page.goto(site.page(lang, name) + ending)
+        assert drawn(page), name
+        page.locator("a.language-switch:visible").click()
+        page.wait_for_url(re.compile(re.escape(site.page(EDITIONS[lang].other.lang, name))))
+    assert complaints == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("lang", EDITIONS)
+def test_no_page_needs_what_its_policy_refuses(site, browser, lang, scheme):
+    context = browser.new_context(color_scheme=scheme, locale=lang)
+    page = context.new_page()
+    complaints = listen(page)
+    page.goto(f"{site.url}/index.html")
+    page.wait_for_url(site.page(lang, "index"))
+    for name in KINDS:
+        page.goto(site.page(lang, name) + ("?q=DPO" if name == "search" else ""))
+        assert drawn(page), name
+        assert page.evaluate("document.documentElement.dataset.theme") == scheme
+        if name == "search":
+            page.locator("#search-results .context").first.wait_for()
+        page.locator(".bd-header .theme-switch-button").click()
+        page.locator(".bd-header .theme-change-button[data-mode=auto]").click()
+        if name != "search":
+            page.locator(".bd-header .search-button:visible").click()
+            page.locator("dialog input[name=q]").wait_for()
+    assert complaints == []
+    context.close()
+
+
+def test_pages_work_from_a_folder(site, page):
+    complaints = listen(page)
+    page.goto((site.folder / "index.html").as_uri())
+    page.wait_for_url("**/en/index.html")
+    for lang in EDITIONS:
+        for name in KINDS:
+            page.goto((site.folder / lang / f"{name}.html").as_uri())
+            assert drawn(page), (lang, name)
+        # what a browser denies to files is only a result's quotation
+        assert complaints == []
+        page.goto((site.folder / lang / "search.html").as_uri() + "?q=DPO")
+        page.locator("#search-results li").first.wait_for()
+        page.locator("#search-results .search-summary:not(:empty)").wait_for()
+        complaints.clear()
+
+
+def test_a_policy_stands_before_all_that_it_governs(site):
+    pages = sorted(site.folder.rglob("*.html"))
+    assert len(pages) == 1 + len(EDITIONS) * len([*PAGES, "search"])
+    for path in pages:
+        text = path.read_text(encoding="utf-8")
+        before, policy, after = re.split(
+            r'<meta http-equiv="Content-Security-Policy" content="([^"]+)">', text
+        )
+        assert not re.search(r"<(script|link|style|img)\b", before), path
+        directives = dict(part.strip().split(" ", 1) for part in policy.split(";"))
+        assert directives["default-src"] == directives["object-src"] == "'none'"
+        assert directives["base-uri"] == directives["form-action"] == "'self'"
+        hashes = {
+            f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+            for script in INLINE_SCRIPT.findall(after)
+        }
+        assert set(directives["script-src"].split()) == {"'self'", *hashes}, path
+
+
+def test_no_script_of_ours_stands_in_a_page(site):
+    for path in (contents.BOOK / "_templates").iterdir():
+        text = path.read_text(encoding="utf-8")
+        assert not INLINE_SCRIPT.search(text) and not re.search(r"\son\w+=", text), path.name
+    assert not INLINE_SCRIPT.search((site.folder / "index.html").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_policy_refuses_a_script_that_was_slipped_in(site, page, name):
+    complaints = listen(page)
+    page.goto(site.page("en", name))
+    page.evaluate("""document.body.append(Object.assign(document.createElement("script"), {text: "window.slipped = 1"}));
+        document.body.insertAdjacentHTML("beforeend", "<img src=data: onerror='window.slipped = 1'>")""")
+    page.wait_for_timeout(100)
+    assert page.evaluate("window.slipped") is None
+    assert any("script-src" in complaint for complaint in complaints)
+
+
+def test_no_template_is_shipped(site):
+    """Guards against sources of a theme that Sphinx copies beside what a page uses."""
+    syntax = re.compile(
+        r"\{%-? *(?:block|extends|for|if|import|include|macro|set)\b|\{\{-? *pathto\("
+    )
+    names = re.compile(r"\.(?:jinja2?|j2|tmpl|tpl|\w+_t|\w+\.jinja)$")
+    shipped = [path for path in site.folder.rglob("*") if path.is_file()]
+    assert [path for path in shipped if names.search(path.name)] == []
+    texts = [path for path in shipped if path.suffix in (".html", ".js", ".css", ".svg", ".txt")]
+    assert [path for path in texts if syntax.search(path.read_text(encoding="utf-8"))] == []
+    pages = {site.folder / "index.html"}
+    pages |= {
+        site.folder / lang / f"{name}.html" for lang in EDITIONS for name in [*PAGES, "search"]
+    }
+    assert {path for path in shipped if path.suffix == ".html"} == pages
