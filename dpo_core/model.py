@@ -138,19 +138,25 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(width, width, bias=False)
 
     def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, hidden: Tensor | None, cache: KVCache | None
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        hidden: Tensor | None,
+        cache: KVCache | None,
     ) -> Tensor:
         """`hidden` is True where a query must not look: (T, S) or (B, 1, T, S)."""
         batch, length, width = x.shape
         heads = (batch, length, self.heads, self.head_size)
-        query = apply_rope(self.q_proj(x).view(heads).transpose(1, 2), cos, sin)  # (B, H, T, K)
-        key = apply_rope(self.k_proj(x).view(heads).transpose(1, 2), cos, sin)  # (B, H, T, K)
+        query = self.q_proj(x).view(heads).transpose(1, 2)  # (B, H, T, K)
+        key = self.k_proj(x).view(heads).transpose(1, 2)  # (B, H, T, K)
         value = self.v_proj(x).view(heads).transpose(1, 2)  # (B, H, T, K)
+        query, key = apply_rope(query, cos, sin), apply_rope(key, cos, sin)
         if cache is not None:
             key, value = cache.extend(self.layer, key, value)  # (B, H, S, K)
         scores = query @ key.transpose(-1, -2) * self.head_size**-0.5  # (B, H, T, S)
         if hidden is not None:
-            # the smallest number rather than -inf: a row of padding that sees nothing stays finite
+            # the smallest number, not -inf: a row that sees nothing stays finite
             scores = scores.masked_fill(hidden, torch.finfo(scores.dtype).min)
         mixed = scores.softmax(-1) @ value  # (B, H, T, K)
         return self.o_proj(mixed.transpose(1, 2).reshape(batch, length, width))

@@ -16,6 +16,7 @@ from book import notebooks
 
 MOST_BYTES = 700_000
 MOST_LINES = 25
+MOST_COLUMNS = 88
 
 
 def executed(notebook):
@@ -34,6 +35,15 @@ def short(notebook):
     for cell in code_cells(notebook):
         if (lines := len(cell.source.splitlines())) > MOST_LINES:
             yield f"{lines} lines, more than {MOST_LINES}: {notebooks.first_line(cell)}"
+
+
+def narrow(notebook):
+    """What a chapter shows of the library fits on a page without scrolling sideways."""
+    for cell in code_cells(notebook):
+        if "getsource(" in cell.source:
+            for line in "".join(output.get("text", "") for output in cell.outputs).splitlines():
+                if len(line) > MOST_COLUMNS:
+                    yield f"{len(line)} columns, more than {MOST_COLUMNS}: {line}"
 
 
 def plain_markdown(notebook):
@@ -91,7 +101,7 @@ def timeless(notebook):
             yield f"stored stderr: {notebooks.first_line(cell)}"
 
 
-RULES = [executed, short, plain_markdown, described, pictures_are_png, portable, timeless]
+RULES = [executed, short, narrow, plain_markdown, described, pictures_are_png, portable, timeless]
 
 
 def code_cells(notebook):
@@ -188,6 +198,12 @@ def prints(text, name="stdout"):
             ),
         ),
         (short, lambda code, text: damage(code[0], source="x = 1\n" * 26)),
+        (
+            narrow,
+            lambda code, text: damage(
+                code[0], source="print(getsource(f))", outputs=prints("x" * 89)
+            ),
+        ),
         (plain_markdown, lambda code, text: damage(text[0], source="A\n:::{note}\nB\n:::")),
         (plain_markdown, lambda code, text: damage(text[0], source="See {ref}`there`.")),
         (plain_markdown, lambda code, text: damage(text[0], source="```{note}\nA\n```")),
