@@ -334,7 +334,7 @@ for i, radius, color in ((0, 1.0, "policy"), (1, 0.7, "chosen")):
     left.text(0, 0.1 - 0.3 * i, rf"$\theta_{i}={theta[i]:.3g}$", ha="center", color=COLORS[color])
 left.set(aspect="equal", xticks=[], yticks=[], xlim=(-1.25, 1.25), ylim=(-1.25, 1.25))
 left.spines[:].set_visible(False)
-m, n = torch.randint(0, 25, (2, 250), generator=generator)
+m, n = torch.randint(0, 25, (2, 250), generator=torch.Generator().manual_seed(1))
 v, turned = q[1], turned_q[1]  # (128, 16): one vector, as query and as key
 distance = torch.arange(-24, 25)  # n - m
 angle = torch.outer(distance, theta).repeat(1, 2)  # (49, 16)

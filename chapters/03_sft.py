@@ -25,7 +25,7 @@ import json
 import math
 import tempfile
 from collections import Counter
-from contextlib import redirect_stdout
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,8 @@ import torch
 from checks import check
 from torch.nn import functional as F
 
-from dpo_core import BookTask, CharTokenizer, Llama, ModelConfig, load_pretrained, score, sequence_logps, token_logps
+from dpo_core import (BookTask, CharTokenizer, Llama, ModelConfig, load_pretrained, score, sequence_logps, token_logps,
+                      use_threads)  # fmt: skip
 from dpo_core.checkpoint import model_folder
 from dpo_core.commands.parser import main
 from dpo_core.commands.train_gen import TrainGen
@@ -42,6 +43,7 @@ from dpo_core.optim import learning_rate_factor, make_optimizers, orthogonalise
 from dpo_core.plotting import COLORS, figure
 from dpo_core.progress import progress_bar
 from dpo_core.steps import sft_step
+from dpo_core.storage import workshop
 from dpo_core.task import stream
 from dpo_core.training import LoopConfig, default_device, train
 
@@ -58,6 +60,7 @@ from dpo_core.training import LoopConfig, default_device, train
 # 全书的第一次训练，就是让网络学着像他们那样写。（本书由**种子项目**（seed project）Simple_RLHF_DPO 长出来，在那里，这个脚本叫 `train_gen`。）群体的底细我们全知道，于是可以问一个平常没法问的问题：随便什么模型，最好能做到什么地步？我们的模型又差多少？（代码里的 completion，正文里都叫回答。）
 
 # %%
+use_threads()  # why, the section on training says
 task, tokenizer, device = BookTask(), CharTokenizer(), default_device()
 table = task.table
 for i in (27_126, 27_127):  # what an author means, and the slip
@@ -443,9 +446,13 @@ assert np.allclose(ours, [line["nats_per_completion"] for line in theirs], atol=
 assert 9_000 * 128 == 1_152_000
 
 # %% [markdown] lang="en"
+# How long will it take? That depends on how many *threads* torch computes with, and on who else is computing. The products of a model this small are done in a moment, so threads spend much of a step waiting for each other, and they wait spinning, with their core at full load. On one machine with two cores we measured a step at 53 ms with one thread and 35 ms with two; beside one other busy process, at 58 ms with one thread and 107 to 490 ms with two. So `use_threads()`, at the top of this chapter, looks which cores are idle and sets the number by that; the commands do the same when they start. To choose for yourself, write `use_threads(1)` there, give a command `--threads`, or set `OMP_NUM_THREADS` before Python starts.
+#
 # Now 600 steps: the blue curve of Figure 3.1 once more, live, with a look at the model's own writing at a few of them: 500 answers each, to prompts from a separate stream of random numbers, marked by the checker of chapter 1.
 
 # %% [markdown] lang="zh"
+# 要跑多久？这要看 torch 用几个**线程**（thread）来算，还要看机器上有没有别的程序在忙。模型这么小，一次乘法转眼就算完，线程的工夫大半花在互相等待上；而且是空转着等，核照样占满。在一台双核机器上量过：两个核都闲着，一步用一个线程是 53 毫秒，用两个是 35 毫秒；旁边有一个程序在忙，一个线程是 58 毫秒，两个反而要 107 到 490 毫秒。所以本章开头调用了 `use_threads()`：它先看有几个核闲着，再照着定线程数；各条命令启动时也这么做。想自己定，就把那里改成 `use_threads(1)`，或者给命令加 `--threads`，或者在启动 Python 之前设好 `OMP_NUM_THREADS`。
+#
 # 现在训练 600 步，也就是图 3.1 里那条蓝线，现场再跑一遍，中途停下来看几次它自己写的东西：每次 500 个回答，提示来自另一串随机数，由第 1 章的判分程序批改。
 
 # %% tags=["nbval-ignore-output"]
@@ -501,7 +508,7 @@ assert 30 < crossing < 150 and smooth[-1] > task.entropy
 # 随书附带的模型 `gen`，是同一个配方接着跑，一共 9,000 步，两个核心上要几分钟。训练时每 100 步记一行指标，这个文件和权重放在一起。
 
 # %% alt_en="Left: the loss of the shipped run falls from above 9 nats towards the dashed floor at 5.736 and runs along it. Right: the same from step 1,000 on, magnified: the points come down from above 6.2 and end in a narrow band around the floor, or just above it." alt_zh="左图：随书模型的损失从 9 奈特以上降下来，贴着 5.736 处的虚线走。右图：从第 1,000 步起放大来看，各点从 6.2 以上降下来，最后进入下界周围的窄带，或者略高一点。"
-metrics_file = model_folder("gen").with_name("gen.model.metrics.jsonl")
+metrics_file = model_folder("gen") / "metrics.jsonl"
 metrics = [json.loads(line) for line in metrics_file.read_text().splitlines()]
 steps = np.array([line["step"] for line in metrics])
 curve = np.array([line["nats_per_completion"] for line in metrics])
@@ -562,7 +569,7 @@ assert greedy["exact"].value > 0.99 and greedy["style"].value < 0.02
 # dpo-core evaluate gen.model --n 2000    # shares with intervals, floor, excess
 # ```
 #
-# `gen.model` is a folder: the weights and the tokenizer in Hugging Face's format, and `recipe.json`, which records every option that shapes the result. Beside it stands `gen.model.metrics.jsonl`, one line of JSON per 100 steps. While the run lasts there is also `gen.model.partial`, the run's state, renewed every 1,000 steps; it goes when the model is complete. The cell runs the command on a very small scale and lists the files.
+# `gen.model` is a folder: the weights and the tokenizer in Hugging Face's format. The file of the weights also carries the *recipe*, every option that shapes the result; `recipe.json` shows it to people, and `metrics.jsonl` has one line of JSON per 100 steps. While the run lasts there is also a folder `gen.model.partial` with the run's state, renewed every 1,000 steps; it goes when the model is complete. The cell runs the command on a very small scale and lists the files.
 
 # %% [markdown] lang="zh"
 # ## 在命令行里做同样的事
@@ -575,23 +582,25 @@ assert greedy["exact"].value > 0.99 and greedy["style"].value < 0.02
 # dpo-core evaluate gen.model --n 2000    # shares with intervals, floor, excess
 # ```
 #
-# `gen.model` 是一个文件夹：权重和分词器用 Hugging Face 的格式存放，`recipe.json` 记下影响结果的每一个选项。旁边的 `gen.model.metrics.jsonl`，每 100 步一行 JSON。训练途中还有一个 `gen.model.partial`，存着训练的状态，每 1,000 步更新一次，模型存好就删掉。下面用极小的规模跑一遍这条命令，列出文件。
+# `gen.model` 是一个文件夹：权重和分词器用 Hugging Face 的格式存放。影响结果的每一个选项合起来叫**配方**（recipe），就写在权重那个文件里；`recipe.json` 是抄给人看的一份，`metrics.jsonl` 每 100 步一行 JSON。训练途中，旁边还有一个文件夹 `gen.model.partial`，存着训练的状态，每 1,000 步更新一次，模型存好就删掉。下面用极小的规模跑一遍这条命令，列出文件。
 
 # %%
 defaults = TrainGen()
 assert (defaults.steps, defaults.batch_size, defaults.learning_rate) == (9_000, 128, 0.01)
 assert (defaults.optimizer, defaults.log_every, defaults.save_every) == ("muon", 100, 1_000)
-place = tempfile.TemporaryDirectory()
-folder = Path(place.name)
 small = ["--steps", "20", "--batch-size", "16", "--log-every", "10", "--save-every", "10"]
-with redirect_stdout(None):
-    assert main(["train-gen", "--output", str(folder / "small.model"), *small]) == 0
-print(*sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()), sep="\n")
+with tempfile.TemporaryDirectory() as folder, chdir(folder):
+    assert main(["train-gen", "--output", "small.model", *small]) == 0
+    print(*sorted(path.as_posix() for path in Path().rglob("*") if path.is_file()), sep="\n")
 
 # %% [markdown] lang="en"
+# A run can be killed at any moment, by an impatient reader or a power cut, and what then lies on the disk must be whole. `dpo_core.storage` keeps one rule: what must hold together is *one* file, and a file changes in one step. The new file is written beside the old one, forced onto the disk (`fsync`), and moved into its place by `os.replace`, which the operating system does completely or not at all. So whoever reads finds the old file or the new one, and never has anything to repair. A lock keeps a second run out; when its owner ends, however it ends, the operating system frees it.
+#
 # Resuming must not change the result, or nobody could say what a resumed model is. The batch of a step is a function of the seed and the step, and the state holds the weights, the optimiser's running means, and the step. So a run that is stopped at step 15 and resumed from its state of step 10 ends in the same bits as one that was left alone:
 
 # %% [markdown] lang="zh"
+# 训练随时会断：等烦了，按了停止；或者干脆停电。断在哪一刻都一样，留在磁盘上的东西必须完整。`dpo_core.storage` 只守一条规矩：彼此要对得上的内容，放进*同一个*文件；换文件，一步到位。新文件先写在旁边，用 `fsync` 催它真正落盘，再由 `os.replace` 顶掉旧的。这一步操作系统要么做完，要么没做。所以不管谁来读，读到的不是旧文件就是新文件，没有什么要修补。另有一把锁，不让第二个训练往同一处写；拿锁的进程一结束，不论怎么结束的，操作系统都会把锁放开。
+#
 # 续训不能改变结果，否则续出来的模型就说不清来历了。一步用哪个批次，只由种子和步数决定；状态里存着权重、优化器的滑动平均和步数。所以，第 15 步中断、从第 10 步的状态续起的训练，和一口气跑完的训练比，结果每个比特都相同：
 
 # %%
@@ -599,7 +608,7 @@ class Stopped(Exception):
     pass
 
 
-def run(name, stop_at=None, resume=False):
+def run(output, stop_at=None, resume=False):
     def small_batch(step):
         if step == stop_at:
             raise Stopped
@@ -607,17 +616,18 @@ def run(name, stop_at=None, resume=False):
 
     model = Llama(ModelConfig()).reset_parameters(0).to(device)
     config = LoopConfig(steps=20, learning_rate=0.01, optimizer="muon", log_every=10, save_every=10)
-    train(model, small_batch, sft_step, config, state_folder=folder / name, resume=resume, progress=False)
+    with workshop(output) as place:
+        train(model, small_batch, sft_step, config, place=place, resume=resume, progress=False)
     return model.state_dict()
 
 
-uninterrupted = run("a.partial")
-try:
-    run("b.partial", stop_at=15)
-except Stopped:
-    resumed = run("b.partial", resume=True)
+with tempfile.TemporaryDirectory() as folder:
+    uninterrupted = run(f"{folder}/a")
+    try:
+        run(f"{folder}/b", stop_at=15)
+    except Stopped:
+        resumed = run(f"{folder}/b", resume=True)
 assert all(torch.equal(uninterrupted[name], resumed[name]) for name in uninterrupted)
-place.cleanup()
 
 # %% [markdown] lang="en"
 # > **What the toy hides.** A real base model is pretrained, on trillions of tokens, and SFT is a short last stretch with a small learning rate. Its texts are wrapped in a chat template, with several turns, of which only the assistant's count. To waste no cells on padding, short texts are *packed* into one row, and attention must then be kept from looking across their borders. The data are of mixed quality, and choosing among them is most of the work; here the quality is one number, the slip rate, and we left it bad on purpose. Texts are seen more than once or too few times, so training loss and test loss part. And nobody knows the floor: outside a toy one can see a loss fall, but not how far it still could.

@@ -33,7 +33,7 @@ import numpy as np
 import torch
 
 from checks import check
-from dpo_core import BookTask, CharTokenizer, KVCache, generate, judge, load_pretrained, score, sequence_logps
+from dpo_core import BookTask, CharTokenizer, KVCache, generate, judge, load_pretrained, score, sequence_logps, use_threads
 from dpo_core.commands.parser import main
 from dpo_core.evaluation import evaluate, excess_nats, mean_interval, shares, wilson
 from dpo_core.plotting import COLORS, figure, points
@@ -41,6 +41,7 @@ from dpo_core.sampling import draw, next_token_probs
 from dpo_core.task import EXPRESSION_GRAMMAR, stream
 from dpo_core.training import default_device
 
+use_threads()
 device = default_device()
 torch.set_grad_enabled(False)  # nothing is trained in this chapter
 gen = load_pretrained("gen").to(device)
@@ -154,13 +155,13 @@ print(slow)
 
 # %%
 calls = []  # the size of the input at each call of the model
-gen.register_forward_pre_hook(lambda module, inputs: calls.append(inputs[0].numel()))
 
 
 def token_positions(run):
     """How many token-positions `run` sends through the model."""
     calls.clear()
-    run()
+    with gen.register_forward_pre_hook(lambda module, inputs: calls.append(inputs[0].numel())):
+        run()
     return sum(calls)
 
 

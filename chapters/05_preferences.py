@@ -32,7 +32,7 @@ from checks import check
 from torch.func import jacrev, vmap
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
-from dpo_core import BookTask, judge, load_pretrained, tabular
+from dpo_core import BookTask, judge, load_pretrained, tabular, use_threads
 from dpo_core.evaluation import Estimate, mean_interval, wilson
 from dpo_core.losses import bradley_terry_loss
 from dpo_core.plotting import COLORS, figure, points
@@ -700,6 +700,7 @@ assert torch.allclose(average, tabular.bradley_terry_nll(other[:, :3], small * (
 # 现在换成文本。让第 3 章的基座模型把一个提示答两遍，判分程序给两个回答各定一个奖励：写三个数得一分，值对得一分，所以是 0、1 或 2。再按 Bradley–Terry 概率抽一个标签，赢家叫 **chosen**（被偏好的回答，$y_w$），输家叫 **rejected**（不被偏好的回答，$y_l$）。一共做 6,400 对；`preference_prob` 全是 1，因为采样标签只存结果，不存有几分把握。
 
 # %%
+use_threads()
 task, device = BookTask(), default_device()
 base = load_pretrained("gen").to(device)
 data = on_policy_pairs(base, task, 6_400, reward="style+exact", labels="sampled", seed=0, progress=True)
@@ -766,6 +767,7 @@ assert torch.isclose(reward_loss(reward_model, batch), total / count)  # all tha
 assert abs(total / count - math.log(2)) < 1e-6
 
 # %% tags=["nbval-ignore-output"]
+reward_model = RewardModel(base)  # anew: this cell may run twice
 config = LoopConfig(steps=100, learning_rate=0.01, optimizer="muon")
 history = train(reward_model, data.batches(64, seed=0), reward_step, config)
 print({name: [round(line[name], 3) for line in history] for name in ("loss", "rewards/accuracies")})

@@ -29,7 +29,7 @@ import torch
 from checks import check
 from torch.nn.functional import one_hot
 
-from dpo_core import BookTask, generate, judge, load_pretrained
+from dpo_core import BookTask, generate, judge, load_pretrained, use_threads
 from dpo_core.evaluation import mean_interval, wilson
 from dpo_core.plotting import COLORS, INK, figure, points
 from dpo_core.tabular import (Problem, best_of_n, frontier, kl, log_partition, mean,
@@ -811,6 +811,7 @@ assert f"{1 / (math.log(0.7599 / 0.2401) - math.log(0.3 / 0.7)):.3f}" == "0.500"
 # best-of-n 不用训练，它的预言当场就能检验。奖励同第 9 章一样：写三个数得一分，值对得一分。4,000 个提示，每个让基座模型答八次，逐个评判，然后在前 1、2、4、8 个里各留最好的一个。
 
 # %% tags=["nbval-ignore-output"]
+use_threads()
 base = load_pretrained("gen").to(default_device())
 prompts, _ = task.demonstrations(4_000, stream("chapter 6", 0))
 answers = generate(base, [prompt for prompt in prompts for _ in range(8)], seed=6, progress=True)

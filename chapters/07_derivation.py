@@ -32,7 +32,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from checks import check
-from dpo_core import BookTask, load_pretrained, tabular
+from dpo_core import BookTask, load_pretrained, tabular, use_threads
 from dpo_core.evaluation import Estimate, evaluate
 from dpo_core.losses import preference_loss
 from dpo_core.plotting import COLORS, INK, figure, points, use_style
@@ -848,7 +848,7 @@ moved = (policies + t[:, None] * direction).log_softmax(-1)  # along minus the g
 (gain,) = torch.autograd.grad(moved[:, 2].sum(), t)
 probs = policies.exp()
 assert close(gain, a * (1 - probs[:, 2] + probs[:, 4])) and (gain > 0).all()
-theta = torch.randn(INSTANCES, 2, generator=generator, dtype=torch.float64).requires_grad_()
+theta = torch.randn(INSTANCES, 2, generator=torch.Generator().manual_seed(SEED + 1), dtype=torch.float64).requires_grad_()
 features = (phi @ theta.unsqueeze(-1)).squeeze(-1)
 h = beta * (features[:, 2] - features[:, 4])
 (gradient,) = torch.autograd.grad(-logsigmoid(h).sum(), theta)
@@ -938,6 +938,7 @@ assert falls == {0.1: (0.69, 0.61), 0.5: (0.56, 0.47), 2.0: (0.37, 0.26)}
 # 先现场跑一次小的：$\beta=0.5$，软标签，用随书的基座模型自己的回答配 6,400 对，100 步。每一对的第二个回答，轮流用温度 1.5 和 2.0 抽取，道理见[第 9 章](09_dpo.ipynb)。
 
 # %% tags=["nbval-ignore-output"]
+use_threads()
 task, base = BookTask(), load_pretrained("gen").to(default_device())
 live_pairs = on_policy_pairs(base, task, 6_400, reward="style", labels="soft", temperatures=(1.5, 2.0), seed=0, progress=True)
 live = copy.deepcopy(base)

@@ -36,7 +36,8 @@ from checks import check
 from matplotlib.patches import Rectangle
 from torch.nn import functional as F
 
-from dpo_core import BookTask, CharTokenizer, Llama, ModelConfig, load_pretrained, score, sequence_logps, tabular
+from dpo_core import (BookTask, CharTokenizer, Llama, ModelConfig, load_pretrained, score, sequence_logps, tabular,
+                      use_threads)  # fmt: skip
 from dpo_core.losses import preference_loss
 from dpo_core.model import apply_rope, rope_tables
 from dpo_core.plotting import COLORS, INK, figure
@@ -46,6 +47,7 @@ from dpo_core.training import default_device
 SEED = 0
 INSTANCES = 20
 generator = torch.Generator().manual_seed(SEED)
+use_threads()
 tokenizer, device = CharTokenizer(), default_device()
 gen = load_pretrained("gen").to(device)
 

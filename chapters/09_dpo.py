@@ -21,12 +21,9 @@
 # > **本章。** 读完后，你能跑完一次 DPO 训练，看懂它的曲线，拿结果同理论预言的策略对照，把概率的去向一笔一笔加出来，还说得出训练为什么会翻车、怎样拉得住。需要读过[第 3 章](03_sft.ipynb)和[第 4 章](04_sampling.ipynb)；第 5 章到第 8 章推出的结论，这里用十行重述一遍，所以单读这一章也行。阅读 65 分钟，运行 100 秒。
 
 # %%
-import contextlib
 import copy
-import io
 import json
 import math
-import tempfile
 from dataclasses import fields
 from pathlib import Path
 
@@ -38,8 +35,7 @@ from matplotlib.patches import Rectangle
 from torch.nn.functional import logsigmoid
 
 from dpo_core import (BookTask, CharTokenizer, ClassicTask, generate, judge, load_pretrained, score, sequence_logps,
-                      tabular)  # fmt: skip
-from dpo_core.commands.parser import main
+                      tabular, use_threads)  # fmt: skip
 from dpo_core.evaluation import Estimate, evaluate, written_mass
 from dpo_core.pairs import Pairs, check_same_start
 from dpo_core.plotting import COLORS, INK, figure, points, use_style
@@ -169,6 +165,7 @@ assert abs(toy_loss(ref.log()).item() - math.log(2)) < 1e-12  # line 10
 # 配一对：抽一个提示，让参考策略答两次，好的那个叫 chosen。标签直接用 Bradley–Terry 概率，这叫**软标签**（soft label）：平局（tie）是 0.5，差 1 分是 0.731，差 2 分是 0.881。一共做 19,200 对。每一对旁边记下参考策略给两个回答的对数概率（log-probability）。只算一次，训练时内存里就只要放一个模型。
 
 # %%
+use_threads()
 task, device = BookTask(), default_device()
 base = load_pretrained("gen").to(device)
 data = on_policy_pairs(base, task, 19_200, reward="style+exact", labels="soft", seed=0, progress=True)
@@ -1119,7 +1116,7 @@ assert weight["chosen"][at[100]] < 1e-5 and weight["rejected"][at[100]] > 0.099
 # dpo-core evaluate dpo.model --n 2000 --json
 # ```
 #
-# It writes a model folder, `dpo.model`, that opens in Hugging Face transformers; the metrics, a line for every 10 steps; and the pairs, one to a line, in the columns that TRL reads (`prompt`, `chosen`, `rejected`) and three of ours. The pairs' file name holds a hash of what made them, so that a run with another $\beta$ finds them again. A killed run leaves its state in `dpo.model.partial`; `--resume` goes on from there and ends in the same bits. Eight steps, in a folder of their own:
+# It writes a model folder, `dpo.model`, that opens in Hugging Face transformers, with the metrics in it, a line for every 10 steps; and beside it the pairs, one to a line, in the columns that TRL reads (`prompt`, `chosen`, `rejected`) and three of ours. The name of the pairs' file holds two hashes: of the settings that made them, so that a run with another $\beta$ finds them again, and of their content, so that a file that was cut or edited is noticed. A killed run leaves its state in `dpo.model.partial`; `--resume` goes on from there and ends in the same bits. Eight steps, in a folder of their own:
 
 # %% [markdown] lang="zh"
 # ## 命令行
@@ -1131,21 +1128,28 @@ assert weight["chosen"][at[100]] < 1e-5 and weight["rejected"][at[100]] > 0.099
 # dpo-core evaluate dpo.model --n 2000 --json
 # ```
 #
-# 它会写出：模型文件夹 `dpo.model`，Hugging Face transformers 打得开；训练指标，每 10 步一行；回答对，每行一对，列名是 TRL 认的（`prompt`、`chosen`、`rejected`），另加我们的三列。回答对的文件名里有一段哈希，由生成它们的设置算出，换个 $\beta$ 再跑时能找到现成的。中途断了，状态留在 `dpo.model.partial` 里；加 `--resume` 就接着跑，最后得到的每个比特都一样。下面在一个临时文件夹里跑八步：
+# 它会写出：模型文件夹 `dpo.model`，Hugging Face transformers 打得开，训练指标也在里面，每 10 步一行；文件夹旁边是回答对，每行一对，列名是 TRL 认的（`prompt`、`chosen`、`rejected`），另加我们的三列。回答对的文件名里有两段哈希：一段由生成它们的设置算出，换个 $\beta$ 再跑时能找到现成的；一段由内容算出，文件缺了一截、被人改过，一看便知。中途断了，状态留在 `dpo.model.partial` 里；加 `--resume` 就接着跑，最后得到的每个比特都一样。下面在一个临时文件夹里跑八步：
 
 # %%
+import contextlib
+import io
+import tempfile
+
+from dpo_core.commands.parser import main
+
 with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown):
         for command in ("train-dpo --model gen --pairs 512 --steps 8 --output dpo.model", "evaluate dpo.model --n 200 --json"):
             assert main([*command.split(), "--device", "cpu"]) == 0
-    pairs_file = next(Path().glob("dpo.model.pairs-*.jsonl"))
+    pairs_file = next(Path().glob("dpo.model.pairs-*-*.jsonl"))
     columns = list(json.loads(pairs_file.read_text().splitlines()[0]))
-    written = sorted(path.name.replace(pairs_file.name, "dpo.model.pairs-HASH.jsonl") for path in Path().iterdir())
+    written = sorted({"dpo.model.pairs-HASH-HASH.jsonl" if path == pairs_file else path.as_posix()
+                      for path in Path().rglob("*.json*")})  # fmt: skip
     print(*shown.getvalue().splitlines()[:-1], *written, columns, sep="\n")
     report = json.loads(shown.getvalue().splitlines()[-1])
     print(list(report), list(report["exact"]))
-assert written == ["dpo.model", "dpo.model.metrics.jsonl", "dpo.model.pairs-HASH.jsonl"]
+assert {"dpo.model/metrics.jsonl", "dpo.model/recipe.json", "dpo.model.pairs-HASH-HASH.jsonl"} < set(written)
 assert columns[:3] == ["prompt", "chosen", "rejected"] and {"exact", "style", "kl", "predicted"} <= set(report)
 
 # %% [markdown] lang="en"

@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from checks import check
 
-from dpo_core import BookTask, judge, load_pretrained, tabular
+from dpo_core import BookTask, judge, load_pretrained, tabular, use_threads
 from dpo_core.commands.parser import main
 from dpo_core.evaluation import Estimate, evaluate
 from dpo_core.pairs import read_pairs
@@ -550,6 +550,7 @@ assert [[round(value, 2) for value in line] for line in lines.values()] == [[0.5
 # **第一堵是严格的。** $\pi^*=\frac1Z\pi_{\mathrm{ref}}\,e^{r/\beta}$：$\pi_{\mathrm{ref}}$ 为零的地方，奖励再高，最优解也是零。网络给出的概率不会恰好是零，却可以小到等于没有。比方说想要写四个数的回答。基座写 4,000 个回答，一个也没有。于是抽出来的哪一对里都没有它，没有哪个标签提到它，也没有哪个梯度冲着它去。
 
 # %% tags=["nbval-ignore-output"]
+use_threads()
 base = load_pretrained("gen")
 own = on_policy_pairs(base, task, 2_000, seed=10)
 numbers = [judge(p, a).numbers for p, a in zip(own.prompt * 2, own.chosen + own.rejected)]
@@ -666,7 +667,7 @@ assert live["sft"]["kl"].value < live["dpo"]["kl"].value
 
 # %% [markdown] lang="en"
 # ## From the command line
-# `dpo-core make-pairs` makes such files: JSON lines with the columns `prompt`, `chosen`, `rejected`, which TRL reads, and three of ours that it ignores. `dpo-core train-dpo` takes any file with these three columns, ours or somebody else's, and computes the reference log-probabilities where they are missing.
+# `dpo-core make-pairs` makes such files: JSON lines with the columns `prompt`, `chosen`, `rejected`, which TRL reads, and three of ours that it ignores. A file that exists is never replaced. `dpo-core train-dpo` takes any file with these three columns, ours or somebody else's, and computes the reference log-probabilities where they are missing.
 #
 # ```text
 # dpo-core make-pairs --source population --labels sampled --noise 0.1 --output people.jsonl
@@ -676,7 +677,7 @@ assert live["sft"]["kl"].value < live["dpo"]["kl"].value
 
 # %% [markdown] lang="zh"
 # ## 命令行
-# 这样的文件，用 `dpo-core make-pairs` 来做：每行一个 JSON，列名 `prompt`、`chosen`、`rejected`，TRL 能读；另有我们的三列，TRL 不看。`dpo-core train-dpo` 接受任何有这三列的文件，自己做的、别人给的都行；缺了参考对数概率，它会现算。
+# 这样的文件，用 `dpo-core make-pairs` 来做：每行一个 JSON，列名 `prompt`、`chosen`、`rejected`，TRL 能读；另有我们的三列，TRL 不看。已经有的文件，它绝不覆盖。`dpo-core train-dpo` 接受任何有这三列的文件，自己做的、别人给的都行；缺了参考对数概率，它会现算。
 #
 # ```text
 # dpo-core make-pairs --source population --labels sampled --noise 0.1 --output people.jsonl

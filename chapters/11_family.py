@@ -31,7 +31,7 @@ import numpy as np
 import torch
 
 from checks import check
-from dpo_core import BookTask, load_pretrained, tabular
+from dpo_core import BookTask, load_pretrained, tabular, use_threads
 from dpo_core.evaluation import evaluate
 from dpo_core.family import FAMILY, discopop
 from dpo_core.losses import kto_loss, preference_loss
@@ -583,6 +583,7 @@ assert (torch.exp(-extreme) * torch.sigmoid(extreme / 0.05)).isnan() and discopo
 # 这里现场跑三个小的：3,840 对，60 步。
 
 # %% tags=["nbval-ignore-output"]
+use_threads()
 task, device = BookTask(), default_device()
 base = load_pretrained("gen").to(device)
 data = on_policy_pairs(base, task, 3840, reward="style+exact", labels="sampled", temperatures=(1.5, 2.0), seed=0)

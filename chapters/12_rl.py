@@ -30,7 +30,7 @@ import torch
 from checks import check
 from torch.autograd import grad
 
-from dpo_core import BookTask, load_pretrained, rl
+from dpo_core import BookTask, load_pretrained, rl, use_threads
 from dpo_core.evaluation import Estimate, evaluate
 from dpo_core.losses import preference_loss
 from dpo_core.plotting import COLORS, INK, figure
@@ -468,6 +468,7 @@ assert [name for name, how in METHODS.items() if not how.kl_in_reward] == ["grpo
 # 下面跑 RLOO、PPO 和 DPO，各评判 9,600 个回答：RLOO 更新 75 次，每次 32 个提示、各抽 4 个；PPO 每次 128 个提示、各抽一个；DPO 事先抽好 4,800 对，用软标签，第二个回答升温去抽，同第 9 章。学习率各用合适的。
 
 # %% tags=["nbval-ignore-output"]
+use_threads()
 device = default_device()
 base = load_pretrained("gen").to(device)
 JUDGED, UPDATES = 9_600, 75
@@ -841,7 +842,7 @@ assert all(values.argmax() < 4 and values[-1] < values.max() - 0.05 for values i
 
 # %% [markdown] lang="en"
 # ## From the command line, and in TRL
-# What the chapter did with functions is one command. It writes a model folder and its metrics, shows a progress bar, and `--resume` goes on from a killed run to the same bits:
+# What the chapter did with functions is one command. It writes a model folder with its metrics in it, shows a progress bar, and `--resume` goes on from a killed run to the same bits:
 #
 # ```text
 # dpo-core train-rl --method rloo --model gen --output rl.model
@@ -853,7 +854,7 @@ assert all(values.argmax() < 4 and values[-1] < values.max() - 0.05 for values i
 
 # %% [markdown] lang="zh"
 # ## 命令行与 TRL
-# 本章调用函数做的事，一条命令就能做完。它写出模型文件夹和训练指标，带进度条；中途断了，加 `--resume` 接着跑，最后每个比特都一样：
+# 本章调用函数做的事，一条命令就能做完。它写出模型文件夹，训练指标就在里面；带进度条；中途断了，加 `--resume` 接着跑，最后每个比特都一样：
 #
 # ```text
 # dpo-core train-rl --method rloo --model gen --output rl.model
