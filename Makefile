@@ -19,7 +19,7 @@ DONE  := book/_build/.done
 FROM  := $(shell find book chapters dpo_core -type f -not -path '*/_build/*' -not -path '*/.*' -not -path '*/__pycache__/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help env book serve test test-slow chapters models lint format lock clean
+.PHONY: help env book serve test test-reader test-slow chapters models lint format lock clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -51,6 +51,9 @@ serve: book  ## build the site and serve it on localhost (PORT=8000)
 
 test: $(READY)  ## run everything: unit, property and parity tests, every chapter, the site (ARGS="-k losses")
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+test-reader: $(READY)  ## every chapter as a reader runs it: bars, default threads, each cell twice
+	@$(BIN)/python -m pytest --nbval-lax --as-a-reader chapters $(ARGS)
 
 test-slow: $(READY)  ## run the tests that take minutes
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m slow $(ARGS)

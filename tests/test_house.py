@@ -279,7 +279,7 @@ def workflow_faults(workflow: str, makefile: str) -> list[str]:
     jobs = yaml.safe_load(workflow)["jobs"]
     steps = [step for job in jobs.values() for step in job["steps"]]
     runs = [step.get("run", "") for step in steps]
-    inputs = {key: value for step in steps for key, value in step.get("with", {}).items()}
+    inputs = [item for step in steps for item in step.get("with", {}).items()]
     for command in re.findall(
         r"^\t@\$\(BIN\)/(python -m (?:pytest|book\.build).*)$", makefile, re.MULTILINE
     ):
@@ -296,9 +296,11 @@ def workflow_faults(workflow: str, makefile: str) -> list[str]:
         "activate-environment": "dpo-from-zero",
         "path": site,
     }
-    faults += [
-        f"{key} is not {value}" for key, value in expected.items() if inputs.get(key) != value
-    ]
+    for key, value in expected.items():
+        if {given for name, given in inputs if name == key} != {value}:
+            faults.append(f"{key} is not {value}, in every job that has it")
+    if waits := jobs.keys() - {"publish", *jobs["publish"]["needs"]}:
+        faults.append(f"the book is published without waiting for {min(waits)}")
     return faults
 
 
@@ -311,6 +313,8 @@ def test_the_workflow_runs_what_make_runs():
     [
         ("environment-file: environment.yml", "environment-file: env.yml"),
         ("python -m pytest -n 2 --dist loadfile", "python -m pytest tests"),
+        ("--nbval-lax --as-a-reader chapters", "--nbval-lax chapters"),
+        ("needs: [test, reader]", "needs: [test]"),
         ("python -m book.build", "make html"),
         ("path: book/_build/html", "path: site"),
     ],
