@@ -1,4 +1,9 @@
-"""Writes the notebooks that readers download: in English, in Chinese, or in both languages."""
+"""Writes the notebooks that readers download: in English, in Chinese, or in both languages.
+
+A chapter imports the exercises' checks and reads the data that stand beside it in the clone. A browser puts a download
+into a folder of its own, so a downloaded notebook begins with a cell that goes to the chapters of the clone whose
+dpo_core is installed. It is added here, once, and no chapter needs to know of it.
+"""
 
 from pathlib import Path
 
@@ -10,6 +15,20 @@ from book.editions import EDITIONS, EN
 from book.languages import in_language
 
 BILINGUAL = "bilingual"
+LANGUAGE = "%env BOOK_LANG={lang}\n"  # makes the checks answer in one language
+START = """
+import importlib.util, os, sys
+from pathlib import Path
+
+spec = importlib.util.find_spec("dpo_core")
+installed = [Path(spec.origin).resolve().parent.parent / "chapters"] if spec else []
+found = [place for place in (Path.cwd(), *installed) if (place / "checks" / "__init__.py").exists()]
+if not found:
+    sys.exit("Move this notebook into chapters/ of the project's clone, or choose the Python that `make env` made there. "
+             "· 请把这个笔记本移到项目克隆的 chapters/ 目录里，或者选用在那里由 `make env` 装好的 Python。")
+os.chdir(found[0])
+sys.path[:0] = [str(found[0])] * (str(found[0]) not in sys.path)
+""".strip()
 
 
 def write_downloads(folder: Path) -> None:
@@ -19,16 +38,22 @@ def write_downloads(folder: Path) -> None:
     for chapter in contents.chapters(EN):
         name = f"{chapter.file}.ipynb"
         for lang in EDITIONS:
-            nbformat.write(
-                one_language(contents.read_notebook(chapter.file), lang), folder / lang / name
-            )
-        nbformat.write(contents.read_notebook(chapter.file), folder / BILINGUAL / name)
+            notebook = one_language(contents.read_notebook(chapter.file), lang)
+            nbformat.write(notebook, folder / lang / name)
+        notebook = at_home_anywhere(contents.read_notebook(chapter.file))
+        nbformat.write(notebook, folder / BILINGUAL / name)
 
 
 def one_language(notebook: NotebookNode, lang: str) -> NotebookNode:
-    """The notebook without the cells of the other language; its first code cell makes the checks answer in `lang`."""
-    cells = in_language(notebook.cells, lang)
+    """The notebook without the cells of the other language; its checks answer in `lang`."""
+    notebook.cells = in_language(notebook.cells, lang)
+    return at_home_anywhere(notebook, LANGUAGE.format(lang=lang))
+
+
+def at_home_anywhere(notebook: NotebookNode, settings: str = "") -> NotebookNode:
+    """The notebook with a first code cell that finds the chapters' folder, from wherever it is opened."""
+    cells = notebook.cells
     first = next((i for i, cell in enumerate(cells) if cell.cell_type == "code"), len(cells))
-    setting = nbformat.v4.new_code_cell(f"%env BOOK_LANG={lang}", id="book-lang")
-    notebook.cells = [*cells[:first], setting, *cells[first:]]
+    start = nbformat.v4.new_code_cell(settings + START, id="start")
+    notebook.cells = [*cells[:first], start, *cells[first:]]
     return notebook
