@@ -21,13 +21,14 @@ import importlib.util, os, sys
 from pathlib import Path
 
 spec = importlib.util.find_spec("dpo_core")
-installed = [Path(spec.origin).resolve().parent.parent / "chapters"] if spec else []
+installed = [Path(spec.origin).resolve().parent.parent / "chapters"] if spec and spec.origin else []
 found = [place for place in (Path.cwd(), *installed) if (place / "checks" / "__init__.py").exists()]
 if not found:
     sys.exit("Move this notebook into chapters/ of the project's clone, or choose the Python that `make env` made there. "
              "· 请把这个笔记本移到项目克隆的 chapters/ 目录里，或者选用在那里由 `make env` 装好的 Python。")
 os.chdir(found[0])
-sys.path[:0] = [str(found[0])] * (str(found[0]) not in sys.path)
+if str(found[0]) not in sys.path:
+    sys.path.insert(0, str(found[0]))
 """.strip()
 
 
