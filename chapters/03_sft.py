@@ -446,12 +446,12 @@ assert np.allclose(ours, [line["nats_per_completion"] for line in theirs], atol=
 assert 9_000 * 128 == 1_152_000
 
 # %% [markdown] lang="en"
-# How long will it take? That depends on how many *threads* torch computes with, and on who else is computing. The products of a model this small are done in a moment, so threads spend much of a step waiting for each other, and they wait spinning, with their core at full load. On one machine with two cores we measured a step at 53 ms with one thread and 35 ms with two; beside one other busy process, at 58 ms with one thread and 107 to 490 ms with two. So `use_threads()`, at the top of this chapter, looks which cores are idle and sets the number by that; the commands do the same when they start. To choose for yourself, write `use_threads(1)` there, give a command `--threads`, or set `OMP_NUM_THREADS` before Python starts.
+# How fast this runs depends on who else is computing. Torch computes with several *threads*, and in a model this small they spend much of a step waiting for each other, and they wait spinning, with their core at full load: on one machine with two cores we measured a step at 53 ms with one thread and 35 ms with two, but beside one busy process at 58 ms with one and 107 to 490 ms with two. So `use_threads()`, at the top of this chapter, goes by the cores that are idle, as the commands do when they start; `use_threads(1)` in its place, a command's `--threads`, or `OMP_NUM_THREADS` set before Python starts, overrides the choice.
 #
 # Now 600 steps: the blue curve of Figure 3.1 once more, live, with a look at the model's own writing at a few of them: 500 answers each, to prompts from a separate stream of random numbers, marked by the checker of chapter 1.
 
 # %% [markdown] lang="zh"
-# 要跑多久？这要看 torch 用几个**线程**（thread）来算，还要看机器上有没有别的程序在忙。模型这么小，一次乘法转眼就算完，线程的工夫大半花在互相等待上；而且是空转着等，核照样占满。在一台双核机器上量过：两个核都闲着，一步用一个线程是 53 毫秒，用两个是 35 毫秒；旁边有一个程序在忙，一个线程是 58 毫秒，两个反而要 107 到 490 毫秒。所以本章开头调用了 `use_threads()`：它先看有几个核闲着，再照着定线程数；各条命令启动时也这么做。想自己定，就把那里改成 `use_threads(1)`，或者给命令加 `--threads`，或者在启动 Python 之前设好 `OMP_NUM_THREADS`。
+# 跑得快不快，还要看机器上有没有别的程序在忙。torch 用好几个**线程**（thread）一起算；模型这么小，它们大半工夫花在互相等待上，而且是空转着等，照样把核占满：在一台双核机器上量过，一个线程一步 53 毫秒，两个线程 35 毫秒；旁边有一个程序在忙，一个线程 58 毫秒，两个反而要 107 到 490 毫秒。所以本章开头的 `use_threads()` 先看有几个核闲着，再定线程数，各条命令启动时也是这样；想自己定，就在那里改成 `use_threads(1)`，或者给命令加 `--threads`，或者在启动 Python 之前设好 `OMP_NUM_THREADS`。
 #
 # 现在训练 600 步，也就是图 3.1 里那条蓝线，现场再跑一遍，中途停下来看几次它自己写的东西：每次 500 个回答，提示来自另一串随机数，由第 1 章的判分程序批改。
 
