@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from dataclasses import asdict
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -282,6 +283,7 @@ def _recipe_of(metadata: dict[str, str], path: Path) -> dict[str, Any] | None:
     return recipe
 
 
+@lru_cache(maxsize=8)
 def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """The shape of each weight of a model, without the memory that the model would take."""
     with torch.device("meta"):

@@ -158,6 +158,7 @@ def check_same_start(
 TEXTS = ("prompt", "chosen", "rejected")
 LOGPS = ("ref_chosen_logps", "ref_rejected_logps")
 MAX_FILE = 2**30  # bytes
+LARGEST = 1e30  # of a log-probability, which becomes a float32
 CUT = 32  # an answer without E has at least as many tokens: it was cut while it was drawn
 
 
@@ -310,7 +311,7 @@ def _conversations(row: dict[str, Any]) -> tuple[str, str, str]:
 def _check_answer(name: str, prompt: str, answer: str, positions: int | None) -> None:
     """Raises ValueError if an answer is none to its prompt, or does not fit into a model."""
     if answer.startswith(prompt):
-        raise ValueError(f"{name} repeats the prompt {prompt}; accepted is the answer alone")
+        raise ValueError(f"{name} repeats the prompt {prompt:.60}; accepted is the answer alone")
     tokens = len(TOKENIZER.encode(prompt + answer))
     if positions is not None and tokens > positions:
         raise ValueError(
@@ -321,7 +322,7 @@ def _check_answer(name: str, prompt: str, answer: str, positions: int | None) ->
         raise ValueError(f"{name} goes on after its first E: {answer!r:.60}")
     if not end and len(head) < CUT:
         raise ValueError(
-            f"{name} {answer!r} has no E at its end; nothing would teach the model to stop"
+            f"{name} {answer!r:.60} has no E at its end; nothing would teach the model to stop"
         )
 
 
@@ -329,7 +330,7 @@ def _number(row: dict[str, Any], name: str, low: float, high: float) -> float:
     """Raises ValueError unless the value is a finite number of the range."""
     value = row[name]
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not low <= value <= high or not abs(value) < 1e300:
+    if not number or not low <= value <= high or not abs(value) < LARGEST:
         limits = f"{low:g} to {high:g}" if math.isfinite(low) else f"finite numbers up to {high:g}"
         raise ValueError(f"{name} is {value!r:.40}; accepted is {limits}")
     return float(value)

@@ -12,6 +12,7 @@ from torch import nn
 from dpo_core.checkpoint import CheckpointError, digest, read_tensors, tensor_bytes
 from dpo_core.optim import MOMENTS
 from dpo_core.storage import Workshop, parse_json
+from dpo_core.threads import MANY
 
 MARK = "dpo_core.state"
 
@@ -129,13 +130,17 @@ class RunState:
             raise ValueError(f"step is {step!r:.40}; accepted is 0 to {steps}")
         if type(seconds) is not float or not (math.isfinite(seconds) and seconds >= 0):
             raise ValueError(f"seconds is {seconds!r:.40}; accepted are finite numbers from 0")
-        if type(threads) is not int or not 1 <= threads <= 4096:
-            raise ValueError(f"threads is {threads!r:.40}; accepted is 1 to 4096")
+        if type(threads) is not int or not 1 <= threads <= MANY:
+            raise ValueError(f"threads is {threads!r:.40}; accepted is 1 to {MANY}")
+        if not all(isinstance(stored[name], str) for name in ("device", "torch")):
+            raise TypeError("device or torch is of another kind")
         if not isinstance(stored["history"], list) or not isinstance(stored["record"], dict):
             raise TypeError("history or record is of another kind")
         for line in stored["history"]:
             if not all(value is None or type(value) in (int, float) for value in line.values()):
                 raise TypeError("a line of history holds something else than numbers")
+            if not all(name.isprintable() for name in line):
+                raise ValueError("a line of history has a name that cannot be written down")
 
     def _compare(self, path: Path, stored: dict[str, Any]) -> None:
         """Raises CheckpointError if the state is of another run, or would go on in other bits."""

@@ -14,6 +14,7 @@ a file that is not ours is neither replaced nor removed: the caller looks before
 
 import errno
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from filelock import FileLock, Timeout
 
 LOCK, DRAFT, STATE, METRICS = "dpo-core.lock", "draft", "state.safetensors", "metrics.jsonl"
 MAX_JSON = 64 * 2**20  # bytes of one JSON text; ours have some thousands
+MAX_DIGITS = 300  # of a whole number; a float holds as many
 
 
 class StorageError(ValueError):
@@ -200,11 +202,13 @@ def parse_json(text: str | bytes) -> Any:
     """What a JSON text holds.
 
     Raises:
-        ValueError: it is not JSON; NaN and Infinity, numbers of thousands of digits and nesting
+        ValueError: it is not JSON; NaN and Infinity, numbers beyond what a float holds and nesting
             beyond what Python reads are none.
     """
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(
+            text, parse_constant=_refuse_constant, parse_int=_whole, parse_float=_real
+        )
     except RecursionError:
         raise ValueError("nested too deep") from None
     except json.JSONDecodeError as error:
@@ -213,6 +217,19 @@ def parse_json(text: str | bytes) -> Any:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a number of JSON")
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits; accepted are {MAX_DIGITS}")
+    return int(digits)
+
+
+def _real(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"{digits:.40} is beyond the numbers that a float holds")
+    return value
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def evaluate_expression(text: str) -> tuple[int, Fraction | None]:
     if len(text) > MAX_EXPRESSION:
         raise ValueError(f"{len(text)} characters; an expression has at most {MAX_EXPRESSION}")
     if not _EXPRESSION.fullmatch(text):
-        raise ValueError(f"{text!r} is not an expression such as 27+27 or -3.5*2-1")
+        raise ValueError(f"{text!r:.60} is not an expression such as 27+27 or -3.5*2-1")
     pieces = _PIECE.findall(text)
     terms: list[Fraction] = []
     operator = "+"
@@ -102,7 +102,9 @@ def make_prompt(target: str | int | Fraction) -> str:
         read_prompt(text)
         return text
     if not _TARGET.fullmatch(text):
-        raise ValueError(f"{text!r} is not a target; accepted are numbers such as 54, -12 or 3.25")
+        raise ValueError(
+            f"{text!r:.60} is not a target; accepted are numbers such as 54, -12 or 3.25"
+        )
     return f"S{text}="
 
 
@@ -114,10 +116,10 @@ def read_prompt(prompt: str) -> Fraction:
     """
     if not prompt.endswith("="):
         raise ValueError(
-            f"prompt {prompt!r} has no '=' at its end; accepted is S<target>=, such as S54="
+            f"prompt {prompt!r:.60} has no '=' at its end; accepted is S<target>=, such as S54="
         )
     if not prompt.startswith("S") or not _TARGET.fullmatch(prompt[1:-1]):
-        raise ValueError(f"prompt {prompt!r} is not S<target>=, such as S54= or S-3.25=")
+        raise ValueError(f"prompt {prompt!r:.60} is not S<target>=, such as S54= or S-3.25=")
     return Fraction(prompt[1:-1])
 
 

@@ -11,6 +11,7 @@ import psutil
 import torch
 
 MOST = 4  # more do not pay for matrices of width 64
+MANY = 256  # no machine is asked for more
 
 
 def idle_cores(seconds: float = 0.2) -> int:
@@ -30,8 +31,8 @@ def use_threads(count: int = 0) -> int:
     Raises:
         ValueError: a negative count, or one above 256.
     """
-    if not 0 <= count <= 256:
-        raise ValueError(f"threads is {count}; accepted are whole numbers from 0 to 256")
+    if not 0 <= count <= MANY:
+        raise ValueError(f"threads is {count}; accepted are whole numbers from 0 to {MANY}")
     if count or "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(count or min(MOST, max(1, idle_cores())))
     return torch.get_num_threads()

@@ -35,7 +35,7 @@ class CharTokenizer:
             return [self._id_of[character] for character in text]
         except KeyError as error:
             raise ValueError(
-                f"unknown character {error.args[0]!r} in {text!r}; accepted are {VOCABULARY}"
+                f"unknown character {error.args[0]!r} in {text!r:.60}; accepted are {VOCABULARY}"
             ) from None
 
     def decode(self, ids: Iterable[int]) -> str:

@@ -84,13 +84,15 @@ def whole_number(text: str) -> int:
 
 def real_number(text: str) -> float:
     """A number in plain digits, with a point and an exponent if need be."""
-    if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|-?inf|nan", text):
+    if not re.fullmatch(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|-?inf|nan", text):
         raise argparse.ArgumentTypeError(f"{text!r:.60} is not a number")
     return float(text)
 
 
 def one_line(text: str) -> str:
-    """A message as one line that any terminal can show."""
+    """A message as one line that any terminal can show; the middle of a very long one is left out."""
+    if len(text) > 1000:
+        text = text[:600] + " ... " + text[-300:]
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.splitlines()))
 
 
