@@ -5,31 +5,67 @@ It starts before torch is loaded, which takes seconds: Ctrl-C is answered from t
 
 import contextlib
 import os
+import signal
 import sys
+from typing import Any
 
 
 def main() -> int:
     """Run the command line; returns the exit code, whatever the terminal can show."""
+    _open_streams()
+    if answered := signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)  # libraries that are being loaded swallow exceptions
+    from dpo_core.commands.parser import main as run
+
+    try:
+        if answered:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        code = run()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python's end would answer with a traceback
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        code = 130
+        _complain("interrupted")
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        if not code and not isinstance(error, BrokenPipeError):  # then, a reader has seen enough
+            code = 2
+            _complain(f"error: standard output: {error.strerror}")
+        _lead_nowhere(1)
+    return code
+
+
+def _open_streams() -> None:
+    """What is closed leads nowhere, lest a file get its number; what cannot be shown is escaped."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            _lead_nowhere(number)
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")
-    try:
-        from dpo_core.commands.parser import main as run
 
-        code = run()
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("dpo-core: interrupted; nothing was begun", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        code = 0
-    if sys.stdout is not None:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdout.flush()
-            return code
-        # nobody reads any more: Python's own last flush must not turn the exit code into 120
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return code
+
+def _lead_nowhere(number: int) -> None:
+    """Let a stream go on without a fault; Python's own last flush would make the exit code 120."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    if nowhere != number:
+        os.dup2(nowhere, number)
+        os.close(nowhere)
+
+
+def _complain(message: str) -> None:
+    try:
+        print(f"dpo-core: {message}", file=sys.stderr, flush=True)
+    except OSError:
+        _lead_nowhere(2)
+
+
+def _leave(number: int, frame: Any) -> None:
+    """Ctrl-C while the libraries are loaded: there is nothing to put in order."""
+    _complain("interrupted; nothing was begun")
+    os._exit(130)
 
 
 if __name__ == "__main__":

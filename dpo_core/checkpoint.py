@@ -76,6 +76,10 @@ def check_place(folder: Path, config: ModelConfig) -> None:
         raise CheckpointError(f"{folder} is a file; accepted is a new folder or a model of ours")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise CheckpointError(f"{folder} cannot be written")
+    ours = static_files(config)
+    for name in (*ours, *VIEWS, WEIGHTS):
+        if os.path.lexists(folder / name) and not (folder / name).is_file():
+            raise CheckpointError(f"{folder / name} is in the way: it is not a file")
     if (folder / WEIGHTS).exists():
         if read_recipe(folder) is None:
             raise CheckpointError(
@@ -84,9 +88,8 @@ def check_place(folder: Path, config: ModelConfig) -> None:
         if read_config(folder) != config:
             raise CheckpointError(f"{folder} holds a model of another shape; name another output")
         return
-    ours = static_files(config)
     for entry in sorted(folder.iterdir()):
-        if not (entry.is_file() and entry.read_bytes() == ours.get(entry.name)):
+        if not (entry.name in ours and entry.read_bytes() == ours[entry.name]):
             raise CheckpointError(
                 f"{folder} has other files in it, {entry.name} first of all; "
                 "accepted is a new folder or a model of ours"
@@ -319,13 +322,16 @@ def read_config(folder: Path) -> ModelConfig:
     if stored.get("model_type") != "llama":
         found = stored.get("model_type")
         raise CheckpointError(f"{path}: model_type is {found!r:.60}; accepted is 'llama'")
-    rope = stored.get("rope_scaling") or stored.get("rope_parameters") or {}
-    plain = isinstance(rope, dict) and not rope.keys() - {"rope_type", "type", "rope_theta"}
-    if not plain or rope.get("rope_type", rope.get("type", "default")) != "default":
-        name = "rope_scaling" if stored.get("rope_scaling") else "rope_parameters"
-        raise CheckpointError(
-            f"{path}: {name} is {rope!r:.80}; accepted is rope_type 'default' with a rope_theta"
-        )
+    rope: dict[str, Any] = {}
+    for name in ("rope_parameters", "rope_scaling"):  # of two, transformers takes the second
+        found = {} if stored.get(name) is None else stored[name]
+        plain = isinstance(found, dict) and found.keys() <= {"rope_type", "type", "rope_theta"}
+        if not plain or found.get("rope_type", found.get("type", "default")) != "default":
+            raise CheckpointError(
+                f"{path}: {name} is {found!r:.80}; "
+                "accepted is rope_type 'default' with a rope_theta"
+            )
+        rope = found or rope
     numbers = {"rms_norm_eps": 1e-6, "rope_theta": 10_000.0, **stored, **rope}
     try:
         config = ModelConfig(
@@ -345,14 +351,17 @@ def read_config(folder: Path) -> ModelConfig:
         "tie_word_embeddings": False,
         "num_key_value_heads": config.num_attention_heads,
         "head_dim": config.head_size,
+        "layer_types": ["full_attention"] * config.num_hidden_layers,
+        "is_causal": True,
         "partial_rotary_factor": None,
         "quantization_config": None,
     }
+    may_be_null = ("num_key_value_heads", "head_dim", "layer_types")
     for name, value in fixed.items():
-        found = stored.get(name)
-        same = found == value and isinstance(found, bool) == isinstance(value, bool)
-        if found is not None and not same:
-            raise CheckpointError(f"{path}: {name} is {found!r:.60}; accepted is {value!r}")
+        found = stored.get(name, value)
+        same = found == value and type(found) is type(value)
+        if not same and not (found is None and name in may_be_null):
+            raise CheckpointError(f"{path}: {name} is {found!r:.60}; accepted is {value!r:.60}")
     _check_tokenizer(folder, config)
     return config
 
@@ -397,7 +406,7 @@ def _check_tokenizer(folder: Path, config: ModelConfig) -> None:
         return
     stored = _read_json(folder / TOKENIZER)
     model = stored.get("model")
-    parts = ("normalizer", "pre_tokenizer", "post_processor")
+    parts = ("normalizer", "pre_tokenizer", "post_processor", "added_tokens")
     same = isinstance(model, dict) and model.get("type") == ours["model"]["type"]
     if not same or model.get("vocab") != ours["model"]["vocab"]:
         raise CheckpointError(

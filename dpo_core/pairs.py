@@ -263,6 +263,9 @@ def _texts(row: dict[str, Any]) -> tuple[str, str, str]:
         raise ValueError(
             "it is a single judged answer (KTO's format); accepted are pairs of answers"
         )
+    for name in ("tools", "image", "images", "video", "videos"):
+        if row.get(name):
+            raise ValueError(f"it has {name}, which no model of ours reads; remove the column")
     for name in ("chosen", "rejected"):
         if name not in row:
             raise ValueError(f"it has no {name}")
@@ -294,6 +297,8 @@ def _conversations(row: dict[str, Any]) -> tuple[str, str, str]:
             [*asked, *row[name]] if isinstance(asked, list) and isinstance(row[name], list) else []
         )
         messages = [m if isinstance(m, dict) else {} for m in both]
+        if any(m.get("tool_calls") for m in messages):
+            raise ValueError(f"{name} calls tools; accepted of messages are texts")
         if [m.get("role") for m in messages] != ["user", "assistant"] or not all(
             isinstance(m.get("content"), str) for m in messages
         ):

@@ -75,6 +75,12 @@ def draw(probs: Tensor, uniform: Tensor) -> Tensor:
     ).squeeze(-1)
 
 
+def _refuse_nan(values: Tensor) -> None:
+    """Raises FloatingPointError if a model computed NaN: finite weights may be too large."""
+    if values.isnan().any():
+        raise FloatingPointError("the model computes NaN; its weights are too large")
+
+
 @torch.no_grad()
 def generate(
     model: Llama,
@@ -97,6 +103,7 @@ def generate(
     Raises:
         ValueError: an unknown character, an empty prompt, a setting out of its range, or more
             positions than the model has.
+        FloatingPointError: the model computes NaN.
     """
     for name, value in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
         if value < 1:
@@ -125,7 +132,9 @@ def generate(
         written = torch.full((len(batch), max_new_tokens), TOKENIZER.eos_id, device=device)
         finished = torch.zeros(len(batch), dtype=torch.bool, device=device)
         for position, u in enumerate(uniform[start : start + batch_size].to(device).T):
-            token = draw(next_token_probs(logits, temperature, top_k, top_p), u)  # (B,)
+            probs = next_token_probs(logits, temperature, top_k, top_p)  # (B, V)
+            _refuse_nan(probs)
+            token = draw(probs, u)  # (B,)
             written[:, position] = torch.where(finished, TOKENIZER.eos_id, token)
             finished |= token == TOKENIZER.eos_id
             if finished.all() or position + 1 == max_new_tokens:
@@ -189,4 +198,5 @@ def in_batches(
         rows = slice(start, start + batch_size)
         ids, mask = TOKENIZER.collate(prompts[rows], completions[rows])
         values.append(value(ids.to(device), mask.to(device)).cpu())
+        _refuse_nan(values[-1])
     return torch.cat(values)

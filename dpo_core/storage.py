@@ -8,8 +8,7 @@ old file or the new one and never has anything to repair.
 The finished file is made in a workshop: for OUTPUT, the folder OUTPUT.partial. A lock in it keeps a
 second writer out; the operating system frees it when its owner ends, however it ends. What a killed
 writer leaves in the workshop is overwritten by the next one. No folder is ever moved or emptied,
-and
-a file that is not ours is neither replaced nor removed: the caller looks before it publishes.
+and a file that is not ours is neither replaced nor removed: the caller looks before it publishes.
 """
 
 import errno
@@ -48,15 +47,19 @@ class Workshop:
             StorageError: with `replace=False`, something stands in its place.
         """
         draft = self.folder / DRAFT
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if replace:
-            os.replace(draft, target)
-        else:
-            _take_free_place(draft, target)
-        sync_folder(target.parent)
+        try:
+            with draft.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            if replace:
+                os.replace(draft, target)
+            else:
+                _take_free_place(draft, target)
+            sync_folder(target.parent)
+        except OSError as error:
+            error.filename = error.filename or str(target)  # a full disk has no name otherwise
+            raise
 
     def remove(self, target: Path) -> None:
         """Remove a file of ours, if it is there."""
@@ -82,6 +85,7 @@ def workshop(output: str | Path, wait: float = 0.0) -> Iterator[Workshop]:
         raise StorageError(f"output is {str(output)!r}; accepted is the name of a folder or file")
     folder = place.with_name(place.name + ".partial")
     _check_ours(folder)
+    new = [parent for parent in folder.parents if not parent.exists()]
     try:
         if os.path.ismount(place):
             raise StorageError(f"{output} is a mount point; accepted is a folder inside it")
@@ -93,8 +97,7 @@ def workshop(output: str | Path, wait: float = 0.0) -> Iterator[Workshop]:
             "wait for it, or name another output"
         ) from None
     except OSError as error:
-        with suppress(OSError):
-            folder.rmdir()  # only if it is empty
+        _remove_empty(folder, *new)
         raise StorageError(f"cannot write {output}: {error.strerror}") from None
     made = Workshop(place, folder)
     try:
@@ -105,8 +108,7 @@ def workshop(output: str | Path, wait: float = 0.0) -> Iterator[Workshop]:
             made.metrics.unlink(missing_ok=True)
             (folder / LOCK).unlink(missing_ok=True)  # a waiting process sees that it is gone
         lock.release()
-        with suppress(OSError):  # it holds a state, or what somebody put there
-            folder.rmdir()
+        _remove_empty(folder, *new)
 
 
 def _lock(folder: Path, deadline: float) -> FileLock:
@@ -117,13 +119,23 @@ def _lock(folder: Path, deadline: float) -> FileLock:
         OSError: the folder cannot be made.
     """
     lock = FileLock(folder / LOCK)
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
+    for attempt in range(100):
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
         except FileNotFoundError:  # its last user removed it a moment ago
-            continue
-        return lock
+            if attempt == 99:
+                raise
+        else:
+            break
+    return lock
+
+
+def _remove_empty(*folders: Path) -> None:
+    """Remove folders of ours, the innermost first, as far as nobody has put anything there."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _check_ours(folder: Path) -> None:

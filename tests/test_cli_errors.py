@@ -213,7 +213,7 @@ def test_an_interruption_before_the_first_state_promises_nothing(capsys, here, m
 
     monkeypatch.setattr(training, "learning_rate_factor", interrupt)
     assert main(GEN) == 130
-    assert capsys.readouterr().err == "dpo-core train-gen: interrupted; nothing was saved\n"
+    assert capsys.readouterr().err == "dpo-core train-gen: interrupted; there is nothing to resume\n"
     assert sorted(path.name for path in here.iterdir()) == ["file", "home"]
 
 

@@ -1,5 +1,7 @@
 """Parity with transformers: a saved folder is a LlamaForCausalLM, and the other way round."""
 
+import json
+
 import pytest
 import torch
 
@@ -211,3 +213,164 @@ def test_a_llama_of_another_shape_is_refused(tmp_path, changes, message):
     their_model(**changes).save_pretrained(tmp_path / "theirs")
     with pytest.raises(CheckpointError, match=message):
         load_model(tmp_path / "theirs")
+
+
+GONE = object()
+ROPES = (
+    {"rope_type": "default"},
+    {"type": "default"},
+    {"rope_type": "default", "rope_theta": 300.0},
+    {"type": "default", "rope_theta": 300},
+    {"rope_theta": 300.0},
+    {"rope_type": "default", "type": "linear", "factor": 2.0},
+    {"rope_type": "linear", "factor": 2.0},
+    {"type": "linear", "factor": 2.0},
+    {"type": "linear", "rope_theta": 300.0, "factor": 2.0},
+    {"rope_type": "default", "type": "linear"},
+    {"rope_type": "linear", "type": "default", "factor": 2.0},
+    {"type": "dynamic", "factor": 2.0},
+    {"rope_type": "yarn", "factor": 2.0},
+    {"rope_type": "default", "partial_rotary_factor": 0.5},
+    {"rope_type": "default", "original_max_position_embeddings": 16},
+    {"rope_type": "default", "factor": 4.0},
+    {"rope_type": None},
+    {"rope_type": "default", "rope_theta": None},
+    {"rope_type": "mrope", "mrope_section": [2, 2, 2]},
+    {"full_attention": {"rope_type": "default", "rope_theta": 300.0}},
+    {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+    {},
+    [],
+    None,
+    "default",
+    False,
+)
+TABLE = {
+    "as it is": {},
+    **{
+        f"{place}: {rope}{more}": {**dict.fromkeys(PLACES, GONE), place: rope, **more}
+        for PLACES in [("rope_theta", "rope_parameters", "rope_scaling")]
+        for place in PLACES[1:]
+        for rope in ROPES
+        for more in ({}, {"rope_theta": 500.0})
+    },
+    **{
+        f"rope_scaling {one} beside rope_parameters {two}": {
+            "rope_scaling": one,
+            "rope_parameters": two,
+        }
+        for one in ROPES[:4] + ROPES[6:8] + ({}, None)
+        for two in ROPES[:4] + ROPES[6:8] + ({}, None)
+    },
+    **{
+        f"{name} is {value}": {name: value}
+        for name, values in {
+            "rope_theta": (300, 300.0, None, 1e6, "300", True),
+            "partial_rotary_factor": (None, 1.0, 0.5),
+            "original_max_position_embeddings": (None, 16),
+            "head_dim": (None, 12, 6, 24, 0, True),
+            "num_key_value_heads": (None, 2, 1, 0),
+            "num_attention_heads": (2, 1, 4, None),
+            "tie_word_embeddings": (None, True, False),
+            "attention_bias": (None, True, False, 0),
+            "mlp_bias": (None, True, False),
+            "hidden_act": ("silu", "swish", "gelu", None),
+            "rms_norm_eps": (1e-6, 1e-5, 1, 0, 0.5, None, "1e-5"),
+            "max_position_embeddings": (48, 16, 4096),
+            "sliding_window": (None, 4),
+            "attention_dropout": (0.0, 0.5, None),
+            "pretraining_tp": (1, 2),
+            "layer_types": (["full_attention"] * 2, ["sliding_attention"] * 2),
+            "dtype": ("float32", "bfloat16", "float16", None, "int8"),
+            "torch_dtype": ("float32", "bfloat16", None),
+            "architectures": (None, [], ["LlamaModel"], ["MistralForCausalLM"], "x"),
+            "model_type": ("mistral", None, "Llama"),
+            "use_cache": (False, None),
+            "attn_implementation": ("eager",),
+            "attention_multiplier": (2.0,),
+            "logits_scaling": (2.0,),
+            "logit_scale": (2.0,),
+            "residual_multiplier": (2.0,),
+            "embedding_multiplier": (2.0,),
+            "final_logit_softcapping": (1.0,),
+            "transformers_version": ("4.30.0", None),
+            "quantization_config": (None, {"quant_method": "fp8"}),
+            "auto_map": ({},),
+            "is_causal": (True, False, None),
+            "unknown": (1, {"a": [1]}, "x"),
+        }.items()
+        for value in values
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A folder that transformers saved; its configuration is not the default in any number."""
+    folder = tmp_path_factory.mktemp("table") / "theirs"
+    their_model(
+        rope_parameters={"rope_type": "default", "rope_theta": 700.0}, rms_norm_eps=1e-3
+    ).save_pretrained(folder)
+    return folder, json.loads((folder / "config.json").read_text())
+
+
+def equal_or_refused(folder, config):
+    """True if both read a folder and compute the same; False if we refuse it.
+
+    Raises:
+        AssertionError: we read it, and they do not, or otherwise.
+    """
+    (folder / "config.json").write_text(json.dumps(config))
+    try:
+        ours = load_model(folder)
+    except CheckpointError as error:
+        assert "\n" not in str(error)
+        return False
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    ids = random_ids((2, min(40, ours.config.max_position_embeddings)))
+    with torch.no_grad():
+        expected, found = theirs(ids).logits, ours(ids)
+    assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+    return True
+
+
+TABLE["layers that look back a little"] = {
+    "layer_types": ["sliding_attention"] * 2,
+    "sliding_window": 4,
+}
+TABLE["layers that look back wholly"] = {"layer_types": ["full_attention"] * 2}
+HARMLESS = {"use_cache is None", "rms_norm_eps is 1"}  # their types refuse it; it has no effect
+READ = {
+    "as it is",
+    "rope_parameters: {'type': 'default'}{}",
+    "rope_parameters: {'rope_theta': 300.0}{'rope_theta': 500.0}",
+    "rope_scaling: {'type': 'default', 'rope_theta': 300}{}",
+    "rope_scaling: None{'rope_theta': 500.0}",
+    "num_key_value_heads is None",
+    "head_dim is None",
+    "max_position_embeddings is 16",
+    "dtype is bfloat16",
+    "unknown is x",
+}
+
+
+@pytest.mark.parametrize("kind", TABLE)
+def test_a_configuration_is_read_as_transformers_reads_it_or_refused(saved, kind):
+    """A spelling that they know and we pass over gives other logits without a word."""
+    folder, config = saved
+    edited = {name: v for name, v in {**config, **TABLE[kind]}.items() if v is not GONE}
+    if kind in HARMLESS:
+        (folder / "config.json").write_text(json.dumps(edited))
+        assert load_model(folder)
+    else:
+        assert equal_or_refused(folder, edited) or kind not in READ
+
+
+def test_a_configuration_without_one_of_its_settings_is_read_alike_or_refused(saved):
+    """A default of theirs that is not ours."""
+    folder, config = saved
+    missing = {
+        name: equal_or_refused(folder, {n: v for n, v in config.items() if n != name})
+        for name in config
+    }
+    assert not missing["num_attention_heads"] and not missing["hidden_size"]
+    assert missing["num_key_value_heads"] and missing["tie_word_embeddings"]

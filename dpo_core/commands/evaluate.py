@@ -24,6 +24,7 @@ from dpo_core.commands.options import (
 from dpo_core.commands.recipe import Recipe, read, task_of
 from dpo_core.model import Llama
 from dpo_core.policy_gradient import METHODS
+from dpo_core.progress import say
 from dpo_core.task import BookTask
 from dpo_core.theory import predicted_optimum
 from dpo_core.threads import use_threads
@@ -134,7 +135,5 @@ def find_reference(options: Evaluate, folder: Path, recipe: Recipe) -> Llama | N
             continue
         if checkpoint.fingerprint(model) == fingerprint:
             return model
-    print(
-        "the recorded reference is not here; name one with --reference for the KL", file=sys.stderr
-    )
+    say("the recorded reference is not here; name one with --reference for the KL", sys.stderr)
     return None

@@ -22,6 +22,7 @@ from dpo_core.commands.run import find_start
 from dpo_core.model import Llama
 from dpo_core.pairs import Pairs
 from dpo_core.preferences import LABELS, on_policy_pairs, population_pairs
+from dpo_core.progress import say
 from dpo_core.storage import workshop
 from dpo_core.task import BookTask, Task
 from dpo_core.theory import REWARDS
@@ -99,7 +100,7 @@ def run(options: MakePairs) -> None:
             )
         place.publish(made.text(), place.place, replace=False)
     dropped = options.pairs - len(made)
-    print(f"wrote {options.output}: {len(made)} pairs, {dropped} ties dropped")
+    say(f"wrote {options.output}: {len(made)} pairs, {dropped} ties dropped")
 
 
 def make(options: MakePairs, task: Task, reference: Llama) -> Pairs:

@@ -8,11 +8,13 @@ dataclass is made, so a command never sees an option that is out of it.
 import dataclasses
 import math
 from typing import Any
+from unicodedata import category
 
 import torch
 
 from dpo_core.training import default_device
 
+NOT_SHOWN = ("Cc", "Cs", "Zl", "Zp")  # control characters, surrogates, ends of lines
 MANY = 10_000_000  # steps; a bound for what is counted, so that a slip of the finger has a name
 
 
@@ -90,9 +92,9 @@ def check(name: str, value: Any, rules: Any) -> None:
     elif isinstance(value, str):
         if rules["choices"] and value not in rules["choices"]:
             accepted = ", ".join(rules["choices"])
-            raise ValueError(f"unknown {name} {value!r}; accepted are {accepted}")
-        if any(ord(character) < 32 or 0xD800 <= ord(character) < 0xE000 for character in value):
-            raise ValueError(f"{name} is {value!r}; accepted is one line of text in UTF-8")
+            raise ValueError(f"unknown {name} {value!r:.60}; accepted are {accepted}")
+        if any(category(character) in NOT_SHOWN for character in value):
+            raise ValueError(f"{name} is {value!r:.60}; accepted is one line of text in UTF-8")
     elif isinstance(value, int | float) and not isinstance(value, bool):
         low, high, above, below = (rules[end] for end in ("low", "high", "above", "below"))
         if not (low <= value <= high and above < value < below and abs(value) < math.inf):
@@ -135,7 +137,7 @@ def pick_device(name: str) -> torch.device:
     except RuntimeError:
         device = torch.device("meta")
     if device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index):
-        raise ValueError(f"unknown device {name!r}; accepted are auto, cpu, cuda, cuda:N")
+        raise ValueError(f"unknown device {name!r:.60}; accepted are auto, cpu, cuda, cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"device {name!r} is not there: torch sees {torch.cuda.device_count()} GPUs; "

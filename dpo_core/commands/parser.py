@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dpo_core.commands import evaluate, generate, make_pairs, train_dpo, train_gen, train_rl
+from dpo_core.progress import say
 from dpo_core.storage import STATE
 
 COMMANDS = {
@@ -90,7 +91,7 @@ def real_number(text: str) -> float:
 
 
 def one_line(text: str) -> str:
-    """A message as one line that any terminal can show; the middle of a very long one is left out."""
+    """A message as one line that any terminal can show; of a very long one, its ends."""
     if len(text) > 1000:
         text = text[:600] + " ... " + text[-300:]
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.splitlines()))
@@ -108,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
     options, run = COMMANDS[command]
 
     def fault(message: str) -> None:
-        print(one_line(f"dpo-core {command}: {message}"), file=sys.stderr)
+        say(one_line(f"dpo-core {command}: {message}"), sys.stderr)
 
     try:
         run(options(**values))
@@ -127,7 +128,8 @@ def main(arguments: list[str] | None = None) -> int:
         fault("error: not enough memory; try a smaller batch, or fewer answers")
     except KeyboardInterrupt:
         state = saved_state(values.get("output"))
-        fault("interrupted; " + (f"--resume continues {state}" if state else "nothing was saved"))
+        more = f"; --resume continues {state}" if state else "; there is nothing to resume"
+        fault("interrupted" + more * ("resume" in values))
         return 130
     else:
         return 0

@@ -15,6 +15,7 @@ from torch import nn
 
 from dpo_core import checkpoint
 from dpo_core.model import Llama, ModelConfig
+from dpo_core.progress import say
 from dpo_core.reward import policy_of
 from dpo_core.storage import Workshop, workshop
 from dpo_core.threads import use_threads
@@ -86,7 +87,7 @@ def run_training(
     checkpoint.check_place(place.place, policy.config)  # a run is long: who knows what came here
     checkpoint.publish_model(place, policy, recipe, metrics_text(history).encode())
     place.remove(place.state)
-    print(f"wrote {options.output}")
+    say(f"wrote {options.output}")
 
 
 def loop_config(options: Any) -> LoopConfig:
@@ -107,7 +108,7 @@ def find_start(model: str) -> tuple[str, Path]:
     start = model or ("gen.model" if os.path.lexists("gen.model") else "gen")
     folder = checkpoint.model_folder(start)
     shipped = start in checkpoint.SHIPPED and folder != Path(start)
-    print(f"starting from {'the shipped ' if shipped else ''}{start}")
+    say(f"starting from {'the shipped ' if shipped else ''}{start}")
     return start, folder
 
 
