@@ -58,7 +58,8 @@ class Workshop:
                 _take_free_place(draft, target)
             sync_folder(target.parent)
         except OSError as error:
-            error.filename = error.filename or str(target)  # a full disk has no name otherwise
+            if error.errno:
+                error.filename = error.filename or str(target)  # a full disk has no name of its own
             raise
 
     def remove(self, target: Path) -> None:

@@ -110,6 +110,24 @@ def edit_config(**changes):
     return damage
 
 
+def edit_tokenizer(change):
+    def damage(folder):
+        stored = json.loads((folder / "tokenizer.json").read_text())
+        change(stored)
+        (folder / "tokenizer.json").write_text(json.dumps(stored))
+
+    return damage
+
+
+def edit_text(name, old, new):
+    def damage(folder):
+        text = (folder / name).read_text()
+        assert old in text
+        (folder / name).write_text(text.replace(old, new))
+
+    return damage
+
+
 def edit_weights(change):
     def damage(folder):
         weights = load_file(folder / "model.safetensors")
@@ -176,6 +194,25 @@ DAMAGE = {
         "llama3",
     ),
     "rope is a word": (edit_config(rope_parameters="default"), "rope_parameters"),
+    "half a rope": (
+        edit_config(rope_scaling={"rope_type": "default"}, rope_parameters={"rope_type": "yarn"}),
+        "rope_parameters is",
+    ),
+    "looks ahead": (edit_config(is_causal=False), "is_causal is False; accepted is True"),
+    "short memory": (edit_config(layer_types=["sliding_attention"] * 2), "layer_types is"),
+    "another special token": (
+        edit_tokenizer(lambda t: t["added_tokens"][1].update(content="<s>")),
+        "its added_tokens is not",
+    ),
+    "another order": (
+        edit_tokenizer(lambda t: t["model"]["vocab"].update({"0": 5, "1": 4})),
+        "another vocabulary",
+    ),
+    "beyond a float": (edit_text("config.json", "1e-06", "1e400"), "beyond the numbers"),
+    "a whole number of 400 digits": (edit_text("config.json", "1e-06", "9" * 400), "400 digits"),
+    "not finite": (edit_weights(lambda w: w[HEAD].fill_(torch.nan)), "lm_head.weight has a value"),
+    "whole numbers": (edit_weights(lambda w: w.update({HEAD: w[HEAD].int()})), "torch.int32"),
+    "complex": (edit_weights(lambda w: w.update({HEAD: w[HEAD].cfloat()})), "torch.complex64"),
     "theta is a word": (edit_config(rope_theta="large"), r"config\.json"),
 }
 

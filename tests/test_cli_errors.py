@@ -109,6 +109,11 @@ BAD = {
     "output is a file": ([*GEN, "--output", "file"], "is a file"),
     "output is a full folder": ([*GEN, "--output", "home"], "other files"),
     "output below a file": ([*DPO, "--output", "file/below"], "cannot write"),
+    "output is two lines": ([*GEN, "--output", "a\u2028b"], "accepted is one line of text"),
+    "output has a control character": ([*GEN, "--output", "a\x9b"], "accepted is one line of text"),
+    "output in a new folder, nothing to resume": ([*GEN, "--output", "1/2", "--resume"], "nothing"),
+    "a number of 100,000 digits and a letter": ([*DPO, "--beta", "1" * 100_000 + "x"], "number"),
+    "a target of 100,000 digits": (["generate", "gen", "1" * 100_000 + "x"], "not a target"),
     "output is nothing": ([*GEN, "--output", ""], ""),
     "CUDA where there is none": ([*GEN, "--device", "cuda"], "torch sees 0 GPUs; accepted is cpu"),
     "unknown device": (
@@ -213,7 +218,9 @@ def test_an_interruption_before_the_first_state_promises_nothing(capsys, here, m
 
     monkeypatch.setattr(training, "learning_rate_factor", interrupt)
     assert main(GEN) == 130
-    assert capsys.readouterr().err == "dpo-core train-gen: interrupted; there is nothing to resume\n"
+    assert (
+        capsys.readouterr().err == "dpo-core train-gen: interrupted; there is nothing to resume\n"
+    )
     assert sorted(path.name for path in here.iterdir()) == ["file", "home"]
 
 

@@ -228,6 +228,12 @@ def test_a_judge_without_an_opinion_writes_no_file(capsys, here):
             "some lines have",
         ),
         ([{**row, "chosen": row["chosen"][:-1]} for row in MINE], "line 1, is not a pair: chosen"),
+        ([{**MINE[0], "tools": [{"name": "f"}]}], "it has tools"),
+        ([{**MINE[0], "images": ["a.png"]}], "it has images"),
+        (
+            [{**row, "ref_chosen_logps": -1e299, "ref_rejected_logps": -1.0} for row in MINE],
+            "ref_chosen_logps is -1e+299",
+        ),
         (MINE[:3], "3 pairs do not fill a batch of 4"),
         ([*MINE, "text"], "line 9"),
     ],

@@ -301,6 +301,18 @@ def test_names_that_were_once_ours_are_left_alone(tmp_path):
     }
 
 
+@pytest.mark.parametrize("name", ["recipe.json", "metrics.jsonl", "generation_config.json"])
+def test_what_stands_where_a_file_of_a_model_goes_is_named_before_the_run(tmp_path, name):
+    """A folder or a pipe of that name was found after the training, or waited for."""
+    save_model(OLD, tmp_path / "a.model")
+    (tmp_path / "a.model" / name).unlink(missing_ok=True)
+    for make in (os.mkdir, os.mkfifo):
+        make(tmp_path / "a.model" / name)
+        with pytest.raises(CheckpointError, match=f"{name} is in the way"):
+            check_place(tmp_path / "a.model", OLD.config)
+        (os.rmdir if make is os.mkdir else os.unlink)(tmp_path / "a.model" / name)
+
+
 def test_files_that_somebody_put_beside_a_model_stay(tmp_path):
     """Notes about a model, or another model inside its folder."""
     folder = tmp_path / "a.model"
