@@ -13,8 +13,9 @@ from dpo_core.commands.parser import main
 
 
 @pytest.fixture(autouse=True)
-def as_before():
+def as_before(monkeypatch):
     before = torch.get_num_threads()
+    monkeypatch.setattr(threads, "asked", 0)
     yield
     torch.set_num_threads(before)
 
@@ -24,6 +25,7 @@ def as_before():
     [
         ([0.0, 3.0], {0, 1}, 2),
         ([100.0, 2.0], {0, 1}, 1),
+        ([50.0, 5.0], {0, 1}, 1),
         ([100.0, 100.0], {0, 1}, 1),
         ([0.0] * 64, set(range(64)), threads.MOST),
         ([100.0] * 60 + [0.0] * 4, {61, 62}, 2),  # a container: only its own cores count
@@ -40,9 +42,12 @@ def test_as_many_threads_as_cores_are_idle(busy, cores, expected, monkeypatch):
 def test_the_reader_overrides_the_choice(monkeypatch):
     """A number that is asked for and not taken."""
     monkeypatch.setattr(psutil, "cpu_percent", lambda **_: pytest.fail("nothing to choose"))
-    assert threads.use_threads(3) == torch.get_num_threads() == 3
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert threads.use_threads() == 3  # torch read the variable when it was loaded: leave it alone
+    torch.set_num_threads(5)
+    assert threads.use_threads() == 5  # torch read the variable when it was loaded: leave it alone
+    assert threads.use_threads(3) == torch.get_num_threads() == 3
+    torch.set_num_threads(5)
+    assert threads.use_threads() == 3  # a command in a notebook keeps what the reader asked for
     with pytest.raises(ValueError, match="threads is -1"):
         threads.use_threads(-1)
 
