@@ -194,14 +194,6 @@ def test_a_damaged_line_is_named(tmp_path, damage):
     assert "\n" not in str(error.value)
 
 
-def test_an_interrupted_write_leaves_no_file(tmp_path, monkeypatch):
-    """Half a file would be reused as the whole by the next run."""
-    monkeypatch.setattr("os.fsync", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
-        ten_pairs().write(tmp_path / "pairs.jsonl")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_batch_holds_the_rows_it_was_asked_for():
     """Chosen and rejected exchanged, a mask over the prompt, or log-probabilities of other rows."""
     made = ten_pairs()
