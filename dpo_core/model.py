@@ -51,7 +51,7 @@ class ModelConfig:
                 raise ValueError(f"{name} is {value!r:.40}; accepted are {kind}")
             if not 0 < value <= LARGEST.get(name, 1e30):
                 limit = f" up to {LARGEST[name]}" if name in LARGEST else ""
-                raise ValueError(f"{name} is {value:.6g}; accepted are positive numbers{limit}")
+                raise ValueError(f"{name} is {value!r:.40}; accepted are positive numbers{limit}")
         if self.hidden_size % (2 * self.num_attention_heads):
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not an even multiple of "

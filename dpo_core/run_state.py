@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import nn
 
 from dpo_core.checkpoint import CheckpointError, digest, read_tensors, tensor_bytes
 from dpo_core.optim import MOMENTS
+from dpo_core.progress import say
 from dpo_core.storage import Workshop, parse_json
 from dpo_core.threads import MANY
 
@@ -86,7 +88,9 @@ class RunState:
                 f"{path} was made with {stored['threads']} threads, now {threads} are asked for; "
                 "the last bits may differ, so leave the number out"
             )
-        torch.set_num_threads(stored["threads"])
+        if stored["threads"] != torch.get_num_threads():
+            say(f"continuing with {stored['threads']} threads, as the run began", sys.stderr)
+            torch.set_num_threads(stored["threads"])
         own = {name: t for name, t in tensors.items() if name.startswith("model.")}
         self.model.load_state_dict({name.removeprefix("model."): t for name, t in own.items()})
         for index, optimizer in enumerate(self.optimizers):

@@ -86,40 +86,41 @@ def workshop(output: str | Path, wait: float = 0.0) -> Iterator[Workshop]:
         raise StorageError(f"output is {str(output)!r}; accepted is the name of a folder or file")
     folder = place.with_name(place.name + ".partial")
     _check_ours(folder)
-    new = [parent for parent in folder.parents if not parent.exists()]
+    if os.path.ismount(place):
+        raise StorageError(f"{output} is a mount point; accepted is a folder inside it")
+    new = [parent for parent in folder.parents if not os.path.exists(parent)]
+    lock, made = FileLock(folder / LOCK), Workshop(place, folder)
     try:
-        if os.path.ismount(place):
-            raise StorageError(f"{output} is a mount point; accepted is a folder inside it")
-        lock = _lock(folder, time.monotonic() + wait)
-        sync_folder(folder.parent)
-    except Timeout:
-        raise StorageError(
-            f"{output} is being written by another run, which holds {folder / LOCK}; "
-            "wait for it, or name another output"
-        ) from None
-    except OSError as error:
-        _remove_empty(folder, *new)
-        raise StorageError(f"cannot write {output}: {error.strerror}") from None
-    made = Workshop(place, folder)
-    try:
+        try:
+            _acquire(lock, folder, time.monotonic() + wait)
+            sync_folder(folder.parent)
+        except Timeout:
+            raise StorageError(
+                f"{output} is being written by another run, which holds {folder / LOCK}; "
+                "wait for it, or name another output"
+            ) from None
+        except OSError as error:
+            raise StorageError(f"cannot write {output}: {error.strerror}") from None
         yield made
     finally:
-        (folder / DRAFT).unlink(missing_ok=True)
-        if not made.state.exists():
-            made.metrics.unlink(missing_ok=True)
-            (folder / LOCK).unlink(missing_ok=True)  # a waiting process sees that it is gone
-        lock.release()
-        _remove_empty(folder, *new)
+        if lock.is_locked:
+            (folder / DRAFT).unlink(missing_ok=True)
+            if not made.state.exists():
+                made.metrics.unlink(missing_ok=True)
+                (folder / LOCK).unlink(missing_ok=True)  # a waiting process sees that it is gone
+            lock.release()
+        for empty in (folder, *new):  # unless it holds a state, or what somebody put there
+            with suppress(OSError):
+                empty.rmdir()
 
 
-def _lock(folder: Path, deadline: float) -> FileLock:
-    """The lock of a workshop, held; its folder is made, again if it goes with another's end.
+def _acquire(lock: FileLock, folder: Path, deadline: float) -> None:
+    """Take the lock of a workshop; its folder is made, again if it goes with another's end.
 
     Raises:
         Timeout: another process holds it.
         OSError: the folder cannot be made.
     """
-    lock = FileLock(folder / LOCK)
     for attempt in range(100):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -128,15 +129,7 @@ def _lock(folder: Path, deadline: float) -> FileLock:
             if attempt == 99:
                 raise
         else:
-            break
-    return lock
-
-
-def _remove_empty(*folders: Path) -> None:
-    """Remove folders of ours, the innermost first, as far as nobody has put anything there."""
-    for folder in folders:
-        with suppress(OSError):
-            folder.rmdir()
+            return
 
 
 def _check_ours(folder: Path) -> None:

@@ -1,8 +1,8 @@
 """Fuzzing: whatever comes in, the outcome is a result, or one line that names the fault.
 
-10,000 cases in CI; a million under `make test-slow`, in parts that are ranges of seeds. A case that
-fails names its kind and seed: `pytest tests/test_attack.py --attack recipes:17` is not needed, since
-`attack.generator(kind, seed)` is all that the case depends on.
+10,000 cases in CI; a million under `make test-slow`, in parts that are ranges of seeds, so that a long
+run is taken up again with `-k` and the name of a part. A failure names its kind and seed, and
+`attack.generator(kind, seed)` is all that a case depends on.
 """
 
 import dataclasses

@@ -182,7 +182,7 @@ def test_moments_that_are_missing_or_of_another_shape_are_named(state, tmp_path)
         assert message in resumed(tmp_path, content)
 
 
-def test_a_run_goes_on_with_the_threads_that_it_began_with(state, tmp_path):
+def test_a_run_goes_on_with_the_threads_that_it_began_with(state, tmp_path, capsys):
     """Sums are split among threads; on another number of them the last bits may differ."""
     content = rewritten(state, lambda p: p.update(threads=2))
     state_file(tmp_path).parent.mkdir()
@@ -192,6 +192,7 @@ def test_a_run_goes_on_with_the_threads_that_it_began_with(state, tmp_path):
     try:
         run("sft, muon", small_model(), folder=tmp_path, resume=True)
         assert torch.get_num_threads() == 2
+        assert capsys.readouterr().err == "continuing with 2 threads, as the run began\n"
         state_file(tmp_path).write_bytes(content)
         with pytest.raises(CheckpointError, match="made with 2 threads, now 3 are asked for"):
             run("sft, muon", small_model(), folder=tmp_path, resume=True, threads=3)

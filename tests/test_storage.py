@@ -459,3 +459,32 @@ def test_what_is_not_json_is_a_value_error_of_one_line(text):
     with pytest.raises(ValueError) as error:
         parse_json(text)
     assert "\n" not in str(error.value) and len(str(error.value)) < 200
+
+
+@pytest.mark.parametrize("parents", ["", "one/two/"])
+@pytest.mark.parametrize("call", ["mkdir", "acquire"])
+def test_a_place_that_is_left_early_leaves_nothing(tmp_path, monkeypatch, call, parents):
+    """Ctrl-C, or a full disk, between the making of the workshop and the work in it."""
+    owner = Path if call == "mkdir" else storage.FileLock
+    plain = getattr(owner, call)
+    for error in (KeyboardInterrupt, OSError(28, "full")):
+
+        def stops(self, *arguments, error=error, **rest):
+            plain(self, *arguments, **rest)
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, call, stops)
+            with (
+                pytest.raises((KeyboardInterrupt, StorageError)),
+                workshop(tmp_path / f"{parents}a.model"),
+            ):
+                pass
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_is_refused_leaves_no_new_folders(tmp_path):
+    """`--resume --output new/a.model` said that there is nothing to resume, and left `new`."""
+    with pytest.raises(ValueError), workshop(tmp_path / "one" / "two" / "a.model"):
+        raise ValueError
+    assert list(tmp_path.iterdir()) == []
