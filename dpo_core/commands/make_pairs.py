@@ -11,9 +11,12 @@ from dpo_core.commands.options import (
     Options,
     count,
     device,
+    labels,
     option,
+    pair_temperatures,
     pick_device,
     refuse_changed,
+    reward,
     seed,
     threads,
 )
@@ -21,11 +24,10 @@ from dpo_core.commands.recipe import task_of
 from dpo_core.commands.run import find_start
 from dpo_core.model import Llama
 from dpo_core.pairs import Pairs
-from dpo_core.preferences import LABELS, on_policy_pairs, population_pairs
+from dpo_core.preferences import on_policy_pairs, population_pairs
 from dpo_core.progress import say
 from dpo_core.storage import workshop
 from dpo_core.task import BookTask, Task
-from dpo_core.theory import REWARDS
 from dpo_core.threads import use_threads
 
 SOURCES = ("population", "on-policy", "checker")
@@ -51,22 +53,9 @@ class MakePairs(Options):
     pairs: int = count(
         24_000, "comparisons; ties that have no label are dropped from them", high=1_000_000
     )
-    reward: str = option(
-        "style+exact",
-        "what the judge likes: style (three numbers), exact, or style+exact",
-        choices=REWARDS,
-    )
-    labels: str = option(
-        "soft",
-        "soft (Bradley-Terry probabilities), sampled (draws from them) or deterministic",
-        choices=LABELS,
-    )
-    pair_temperatures: tuple[float, ...] = option(
-        (1.5, 2.0),
-        "of the pairs' second answers, in turn; first ones: 1",
-        low=0,
-        high=1000,
-    )
+    reward: str = reward()
+    labels: str = labels()
+    pair_temperatures: tuple[float, ...] = pair_temperatures()
     noise: float = option(0.0, "share of labels turned round, below 0.5", low=0, below=0.5)
     seed: int = seed("of the prompts, the answers and the labels")
     device: str = device()

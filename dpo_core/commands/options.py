@@ -12,6 +12,9 @@ from unicodedata import category
 
 import torch
 
+from dpo_core.optim import OPTIMIZERS
+from dpo_core.preferences import LABELS
+from dpo_core.theory import REWARDS
 from dpo_core.training import default_device
 
 NOT_SHOWN = ("Cc", "Cs", "Zl", "Zp")  # control characters, surrogates, ends of lines
@@ -64,6 +67,35 @@ def threads() -> Any:
     return option(
         0, "threads to compute with; 0 takes the cores that are idle at the start", low=0, high=256
     )
+
+
+def reward() -> Any:
+    """The option `reward`."""
+    return option(
+        "style+exact",
+        "what the judge likes: style (three numbers), exact, or style+exact",
+        choices=REWARDS,
+    )
+
+
+def labels() -> Any:
+    """The option `labels` of pairs."""
+    return option(
+        "soft",
+        "soft (Bradley-Terry probabilities), sampled (draws from them) or deterministic",
+        choices=LABELS,
+    )
+
+
+def pair_temperatures() -> Any:
+    """The option `pair_temperatures`."""
+    text = "of the pairs' second answers, in turn; first ones: 1"
+    return option((1.5, 2.0), text, low=0, high=1000)
+
+
+def optimizer() -> Any:
+    """The option `optimizer` of a training."""
+    return option("muon", "muon or adamw", choices=OPTIMIZERS)
 
 
 def resume() -> Any:

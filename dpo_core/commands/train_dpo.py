@@ -14,23 +14,25 @@ from dpo_core.commands.options import (
     Options,
     count,
     device,
+    labels,
+    optimizer,
     option,
+    pair_temperatures,
     pick_device,
     refuse_changed,
     resume,
+    reward,
     seed,
     threads,
 )
 from dpo_core.commands.run import find_start, reference_record, run_training, training_place
 from dpo_core.family import FAMILY, Settings
 from dpo_core.model import Llama
-from dpo_core.optim import OPTIMIZERS
 from dpo_core.pairs import Pairs, check_same_start, content_hash, hash_of_bytes, read_pairs
-from dpo_core.preferences import LABELS, classic_pairs, on_policy_pairs
+from dpo_core.preferences import classic_pairs, on_policy_pairs
 from dpo_core.steps import dpo_step
 from dpo_core.storage import Workshop
 from dpo_core.task import TASKS, ClassicTask, Task, make_task
-from dpo_core.theory import REWARDS
 
 
 @dataclass(frozen=True)
@@ -44,16 +46,8 @@ class TrainDpo(Options):
     )
     output: str = option("dpo.model", "model folder to write")
     task: str = option("book", "book or classic", choices=tuple(TASKS))
-    reward: str = option(
-        "style+exact",
-        "what the judge likes: style (three numbers), exact, or style+exact",
-        choices=REWARDS,
-    )
-    labels: str = option(
-        "soft",
-        "soft (Bradley-Terry probabilities), sampled (draws from them) or deterministic",
-        choices=LABELS,
-    )
+    reward: str = reward()
+    labels: str = labels()
     beta: float = option(0.25, "weight of the KL leash", low=1e-6, high=1e6)
     loss_type: str = option(
         "sigmoid", f"the loss: {', '.join(FAMILY)}; sigmoid is DPO", choices=tuple(FAMILY)
@@ -82,17 +76,12 @@ class TrainDpo(Options):
     pairs: int = count(
         96_000, "preference pairs; made once, kept in OUTPUT.pairs-HASH.jsonl", high=1_000_000
     )
-    pair_temperatures: tuple[float, ...] = option(
-        (1.5, 2.0),
-        "of the pairs' second answers, in turn; first ones: 1",
-        low=0,
-        high=1000,
-    )
+    pair_temperatures: tuple[float, ...] = pair_temperatures()
     steps: int = count(1500, "updates")
     batch_size: int = count(64, "pairs per update", high=16_384)
     learning_rate: float = option(2e-3, "peak of the schedule", above=0, high=100)
     warmup: int = count(20, "updates until the peak", low=0)
-    optimizer: str = option("muon", "muon or adamw", choices=OPTIMIZERS)
+    optimizer: str = optimizer()
     seed: int = seed("of the pairs and of their order")
     device: str = device()
     threads: int = threads()

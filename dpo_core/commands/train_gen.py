@@ -9,6 +9,7 @@ from dpo_core.commands.options import (
     Options,
     count,
     device,
+    optimizer,
     option,
     pick_device,
     resume,
@@ -17,7 +18,6 @@ from dpo_core.commands.options import (
 )
 from dpo_core.commands.run import run_training, training_place
 from dpo_core.model import Llama, ModelConfig
-from dpo_core.optim import OPTIMIZERS
 from dpo_core.sampling import TOKENIZER
 from dpo_core.steps import sft_step
 from dpo_core.task import TASKS, make_task, stream
@@ -34,7 +34,7 @@ class TrainGen(Options):
     batch_size: int = count(128, "texts per update", high=16_384)
     learning_rate: float = option(0.01, "peak of the schedule", above=0, high=100)
     warmup: int = count(100, "updates until the peak", low=0)
-    optimizer: str = option("muon", "muon or adamw", choices=OPTIMIZERS)
+    optimizer: str = optimizer()
     loss_on: str = option(
         "completion",
         "completion, or all tokens (as Simple_RLHF_DPO does)",

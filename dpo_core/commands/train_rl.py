@@ -10,20 +10,20 @@ from dpo_core.commands.options import (
     Options,
     count,
     device,
+    optimizer,
     option,
     pick_device,
     refuse_changed,
     resume,
+    reward,
     seed,
     threads,
 )
 from dpo_core.commands.run import find_start, reference_record, run_training, training_place
-from dpo_core.optim import OPTIMIZERS
 from dpo_core.policy_gradient import METHODS
 from dpo_core.reward import ActorCritic
 from dpo_core.steps import rl_step
 from dpo_core.task import BookTask
-from dpo_core.theory import REWARDS
 
 MOST_ROWS = 16_384  # answers of one rollout, which are held in memory with their gradients
 
@@ -37,11 +37,7 @@ class TrainRl(Options):
     )
     output: str = option("rl.model", "model folder to write")
     method: str = option("rloo", f"the method: {', '.join(METHODS)}", choices=tuple(METHODS))
-    reward: str = option(
-        "style+exact",
-        "what the judge likes: style (three numbers), exact, or style+exact",
-        choices=REWARDS,
-    )
+    reward: str = reward()
     beta: float = option(0.25, "weight of the KL leash", low=0, high=1e6)
     prompts: int = count(32, "prompts per rollout", high=16_384)
     answers: int = count(4, "answers to each prompt of a rollout", high=16_384)
@@ -60,7 +56,7 @@ class TrainRl(Options):
     steps: int = count(400, "updates")
     learning_rate: float = option(2e-3, "peak of the schedule", above=0, high=100)
     warmup: int = count(10, "updates until the peak", low=0)
-    optimizer: str = option("muon", "muon or adamw", choices=OPTIMIZERS)
+    optimizer: str = optimizer()
     max_grad_norm: float = option(
         1.0, "gradients longer than this are shortened to it", above=0, high=1e6
     )
