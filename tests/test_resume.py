@@ -150,7 +150,7 @@ def rewritten(state, change):
         (lambda p: p.pop("history"), "does not describe a run"),
         (lambda p: p.update(record=[]), "record"),
         (lambda p: p.update(torch="1.0"), "torch was '1.0'"),
-        (lambda p: p.pop("device"), "does not describe a run"),
+        (lambda p: p.pop("device") and None, "does not describe a run: 'device'"),
         (lambda p: p.update(torch=None), "device or torch"),
         (lambda p: p.update(threads=257), "threads is 257; accepted is 1 to 256"),
         (lambda p: p.update(history=[{"\ud800": 1.0}]), "cannot be written down"),
