@@ -50,7 +50,7 @@ serve: book  ## build the site and serve it on localhost (PORT=8000)
 	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory $(SITE)
 
 test: $(READY)  ## run everything: unit, property and parity tests, every chapter, the site (ARGS="-k losses")
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-reader: $(READY)  ## every chapter as a reader runs it: bars, default threads, each cell twice
 	@$(BIN)/python -m pytest --nbval-lax --as-a-reader chapters $(ARGS)
