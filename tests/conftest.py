@@ -13,9 +13,16 @@ os.environ.update(ENVIRONMENT, HF_HUB_OFFLINE="1")
 
 import torch
 
+from dpo_core import threads
+
 
 @pytest.fixture(autouse=True)
-def gradients_are_on():
-    """Guards against a chapter's cell that switches gradients off, run by one test, for all tests that follow."""
+def as_if_it_were_the_first(monkeypatch):
+    """Guards against what one test leaves to those that follow: gradients switched off by a chapter's cell, a number
+    of threads that a command was asked for.
+    """
+    before = torch.get_num_threads()
+    monkeypatch.setattr(threads, "asked", 0)
     with torch.set_grad_enabled(True):
         yield
+    torch.set_num_threads(before)

@@ -12,14 +12,6 @@ from dpo_core import threads
 from dpo_core.commands.parser import main
 
 
-@pytest.fixture(autouse=True)
-def as_before(monkeypatch):
-    before = torch.get_num_threads()
-    monkeypatch.setattr(threads, "asked", 0)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize(
     ("busy", "cores", "expected"),
     [
