@@ -171,7 +171,12 @@ def test_ctrl_c_while_the_libraries_are_loaded_is_one_line(here, library):
     assert list(here.iterdir()) == []
 
 
-@pytest.mark.parametrize("lines", [0, 1, 2, 3, 60])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "lines", [0, 1, pytest.param(2, marks=SLOW), 3, pytest.param(60, marks=SLOW)]
+)
 def test_ctrl_c_promises_what_resume_keeps(here, lines):
     """Before the first state, at it, between two states: --resume is promised only if it then works."""
     process = start(LONG)
