@@ -111,8 +111,9 @@ def train(
 
     Raises:
         CheckpointError: nothing to resume, or the state of another run.
-        FloatingPointError: loss or gradient is not finite; the message names the step. The last
-            state stays.
+        ValueError: a batch has nothing to learn from, or a resumed run has no place.
+        FloatingPointError: loss, gradient or weights are not finite; the message names the step or
+            the weights. The last state stays.
     """
     device = next(model.parameters()).device
     optimizers = make_optimizers(model, config.optimizer, config.learning_rate)
