@@ -414,15 +414,22 @@ def test_files_follow_the_umask(tmp_path):
 
 def test_what_is_written_reaches_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     """A power cut after the rename leaves an empty file under the right name."""
-    calls = []
-    for name in ("fsync", "replace"):
-        plain = getattr(os, name)
-        monkeypatch.setattr(
-            os, name, lambda *a, plain=plain, name=name: (calls.append(name), plain(*a))[1]
-        )
+    calls, sync, exchange = [], os.fsync, os.replace
+
+    def synced(descriptor):
+        calls.append("file" if stat.S_ISREG(os.fstat(descriptor).st_mode) else "folder")
+        sync(descriptor)
+
+    def exchanged(*places):
+        calls.append("exchange")
+        exchange(*places)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", exchanged)
     with workshop(tmp_path / "a") as place:
+        calls.clear()
         place.publish(b"x", place.place)
-    assert calls[-3:] == ["fsync", "replace", "fsync"]  # the file, the exchange, the folder
+    assert calls == ["file", "exchange", "folder"]
 
 
 # ---------------------------------------------------------------- reading
