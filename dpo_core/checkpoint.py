@@ -424,7 +424,7 @@ def read_tensors(
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Named tensors from a safetensors file, on the CPU, and the file's metadata.
 
-    Both come from one open file, so they belong together whatever is written meanwhile.
+    Both come from one file, so they belong together whatever is written meanwhile.
 
     Args:
         shapes: what the file must hold, by name; {} reads the metadata alone.
@@ -433,8 +433,36 @@ def read_tensors(
         CheckpointError: the file is missing or damaged; a tensor is missing, one too many, of
             another shape or kind, NaN or infinite.
     """
+    while True:
+        before = _identity(path)
+        try:
+            tensors, metadata = _read_once(path, shapes)
+        except CheckpointError:
+            if _identity(path) == before:
+                raise
+        else:
+            # safe_open opens the path twice: once for the metadata, once for the tensors
+            if _identity(path) == before:
+                break
+    for name, tensor in tensors.items():
+        if tensor.dtype not in FLOATS:
+            raise CheckpointError(f"{path}: {name} is {tensor.dtype}; accepted are real numbers")
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path}: {name} has a value that is NaN or infinite")
+    return tensors, metadata
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """What tells the file at a path from one that replaced it."""
     if not path.is_file():
         raise CheckpointError(f"{path.parent} has no {path.name}")
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _read_once(
+    path: Path, shapes: dict[str, tuple[int, ...]]
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -447,15 +475,9 @@ def read_tensors(
                     raise CheckpointError(f"{path}: {name} is {what}; needed is {shape}")
             if extra := sorted(found.keys() - shapes.keys()):
                 raise CheckpointError(f"{path} has {extra[0]}, which is not asked for")
-            tensors = {name: file.get_tensor(name) for name in shapes}
+            return {name: file.get_tensor(name) for name in shapes}, metadata
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from None
-    for name, tensor in tensors.items():
-        if tensor.dtype not in FLOATS:
-            raise CheckpointError(f"{path}: {name} is {tensor.dtype}; accepted are real numbers")
-        if not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{path}: {name} has a value that is NaN or infinite")
-    return tensors, metadata
 
 
 def fingerprint(model: Llama) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import crashes
-from dpo_core import storage
+from dpo_core import checkpoint, storage
 from dpo_core.checkpoint import (
     CheckpointError,
     check_place,
@@ -150,6 +150,45 @@ def _write(folder: Path, seed: int, saves: int) -> None:
     model = small_model(seed)
     for _ in range(saves):
         save_model(model, folder, {"fingerprint": fingerprint(model)})
+
+
+def test_a_model_replaced_while_it_is_opened_is_read_whole(tmp_path, monkeypatch):
+    """safe_open opens the file twice: the recipe of one model came with the weights of the next."""
+    old, new = (tmp_path / name for name in ("old.model", "new.model"))
+    _write(old, 1, 1)
+    _write(new, 2, 1)
+    opened = checkpoint.safe_open
+
+    class Replaced:
+        """The metadata of a file, and the tensors of the one that took its place."""
+
+        def __init__(self, path, framework):
+            with opened(path, framework=framework) as file:
+                self.found = file.metadata()
+            if (new / path.name).exists():
+                os.replace(new / path.name, path)
+            self.file = opened(path, framework=framework)
+
+        def __enter__(self):
+            self.file.__enter__()
+            return self
+
+        def __exit__(self, *error):
+            return self.file.__exit__(*error)
+
+        def metadata(self):
+            return self.found
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+    monkeypatch.setattr(checkpoint, "safe_open", Replaced)
+    model, recipe = read_model(old)
+    assert (
+        recipe
+        == {"fingerprint": fingerprint(model)}
+        == {"fingerprint": fingerprint(small_model(2))}
+    )
 
 
 def test_two_writers_and_a_reader_never_see_half_a_model(tmp_path):
