@@ -6,6 +6,7 @@
     dpo-core train-rl --method rloo             reinforcement learning (chapter 12): ./rl.model
     dpo-core generate dpo 54 -12 --n 3          let a model answer
     dpo-core evaluate dpo --n 2000 --json       measure it
+    dpo-core cost llama-3-8b                    what a real model would cost (chapter 14)
 
 Also `python -m dpo_core ...`; `dpo-core COMMAND --help` lists the options. Bad input ends in one
 line on standard error and exit code 2.
@@ -19,7 +20,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dpo_core.commands import evaluate, generate, make_pairs, train_dpo, train_gen, train_rl
+from dpo_core.commands import cost, evaluate, generate, make_pairs, train_dpo, train_gen, train_rl
 from dpo_core.progress import say
 from dpo_core.storage import STATE
 
@@ -30,6 +31,7 @@ COMMANDS = {
     "train-rl": (train_rl.TrainRl, train_rl.run),
     "generate": (generate.Generate, generate.run),
     "evaluate": (evaluate.Evaluate, evaluate.run),
+    "cost": (cost.Cost, cost.run),
 }
 
 
