@@ -156,6 +156,30 @@ BAD = {
         "temperature 1",
     ),
     "no such reference": (["evaluate", "gen", "--reference", "nowhere"], "no model folder nowhere"),
+    "no such model to reckon with": (
+        ["cost", "llama-9"],
+        "no model 'llama-9'; accepted are a folder",
+    ),
+    "a folder without a config": (["cost", "home"], "home has no config.json"),
+    "unknown gpu": (["cost", "book", "--gpu", "abacus"], "'abacus'; accepted are a100-40"),
+    "unknown sharding": (
+        ["cost", "book", "--sharding", "zero4"],
+        "'zero4'; accepted are none, zero1",
+    ),
+    "no answer": (
+        ["cost", "book", "--chosen", "0"],
+        "chosen is 0; accepted are whole numbers from 1",
+    ),
+    "no utilisation": (["cost", "book", "--mfu", "0"], "mfu is 0.0"),
+    "a GPU of no speed": (["cost", "book", "--gpu-tflops", "1e-300"], "gpu_tflops is 1e-300"),
+    "more than the peak": (
+        ["cost", "llama-3-8b", "--mfu", "0.9", "--checkpointing"],
+        "with what is recomputed, accepted are at most 0.81",
+    ),
+    "a rejected answer in sft": (
+        ["cost", "book", "--method", "sft", "--rejected", "9"],
+        "rejected has no effect on method sft",
+    ),
 }
 
 
