@@ -8,6 +8,8 @@ stand here as such.
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -51,6 +53,12 @@ def sft(tokens: int, **rest) -> Plan:
 def flops_per_token(shape: Shape, length: int) -> float:
     """Model operations a token, forward and backward, in sequences of a length."""
     return cost.training_flops(shape, sft(length)).model.total / length
+
+
+def test_the_arithmetic_needs_no_torch():
+    """A question about a model that this machine could never hold should not wait for torch."""
+    forbid = "import sys; sys.modules['torch'] = None; import dpo_core.cost"
+    subprocess.run([sys.executable, "-c", forbid], check=True)
 
 
 # ---------------------------------------------------------------- against the library
