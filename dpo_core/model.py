@@ -3,16 +3,33 @@
 Parameter names and arithmetic are those of Hugging Face's `LlamaForCausalLM` (rotate-half RoPE,
 pre-norm RMSNorm, SwiGLU, no biases), so a state dict of one is a state dict of the other.
 
+The residual stream is a list of tokens, (N, D): all but attention treats each token alone. Only
+attention needs rows, and a `Layout` says where in them the tokens stand. So a batch may hold no
+padding at all, and two answers may share one prompt (`dpo_core.packing`). The arithmetic that takes
+the time is in `dpo_core.kernels`.
+
 Shapes: B batch, T positions of this call, S positions with the cache, V vocabulary, H heads,
-K width of a head, D width (D = H·K).
+K width of a head, D width (D = H·K), N tokens, W places in a row.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dpo_core.kernels import (
+    Frame,
+    attend,
+    mix,
+    qkv_weight,
+    rms_norm,
+    rows_of,
+    swiglu,
+    tokens_of,
+    turn,
+)
 from dpo_core.randomness import torch_generator
 
 # beyond the largest models there are: a slip of the finger is named before memory is asked for
@@ -65,27 +82,46 @@ class ModelConfig:
 
 
 class KVCache:
-    """The keys and values of all positions so far, a pair of (B, H, S, K) tensors a layer."""
+    """The keys and values of all positions so far, a pair of (B, H, S, K) tensors a layer.
+
+    They stand in larger tensors, so that a new position costs no copy of the earlier ones.
+    """
 
     def __init__(self) -> None:
-        self.layers: dict[int, tuple[Tensor, Tensor]] = {}
+        self.room: dict[int, tuple[Tensor, Tensor]] = {}  # (B, H, at least S, K) each
+        self.filled: dict[int, int] = {}
 
     @property
     def length(self) -> int:
         """S, how many positions are stored (padding included)."""
-        return self.layers[0][0].shape[2] if self.layers else 0
+        return self.filled.get(0, 0)
+
+    @property
+    def layers(self) -> dict[int, tuple[Tensor, Tensor]]:
+        """What is stored: keys and values, (B, H, S, K) each, of every layer."""
+        return {
+            i: (k[:, :, : self.filled[i]], v[:, :, : self.filled[i]])
+            for i, (k, v) in self.room.items()
+        }
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Append (B, H, T, K) keys and values to one layer and return all of them, (B, H, S, K)."""
-        if layer in self.layers:
-            old_key, old_value = self.layers[layer]
-            key, value = torch.cat((old_key, key), dim=2), torch.cat((old_value, value), dim=2)
-        self.layers[layer] = key, value
-        return key, value
+        start = self.filled.get(layer, 0)
+        end = self.filled[layer] = start + key.shape[2]
+        if layer not in self.room or end > self.room[layer][0].shape[2]:
+            wider = (*key.shape[:2], end + 16, key.shape[3])
+            room = key.new_empty(wider), value.new_empty(wider)
+            if start:
+                for new, old in zip(room, self.room[layer], strict=True):
+                    new[:, :, :start] = old[:, :, :start]
+            self.room[layer] = room
+        keys, values = self.room[layer]
+        keys[:, :, start:end], values[:, :, start:end] = key, value
+        return keys[:, :, :end], values[:, :, :end]
 
     def select(self, rows: Tensor) -> None:
         """Keep the given rows of the batch, in that order: (B',) int64, repeats allowed."""
-        self.layers = {i: (k[rows], v[rows]) for i, (k, v) in self.layers.items()}
+        self.room = {i: (k[rows], v[rows]) for i, (k, v) in self.room.items()}
 
 
 class RMSNorm(nn.Module):
@@ -97,8 +133,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        scale = torch.rsqrt(x.float().square().mean(-1, keepdim=True) + self.eps)
-        return self.weight * (x.float() * scale).to(x.dtype)
+        return rms_norm(x, self.weight, self.eps)
 
 
 def rope_tables(positions: int, size: int, theta: float) -> tuple[Tensor, Tensor]:
@@ -130,36 +165,24 @@ class Attention(nn.Module):
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.layer, self.heads, self.head_size = layer, config.num_attention_heads, config.head_size
+        self.layer, self.heads = layer, config.num_attention_heads
         width = config.hidden_size
         self.q_proj = nn.Linear(width, width, bias=False)
         self.k_proj = nn.Linear(width, width, bias=False)
         self.v_proj = nn.Linear(width, width, bias=False)
         self.o_proj = nn.Linear(width, width, bias=False)
 
-    def forward(
-        self,
-        x: Tensor,
-        cos: Tensor,
-        sin: Tensor,
-        hidden: Tensor | None,
-        cache: KVCache | None,
-    ) -> Tensor:
-        """`hidden` is True where a query must not look: (T, S) or (B, 1, T, S)."""
-        batch, length, width = x.shape
-        heads = (batch, length, self.heads, self.head_size)
-        query = self.q_proj(x).view(heads).transpose(1, 2)  # (B, H, T, K)
-        key = self.k_proj(x).view(heads).transpose(1, 2)  # (B, H, T, K)
-        value = self.v_proj(x).view(heads).transpose(1, 2)  # (B, H, T, K)
-        query, key = apply_rope(query, cos, sin), apply_rope(key, cos, sin)
-        if cache is not None:
-            key, value = cache.extend(self.layer, key, value)  # (B, H, S, K)
-        scores = query @ key.transpose(-1, -2) * self.head_size**-0.5  # (B, H, T, S)
-        if hidden is not None:
-            # the smallest number, not -inf: a row that sees nothing stays finite
-            scores = scores.masked_fill(hidden, torch.finfo(scores.dtype).min)
-        mixed = scores.softmax(-1) @ value  # (B, H, T, K)
-        return self.o_proj(mixed.transpose(1, 2).reshape(batch, length, width))
+    def forward(self, x: Tensor, frame: Frame, cache: KVCache | None = None) -> Tensor:
+        """(N, D) from (N, D): what each token gathers from the tokens it may look at."""
+        three = (self.q_proj.weight, self.k_proj.weight, self.v_proj.weight)
+        qkv = F.linear(x, qkv_weight(*three, self.heads))  # (N, 3D)
+        if cache is None:
+            return self.o_proj(attend(qkv, frame, self.heads))
+        rows = rows_of(turn(qkv, frame), frame, self.heads)  # (3, BH, T, K)
+        query, key, value = rows.unflatten(1, (frame.rows, self.heads))  # (B, H, T, K) each
+        key, value = cache.extend(self.layer, key, value)  # (B, H, S, K)
+        mixed = mix(query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1), frame.bias)
+        return self.o_proj(tokens_of(mixed, frame, self.heads))
 
 
 class MLP(nn.Module):
@@ -172,7 +195,8 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        both = F.linear(x, torch.cat((self.gate_proj.weight, self.up_proj.weight)))  # (N, 2M)
+        return self.down_proj(swiglu(both))
 
 
 class Block(nn.Module):
@@ -185,11 +209,61 @@ class Block(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, hidden: Tensor | None, cache: KVCache | None
-    ) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, hidden, cache)
+    def forward(self, x: Tensor, frame: Frame, cache: KVCache | None = None) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), frame, cache)
         return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class Stack(nn.ModuleList):
+    """The layers, one after the other; nearly all of a step's time is spent here."""
+
+    @property
+    def compiled(self) -> bool:
+        """True while `dpo_core.compilation` has these layers compiled."""
+        return self._compiled_call_impl is not None
+
+    def forward(self, x: Tensor, frame: Frame, cache: KVCache | None = None) -> Tensor:
+        for layer in self:
+            x = layer(x, frame, cache)
+        return x
+
+
+class Layout(NamedTuple):
+    """Where the N tokens of a batch stand: B rows of W places.
+
+    A row may hold several texts, or branches of one: `hidden` says who may look at whom, and
+    `positions` what position each token believes to have.
+    """
+
+    positions: Tensor  # (N,) int64
+    hidden: Tensor  # (W, S) or (B, 1, W, S) bool, True where a query must not look
+    token: Tensor  # (B, W) int64, the token in each place; any, where the place is empty
+    place: Tensor | None = None  # (N,) int64, the place of each token among B·W; None if all do
+
+
+def grid_layout(
+    input_ids: Tensor, attention_mask: Tensor | None = None, cache: KVCache | None = None
+) -> Layout:
+    """The layout of (B, T) ids where every place holds a token; arguments as in `Llama.forward`.
+
+    Raises:
+        ValueError: a mask of another shape.
+    """
+    batch, length = input_ids.shape
+    total = length + (cache.length if cache is not None else 0)  # S
+    rows = torch.arange(total - length, total, device=input_ids.device)  # (T,)
+    hidden = torch.arange(total, device=input_ids.device) > rows[:, None]  # (T, S): the future
+    positions = rows.expand(batch, length)
+    if attention_mask is not None:
+        if attention_mask.shape != (batch, total):
+            raise ValueError(
+                f"attention_mask is {tuple(attention_mask.shape)}; needed is {(batch, total)}"
+            )
+        real = attention_mask.bool()
+        hidden = hidden | ~real[:, None, None, :]  # (B, 1, T, S): the future and the padding
+        # positions count real tokens only, so left padding moves nothing
+        positions = (real.cumsum(-1) - 1).clamp(min=0)[:, -length:]  # (B, T)
+    return Layout(positions.reshape(-1), hidden, torch.zeros_like(input_ids))
 
 
 class Backbone(nn.Module):
@@ -197,40 +271,76 @@ class Backbone(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.heads = config.num_attention_heads
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(
-            Block(config, layer) for layer in range(config.num_hidden_layers)
-        )
+        self.layers = Stack(Block(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         cos, sin = rope_tables(config.max_position_embeddings, config.head_size, config.rope_theta)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, cache: KVCache | None = None
+        self, input_ids: Tensor, layout: Layout | None = None, cache: KVCache | None = None
     ) -> Tensor:
-        """The residual stream after the last norm, (B, T, D); arguments as in `Llama.forward`."""
-        batch, length = input_ids.shape
-        total = length + (cache.length if cache is not None else 0)  # S
-        if total > len(self.cos):
-            raise ValueError(f"{total} positions; the model has {len(self.cos)}")
-        rows = torch.arange(total - length, total, device=input_ids.device)  # (T,)
-        hidden = torch.arange(total, device=input_ids.device) > rows[:, None]  # (T, S): the future
-        cos, sin = self.cos[rows], self.sin[rows]  # (T, K)
-        if attention_mask is not None:
-            if attention_mask.shape != (batch, total):
-                raise ValueError(
-                    f"attention_mask is {tuple(attention_mask.shape)}; needed is {(batch, total)}"
-                )
-            real = attention_mask.bool()
-            hidden = hidden | ~real[:, None, None, :]  # (B, 1, T, S): the future and the padding
-            # positions count real tokens only, so left padding moves nothing
-            positions = (real.cumsum(-1) - 1).clamp(min=0)[:, -length:]  # (B, T)
-            cos, sin = self.cos[positions][:, None], self.sin[positions][:, None]  # (B, 1, T, K)
-        x = self.embed_tokens(input_ids)  # (B, T, D)
-        for layer in self.layers:
-            x = layer(x, cos, sin, hidden, cache)
-        return self.norm(x)
+        """The residual stream after the last norm.
+
+        Args:
+            input_ids: (N,) int64, the tokens of `layout`; without a layout (B, T), as in
+                `Llama.forward`.
+            cache: keys and values of earlier positions; extended in place.
+
+        Returns:
+            (N, D), or (B, T, D) without a layout.
+
+        Raises:
+            ValueError: more positions than the model has.
+            IndexError: an id outside the vocabulary.
+        """
+        if layout is None:
+            layout = grid_layout(input_ids, None, cache)
+            return self(input_ids.reshape(-1), layout, cache).view(*input_ids.shape, -1)
+        if layout.hidden.shape[-1] > len(self.cos) and layout.place is None:
+            raise ValueError(f"{layout.hidden.shape[-1]} positions; the model has {len(self.cos)}")
+        x, frame = self.embed_tokens(input_ids), self.frame(layout)
+        if cache is not None or not self.layers.compiled:
+            return self.norm(self.layers.forward(x, frame, cache))
+        # one program for any number of tokens; another width or number of rows gets its own
+        for tensor in (x, frame.cos, frame.sin, frame.to_tokens, frame.back):
+            if tensor is not None:
+                torch._dynamo.mark_dynamic(tensor, 0)
+        return self.norm(self.layers(x, frame))
+
+    def frame(self, layout: Layout) -> Frame:
+        """What the layers share when they look at a batch that stands so."""
+        (batch, width), half = layout.token.shape, self.cos.shape[1] // 2
+        cos = self.cos[layout.positions, :half].repeat(1, 2 * self.heads)  # (N, D)
+        sin = self.sin[layout.positions, :half].repeat(1, 2 * self.heads)
+        # the smallest number, not -inf: a row that sees nothing stays finite
+        smallest = torch.finfo(self.cos.dtype).min
+        bias = torch.zeros_like(layout.hidden, dtype=self.cos.dtype)
+        bias = bias.masked_fill(layout.hidden, smallest)
+        if bias.dim() == 4:
+            bias = bias.expand(-1, self.heads, -1, -1).flatten(0, 1)  # (BH, W, S)
+        frame = Frame(cos, sin, bias, batch)
+        if layout.place is None:
+            return frame
+        # the half heads of a token in the order of `qkv_weight`
+        heads, device = self.heads, bias.device
+        both = torch.arange(4 * heads, device=device).view(2, 2, heads).permute(1, 2, 0)
+        value = torch.arange(4 * heads, 6 * heads, device=device).view(1, heads, 2)
+        half_head = torch.cat((both, value))  # (3, H, 2)
+        first = layout.token * (6 * heads)  # (B, W)
+        to_rows = first[:, None, :, None] + half_head[:, None, :, None]  # (3, B, H, W, 2)
+        row, column = layout.place // width, layout.place % width  # (N,) each
+        head = torch.arange(heads, device=device)
+        to_tokens = (row[:, None] * heads + head) * width + column[:, None]  # (N, H)
+        three = torch.arange(3, device=device)[:, None, None]
+        back = (three * (batch * heads * width) + to_tokens[:, None, :, None]) * 2
+        back = (back + torch.arange(2, device=device)).flatten(1)  # (N, 6H)
+        back = back[:, half_head.flatten().argsort()]
+        return frame._replace(
+            to_rows=to_rows.flatten(), to_tokens=to_tokens.flatten(), back=back.flatten()
+        )
 
 
 class Llama(nn.Module):
@@ -274,4 +384,6 @@ class Llama(nn.Module):
             ValueError: more positions than the model has, or a mask of another shape.
             IndexError: an id outside the vocabulary.
         """
-        return self.lm_head(self.model(input_ids, attention_mask, cache))
+        layout = grid_layout(input_ids, attention_mask, cache)
+        states = self.model(input_ids.reshape(-1), layout, cache)  # (B·T, D)
+        return self.lm_head(states).view(*input_ids.shape, -1)

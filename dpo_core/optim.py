@@ -78,7 +78,7 @@ def make_optimizers(
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer {name!r}; accepted are {', '.join(OPTIMIZERS)}")
-    adamw = {"betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.0}
+    adamw = {"betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.0, "fused": True}
     if name == "adamw":
         return [torch.optim.AdamW(model.parameters(), lr=learning_rate, **adamw)]
     inside = {id(p): p for n, p in model.named_parameters() if ".layers." in n and p.dim() == 2}

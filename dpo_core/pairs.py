@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -50,19 +50,29 @@ class Pairs:
         """The pairs of the given rows as tensors for `steps.dpo_step`; hard labels have no
         `preference_prob`.
         """
-        prompts = [self.prompt[r] for r in rows]
-        answers = [self.chosen[r] for r in rows] + [self.rejected[r] for r in rows]
-        ids, mask = TOKENIZER.collate(prompts * 2, answers)  # one width for both
+        ids, mask, lengths = (part[:, rows] for part in self.tokens)
+        width = int(lengths.max())  # one for both
+        ids = ids.long()
         names = ["ref_chosen_logps", "ref_rejected_logps"] + ["preference_prob"] * self.soft
         numbers = {name: torch.tensor([getattr(self, name)[r] for r in rows]) for name in names}
-        n = len(rows)
         return {
-            "chosen_ids": ids[:n],
-            "rejected_ids": ids[n:],
-            "chosen_mask": mask[:n],
-            "rejected_mask": mask[n:],
+            "chosen_ids": ids[0, :, :width],
+            "rejected_ids": ids[1, :, :width],
+            "chosen_mask": mask[0, :, :width],
+            "rejected_mask": mask[1, :, :width],
             **numbers,
         }
+
+    @cached_property
+    def tokens(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Ids, int32, and completion mask of the chosen answers and of the rejected, (2, N, T), and
+        their lengths with the prompt, (2, N).
+        """
+        ids, mask = TOKENIZER.collate(self.prompt * 2, self.chosen + self.rejected)
+        texts = zip(self.prompt * 2, self.chosen + self.rejected)
+        lengths = torch.tensor([len(prompt) + len(answer) for prompt, answer in texts])
+        halves = (2, len(self))
+        return ids.int().unflatten(0, halves), mask.unflatten(0, halves), lengths.view(halves)
 
     def batches(self, batch_size: int, seed: int) -> Callable[[int], dict[str, Tensor]]:
         """The batch of a step: every epoch in a new order, its last incomplete batch left out.
@@ -77,10 +87,13 @@ class Pairs:
                 f"accepted is at most {len(self)}"
             )
 
+        @lru_cache(maxsize=1)
+        def order(epoch: int) -> np.ndarray:
+            return stream("order", seed, epoch).permutation(len(self))
+
         def batch_at(step: int) -> dict[str, Tensor]:
             epoch, position = divmod(step, per_epoch)
-            order = stream("order", seed, epoch).permutation(len(self))
-            return self.batch(order[position * batch_size : (position + 1) * batch_size])
+            return self.batch(order(epoch)[position * batch_size : (position + 1) * batch_size])
 
         return batch_at
 

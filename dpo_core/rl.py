@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpo_core.losses import token_logps
 from dpo_core.model import Llama
+from dpo_core.packing import completion_logps
 from dpo_core.policy_gradient import (
     METHODS,
     Method,
@@ -78,9 +78,7 @@ def rollout(
     rewards = judge(repeated, completions).to(device)
     ids, mask = (tensor.to(device) for tensor in TOKENIZER.collate(repeated, completions))
     marks = mask[:, 1:]
-    old_logps, ref_logps = (
-        token_logps(m(ids), ids).masked_fill(~marks, 0.0) for m in (policy, reference)
-    )
+    old_logps, ref_logps = (completion_logps(m, ids, mask) for m in (policy, reference))
     batch = {
         "input_ids": ids,
         "completion_mask": mask,

@@ -33,6 +33,7 @@ class RunState:
         self.model, self.optimizers, self.record = model, optimizers, record
         self.step = 0
         self.seconds = 0.0
+        self.compiled = False  # whether the layers are, which moves the last bits
         self.history: list[dict[str, float | None]] = []
 
     def save(self, place: Workshop) -> None:
@@ -100,8 +101,8 @@ class RunState:
                 if int(owner) == index:
                     state.setdefault(int(parameter), {})[name] = tensors[key]
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-        self.step, self.seconds, self.history = (
-            stored[name] for name in ("step", "seconds", "history")
+        self.step, self.seconds, self.history, self.compiled = (
+            stored[name] for name in ("step", "seconds", "history", "compiled")
         )
 
     def _machine(self) -> dict[str, Any]:
@@ -109,6 +110,7 @@ class RunState:
         device = next(self.model.parameters()).device.type
         return {
             "threads": torch.get_num_threads(),
+            "compiled": self.compiled,
             "device": device,
             "torch": str(torch.__version__),
         }
@@ -136,6 +138,8 @@ class RunState:
             raise ValueError(f"seconds is {seconds!r:.40}; accepted are finite numbers from 0")
         if type(threads) is not int or not 1 <= threads <= MANY:
             raise ValueError(f"threads is {threads!r:.40}; accepted is 1 to {MANY}")
+        if type(stored["compiled"]) is not bool:
+            raise TypeError("compiled is neither true nor false")
         if not all(isinstance(stored[name], str) for name in ("device", "torch")):
             raise TypeError("device or torch is of another kind")
         if not isinstance(stored["history"], list) or not isinstance(stored["record"], dict):
@@ -148,7 +152,8 @@ class RunState:
 
     def _compare(self, path: Path, stored: dict[str, Any]) -> None:
         """Raises CheckpointError if the state is of another run, or would go on in other bits."""
-        machine = {name: value for name, value in self._machine().items() if name != "threads"}
+        taken_over = ("threads", "compiled")
+        machine = {n: value for n, value in self._machine().items() if n not in taken_over}
         ours = json.loads(json.dumps({**self.record, **machine}))
         theirs = {**stored["record"], **{name: stored[name] for name in machine}}
         for name in sorted(ours.keys() | theirs.keys()):

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from dpo_core.losses import sequence_logps
 from dpo_core.model import KVCache, Llama
+from dpo_core.packing import completion_logps
 from dpo_core.progress import progress_bar
 from dpo_core.randomness import torch_generator
 from dpo_core.tokenizer import CharTokenizer
@@ -127,23 +127,25 @@ def generate(
         cache, mask = KVCache(), mask.to(device)
         logits = model(ids.to(device), mask, cache)[:, -1]  # (distinct, V)
         rows = torch.tensor([distinct[prompt] for prompt in batch], device=device)
-        cache.select(rows)
-        logits, mask = logits[rows], mask[rows]
         written = torch.full((len(batch), max_new_tokens), TOKENIZER.eos_id, device=device)
-        finished = torch.zeros(len(batch), dtype=torch.bool, device=device)
+        left = torch.arange(len(batch), device=device)  # who still writes
         for position, u in enumerate(uniform[start : start + batch_size].to(device).T):
-            probs = next_token_probs(logits, temperature, top_k, top_p)  # (B, V)
+            probs = next_token_probs(logits, temperature, top_k, top_p)
             _refuse_nan(probs)
-            token = draw(probs, u)  # (B,)
-            written[:, position] = torch.where(finished, TOKENIZER.eos_id, token)
-            finished |= token == TOKENIZER.eos_id
-            if finished.all() or position + 1 == max_new_tokens:
+            if position == 0:  # what the reading left for each prompt, once for each of its rows
+                probs, mask = probs[rows], mask[rows]
+                cache.select(rows)
+            token = draw(probs, u[left])  # (left,)
+            written[left, position] = token
+            writes = (token != TOKENIZER.eos_id).nonzero().squeeze(-1)
+            if len(writes) == 0 or position + 1 == max_new_tokens:
                 break
-            mask = torch.cat((mask, mask.new_ones(len(batch), 1)), dim=1)
+            if len(writes) < len(left):
+                left, token, mask = left[writes], token[writes], mask[writes]
+                cache.select(writes)
+            mask = torch.cat((mask, mask.new_ones(len(left), 1)), dim=1)
             logits = model(token[:, None], mask, cache)[:, -1]
-        for text in map(TOKENIZER.decode, written[:, : position + 1].tolist()):
-            head, end, _ = text.partition("E")
-            completions.append(head + end)
+        completions += TOKENIZER.decode_all(written[:, : position + 1])
     return completions
 
 
@@ -162,7 +164,7 @@ def score(
     """
 
     def logps(ids: Tensor, mask: Tensor) -> Tensor:
-        return sequence_logps(model(ids), ids, mask)
+        return completion_logps(model, ids, mask).sum(-1)
 
     device = next(model.parameters()).device
     return in_batches(logps, prompts, completions, device, batch_size=batch_size, progress=progress)

@@ -13,10 +13,9 @@ from dpo_core.losses import (
     bradley_terry_loss,
     kto_loss,
     preference_loss,
-    sequence_logps,
-    token_logps,
 )
 from dpo_core.model import Llama
+from dpo_core.packing import completion_logps
 from dpo_core.policy_gradient import (
     METHODS,
     clipped_loss,
@@ -33,8 +32,7 @@ def sft_step(model: Llama, batch: Batch) -> Sums:
 
     Needs `input_ids` (B, T) and `completion_mask` (B, T).
     """
-    # (B,)
-    logps = sequence_logps(model(batch["input_ids"]), batch["input_ids"], batch["completion_mask"])
+    logps = completion_logps(model, batch["input_ids"], batch["completion_mask"]).sum(-1)  # (B,)
     nats = -logps.sum()
     return {
         "loss": (nats, batch["completion_mask"].sum()),
@@ -59,9 +57,10 @@ def dpo_step(
     preference_loss(*[torch.full((1,), -1.0)] * 4, **lengths, **settings)
 
     def step(model: Llama, batch: Batch) -> Sums:
-        ids, mask = _both_answers(batch)  # (2B, T)
-        chosen_logps, rejected_logps = sequence_logps(model(ids), ids, mask).chunk(2)  # (B,) each
-        chosen_lengths, rejected_lengths = mask.sum(-1).chunk(2)
+        ids, mask = _both_answers(batch)  # (B, 2, T)
+        logps = completion_logps(model, ids, mask).sum(-1)  # (B, 2)
+        chosen_logps, rejected_logps = logps.unbind(1)  # (B,) each
+        chosen_lengths, rejected_lengths = mask.sum(-1).unbind(1)
         losses, chosen_rewards, rejected_rewards = preference_loss(
             chosen_logps,
             rejected_logps,
@@ -104,12 +103,11 @@ def kto_step(
         desirable = batch["desirable"]
         with torch.no_grad():
             # (B,)
-            other_logps = sequence_logps(model(batch["kl_ids"]), batch["kl_ids"], batch["kl_mask"])
+            other_logps = completion_logps(model, batch["kl_ids"], batch["kl_mask"]).sum(-1)
             point = (other_logps - batch["kl_ref_logps"]).mean().clamp(min=0)
-        # (B,)
-        logps = sequence_logps(
-            model(batch["input_ids"]), batch["input_ids"], batch["completion_mask"]
-        )
+        logps = completion_logps(model, batch["input_ids"], batch["completion_mask"]).sum(
+            -1
+        )  # (B,)
         losses, rewards = kto_loss(logps, batch["ref_logps"], desirable, kl=point, **settings)
         metrics = {
             "rewards/chosen": rewards[desirable],
@@ -131,7 +129,9 @@ def reward_step(model: nn.Module, batch: Batch) -> Sums:
     `model(ids, completion_mask)` gives (B,) rewards, as `dpo_core.reward.RewardModel` does. The
     batch is that of `dpo_step`; its reference log-probabilities are not read.
     """
-    chosen_rewards, rejected_rewards = model(*_both_answers(batch)).chunk(2)  # (B,) each
+    chosen_rewards, rejected_rewards = model(
+        *(both.transpose(0, 1).flatten(0, 1) for both in _both_answers(batch))
+    ).chunk(2)
     losses = bradley_terry_loss(chosen_rewards - rejected_rewards, batch.get("preference_prob"))
     return _preference_sums(losses, chosen_rewards.detach(), rejected_rewards.detach())
 
@@ -158,7 +158,7 @@ def rl_step(method: str, *, beta: float, clip: float = 0.2, value_weight: float 
 
     def step(model: nn.Module, batch: Batch) -> Sums:
         ids, marks = batch["input_ids"], batch["completion_mask"][:, 1:].bool()
-        logps = token_logps(policy_of(model)(ids), ids).masked_fill(~marks, 0.0)  # (B, T-1)
+        logps = completion_logps(policy_of(model), ids, batch["completion_mask"])  # (B, T-1)
         old, weights = batch["old_logps"], batch["advantages"]
         if not how.per_token:
             logps, old = logps.sum(-1), old.sum(-1)  # (B,)
@@ -195,9 +195,10 @@ def rl_step(method: str, *, beta: float, clip: float = 0.2, value_weight: float 
 
 
 def _both_answers(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Chosen rows, then rejected ones, (2B, T) ids and mask: one forward pass serves both."""
+    """Chosen and rejected side by side, (B, 2, T) ids and mask: one forward pass serves both."""
     return tuple(
-        torch.cat((batch[f"chosen_{name}"], batch[f"rejected_{name}"])) for name in ("ids", "mask")
+        torch.stack((batch[f"chosen_{name}"], batch[f"rejected_{name}"]), dim=1)
+        for name in ("ids", "mask")
     )
 
 

@@ -7,6 +7,7 @@ reserved for a character that the vocabulary lacks; `encode` names such a charac
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 
 VOCABULARY = "PSEU0123456789+-*/.:=_"
@@ -24,6 +25,8 @@ class CharTokenizer:
         self.vocab_size = len(VOCABULARY)
         self._id_of = {character: index for index, character in enumerate(VOCABULARY)}
         self.pad_id, self.bos_id, self.eos_id, self.unk_id = (self._id_of[c] for c in "PSEU")
+        self._id_of_byte = np.full(256, -1)
+        self._id_of_byte[np.frombuffer(VOCABULARY.encode(), np.uint8)] = range(self.vocab_size)
 
     def encode(self, text: str) -> list[int]:
         """The ids of `text`, one per character.
@@ -89,9 +92,28 @@ class CharTokenizer:
         Raises:
             ValueError: an unknown character, or lists of different lengths.
         """
-        prompt_rows = [self.encode(prompt) for prompt in prompts]
-        rows = [p + self.encode(c) for p, c in zip(prompt_rows, completions, strict=True)]
-        input_ids, attention_mask = self.pad(rows)
-        prompt_lengths = torch.tensor([len(row) for row in prompt_rows])
-        positions = torch.arange(input_ids.shape[1])
-        return input_ids, attention_mask & (positions >= prompt_lengths[:, None])
+        texts = [
+            prompt + completion for prompt, completion in zip(prompts, completions, strict=True)
+        ]
+        if not texts:
+            raise ValueError("no rows to pad; at least one is needed")
+        ids = self._id_of_byte[np.frombuffer("".join(texts).encode("latin-1", "replace"), np.uint8)]
+        if (ids < 0).any():
+            for text in texts:
+                self.encode(text)  # names the character
+        lengths = torch.tensor([len(text) for text in texts])[:, None]  # (B, 1)
+        positions = torch.arange(int(lengths.max()))  # (T,)
+        input_ids = torch.full((len(texts), len(positions)), self.pad_id)
+        input_ids[positions < lengths] = torch.from_numpy(ids)
+        prompt_lengths = torch.tensor([len(prompt) for prompt in prompts])[:, None]
+        return input_ids, (positions >= prompt_lengths) & (positions < lengths)
+
+    def decode_all(self, ids: torch.Tensor) -> list[str]:
+        """The texts of the rows of (B, T) ids, each up to its first `E`, which is included."""
+        characters = np.frombuffer(self.vocabulary.encode(), np.uint8)
+        rows = characters[ids.cpu().numpy()].tobytes().decode()
+        width, texts = ids.shape[1], []
+        for start in range(0, len(rows), width):
+            head, end, _ = rows[start : start + width].partition("E")
+            texts.append(head + end)
+        return texts

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dpo_core.checkpoint import CheckpointError
+from dpo_core.compilation import compiled, worth_compiling
 from dpo_core.optim import OPTIMIZERS, learning_rate_factor, make_optimizers
 from dpo_core.progress import progress_bar
 from dpo_core.run_state import RunState
@@ -90,6 +92,7 @@ def train(
     record: dict[str, Any] | None = None,
     resume: bool = False,
     threads: int = 0,
+    compile: bool | None = None,
     progress: bool = True,
 ) -> list[dict[str, float | None]]:
     """Train `model` in place, on the device it is on.
@@ -104,13 +107,17 @@ def train(
             resumed.
         threads: the number of torch's threads that a resumed run must have had; 0 takes what it
             had.
+        compile: compile the layers (`dpo_core.compilation`); None does so where the run is long
+            enough to end sooner, judged by the size of its first batch. A resumed run does as it
+            did before.
         progress: show a bar.
 
     Returns:
         The lines of the metrics.
 
     Raises:
-        CheckpointError: nothing to resume, or the state of another run.
+        CheckpointError: nothing to resume, the state of another run, or one that was compiled
+            where nothing compiles.
         ValueError: a batch has nothing to learn from, or a resumed run has no place.
         FloatingPointError: loss, gradient or weights are not finite; the message names the step or
             the weights. The last state stays.
@@ -127,6 +134,11 @@ def train(
         if place is None:
             raise ValueError("resume needs a place, the workshop that holds the run's state")
         run.load(place, config.steps, threads)
+        compile = run.compiled
+    first = batch_at(run.step) if run.step < config.steps else {}
+    if compile is None:
+        texts = sum(tensor.numel() for name, tensor in first.items() if name.endswith("ids"))
+        compile = worth_compiling(model, texts * config.steps)
     # loading makes new ones
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     peaks = [group["lr"] for group in groups]
@@ -135,12 +147,19 @@ def train(
     window: dict[str, list[float]] = {}  # sums and counts since the last line
     started, seconds_before = time.perf_counter(), run.seconds
     model.train()
-    with progress_bar(total=config.steps, initial=run.step, unit="step", shown=progress) as bar:
+    with (
+        compiled(model, compile) as is_compiled,
+        progress_bar(total=config.steps, initial=run.step, unit="step", shown=progress) as bar,
+    ):
+        if resume and is_compiled != compile:
+            raise CheckpointError("the run began with compiled layers, and nothing compiles here")
+        run.compiled = is_compiled
         while run.step < config.steps:
             factor = learning_rate_factor(run.step, config.steps, config.warmup)
             for group, peak in zip(groups, peaks, strict=True):
                 group["lr"] = peak * factor
-            batch = {name: tensor.to(device) for name, tensor in batch_at(run.step).items()}
+            batch = {n: tensor.to(device) for n, tensor in (first or batch_at(run.step)).items()}
+            first = {}
             sums: dict[str, list[float]] = {}
             for piece in _pieces(batch, config.accumulate):
                 result = loss_step(model, piece)
@@ -159,7 +178,10 @@ def train(
             gradients = [p.grad for p in model.parameters() if p.grad is not None]
             # the one division, by the whole step's count
             torch._foreach_div_(gradients, sums["loss"][1])
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+            norm = torch.nn.utils.get_total_norm(gradients)
+            if config.max_grad_norm < math.inf:
+                parameters = model.parameters()
+                torch.nn.utils.clip_grads_with_norm_(parameters, config.max_grad_norm, norm)
             if not math.isfinite(sums["loss"][0] + float(norm)):
                 raise FloatingPointError(
                     f"loss or gradient at step {run.step} is not finite; "

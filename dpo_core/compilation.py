@@ -1,0 +1,68 @@
+"""When the layers are compiled, and that nobody fails for want of a compiler (chapter 13).
+
+`torch.compile` writes C++ (on CUDA, Triton) for the layers and their gradient: one loop where there
+were several, and no intermediate results in memory. It takes half a minute for each width of a
+row, so a short run is over sooner without it.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+from torch import nn
+
+from dpo_core.model import Stack
+from dpo_core.progress import say
+
+# multiplications of a weight and a token from which compiling pays: its half minute is then saved
+WORTH = 1.5e12
+
+
+def worth_compiling(model: nn.Module, tokens: float) -> bool:
+    """Whether a training that reads so many tokens ends sooner with compiled layers."""
+    inside = sum(
+        parameter.numel()
+        for stack in stacks(model)
+        for parameter in stack.parameters()
+        if parameter.dim() == 2
+    )
+    return inside * tokens >= WORTH
+
+
+def stacks(model: nn.Module) -> list[Stack]:
+    """The layers of each language model inside a model."""
+    return [module for module in model.modules() if isinstance(module, Stack)]
+
+
+@contextmanager
+def compiled(model: nn.Module, wanted: bool = True) -> Iterator[bool]:
+    """Compile the layers of a model for as long as the context lasts.
+
+    Yields:
+        True if they are; False if that is not wanted, or there is no compiler, which is said once.
+    """
+    on = wanted and can_compile(next(model.parameters()).device.type)
+    parts = [part for part in stacks(model) if on and not part.compiled]
+    for part in parts:
+        part.compile(dynamic=False)  # but for the number of tokens, which `Backbone` marks
+    try:
+        yield on
+    finally:
+        for part in parts:
+            part._compiled_call_impl = None
+
+
+@cache
+def can_compile(device: str) -> bool:
+    """Whether this machine compiles: tried once, with two operations and their gradient."""
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    try:
+        x = torch.ones(2, device=device, requires_grad=True)
+        torch.compile(lambda x: x.exp() * 2)(x).sum().backward()
+    except Exception as error:  # whatever is missing, the run goes on without it
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        say(f"going on without a compiler: {reason:.200}")
+        return False
+    return True

@@ -1,0 +1,113 @@
+"""From padded rows to tokens: no padding, a shared prompt once, logits where they are needed
+(chapter 13).
+
+A batch comes as rectangles, since rectangles can be cut and sent. In them a third of the places
+hold padding, both answers of a pair repeat their prompt, and a loss asks only for the answers'
+log-probabilities. `completion_logps` computes just these.
+
+Shapes: B rows, K answers to one prompt, T positions, V vocabulary, N tokens, W places of a packed
+row, A tokens that are asked for.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dpo_core.model import Layout, Llama
+
+
+class Packed(NamedTuple):
+    """The tokens of a batch, where they stand, and which log-probabilities are asked for."""
+
+    input_ids: Tensor  # (N,) int64
+    layout: Layout
+    source: Tensor  # (A,) the token whose logits predict each one that is asked for
+    target: Tensor  # (A,) its id
+    entry: Tensor  # (A,) where its log-probability belongs, among B·K·(T-1)
+
+
+def completion_logps(model: Llama, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
+    """log p(token t+1 | tokens ≤ t) of the completions' tokens; 0 everywhere else.
+
+    It equals `losses.token_logps(model(input_ids), input_ids)` where the mask is set. Summed over
+    the last dimension it is `losses.sequence_logps`, log π(y|x) of Rafailov et al. 2023, eq. 7.
+
+    Args:
+        input_ids: (B, T) int64, or (B, K, T): K answers to one prompt, which is then read once.
+        completion_mask: of the same shape, nonzero on the completion's tokens, `E` included.
+
+    Returns:
+        (B, T-1) or (B, K, T-1), in nats, in float32 or better.
+
+    Raises:
+        ValueError: the shapes do not fit, the first token is marked (nothing predicts it), or the
+            rows are longer than the model has positions.
+    """
+    packed = pack(input_ids, completion_mask, even=model.model.layers.compiled)
+    *rows, length = input_ids.shape
+    positions = model.config.max_position_embeddings
+    if length > positions:
+        raise ValueError(f"{length} positions; the model has {positions}")
+    grid = model.lm_head.weight.new_zeros(math.prod(rows) * (length - 1))
+    if not len(packed.target):  # nothing is asked for; a zero that a gradient can flow through
+        return (grid + model.lm_head.weight[:0].sum()).view(*rows, length - 1)
+    states = model.model(packed.input_ids, packed.layout)  # (N, D)
+    logits = model.lm_head(states.index_select(0, packed.source))  # (A, V)
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
+    logps = -F.cross_entropy(logits, packed.target, reduction="none")  # (A,)
+    return grid.to(logps.dtype).index_put((packed.entry,), logps).view(*rows, length - 1)
+
+
+def pack(input_ids: Tensor, completion_mask: Tensor, even: bool = False) -> Packed:
+    """The tokens that the marked ones depend on, each once.
+
+    Answers to one prompt stand in one row and share what they begin with: the prompt, and the first
+    tokens of their own if these are the same. Arguments and errors as in `completion_logps`.
+
+    Args:
+        even: make the rows one place wider where their width is odd; fewer widths, fewer programs
+            to compile.
+    """
+    if completion_mask.shape != input_ids.shape or input_ids.dim() not in (2, 3):
+        raise ValueError(
+            f"completion_mask {tuple(completion_mask.shape)} and "
+            f"input_ids {tuple(input_ids.shape)} do not fit; needed are (B, T) or (B, K, T) twice"
+        )
+    mask = completion_mask.bool()
+    if mask[..., :1].any():
+        raise ValueError("completion_mask marks the first token, which no position predicts")
+    if input_ids.dim() == 2:
+        input_ids, mask = input_ids[:, None], mask[:, None]
+    answers, length = input_ids.shape[1:]
+    column = torch.arange(length, device=input_ids.device)  # (T,)
+    last = torch.where(mask, column + 1, 0).amax(-1)  # (B, K): tokens up to the last mark
+    start = torch.zeros_like(last)  # (B, K): the first token that an answer has for itself
+    if answers > 1:
+        same = (input_ids == input_ids[:, :1]).all(1)  # (B, T)
+        start[:, 1:] = torch.minimum(same.cumprod(-1).sum(-1), last.amin(-1))[:, None]
+    real = (column >= start[..., None]) & (column < last[..., None])  # (B, K, T)
+    row, answer, position = real.nonzero(as_tuple=True)  # (N,) each, row after row
+    tokens = torch.arange(len(row), device=row.device)  # (N,)
+    counts = real.flatten(1).sum(1)  # (B,)
+    place = tokens - (counts.cumsum(0) - counts)[row]  # (N,), within the row
+    width = max([1, *counts.tolist()])  # W
+    width += even and width % 2
+    token = row.new_zeros(len(counts), width).index_put((row, place), tokens)
+    hidden = torch.ones(width, width, dtype=torch.bool, device=row.device).triu(1)  # the future
+    if answers > 1:
+        branch = torch.where(position < start[row, -1], 0, answer + 1)  # (N,), 0 for what is shared
+        branch = row.new_full(token.shape, -1).index_put((row, place), branch)  # (B, W)
+        other = (branch[:, None, :] != 0) & (branch[:, None, :] != branch[:, :, None])
+        hidden = (hidden | other)[:, None]  # (B, 1, W, W)
+    layout = Layout(position, hidden, token, row * width + place)
+    # what predicts a mark stands before it in its own answer, or in what all share
+    number = torch.zeros_like(input_ids).index_put((row, answer, position), tokens)
+    row, answer, position = mask.nonzero(as_tuple=True)  # (A,) each
+    entry = (row * answers + answer) * (length - 1) + position - 1
+    own = position > start[row, answer]
+    source = number[row, torch.where(own, answer, 0), position - 1]
+    return Packed(input_ids[real], layout, source, input_ids[mask], entry)
