@@ -26,6 +26,8 @@ from dpo_core.policy_gradient import (
 from dpo_core.reward import policy_of
 from dpo_core.training import Batch, LossStep, Sums
 
+ROUNDING = 1e-5  # nats; two log-probabilities of an answer that differ by less are the same
+
 
 def sft_step(model: Llama, batch: Batch) -> Sums:
     """Next-token loss on the marked tokens, in nats a token; also in nats a completion.
@@ -72,7 +74,7 @@ def dpo_step(
             **settings,
         )
         logps = {"logps/chosen": chosen_logps.detach(), "logps/rejected": rejected_logps.detach()}
-        return _preference_sums(losses, chosen_rewards, rejected_rewards, **logps)
+        return _preference_sums(losses, chosen_rewards, rejected_rewards, ROUNDING * beta, **logps)
 
     return step
 
@@ -203,9 +205,14 @@ def _both_answers(batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def _preference_sums(
-    losses: Tensor, chosen_rewards: Tensor, rejected_rewards: Tensor, **more: Tensor
+    losses: Tensor,
+    chosen_rewards: Tensor,
+    rejected_rewards: Tensor,
+    tie: float = 0.0,
+    **more: Tensor,
 ) -> Sums:
     margins = chosen_rewards - rejected_rewards
+    margins = margins.masked_fill(margins.abs() <= tie, 0.0)
     metrics = {
         "rewards/chosen": chosen_rewards,
         "rewards/rejected": rejected_rewards,
