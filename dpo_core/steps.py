@@ -79,6 +79,26 @@ def dpo_step(
     return step
 
 
+def live_reference(loss_step: LossStep, reference: Llama) -> LossStep:
+    """`loss_step` with the reference's log-probabilities computed at every step, not read.
+
+    For pairs that are seen once, whose log-probabilities need not be stored. It needs what
+    `dpo_step` needs but `ref_chosen_logps` and `ref_rejected_logps`; where a batch has them, they
+    are replaced. The reference is not trained, must not be the policy itself, and stays as it is
+    (`eval()`, its device).
+    """
+
+    def step(model: Llama, batch: Batch) -> Sums:
+        with torch.no_grad():
+            ids, mask = _both_answers(batch)  # (2B, T)
+            chosen, rejected = sequence_logps(reference(ids), ids, mask).chunk(2)  # (B,) each
+        return loss_step(
+            model, {**batch, "ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
+        )
+
+    return step
+
+
 def kto_step(
     beta: float, desirable_weight: float = 1.0, undesirable_weight: float = 1.0
 ) -> LossStep:

@@ -9,7 +9,7 @@ import torch
 
 from dpo_core.losses import sequence_logps
 from dpo_core.sampling import score
-from dpo_core.steps import dpo_step, reward_step, sft_step
+from dpo_core.steps import dpo_step, live_reference, reward_step, sft_step
 from dpo_core.tokenizer import CharTokenizer
 from dpo_core.training import LoopConfig, train
 from runs import RUNS, pairs, run, same_bits, sft_batch, stored_progress
@@ -255,6 +255,27 @@ def test_only_the_loss_of_dpo_has_a_gradient_and_it_reaches_both_answers():
     pull = -0.5 * (0.8 - margin.sigmoid()).detach()  # the loss by log π of the chosen answer
     (expected,) = torch.autograd.grad((pull * (chosen - rejected)).sum(), [model.lm_head.weight])
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_live_reference_gives_what_was_stored():
+    """A reference that drifts with the policy, or that is read where it should be computed, gives another loss."""
+    model, reference, batch = small_model(seed=3), small_model(), pairs().batch(np.arange(8))
+    bare = {k: v for k, v in batch.items() if not k.startswith("ref_")}
+    wrong = bare | {f"ref_{kind}_logps": torch.zeros(8) for kind in ("chosen", "rejected")}
+    stored = dpo_step(0.5)(model, batch)
+    stored["loss"][0].backward()
+    expected = [parameter.grad.clone() for parameter in model.parameters()]
+    for given in (bare, wrong):
+        model.zero_grad()
+        live = live_reference(dpo_step(0.5), reference)(model, given)
+        assert {k: float(total) / count for k, (total, count) in live.items()} == pytest.approx(
+            {k: float(total) / count for k, (total, count) in stored.items()}, rel=1e-5, abs=1e-5
+        )
+        live["loss"][0].backward()
+        for parameter, gradient in zip(model.parameters(), expected):
+            assert torch.allclose(parameter.grad, gradient, rtol=1e-4, atol=1e-5)
+    assert all(parameter.grad is None for parameter in reference.parameters())
+    assert given is wrong and not wrong["ref_chosen_logps"].any()
 
 
 def test_label_smoothing_of_a_step_is_the_soft_label_1_minus_epsilon():
