@@ -19,7 +19,7 @@ DONE  := book/_build/.done
 FROM  := $(shell find book chapters dpo_core -type f -not -path '*/_build/*' -not -path '*/.*' -not -path '*/__pycache__/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help env book serve test test-reader test-slow chapters models lint format lock clean
+.PHONY: help env book serve test test-reader test-slow chapters models bench lint format lock clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -65,6 +65,9 @@ models: $(READY)  ## train the two shipped models again from nothing (about 10 m
 	@$(BIN)/dpo-core train-gen --output dpo_core/pretrained/gen.model
 	@$(BIN)/dpo-core train-dpo --model dpo_core/pretrained/gen.model --output dpo_core/pretrained/dpo.model
 
+bench: $(READY)  ## compare the speed with TRL and transformers; writes build/bench.json (minutes)
+	@$(BIN)/python tests/bench.py $(ARGS)
+
 lint: $(READY)  ## check the style of the code (make format puts most of it right)
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check .
@@ -82,5 +85,5 @@ lock:  ## write requirements.lock anew from pyproject.toml (ARGS=--upgrade takes
 	@echo "requirements.lock: $$(grep -c == requirements.lock) packages. Now: make env && make test"
 
 clean:  ## remove what was built (the environment stays: rm -rf .venv)
-	@rm -rf book/_build dist .pytest_cache .ruff_cache .hypothesis .jupyter_cache
+	@rm -rf book/_build build dist .pytest_cache .ruff_cache .hypothesis .jupyter_cache
 	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
