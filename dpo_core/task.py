@@ -10,7 +10,7 @@ import re
 import zlib
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 
 import numpy as np
@@ -277,8 +277,9 @@ Task = BookTask | ClassicTask
 TASKS: dict[str, type[Task]] = {"book": BookTask, "classic": ClassicTask}
 
 
+@cache
 def make_task(name: str) -> Task:
-    """The task of that name.
+    """The task of that name; always the same object, so that its tables are made once a process.
 
     Raises:
         ValueError: no such task; the message lists the names.

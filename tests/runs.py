@@ -12,12 +12,12 @@ from dpo_core.pairs import Pairs, with_reference
 from dpo_core.run_state import MARK
 from dpo_core.steps import dpo_step, sft_step
 from dpo_core.storage import workshop
-from dpo_core.task import BookTask, stream
+from dpo_core.task import make_task, stream
 from dpo_core.tokenizer import CharTokenizer
 from dpo_core.training import LoopConfig, train
 from toys import small_model
 
-TASK = BookTask()
+TASK = make_task("book")
 
 
 def sft_batch(step: int, rows: int = 6) -> dict[str, torch.Tensor]:

@@ -97,10 +97,9 @@ def make_small(patch):
     patch.setattr(torch, "set_num_threads", lambda count: None)
     tasks = {name: task() for name, task in TASKS.items()}
     tasks["book"] = BookTask(largest=6, largest_third=2)
-    for module in (recipe, train_dpo, train_gen):
+    for module in (recipe, train_dpo, train_gen, train_rl):
         real = module.make_task
         patch.setattr(module, "make_task", lambda name, r=real: tasks[r(name).name])
-    patch.setattr(train_rl, "BookTask", lambda: tasks["book"])
     for module in (train_gen, train_dpo, train_rl):
         patch.setattr(module, "run_training", lambda *a, **k: None)
     read, draw, pairs = evaluation.evaluate, generate.generate, train_dpo.training_pairs

@@ -19,7 +19,7 @@ from dpo_core.evaluation import (
 )
 from dpo_core.sampling import generate
 from dpo_core.tabular import optimal_policy, random_policies
-from dpo_core.task import BookTask, ClassicTask, judge, stream
+from dpo_core.task import BookTask, ClassicTask, judge, make_task, stream
 from dpo_core.theory import (
     class_problem,
     class_rewards,
@@ -29,7 +29,7 @@ from dpo_core.theory import (
 )
 from toys import memoryless_model, small_model
 
-TASK = BookTask()
+TASK = make_task("book")
 
 
 @pytest.mark.parametrize(

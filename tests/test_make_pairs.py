@@ -13,11 +13,11 @@ from dpo_core.commands.parser import main
 from dpo_core.pairs import read_pairs
 from dpo_core.preferences import answers_of_authors, label, on_policy_pairs, population_pairs
 from dpo_core.sampling import score
-from dpo_core.task import BookTask, judge, stream
+from dpo_core.task import judge, make_task, stream
 from runs import killed_at
 from toys import memoryless_model, small_model
 
-TASK = BookTask()
+TASK = make_task("book")
 TRAIN = ["train-dpo", "--model", "gen", "--steps", "1", "--batch-size", "4", "--output", "a.model"]
 
 

@@ -13,7 +13,7 @@ from dpo_core.checkpoint import load_pretrained
 from dpo_core.pairs import Pairs, check_same_start, content_hash, read_pairs, with_reference
 from dpo_core.preferences import classic_pairs, label, on_policy_pairs
 from dpo_core.sampling import TOKENIZER, generate, score
-from dpo_core.task import BookTask, ClassicTask, judge, stream
+from dpo_core.task import ClassicTask, judge, make_task, stream
 from dpo_core.theory import class_rewards
 from toys import memoryless_model, small_model
 
@@ -61,7 +61,7 @@ def test_unknown_labels_are_named():
 @pytest.mark.parametrize("reward", ["style", "style+exact"])
 def test_on_policy_pairs_say_what_the_judge_says(labels, reward):
     """Swapping the texts but not the label, pairing answers to different prompts, or judging by another reward."""
-    base, task, n = load_pretrained("gen"), BookTask(), 300
+    base, task, n = load_pretrained("gen"), make_task("book"), 300
     made = on_policy_pairs(base, task, n, reward=reward, labels=labels, seed=1)
     worth = class_rewards(reward)
     gaps = []
@@ -88,13 +88,13 @@ def test_on_policy_pairs_say_what_the_judge_says(labels, reward):
 def test_every_kind_of_label_speaks_about_the_same_prompts():
     """Kinds of label are compared on the same pairs: a check that draws from their stream shifts all prompts by one."""
     made = {
-        labels: on_policy_pairs(small_model(), BookTask(), 20, labels=labels)
+        labels: on_policy_pairs(small_model(), make_task("book"), 20, labels=labels)
         for labels in ("soft", "sampled")
     }
     assert (
         made["soft"].prompt
         == made["sampled"].prompt
-        == BookTask().demonstrations(20, stream("pairs", 0))[0]
+        == make_task("book").demonstrations(20, stream("pairs", 0))[0]
     )
 
 
@@ -102,7 +102,7 @@ def test_only_second_answers_are_drawn_at_the_temperatures_in_turn():
     """At temperature 0 a model that says E with 0.4 always says it second; the first keeps its own distribution."""
     base, n = memoryless_model({"E": 0.4, "1": 0.35, "2": 0.25}), 1000
     # all malformed, so nothing is swapped
-    made = on_policy_pairs(base, BookTask(), n, temperatures=(0.0, 1.0))
+    made = on_policy_pairs(base, make_task("book"), n, temperatures=(0.0, 1.0))
     assert set(made.rejected[::2]) == {"E"}
     assert made.rejected[1::2].count("E") / (n / 2) == pytest.approx(0.4, abs=0.07)
     assert made.chosen.count("E") / n == pytest.approx(0.4, abs=0.05)
@@ -112,7 +112,7 @@ def test_second_answers_are_answers_to_their_own_prompts():
     """Temperatures in turn, prompts out of turn: each answer goes to its neighbour's question."""
     base = small_model()
     # all malformed: nothing is swapped
-    made = on_policy_pairs(base, BookTask(), 12, temperatures=(0.0, 0.0, 0.0))
+    made = on_policy_pairs(base, make_task("book"), 12, temperatures=(0.0, 0.0, 0.0))
     assert (
         made.rejected == generate(base, made.prompt, temperature=0) and len(set(made.rejected)) > 3
     )
@@ -122,7 +122,7 @@ def test_no_two_draws_share_their_chance():
     """One seed for two temperatures, or for both answers: pairs that repeat each other."""
     base, half = memoryless_model({"E": 0.4, "1": 0.35, "2": 0.25}), 100
     # all malformed: nothing is swapped
-    made = on_policy_pairs(base, BookTask(), 2 * half, temperatures=(1.0, 1.0))
+    made = on_policy_pairs(base, make_task("book"), 2 * half, temperatures=(1.0, 1.0))
     draws = made.chosen[:half], made.rejected[::2], made.rejected[1::2]
     for one, other in itertools.combinations(draws, 2):
         # independent ones agree in a fifth of the rows
@@ -133,7 +133,7 @@ def test_sampled_labels_do_not_follow_the_prompts():
     """Labels drawn with the numbers that drew the prompts: the question decides which answer wins."""
     base, n = memoryless_model({"E": 0.4, "1": 0.35, "2": 0.25}), 1000
     # all malformed: a coin each
-    made = on_policy_pairs(base, BookTask(), n, labels="sampled", temperatures=(0.0,))
+    made = on_policy_pairs(base, make_task("book"), n, labels="sampled", temperatures=(0.0,))
     decided = np.array([a != b for a, b in zip(made.chosen, made.rejected)])
     # the second answer, which is always E
     swapped = np.array([text == "E" for text in made.chosen])
@@ -144,7 +144,7 @@ def test_sampled_labels_do_not_follow_the_prompts():
 
 def test_pairs_are_a_pure_function_of_the_seed():
     """Reusing stored pairs is right only if making them again gives the same."""
-    base, task = small_model(), BookTask()
+    base, task = small_model(), make_task("book")
     first, again, other = (on_policy_pairs(base, task, 20, seed=seed) for seed in (0, 0, 1))
     assert first == again != other
 
@@ -154,8 +154,8 @@ def test_bad_settings_are_named_before_any_sampling():
     untouchable = None  # would fail at the first attribute
     for settings, message in (({"reward": "length"}, "'length'"), ({"labels": "hard"}, "'hard'")):
         with pytest.raises(ValueError, match=message):
-            on_policy_pairs(untouchable, BookTask(), 4, **settings)
-    for make, task in ((on_policy_pairs, BookTask()), (classic_pairs, ClassicTask())):
+            on_policy_pairs(untouchable, make_task("book"), 4, **settings)
+    for make, task in ((on_policy_pairs, make_task("book")), (classic_pairs, ClassicTask())):
         with pytest.raises(ValueError, match="pairs is 0"):
             make(untouchable, task, 0)
 

@@ -7,9 +7,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from dpo_core.task import BookTask, ClassicTask, judge, read_prompt, stream
+from dpo_core.task import BookTask, ClassicTask, judge, make_task, read_prompt, stream
 
-TASK = BookTask()
+TASK = make_task("book")
 TINY = BookTask(style=0.4, slip=0.2, largest=2, largest_third=1)
 
 

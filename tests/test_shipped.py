@@ -10,11 +10,11 @@ from dpo_core.checkpoint import fingerprint, load_pretrained, read_recipe
 from dpo_core.commands.parser import COMMANDS
 from dpo_core.evaluation import evaluate, excess_nats
 from dpo_core.sampling import generate
-from dpo_core.task import BookTask, judge
+from dpo_core.task import judge, make_task
 from dpo_core.theory import predicted_optimum
 
 PRETRAINED = Path(dpo_core.__file__).parent / "pretrained"
-TASK = BookTask()
+TASK = make_task("book")
 SEED = 20_000  # prompts that no recipe, chapter or report uses
 N = 2000
 

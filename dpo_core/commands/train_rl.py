@@ -23,7 +23,7 @@ from dpo_core.commands.run import find_start, reference_record, run_training, tr
 from dpo_core.policy_gradient import METHODS
 from dpo_core.reward import ActorCritic
 from dpo_core.steps import rl_step
-from dpo_core.task import BookTask
+from dpo_core.task import make_task
 
 MOST_ROWS = 16_384  # answers of one rollout, which are held in memory with their gradients
 
@@ -74,7 +74,7 @@ def run(options: TrainRl) -> None:
     Raises:
         ValueError: bad input, before anything is written.
     """
-    task, on = BookTask(), pick_device(options.device)
+    task, on = make_task("book"), pick_device(options.device)
     judge = rl.checker(task, options.reward)
     method = METHODS[options.method]
     unused = (() if method.clipped else ("clip",)) + (
