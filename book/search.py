@@ -46,9 +46,15 @@ def simplified() -> dict[str, str]:
     return {before: after for before, after in zip(han, converted, strict=True) if before != after}
 
 
+@cache
+def simplifying() -> dict[int, str]:
+    """`simplified` as the table that `str.translate` takes; a build asks for it at every piece of text."""
+    return str.maketrans(simplified())
+
+
 def plain(text: str) -> str:
     """The text in ordinary width and simplified characters."""
-    return unicodedata.normalize("NFKC", text).translate(str.maketrans(simplified()))
+    return unicodedata.normalize("NFKC", text).translate(simplifying())
 
 
 def pairs(run: str) -> list[str]:
