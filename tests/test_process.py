@@ -122,7 +122,18 @@ def test_a_limit_on_the_size_of_files_is_one_line_and_loses_nothing(here, whole,
 
 # ---------------------------------------------------------------- Ctrl-C
 
-LONG = [*GEN[:1], "--steps", "400", *GEN[3:]]
+
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard():
+    """In the background of a shell script (`make test &`) it is not, nor by what is started there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def long(steps):
+    """GEN with more steps than it has taken when it is interrupted, and few enough to be resumed to the end."""
+    return [*GEN[:1], "--steps", str(steps), *GEN[3:]]
 
 
 def interrupted(process) -> str:
@@ -147,10 +158,10 @@ def wait_for(condition, process):
         time.sleep(0.002)
 
 
-def keeps_its_promise(said, here):
+def keeps_its_promise(said, arguments, here):
     """--resume goes through where it was promised; elsewhere nothing is left."""
     if "--resume continues" in said:
-        assert main([*LONG, "--resume"]) == 0
+        assert main([*arguments, "--resume"]) == 0
     elif not (here / "gen.model").exists():
         assert list(here.iterdir()) == []
 
@@ -179,7 +190,8 @@ SLOW = pytest.mark.slow
 )
 def test_ctrl_c_promises_what_resume_keeps(here, lines):
     """Before the first state, at it, between two states: --resume is promised only if it then works."""
-    process = start(LONG)
+    arguments = long(steps=lines + 120)
+    process = start(arguments)
     metrics = here / "gen.model.partial" / "metrics.jsonl"
 
     def written():
@@ -188,7 +200,7 @@ def test_ctrl_c_promises_what_resume_keeps(here, lines):
     wait_for(written, process)
     said = interrupted(process)
     assert lines < 3 or "--resume continues" in said
-    keeps_its_promise(said, here)
+    keeps_its_promise(said, arguments, here)
 
 
 @pytest.mark.slow
@@ -328,5 +340,9 @@ def test_a_name_that_the_terminal_cannot_show_is_escaped(here, encoding):
         f"dpo {' '.join(GEN)} --output 模型.model", PYTHONIOENCODING=encoding, LC_ALL="C.UTF-8"
     )
     assert done.returncode == 0 and load_model(here / "模型.model")
+
+
+def test_a_fault_that_the_terminal_cannot_show_is_escaped():
+    """UnicodeEncodeError in place of the fault."""
     done = shell("dpo generate 没有 54", PYTHONIOENCODING="ascii", LC_ALL="C.UTF-8")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
