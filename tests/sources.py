@@ -1,6 +1,7 @@
 """What the tests of the text read: the cells of the chapters and of the pages, each knowing the place it came from."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import jupytext
 
@@ -41,6 +42,12 @@ def pages():
 
 def cells(path):
     """The cells of a chapter (.py) or a page (.md, its languages marked by `<!-- #region lang="en" -->`)."""
+    return list(_parsed(path, path.read_bytes()))
+
+
+@cache
+def _parsed(path, content):
+    """What `path` holds, parsed once for as long as it has this content; nobody may change the cells."""
     notebook = (
         notebooks.read_source(path) if path.suffix == ".py" else jupytext.read(path, fmt="md")
     )
