@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from dpo_core import tabular
 from dpo_core.policy_gradient import (
@@ -268,6 +267,14 @@ def test_bad_input_is_named(call, message):
 # ---------------------------------------------------------------- TRL's own code
 
 
+@pytest.fixture(scope="module")
+def trl():
+    """Loaded here, where it is needed: it takes seconds, and every worker collects this file."""
+    import trl
+
+    return trl
+
+
 def trl_loss(method, setting, logps, old, ref, mask, weight):
     """What a TRL trainer's `_compute_loss` makes of given log-probabilities of tokens."""
     accelerator = SimpleNamespace(
@@ -307,7 +314,7 @@ def trl_loss(method, setting, logps, old, ref, mask, weight):
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("name", ["grpo", "dr_grpo", "rloo"])
-def test_loss_and_gradient_equal_trls(name, seed):
+def test_loss_and_gradient_equal_trls(trl, name, seed):
     """The reduction, the clip and the KL term of TRL's GRPO, of its Dr. GRPO (which divides by a constant) and RLOO."""
     generator = torch.Generator().manual_seed(seed)
     logps, moved, ref = -3 * torch.rand(3, 4, 6, generator=generator, dtype=torch.float64)
@@ -317,11 +324,11 @@ def test_loss_and_gradient_equal_trls(name, seed):
     mask = (torch.arange(6) < torch.tensor([[6], [2], [4], [3]])).double()
     weight = torch.randn(4, generator=generator, dtype=torch.float64)
     if name == "rloo":
-        theirs = trl_loss(RLOOTrainer._compute_loss, {}, logps, old, ref, mask, weight)
+        theirs = trl_loss(trl.RLOOTrainer._compute_loss, {}, logps, old, ref, mask, weight)
         ours = clipped_loss((logps * mask).sum(1), (old * mask).sum(1), weight).mean()
     else:
         theirs = trl_loss(
-            GRPOTrainer._compute_loss,
+            trl.GRPOTrainer._compute_loss,
             {"beta": 0.3, "loss_type": name},
             logps,
             old,
@@ -338,10 +345,10 @@ def test_loss_and_gradient_equal_trls(name, seed):
     assert torch.allclose(gradient(ours, logps), gradient(theirs, logps), atol=1e-12)
 
 
-def test_trls_defaults_are_those_that_chapter_12_warns_of():
+def test_trls_defaults_are_those_that_chapter_12_warns_of(trl):
     """A reader who carries settings over: without beta no leash, and another loss than either name in the chapter."""
     grpo, rloo = (
-        {f.name: f.default for f in dataclasses.fields(c)} for c in (GRPOConfig, RLOOConfig)
+        {f.name: f.default for f in dataclasses.fields(c)} for c in (trl.GRPOConfig, trl.RLOOConfig)
     )
     assert grpo["beta"] == 0 and rloo["beta"] == 0.05
     assert grpo["loss_type"] not in ("grpo", "dr_grpo") and {"num_generations"} <= set(grpo) & set(
