@@ -49,10 +49,15 @@ def run(tmp_path_factory):
     (folder / "pytest.ini").write_text(settings, encoding="utf-8")
 
     def pytest_run(*options):
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-vv", "--color=no"]
+        command = [sys.executable, "-m", "pytest", "-p", "nbval.plugin", "-p", "no:cacheprovider"]
         environment = {**os.environ, **ENVIRONMENT, "BOOK_LANG": "en", "PYTHONPATH": str(ROOT)}
+        environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # nbval alone
         done = subprocess.run(
-            [*command, *options, "."], cwd=folder, env=environment, capture_output=True, text=True
+            [*command, "-vv", "--color=no", *options, "."],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
         )
         return done.stdout + done.stderr
 
