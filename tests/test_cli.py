@@ -291,8 +291,9 @@ def start(*arguments):
 @pytest.mark.parametrize("command", TRAININGS)
 def test_a_killed_run_resumes_to_the_same_bits(command, here):
     """SIGKILL at an arbitrary step, `--resume`, and the weights of the run that was never killed."""
-    steps = ["--steps", "48", "--save-every", "12", "--output"]
-    arguments = [*TRAININGS[command], *steps]
+    # a step of train-rl takes long enough for the kill to fall among few of them
+    steps, save = (24, 6) if command.startswith("train-rl") else (48, 12)
+    arguments = [*TRAININGS[command], *f"--steps {steps} --save-every {save} --output".split()]
     assert main([*arguments, "whole.model"]) == 0
     process = start(*arguments, "cut.model")
     state = here / "cut.model.partial" / "state.safetensors"
@@ -315,7 +316,7 @@ def test_a_killed_run_resumes_to_the_same_bits(command, here):
         ]
         for n in ("whole.model", "cut.model")
     ]
-    assert metrics[0] == metrics[1] and len(metrics[0]) == 16
+    assert metrics[0] == metrics[1] and len(metrics[0]) == steps // 3
     assert not (here / "cut.model.partial").exists()
 
 

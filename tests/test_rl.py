@@ -15,12 +15,12 @@ from dpo_core.reward import ActorCritic, policy_of
 from dpo_core.sampling import TOKENIZER, score
 from dpo_core.steps import rl_step
 from dpo_core.storage import workshop
-from dpo_core.task import BookTask
+from dpo_core.task import make_task
 from dpo_core.training import LoopConfig, train
 from runs import killed_at, same_bits, state_file
-from toys import memoryless_model, small_model
+from toys import SMALL, memoryless_model, small_model
 
-TASK = BookTask()
+TASK = make_task("book")
 EVEN = {"E": 0.5, "1": 0.25, "+": 0.25}  # short answers, so that a test takes no time
 
 
@@ -309,8 +309,8 @@ def test_the_critic_is_trained_by_its_own_loss_with_its_weight():
 @pytest.mark.parametrize("method", ["reinforce", "rloo", "ppo"])
 def test_the_leash_in_the_reward_leads_to_the_closed_form_optimum(method):
     """One token decides: 1 earns a point. The share it ends with is e^{1/β} tilted, whatever the method."""
-    probability = {"1": 0.2, "2": 0.8}
-    policy, reference = memoryless_model(probability), memoryless_model(probability)
+    probability, shallow = {"1": 0.2, "2": 0.8}, replace(SMALL, num_hidden_layers=1)
+    policy, reference = (memoryless_model(probability, shallow) for _ in range(2))
     model = ActorCritic(policy) if method == "ppo" else policy
     short = rl.generate
 
@@ -325,7 +325,7 @@ def test_the_leash_in_the_reward_leads_to_the_closed_form_optimum(method):
             batches(method, model, reference, beta=1.0, prompts=32, answers=16),
             progress=False,
             loss_step=rl_step(method, beta=1.0),
-            config=LoopConfig(steps=120, learning_rate=0.006),
+            config=LoopConfig(steps=60, learning_rate=0.012),
         )
     finally:
         patch.undo()

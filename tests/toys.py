@@ -29,12 +29,12 @@ def small_model(seed: int = 0, config: ModelConfig = SMALL, scale: float = 10.0)
     return model.eval()
 
 
-def memoryless_model(probability: dict[str, float]) -> Llama:
+def memoryless_model(probability: dict[str, float], config: ModelConfig = SMALL) -> Llama:
     """A model that draws every token from one distribution, whatever came before.
 
     Every embedding is the vector of ones and no layer adds to it, so the head's row sums are the logits.
     """
-    model = small_model()
+    model = small_model(config=config)
     with torch.no_grad():
         model.model.embed_tokens.weight.fill_(1.0)
         model.model.norm.weight.fill_(1.0)
