@@ -176,22 +176,28 @@ class BookTask:
     def table(self) -> Table:
         """All texts with their probabilities; each (prompt, completion) occurs in one row only."""
         first, third, signs = range(self.largest + 1), range(self.largest_third + 1), (1, -1)
-        symbol = {1: "+", -1: "-"}
-        prompts, completions, probability, style, exact = [], [], [], [], []
+        symbol, rates = {1: "+", -1: "-"}, np.array([1 - self.slip, self.slip])
+        meant = [
+            (a + s * b, f"{a}{symbol[s]}{b}", f"{a}{symbol[s]}{b + self.slip_size}")
+            for a, s, b in product(first, signs, first)
+        ]
+        prompts, completions, probability, style = [], [], [], []
         for three in (False, True):
             tails = (
-                [(s * c, f"{symbol[s]}{c}") for s in signs for c in third] if three else [(0, "")]
+                [(s * c, f"{symbol[s]}{c}E") for s in signs for c in third] if three else [(0, "E")]
             )
-            share = (self.style if three else 1 - self.style) / (len(first) ** 2 * 2 * len(tails))
-            for a, s, b, (tail_value, tail) in product(first, signs, first, tails):
-                prompt = f"S{a + s * b + tail_value}="
-                for slipped, rate in ((False, 1 - self.slip), (True, self.slip)):
-                    prompts.append(prompt)
-                    completions.append(f"{a}{symbol[s]}{b + slipped * self.slip_size}{tail}E")
-                    probability.append(share * rate)
-                    style.append(three)
-                    exact.append(not slipped)
-        return Table(prompts, completions, np.array(probability), np.array(style), np.array(exact))
+            for (value, right, slipped), (tail_value, tail) in product(meant, tails):
+                prompt = f"S{value + tail_value}="
+                prompts += prompt, prompt
+                completions += right + tail, slipped + tail
+            count = len(meant) * len(tails)
+            share = (self.style if three else 1 - self.style) / count
+            probability.append(np.tile(share * rates, count))
+            style.append(np.full(2 * count, three))
+        exact = np.arange(len(prompts)) % 2 == 0
+        return Table(
+            prompts, completions, np.concatenate(probability), np.concatenate(style), exact
+        )
 
     @cached_property
     def _cumulative(self) -> np.ndarray:
