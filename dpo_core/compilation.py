@@ -45,12 +45,24 @@ def compiled(model: nn.Module, wanted: bool = True) -> Iterator[bool]:
     """
     on = wanted and can_compile(next(model.parameters()).device.type)
     parts = [part for part in stacks(model) if on and not part.compiled]
-    for part in parts:
-        part.compile(dynamic=False)  # but for the number of tokens, which `Backbone` marks
+    _set(parts, on)
     try:
         yield on
     finally:
-        for part in parts:
+        _set(parts, False)
+
+
+def follow(model: nn.Module, other: nn.Module) -> None:
+    """Have the layers of a model compiled exactly while those of another are."""
+    on = all(part.compiled for part in stacks(other))
+    _set([part for part in stacks(model) if part.compiled != on], on)
+
+
+def _set(parts: list[Stack], on: bool) -> None:
+    for part in parts:
+        if on:
+            part.compile(dynamic=False)  # but for the number of tokens, which `Backbone` marks
+        else:
             part._compiled_call_impl = None
 
 

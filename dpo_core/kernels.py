@@ -139,7 +139,11 @@ def plain_attend(qkv: Tensor, frame: Frame, heads: int) -> Tensor:
 
 
 def turn(qkv: Tensor, frame: Frame) -> Tensor:
-    """Turn each pair of coordinates of queries and keys by its token's angle."""
+    """Turn each pair of coordinates of queries and keys by its token's angle; in place where no
+    gradient is asked for.
+    """
+    if not qkv.requires_grad and not torch.compiler.is_compiling():
+        return _turn_(qkv, frame, frame.sin)
     left, right, value = qkv.chunk(3, dim=1)  # (N, D) each
     cos, sin = frame.cos, frame.sin
     return torch.cat((left * cos - right * sin, right * cos + left * sin, value), dim=1)
@@ -241,12 +245,13 @@ class _Attend(torch.autograd.Function):
         return qkv, None, None
 
 
-def _turn_(qkv: Tensor, frame: Frame, sin: Tensor) -> None:
+def _turn_(qkv: Tensor, frame: Frame, sin: Tensor) -> Tensor:
     """`turn` in place; with -sin the way back, which is the way of the gradient."""
     left, right, _ = qkv.chunk(3, dim=1)
     across = left * sin
     left.mul_(frame.cos).addcmul_(right, sin, value=-1)
     right.mul_(frame.cos).add_(across)
+    return qkv
 
 
 def _mixed_from(grad: Tensor, shape: torch.Size, frame: Frame, heads: int) -> Tensor:

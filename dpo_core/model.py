@@ -90,6 +90,7 @@ class KVCache:
     def __init__(self) -> None:
         self.room: dict[int, tuple[Tensor, Tensor]] = {}  # (B, H, at least S, K) each
         self.filled: dict[int, int] = {}
+        self.projections: dict[int, Tensor] = {}  # of each layer, made once for a whole answer
 
     @property
     def length(self) -> int:
@@ -109,7 +110,7 @@ class KVCache:
         start = self.filled.get(layer, 0)
         end = self.filled[layer] = start + key.shape[2]
         if layer not in self.room or end > self.room[layer][0].shape[2]:
-            wider = (*key.shape[:2], end + 16, key.shape[3])
+            wider = (*key.shape[:2], end + 8, key.shape[3])
             room = key.new_empty(wider), value.new_empty(wider)
             if start:
                 for new, old in zip(room, self.room[layer], strict=True):
@@ -121,7 +122,9 @@ class KVCache:
 
     def select(self, rows: Tensor) -> None:
         """Keep the given rows of the batch, in that order: (B',) int64, repeats allowed."""
-        self.room = {i: (k[rows], v[rows]) for i, (k, v) in self.room.items()}
+        self.room = {
+            i: (k.index_select(0, rows), v.index_select(0, rows)) for i, (k, v) in self.room.items()
+        }
 
 
 class RMSNorm(nn.Module):
@@ -174,8 +177,14 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, frame: Frame, cache: KVCache | None = None) -> Tensor:
         """(N, D) from (N, D): what each token gathers from the tokens it may look at."""
-        three = (self.q_proj.weight, self.k_proj.weight, self.v_proj.weight)
-        qkv = F.linear(x, qkv_weight(*three, self.heads))  # (N, 3D)
+        if cache is None or self.layer not in cache.projections:
+            three = (self.q_proj.weight, self.k_proj.weight, self.v_proj.weight)
+            weight = qkv_weight(*three, self.heads)
+            if cache is not None:
+                cache.projections[self.layer] = weight
+        else:
+            weight = cache.projections[self.layer]
+        qkv = F.linear(x, weight)  # (N, 3D)
         if cache is None:
             return self.o_proj(attend(qkv, frame, self.heads))
         rows = rows_of(turn(qkv, frame), frame, self.heads)  # (3, BH, T, K)

@@ -15,6 +15,7 @@ from dpo_core.randomness import torch_generator
 from dpo_core.tokenizer import CharTokenizer
 
 TOKENIZER = CharTokenizer()
+DENSE = 0.7  # a batch of which no more still write is copied without the others
 
 
 def next_token_probs(
@@ -128,7 +129,8 @@ def generate(
         logits = model(ids.to(device), mask, cache)[:, -1]  # (distinct, V)
         rows = torch.tensor([distinct[prompt] for prompt in batch], device=device)
         written = torch.full((len(batch), max_new_tokens), TOKENIZER.eos_id, device=device)
-        left = torch.arange(len(batch), device=device)  # who still writes
+        left = torch.arange(len(batch), device=device)  # the rows that are still computed
+        writes = torch.ones(len(batch), dtype=torch.bool, device=device)  # of these, who writes
         for position, u in enumerate(uniform[start : start + batch_size].to(device).T):
             probs = next_token_probs(logits, temperature, top_k, top_p)
             _refuse_nan(probs)
@@ -137,12 +139,14 @@ def generate(
                 cache.select(rows)
             token = draw(probs, u[left])  # (left,)
             written[left, position] = token
-            writes = (token != TOKENIZER.eos_id).nonzero().squeeze(-1)
-            if len(writes) == 0 or position + 1 == max_new_tokens:
+            writes = (token != TOKENIZER.eos_id) & writes
+            count = int(writes.sum())
+            if count == 0 or position + 1 == max_new_tokens:
                 break
-            if len(writes) < len(left):
-                left, token, mask = left[writes], token[writes], mask[writes]
-                cache.select(writes)
+            if count <= DENSE * len(left):
+                stay = writes.nonzero().squeeze(-1)
+                left, token, mask, writes = left[stay], token[stay], mask[stay], writes[stay]
+                cache.select(stay)
             mask = torch.cat((mask, mask.new_ones(len(left), 1)), dim=1)
             logits = model(token[:, None], mask, cache)[:, -1]
         completions += TOKENIZER.decode_all(written[:, : position + 1])

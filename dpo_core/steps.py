@@ -9,6 +9,7 @@ Shapes: B rows, T positions.
 import torch
 from torch import Tensor, nn
 
+from dpo_core.compilation import follow
 from dpo_core.losses import (
     bradley_terry_loss,
     kto_loss,
@@ -89,9 +90,10 @@ def live_reference(loss_step: LossStep, reference: Llama) -> LossStep:
     """
 
     def step(model: Llama, batch: Batch) -> Sums:
+        follow(reference, model)
         with torch.no_grad():
-            ids, mask = _both_answers(batch)  # (2B, T)
-            chosen, rejected = sequence_logps(reference(ids), ids, mask).chunk(2)  # (B,) each
+            logps = completion_logps(reference, *_both_answers(batch)).sum(-1)  # (B, 2)
+        chosen, rejected = logps.unbind(1)
         return loss_step(
             model, {**batch, "ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
         )
