@@ -13,9 +13,10 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dpo_core.losses import token_logps
 from dpo_core.model import Layout, Llama
 
 
@@ -29,13 +30,14 @@ class Packed(NamedTuple):
     entry: Tensor  # (A,) where its log-probability belongs, among B·K·(T-1)
 
 
-def completion_logps(model: Llama, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
+def completion_logps(model: nn.Module, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
     """log p(token t+1 | tokens ≤ t) of the completions' tokens; 0 everywhere else.
 
     It equals `losses.token_logps(model(input_ids), input_ids)` where the mask is set. Summed over
     the last dimension it is `losses.sequence_logps`, log π(y|x) of Rafailov et al. 2023, eq. 7.
 
     Args:
+        model: a Llama; any other module gets whole rows, (B, T), and must give (B, T, V) logits.
         input_ids: (B, T) int64, or (B, K, T): K answers to one prompt, which is then read once.
         completion_mask: of the same shape, nonzero on the completion's tokens, `E` included.
 
@@ -46,6 +48,8 @@ def completion_logps(model: Llama, input_ids: Tensor, completion_mask: Tensor) -
         ValueError: the shapes do not fit, the first token is marked (nothing predicts it), or the
             rows are longer than the model has positions.
     """
+    if not isinstance(model, Llama):
+        return _logps_of_rows(model, input_ids, completion_mask)
     packed = pack(input_ids, completion_mask, even=model.model.layers.compiled)
     *rows, length = input_ids.shape
     positions = model.config.max_position_embeddings
@@ -60,6 +64,16 @@ def completion_logps(model: Llama, input_ids: Tensor, completion_mask: Tensor) -
         logits = logits.float()
     logps = -F.cross_entropy(logits, packed.target, reduction="none")  # (A,)
     return grid.to(logps.dtype).index_put((packed.entry,), logps).view(*rows, length - 1)
+
+
+def _logps_of_rows(model: nn.Module, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
+    """`completion_logps` by its definition: all first answers, then all second ones, each a row."""
+    if input_ids.dim() == 2:
+        logps = token_logps(model(input_ids), input_ids)
+        return logps.masked_fill(~completion_mask[:, 1:].bool(), 0.0)
+    ids, mask = (x.transpose(0, 1).flatten(0, 1) for x in (input_ids, completion_mask))
+    logps = _logps_of_rows(model, ids, mask)  # (K·B, T-1)
+    return logps.unflatten(0, (input_ids.shape[1], -1)).transpose(0, 1)
 
 
 def pack(input_ids: Tensor, completion_mask: Tensor, even: bool = False) -> Packed:

@@ -148,9 +148,13 @@ class Adapted(nn.Module):
 
 @pytest.mark.parametrize("rank", [1, 4])
 def test_lora_takes_a_third_of_the_matrices_operations_away(rank):
-    """2 N instead of 4 N on the way back, 6 for each weight of an adapter; counted by torch, exactly."""
-    config = ModelConfig(vocab_size=30, num_hidden_layers=3)
-    model, shape = Llama(config).requires_grad_(False), shape_of(config)
+    """2 N instead of 4 N on the way back, 6 for each weight of an adapter; counted by torch in transformers' Llama,
+    whose matrices are modules that an adapter can replace.
+    """
+    transformers = pytest.importorskip("transformers")
+    shape = Shape(30, 64, 64, 3, 4, 4, 16)
+    config = transformers.LlamaConfig(**dataclasses.asdict(shape), attn_implementation="eager")
+    model = transformers.LlamaForCausalLM(config).requires_grad_(False)
     for name, module in list(model.model.layers.named_modules()):
         if isinstance(module, nn.Linear):
             parent, _, child = name.rpartition(".")
@@ -162,7 +166,9 @@ def test_lora_takes_a_third_of_the_matrices_operations_away(rank):
     ids = torch.zeros(2, 24, dtype=torch.long)
     plan = Plan("sft", 2, prompt=0, chosen=24, reference="none", lora_rank=rank)
     work = cost.training_flops(shape, plan)
-    assert counted_flops(lambda: model(ids).sum().backward()) == work.model.total
+    angles = 2 * 2 * 24 * shape.head_dim // 2  # transformers' product for RoPE, see above
+    seen = counted_flops(lambda: model(ids).logits.sum().backward())
+    assert 0 <= seen - work.model.total <= angles
 
 
 def test_checkpointing_computes_the_layers_once_more_and_not_the_head():
