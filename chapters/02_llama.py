@@ -32,7 +32,7 @@ from checks import check
 from data.llama_reference import loud_model
 
 from dpo_core import CharTokenizer, KVCache, ModelConfig, load_pretrained
-from dpo_core.model import MLP, Attention, RMSNorm, apply_rope, rope_tables
+from dpo_core.model import MLP, Attention, Layout, RMSNorm, apply_rope, rope_tables
 from dpo_core.plotting import COLORS, INK, figure
 from dpo_core.training import default_device
 
@@ -140,12 +140,12 @@ def run(model, ids, positions=None, hidden=None):
     backbone, steps = model.model, torch.arange(ids.shape[1], device=ids.device)
     positions = steps if positions is None else positions.to(ids.device)
     hidden = steps > steps[:, None] if hidden is None else hidden.to(ids.device)
-    cos, sin = backbone.cos[positions], backbone.sin[positions]  # (T, K)
-    x = backbone.embed_tokens(ids)  # (B, T, D)
+    shared = backbone.frame(Layout(positions.repeat(len(ids)), hidden, ids))  # what every layer needs of both
+    x = backbone.embed_tokens(ids.flatten())  # (B·T, D): the library keeps all rows in one list
     for layer in backbone.layers:
-        x = x + layer.self_attn(layer.input_layernorm(x), cos, sin, hidden, None)
+        x = x + layer.self_attn(layer.input_layernorm(x), shared)
         x = x + layer.mlp(layer.post_attention_layernorm(x))
-    return model.lm_head(backbone.norm(x))  # (B, T, V)
+    return model.lm_head(backbone.norm(x)).view(*ids.shape, -1)  # (B, T, V)
 
 
 table = gen.model.embed_tokens.weight  # (V, D)
@@ -197,7 +197,7 @@ assert growth > 10
 # - Position 1 has scores $\ln3$ and $0$. Exponentiated: 3 and 1. Weights $\frac34,\frac14$; result $(\frac34,\frac14)$.
 # - Position 2 has scores $\ln3$, $\ln2$, $\ln6$. Exponentiated: 3, 2, 6, in all 11. The result is $\frac{3}{11}(1,0)+\frac{2}{11}(0,1)+\frac{6}{11}(1,1)=(\frac{9}{11},\frac{8}{11})$.
 #
-# The library's module, given these matrices, must say the same.
+# As code, for a whole batch, it is two functions. Given these matrices, they must say the same.
 
 # %% [markdown] lang="zh"
 # ## 注意力：从别的位置读
@@ -213,7 +213,23 @@ assert growth > 10
 # - 位置 1 的分数是 $\ln3$ 和 $0$，取指数得 3 和 1，权重 $\frac34$、$\frac14$，结果 $(\frac34,\frac14)$。
 # - 位置 2 的分数是 $\ln3$、$\ln2$、$\ln6$，取指数得 3、2、6，合计 11。结果是 $\frac{3}{11}(1,0)+\frac{2}{11}(0,1)+\frac{6}{11}(1,1)=(\frac{9}{11},\frac{8}{11})$。
 #
-# 把这几个矩阵交给程序库的模块，它必须得出同样的数。
+# 写成代码，是两个函数，一次算整个批。把这几个矩阵交给它们，必须得出同样的数。
+
+# %%
+def weights(module, x, cos, sin, hidden):
+    """(B, H, T, T): how much each query takes from each key; 0 where `hidden` is true."""
+    q, k = (p(x).unflatten(-1, (module.heads, -1)).transpose(1, 2) for p in (module.q_proj, module.k_proj))
+    q, k = apply_rope(q, cos, sin), apply_rope(k, cos, sin)  # (B, H, T, K)
+    scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+    return scores.masked_fill(hidden, -math.inf).softmax(-1)
+
+
+def attention(module, x, cos, sin, hidden):
+    """(B, T, D) from (B, T, D), with the matrices of one of the library's modules."""
+    v = module.v_proj(x).unflatten(-1, (module.heads, -1)).transpose(1, 2)  # (B, H, T, K)
+    mixed = weights(module, x, cos, sin, hidden) @ v
+    return module.o_proj(mixed.transpose(1, 2).flatten(2))
+
 
 # %%
 tiny = Attention(ModelConfig(hidden_size=2, num_attention_heads=1), layer=0)
@@ -224,28 +240,19 @@ x = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]])  # (1, 3, 2)
 cos, sin = torch.ones(3, 2), torch.zeros(3, 2)  # angle 0: nothing turns yet
 future = torch.ones(3, 3).triu(1).bool()
 by_hand = torch.tensor([[1, 0], [3 / 4, 1 / 4], [9 / 11, 8 / 11]])
-assert (tiny(x, cos, sin, future, None)[0] - by_hand).abs().max() < 1e-6
+assert (attention(tiny, x, cos, sin, future)[0] - by_hand).abs().max() < 1e-6
 
 q, k = torch.randn(2, 10_000, 16, generator=torch.Generator().manual_seed(0))
 assert abs((q * k).sum(-1).std() - math.sqrt(16)) < 0.2  # why scores are divided by the root of K
 
 # %% [markdown] lang="en"
-# Here is that module's `forward`, whole. It fits on a screen.
-
-# %% [markdown] lang="zh"
-# 下面是这个模块的 `forward`，全文在此，一屏放得下。
-
-# %%
-print(inspect.getsource(Attention.forward))
-
-# %% [markdown] lang="en"
-# Read it downwards. Three matrices make queries, keys and values; `view` and `transpose` cut each into heads; `apply_rope` tells queries and keys where they stand. A cache, if there is one, puts earlier keys and values in front. `scores` is one $(T,S)$ table for each head, $S$ being the positions that can be read: $T$ of them, unless a cache adds more. `masked_fill` takes away what must not be seen. `softmax(-1) @ value` is the formula above. The last line glues the heads together and mixes them. The next sections take up what we have not explained: the mask, RoPE, the heads, the cache.
+# Read it downwards. Three matrices make queries, keys and values; `unflatten` and `transpose` cut each into heads; `apply_rope` tells queries and keys where they stand. `scores` is one $(T,T)$ table for each head. `masked_fill` takes away what must not be seen, and `softmax` makes weights of the rest. `weights @ v` is the formula above. The last line glues the heads together and mixes them. The library's module computes this in fewer and larger steps (chapter 13 counts what that saves); the cell on heads below holds the two equal. The next sections take up what we have not explained: the mask, RoPE, the heads, the cache.
 #
 # ## The causal mask
 # In the sum above $j$ runs up to $t$ only: a position must not read its own future. This is the **causal mask**; in the code, `hidden` is true where $j>t$. Two things follow. What the model says at position $t$ stays as it is when text is added behind. And one pass over a text of $T$ tokens asks $T-1$ honest questions at once (chapter 1), because no position can see its answer. Without the mask both fail.
 
 # %% [markdown] lang="zh"
-# 从上往下读。三个矩阵生成查询、键、值；`view` 和 `transpose` 把它们切成若干头；`apply_rope` 让查询和键知道自己站在哪里。如果有缓存，就把先前的键和值接到前面。`scores` 是每个头一张 $(T,S)$ 的表，$S$ 是读得到的位置数：平时就是 $T$，有缓存时更多。`masked_fill` 抹掉不许看的位置。`softmax(-1) @ value` 就是上面的公式。最后一行把各头拼回去，再混合一次。掩码、RoPE、头、缓存还没有解释，下面逐个来讲。
+# 从上往下读。三个矩阵生成查询、键、值；`unflatten` 和 `transpose` 把它们切成若干头；`apply_rope` 让查询和键知道自己站在哪里。`scores` 是每个头一张 $(T,T)$ 的表。`masked_fill` 抹掉不许看的位置，`softmax` 把剩下的变成权重。权重乘 `v` 就是上面的公式。最后一行把各头拼回去，再混合一次。程序库的模块算的是同一回事，只是步子更少、更大（省下多少，第 13 章来算）；讲注意力头的那一格会核对两者相等。掩码、RoPE、头、缓存还没有解释，下面逐个来讲。
 #
 # ## 因果掩码
 # 上面的求和里 $j$ 只到 $t$ 为止：一个位置不许读自己的未来。这就是**因果掩码**（causal mask）；代码里的 `hidden`，在 $j>t$ 处为真。由此得出两件事。其一，后面不论再接什么文本，位置 $t$ 上的输出都不变。其二，$T$ 个词元的文本过一遍模型，就等于老老实实答了 $T-1$ 道题（第 1 章），因为哪个位置都看不到自己的答案。去掉掩码，两件事都不成立。
@@ -283,8 +290,10 @@ x = gen.model.embed_tokens(rows("S54="))  # (1, 4, D)
 swapped = x[:, [0, 2, 1, 3]]  # S45=
 still = torch.ones(4, 16, device=device), torch.zeros(4, 16, device=device)
 turning = gen.model.cos[:4], gen.model.sin[:4]
-assert (layer(x, *still, None, None)[0, 3] - layer(swapped, *still, None, None)[0, 3]).abs().max() < 1e-5
-assert (layer(x, *turning, None, None)[0, 3] - layer(swapped, *turning, None, None)[0, 3]).abs().max() > 1e-2
+seen = torch.zeros(4, 4, device=device).bool()  # nothing is hidden
+for angles, same in ((still, True), (turning, False)):
+    last, other = (attention(layer, row, *angles, seen)[0, 3] for row in (x, swapped))
+    assert (last - other).abs().max() < 1e-5 if same else (last - other).abs().max() > 1e-2
 
 quarter = math.pi / 2 * torch.arange(10)[:, None].expand(10, 2)  # (10, 2): 90 degrees for each position
 q, k = torch.tensor([[1.0, 0.0]]).expand(10, 2), torch.tensor([[0.0, 1.0]]).expand(10, 2)
@@ -370,9 +379,12 @@ for h in range(4):
     part = slice(16 * h, 16 * (h + 1))
     q, k, v = (p.weight[part] @ x.T for p in (layer.q_proj, layer.k_proj, layer.v_proj))  # (K, T) each
     q, k = apply_rope(q.T, cos, sin), apply_rope(k.T, cos, sin)  # (T, K)
-    weights = (q @ k.T / math.sqrt(16)).masked_fill(future, -math.inf).softmax(-1)  # (T, T)
-    heads.append(weights @ v.T)  # (T, K)
-assert (layer.o_proj(torch.cat(heads, -1)) - layer(x[None], cos, sin, future, None)[0]).abs().max() < 1e-4
+    shares = (q @ k.T / math.sqrt(16)).masked_fill(future, -math.inf).softmax(-1)  # (T, T)
+    heads.append(shares @ v.T)  # (T, K)
+one_by_one = layer.o_proj(torch.cat(heads, -1))  # (T, D)
+assert (one_by_one - attention(layer, x[None], cos, sin, future)[0]).abs().max() < 1e-4
+library = layer(x, gen.model.frame(Layout(torch.arange(8, device=device), future, ids)))
+assert (one_by_one - library).abs().max() < 1e-4
 
 # %% [markdown] lang="en"
 # ## SwiGLU: what a position does alone
@@ -461,8 +473,9 @@ def gap():
 
 print("transformers", reference["transformers"], "·", reference["command"])
 assert gap() < 1e-4
-with patch("dpo_core.model.apply_rope", lambda x, cos, sin: apply_rope(x, cos, -sin)):
-    turned_backwards = gap()
+loud.model.sin.neg_()
+turned_backwards = gap()
+loud.model.sin.neg_()
 with patch("torch.nn.functional.silu", torch.nn.functional.gelu):
     other_gate = gap()
 with patch.object(loud.model.layers[0].input_layernorm, "eps", 1e-2):
@@ -529,20 +542,16 @@ assert cache.length == 8 and cache.layers[0][0].shape == (1, 4, 8, 16)  # (B, H,
 
 # %%
 def attention_maps(model, ids):
-    """(layers, B, H, T, T): every head's weights, from what the attention modules are given."""
-    maps = []
-
-    def record(module, inputs):
-        x, cos, sin, hidden, _ = inputs
-        shape = (*x.shape[:2], module.heads, module.head_size)
-        q, k = (apply_rope(p(x).view(shape).transpose(1, 2), cos, sin) for p in (module.q_proj, module.k_proj))
-        scores = q @ k.transpose(-1, -2) / math.sqrt(module.head_size)
-        maps.append(scores.masked_fill(hidden, -math.inf).softmax(-1))
-
-    hooks = [layer.self_attn.register_forward_pre_hook(record) for layer in model.model.layers]
-    model(ids)
-    for hook in hooks:
-        hook.remove()
+    """(layers, B, H, T, T): every head's weights, layer by layer."""
+    backbone, length = model.model, ids.shape[1]
+    cos, sin = backbone.cos[:length], backbone.sin[:length]
+    future = torch.ones(length, length, device=device).triu(1).bool()
+    x, maps = backbone.embed_tokens(ids), []
+    for layer in backbone.layers:
+        normed = layer.input_layernorm(x)
+        maps.append(weights(layer.self_attn, normed, cos, sin, future))
+        x = x + attention(layer.self_attn, normed, cos, sin, future)
+        x = x + layer.mlp(layer.post_attention_layernorm(x))
     return torch.stack(maps)
 
 
