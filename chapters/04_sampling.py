@@ -234,16 +234,17 @@ alone = [gen(torch.tensor([tokenizer.encode(prompt)], device=device))[:, -1] for
 assert (together - torch.cat(alone)).abs().max() < 1e-4
 
 # %% [markdown] lang="en"
-# Often one wants many answers to one prompt. `generate` reads each distinct prompt of a batch once and copies its cache to all rows that begin with it. And every row owns its random numbers: they depend on the seed, the row and the longest length allowed, not on the batch. So the same seed gives the same answers, whatever the batch size.
+# Often one wants many answers to one prompt. `generate` reads each distinct prompt of a batch once and copies its cache to all rows that begin with it. A row that has written its `E` is left out of the batch soon after: once three in ten are done, the others go on without them. And every row owns its random numbers: they depend on the seed, the row and the longest length allowed, not on the batch. So the same seed gives the same answers, whatever the batch size.
 
 # %% [markdown] lang="zh"
-# 同一个提示常常要抽许多回答。一个批次里，`generate` 对每个不同的提示只读一次，再把缓存复制给所有以它开头的行。每一行还有自己的随机数，只取决于种子、行号和允许的最大长度，与批次无关。所以种子相同，回答就相同，批次多大都一样。
+# 同一个提示常常要抽许多回答。一个批次里，`generate` 对每个不同的提示只读一次，再把缓存复制给所有以它开头的行。写出 `E` 的行不久就退出批次：每当十行里有三行写完，剩下的就单独往下写。每一行还有自己的随机数，只取决于种子、行号和允许的最大长度，与批次无关。所以种子相同，回答就相同，批次多大都一样。
 
 # %%
 many, _ = task.demonstrations(1000, stream("chapter 4", 0))
 token_positions(lambda: generate(gen, many, seed=1))
 prompts_read, steps = calls[0], calls[1:]
-assert prompts_read == len(set(many)) * max(map(len, many)) and set(steps) == {1000}
+assert prompts_read == len(set(many)) * max(map(len, many))
+assert steps[0] == 1000 and steps == sorted(steps, reverse=True) and steps[-1] < 300  # who is done drops out
 print(len(many), len(set(many)), prompts_read, 1000 * max(map(len, many)))
 
 answers = generate(gen, many, seed=1)

@@ -160,7 +160,7 @@ def mix(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
 def _weights(query: Tensor, key: Tensor, bias: Tensor) -> Tensor:
     # (BH, W, S); the bias is the matrix that the products are added to
     scores = torch.baddbmm(bias, query, key.mT, alpha=query.shape[-1] ** -0.5)
-    return scores.softmax(-1)
+    return scores.softmax(-1).to(query.dtype)  # autocast makes it float32
 
 
 def rows_of(qkv: Tensor, frame: Frame, heads: int) -> Tensor:

@@ -50,7 +50,16 @@ RUNS = {
 
 
 def run(
-    name, model, *, batch_at=None, loss_step=None, resume=False, threads=0, folder=None, **changes
+    name,
+    model,
+    *,
+    batch_at=None,
+    loss_step=None,
+    resume=False,
+    threads=0,
+    compile=None,
+    folder=None,
+    **changes,
 ):
     """One of RUNS, with changes; its state and metrics go into `folder`/a.model.partial."""
     batches, step, config = RUNS[name]
@@ -65,6 +74,7 @@ def run(
             record={"seed": 0},
             resume=resume,
             threads=threads,
+            compile=compile,
         )
 
 

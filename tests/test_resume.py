@@ -1,11 +1,13 @@
 """A run that was cut and resumed is the run that was never cut: weights, moments, schedule, metrics."""
 
 import json
+from contextlib import contextmanager
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from dpo_core import training
 from dpo_core.checkpoint import CheckpointError, tensor_bytes
 from dpo_core.run_state import MARK, _hash
 from dpo_core.steps import sft_step
@@ -198,6 +200,28 @@ def test_a_run_goes_on_with_the_threads_that_it_began_with(state, tmp_path, caps
             run("sft, muon", small_model(), folder=tmp_path, resume=True, threads=3)
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_run_goes_on_compiled_as_it_began_or_not_at_all(tmp_path, monkeypatch):
+    """Compiled layers round otherwise: to go on without them would end in other bits."""
+    asked, there = [], True
+
+    @contextmanager
+    def compiled(model, wanted):
+        asked.append(wanted)
+        yield wanted and there
+
+    monkeypatch.setattr(training, "compiled", compiled)
+    with pytest.raises(KeyboardInterrupt):
+        batches = killed_at(5, RUNS["sft, muon"][0])
+        run("sft, muon", small_model(), folder=tmp_path, batch_at=batches, compile=True)
+    assert stored_progress(tmp_path)["compiled"] is True
+    there = False
+    with pytest.raises(CheckpointError, match="nothing compiles here"):
+        run("sft, muon", small_model(), folder=tmp_path, resume=True)
+    there = True
+    run("sft, muon", small_model(), folder=tmp_path, resume=True, compile=False)
+    assert asked == [True, True, True]
 
 
 def test_a_last_update_that_breaks_the_weights_is_an_error(tmp_path):

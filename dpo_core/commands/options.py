@@ -18,6 +18,7 @@ from dpo_core.theory import REWARDS
 from dpo_core.training import default_device
 
 NOT_SHOWN = ("Cc", "Cs", "Zl", "Zp")  # control characters, surrogates, ends of lines
+COMPILE = {"auto": None, "yes": True, "no": False}
 MANY = 10_000_000  # steps; a bound for what is counted, so that a slip of the finger has a name
 
 
@@ -66,6 +67,15 @@ def threads() -> Any:
     """The option `threads`."""
     return option(
         0, "threads to compute with; 0 takes the cores that are idle at the start", low=0, high=256
+    )
+
+
+def compile_layers() -> Any:
+    """The option `compile` of a training."""
+    return option(
+        "auto",
+        "compile the layers: auto (where the run is long enough to end sooner), yes or no",
+        choices=tuple(COMPILE),
     )
 
 

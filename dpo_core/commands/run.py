@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from dpo_core import checkpoint
+from dpo_core.commands.options import COMPILE
 from dpo_core.model import Llama, ModelConfig
 from dpo_core.progress import say
 from dpo_core.reward import policy_of
@@ -22,7 +23,7 @@ from dpo_core.threads import use_threads
 from dpo_core.training import BatchAt, LoopConfig, LossStep, metrics_text, train
 
 # what does not shape the result, or has its place in the run's state
-NOT_RECORDED = ("output", "device", "resume", "save_every", "threads")
+NOT_RECORDED = ("output", "device", "resume", "save_every", "threads", "compile")
 
 
 @contextmanager
@@ -80,6 +81,7 @@ def run_training(
         record={**record, **recipe},
         resume=options.resume,
         threads=options.threads,
+        compile=COMPILE[getattr(options, "compile", "no")],  # rollouts have too many shapes
     )
     last = {name: value for name, value in history[-1].items() if name != "seconds"}
     recipe = {**record, **recipe, "torch": str(torch.__version__), "last": last}

@@ -12,6 +12,7 @@ from typing import Any
 from dpo_core import checkpoint
 from dpo_core.commands.options import (
     Options,
+    compile_layers,
     count,
     device,
     labels,
@@ -85,6 +86,7 @@ class TrainDpo(Options):
     seed: int = seed("of the pairs and of their order")
     device: str = device()
     threads: int = threads()
+    compile: str = compile_layers()
     log_every: int = count(10, "updates per line of the metrics, OUTPUT/metrics.jsonl")
     save_every: int = count(250, "updates between run states, OUTPUT.partial; 0 keeps none", low=0)
     resume: bool = resume()

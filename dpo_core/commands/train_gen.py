@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dpo_core.commands.options import (
     Options,
+    compile_layers,
     count,
     device,
     optimizer,
@@ -43,6 +44,7 @@ class TrainGen(Options):
     seed: int = seed("of the weights and of the data")
     device: str = device()
     threads: int = threads()
+    compile: str = compile_layers()
     log_every: int = count(100, "updates per line of the metrics, OUTPUT/metrics.jsonl")
     save_every: int = count(1000, "updates between run states, OUTPUT.partial; 0 keeps none", low=0)
     resume: bool = resume()
