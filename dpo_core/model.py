@@ -324,8 +324,8 @@ class Backbone(nn.Module):
         (batch, width), half = layout.token.shape, self.cos.shape[1] // 2
         cos = self.cos[layout.positions, :half].repeat(1, 2 * self.heads)  # (N, D)
         sin = self.sin[layout.positions, :half].repeat(1, 2 * self.heads)
-        # the smallest number, not -inf: a row that sees nothing stays finite
-        smallest = torch.finfo(self.cos.dtype).min
+        # not -inf: a row that sees nothing stays finite, also where autocast rounds to bfloat16
+        smallest = torch.finfo(torch.bfloat16).min
         bias = torch.zeros_like(layout.hidden, dtype=self.cos.dtype)
         bias = bias.masked_fill(layout.hidden, smallest)
         if bias.dim() == 4:

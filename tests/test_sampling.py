@@ -247,3 +247,10 @@ def test_in_batches_of_nothing_calls_nothing():
     assert in_batches(None, [], [], cpu, batch_size=4, progress=False).shape == (0,)
     with pytest.raises(ValueError, match="2 prompts and 1 completions; they must pair up"):
         in_batches(None, ["S5=", "S6="], ["5E"], cpu, batch_size=4, progress=False)
+
+
+def test_padding_stays_finite_where_autocast_rounds_to_bfloat16():
+    """The smallest float32 is -inf in bfloat16: a padded row saw nothing, and made NaN of every answer."""
+    with torch.autocast("cpu", torch.bfloat16):
+        answers = generate(small_model(), ["S7=", "S107=", "S-12="], max_new_tokens=4)
+    assert len(answers) == 3
