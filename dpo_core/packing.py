@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dpo_core.kernels import VECTOR
 from dpo_core.losses import token_logps
 from dpo_core.model import Layout, Llama
 
@@ -108,7 +109,7 @@ def pack(input_ids: Tensor, completion_mask: Tensor, even: bool = False) -> Pack
     tokens = torch.arange(len(row), device=row.device)  # (N,)
     counts = real.flatten(1).sum(1)  # (B,)
     place = tokens - (counts.cumsum(0) - counts)[row]  # (N,), within the row
-    width = max([1, *counts.tolist()])  # W
+    width = max([VECTOR, *counts.tolist()])  # W
     width += even and width % 2
     token = row.new_zeros(len(counts), width).index_put((row, place), tokens)
     hidden = torch.ones(width, width, dtype=torch.bool, device=row.device).triu(1)  # the future
