@@ -2,7 +2,7 @@
 
 Read it in the order in which the book needs it: tokenizer, task, model, training, steps, sampling,
 evaluation, tabular, theory, losses, family, pairs, preferences, reward, policy_gradient, rl, optim,
-storage, checkpoint, run_state, threads, cost, commands.
+storage, checkpoint, run_state, threads, kernels, packing, compilation, cost, commands.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""What SFT and DPO of a real model cost: operations, bytes, GPUs, hours (chapter 14).
+"""What SFT and DPO of a real model cost: operations, bytes, GPUs, hours (chapter 13).
 
 Arithmetic on a model's shape and a plan of training, before anything is run. Pure functions; it
 needs no torch and reads no file.
