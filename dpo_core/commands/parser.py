@@ -6,7 +6,7 @@
     dpo-core train-rl --method rloo             reinforcement learning (chapter 12): ./rl.model
     dpo-core generate dpo 54 -12 --n 3          let a model answer
     dpo-core evaluate dpo --n 2000 --json       measure it
-    dpo-core cost llama-3-8b                    what a real model would cost (chapter 14)
+    dpo-core cost llama-3-8b                    what a real model would cost (chapter 13)
 
 Also `python -m dpo_core ...`; `dpo-core COMMAND --help` lists the options. Bad input ends in one
 line on standard error and exit code 2.
