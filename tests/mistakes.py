@@ -484,3 +484,39 @@ MISTAKES["12.5"] = [
     ("forgets to divide by beta", 3 * math.exp(0.5) / (3 * math.exp(0.5) + 1)),
     ("forgets the base model", math.exp(2) / (math.exp(2) + 1)),
 ]
+
+
+# ---------------------------------------------------------------- chapter 13
+
+MISTAKES["13.1"] = [
+    ("turns the ratio round", Edit("return before / after", "return after / before")),
+    ("forgets the overhead", Edit("2 * machine[\"overhead\"] +", "0 +")),
+    ("forgets it on both sides", Edit("machine[\"overhead\"]", "0")),
+    ("counts numbers, not bytes", Edit("4 * n", "n")),
+    ("has the product read one tensor", Edit("5 * 4", "4 * 4")),
+    ("writes what lies between after all", Edit("3 * 4", "4 * 4")),
+    ("gives a number", 2.0),
+]
+MISTAKES["13.2"] = [
+    ("guesses the packing", ("packed", 0.0821)),
+    ("finds the trick, not the difference", Edit("(guilty, moved[guilty])", "(guilty, plain)")),
+    ("subtracts the wrong way round", Edit("(guilty, moved[guilty])", "(guilty, -moved[guilty])")),
+    ("gives the name alone", "sorted"),
+    ("sums instead of averaging", Edit("moved[guilty])", "64 * moved[guilty])")),
+]
+MISTAKES["13.3"] = [
+    ("takes the utilisation of pretraining", Edit("h100_card.flops, 0.2", "h100_card.flops, 0.4")),
+    ("forgets the second epoch", Edit("120_000, 2,", "120_000, 1,")),
+    ("keeps the reference in memory", Edit('reference="stored"', 'reference="live"')),
+    ("computes one pair at once", Edit("micro_batch=4", "micro_batch=1")),
+    ("forgets the reference's pass", Edit('reference="stored"', 'reference="none"')),
+    ("fills all of the memory", Edit("0.9 * h100_card.memory", "h100_card.memory")),
+    ("gives seconds", Edit("h100_card.flops, 0.2))", "h100_card.flops, 0.2) * 3600)")),
+]
+MISTAKES["13.4"] = [
+    ("has endless tokens", Edit("2 * n * ridge / (n - ridge)", "2 * ridge")),
+    ("moves the input alone", Edit("2 * n * ridge / (n - ridge)", "ridge")),
+    ("rounds down", Edit("np.ceil", "np.floor")),
+    ("gives the intensity", Edit(") / ridge", ")")),
+    ("exchanges the two", Edit("(least_width, one_token)", "(one_token, least_width)")),
+]

@@ -19,7 +19,6 @@ import copy
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -686,7 +685,7 @@ def head_at(size: int) -> tuple:
 
 
 def peak_memory(size: int, chunks: int) -> int:
-    """Bytes that the head needs at once beyond what was there before, in a process of its own."""
+    """Bytes that the head needs at once beyond what was there before, in a process of its own (Linux)."""
     command = [sys.executable, __file__, "peak", str(size), str(chunks)]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
@@ -694,15 +693,16 @@ def peak_memory(size: int, chunks: int) -> int:
 def peak(size: int, chunks: int) -> None:
     """Prints what `peak_memory` returns."""
 
-    def most() -> int:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    def line(name: str) -> int:  # ru_maxrss would be the parent's
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(row.split()[1]) for row in lines if row.startswith(name)) * 1024
 
     use_threads(1)
     head_logps(*head_at(32), chunks).sum().backward()  # what torch loads when it is first asked
     parts = head_at(size)
-    before = most()
+    before = line("VmRSS")
     head_logps(*parts, chunks).sum().backward()
-    print(most() - before)
+    print(line("VmHWM") - before)
 
 
 # ---------------------------------------------------------------- half precision
