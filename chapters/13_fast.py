@@ -53,11 +53,11 @@ from dpo_core.preferences import population_pairs
 # ## 机器的三个数
 # 优化往往从一个点子开始，到一只秒表结束。这里换个次序：先预测，再掐表。预测对了，说明我们知道它为什么快；预测错了，也就知道该往哪里看。
 #
-# torch 每调用一个运算，处理器要做三件事，件件花时间。先找到该用的代码，备好放结果的地方：这是**启动开销**（overhead），记作 $o$，张量大小都一样。再把数在内存和寄存器之间搬来搬去：$M$ 个字节，每秒搬 $W$ 个，$W$ 叫**带宽**（bandwidth）。最后是算：$F$ 次加法和乘法（FLOP），每秒最多 $P$ 次，$P$ 叫**峰值**（peak）。搬和算可以同时进行，所以只看慢的那个：
+# torch 每调用一个运算，处理器要做三件事，件件花时间。先找到该用的代码，备好放结果的地方：这是**启动开销**（overhead），记作 $o$，张量再小也要付。再把数在内存和寄存器之间搬来搬去：$M$ 个字节，每秒搬 $W$ 个，$W$ 叫**带宽**（bandwidth）。最后是算：$F$ 次加法和乘法（FLOP），每秒最多 $P$ 次，$P$ 叫**峰值**（peak）。搬和算可以同时进行，所以只看慢的那个：
 #
 # $$t=o+\max\Big(\frac{F}{P},\;\frac{M}{W}\Big)$$
 #
-# 这就是**屋顶线**（roofline；[Williams et al. 2009](https://doi.org/10.1145/1498765.1498785)），外加一张门票。手算一遍，设机器的 $P=100$ GFLOP/s，$W=100$ GB/s，$o=4$ 微秒：1,000 个词元，宽度 64，乘一个 $64\times 64$ 的矩阵，运算量 $2\cdot 1000\cdot 64\cdot 64=8.2$ MFLOP，碰到的内存 $4\cdot(64\,000+64\,000+4096)=0.53$ MB：算要 82 微秒，搬只要 5 微秒，藏在后面看不见。两个这样的张量相加，0.064 MFLOP，0.77 MB：算 0.6 微秒，搬 8 微秒。两个数相加，要 4 微秒，全是启动开销。
+# 这就是**屋顶线**（roofline；[Williams et al. 2009](https://doi.org/10.1145/1498765.1498785)），外加一张门票。手算一遍，设机器的 $P=100$ GFLOP/s，$W=100$ GB/s，$o=4$ 微秒：1,000 个词元，宽度 64，乘一个 $64\times 64$ 的矩阵，运算量 $2\cdot 1000\cdot 64\cdot 64=8.2$ MFLOP，读写的内存 $4\cdot(64\,000+64\,000+4096)=0.53$ MB：算要 82 微秒，搬只要 5 微秒，藏在后面看不见。两个这样的张量相加，0.064 MFLOP，0.77 MB：算 0.6 微秒，搬 8 微秒。两个数相加，要 4 微秒，全是启动开销。
 
 # %% tags=["setup"]
 use_threads(1)
@@ -144,7 +144,8 @@ for op in machine["operations"]:
         product = op["name"] in ("qkv", "o_proj", "gate_up", "lm_head")
         kind = "policy" if product else "rejected"
         axes.plot(x, y, "o", color=COLORS[kind], markersize=5)
-        axes.annotate(op["name"], (x, y), (4, -9), textcoords="offset points", size=8)
+        shift = {"qkv": (4, 6), "o_proj": (-34, 6)}.get(op["name"], (4, -10))
+        axes.annotate(op["name"], (x, y), shift, textcoords="offset points", size=8)
 
 # %% [markdown] lang="en"
 # **Figure 13.1.** Operations of the book's step, in their own shapes (about a thousand tokens of width 64), under the roof of the machine that recorded them. Solid: cache; dashed: memory; dotted: the machine that ran this page. The products with weights reach more than four fifths of the peak. What has few FLOPs a byte stays below a quarter of it, whoever writes it, and softmax below a sixteenth.
@@ -279,7 +280,7 @@ for before, after in pairwise(order):
     assert predicted[after] < predicted[before]
 assert len(counted["joint"]) < 0.65 * len(counted["two_passes"])
 work_of = {name: sum(op[1] for op in ops) for name, ops in counted.items()}
-assert work_of["packed"] < 0.85 * work_of["joint"]
+assert work_of["packed"] < 0.9 * work_of["joint"]
 assert work_of["shared"] < 0.85 * work_of["packed"]
 
 # %% [markdown] lang="en"
@@ -344,6 +345,8 @@ assert 2 < profile["plain"]["seconds"] / profile["library"]["seconds"] < 4
 # %%
 for name, parts in shares.items():
     print(name, {group: round(part, 2) for group, part in parts.items()})
+softmax_flops = 5 * 24 * 64 * 4 * 13**2  # five a number; 16 times forward, 8 back
+assert softmax_flops < recorded["ledger"]["entries"]["stored"]["before"]["flops"] / 100
 assert 0.25 < shares["plain"]["mm"] < 0.45 < shares["library"]["mm"]
 assert shares["plain"]["softmax"] > 0.12 and shares["library"]["softmax"] < 0.10
 assert profile["plain"]["calls"] > 2.5 * profile["library"]["calls"]
@@ -387,37 +390,53 @@ assert profile["plain"]["calls"] > 2.5 * profile["library"]["calls"]
 # %%
 ledger = recorded["ledger"]
 entries = ledger["entries"]
-print(f"{'':22}predicted  measured")
+def saving(one):
+    """Calls, GFLOP and MB, before and after."""
+    if "before" not in one:
+        return ""
+    (a, b, c), (d, e, f) = (one[side].values() for side in ("before", "after"))
+    return f"{a:7}{d:6} {b / 1e9:7.2f}{e / 1e9:6.2f} {c / 1e6:6.0f}{f / 1e6:5.0f}"
+
+
+print(f"{'':21}  calls         GFLOP        MB          predicted, measured")
 for name in ledger["ladder"] + ledger["beside"]:
     one = entries[name]
-    span = f"[{one['low']:.2f}, {one['high']:.2f}]"
-    print(f"{name:22}{one['predicted']:9.2f}{one['measured']:10.2f}  {span}")
+    gains = f"{one['predicted']:5.2f} {one['measured']:5.2f}"
+    print(f"{name:21}{saving(one):38} {gains} [{one['low']:.2f}, {one['high']:.2f}]")
 print(f"all {ledger['all_eager']:.1f}, compiled {ledger['all_compiled']:.1f}")
+
+# %%
 exact = {name: one for name, one in entries.items() if name != "bfloat16"}
 assert all(one["loss_difference"] < 1e-6 for one in exact.values())
 assert all(one["gradient_difference"] < 1e-5 for one in exact.values())
 assert 2.3 < ledger["all_eager"] < 3.6
 assert ledger["all_eager"] < ledger["all_compiled"] < 4.5
 
-# %% alt_en="Measured gain against predicted gain, both from 0.8 to 1.9, with the diagonal and a grey band of a quarter on both sides. Most of the nineteen points lie on or near the diagonal: stored, joint, packed, shared_long and the two batch sizes among them. shared lies above the band; bfloat16, chunked_22 and sdpa_packed lie below the diagonal and below 1." alt_zh="实测增益对预测增益，两轴都从 0.8 到 1.9，画有对角线和上下各四分之一的灰带。十九个点大多在对角线上或附近，包括 stored、joint、packed、shared_long 和两种批次大小。shared 在灰带上方；bfloat16、chunked_22 和 sdpa_packed 在对角线下方，也在 1 以下。"
-fig, axes = figure(width=6.4, height=5.0)
+# %% alt_en="Measured gain against predicted gain, with the diagonal and a grey band of a quarter on both sides; left from 0.75 to 1.95, right the crowd around 1 enlarged. Most of the nineteen points lie on or near the diagonal: stored, joint, packed, shared_long and the two batch sizes among them. packed lies highest above the diagonal, near the edge of the band; compiled lies lowest below it; bfloat16, chunked_22 and sdpa_packed lie below 1." alt_zh="实测增益对预测增益，画有对角线和上下各四分之一的灰带；左图从 0.75 到 1.95，右图把 1 附近的一群放大。十九个点大多在对角线上或附近，包括 stored、joint、packed、shared_long 和两种批次大小。packed 在对角线上方最远处，靠近灰带边缘；compiled 在下方最远处；bfloat16、chunked_22 和 sdpa_packed 在 1 以下。"
+fig, panels = figure(columns=2, width=8.4, height=4.4)
 line = np.array([0.75, 1.95])
-axes.fill_between(line, line / 1.25, line * 1.25, color=COLORS["ref"], alpha=0.15)
-axes.plot(line, line, color=COLORS["theory"])
-axes.axhline(1, color=INK, linewidth=0.8)
-for name, one in entries.items():
-    color = COLORS["policy" if name in ledger["ladder"] else "baseline"]
-    x, y = one["predicted"], one["measured"]
-    around = [[y - min(y, one["low"])], [max(y, one["high"]) - y]]
-    axes.errorbar(x, y, yerr=around, fmt="o", color=color, markersize=4)
-    axes.annotate(name, (x, y), (5, 3), textcoords="offset points", fontsize=7)
-axes.set(xlim=line, ylim=(0.7, 1.95), xlabel="predicted", ylabel="measured")
+for panel, (low, high) in zip(panels, ((0.75, 1.95), (0.96, 1.16))):
+    band = line / 1.25, line * 1.25
+    panel.fill_between(line, *band, color=COLORS["ref"], alpha=0.15)
+    panel.plot(line, line, color=COLORS["theory"])
+    panel.axhline(1, color=INK, linewidth=0.8)
+    panel.set(xlim=(low, high), ylim=(low, high), xlabel="predicted")
+    for name, one in entries.items():
+        color = COLORS["policy" if name in ledger["ladder"] else "baseline"]
+        x, y = one["predicted"], one["measured"]
+        panel.plot([x, x], [one["low"], one["high"]], color=color, linewidth=1)
+        panel.plot(x, y, "o", color=color, markersize=4)
+        inside = low < x < high and low < y < high
+        if inside and (low > 0.9 or abs(y - 1) > 0.11):
+            panel.annotate(name, (x, y), (4, 3), textcoords="offset points", size=8)
+panels[0].set(ylabel="measured")
+assert len(entries) == 19
 
 # %% [markdown] lang="en"
-# **Figure 13.3.** The ledger: gain predicted from counts and three numbers, against gain measured. Blue: the ladder; orange: beside it. On the diagonal the prediction is right; the band is a quarter on either side. Most predictions are within an eighth.
+# **Figure 13.3.** The ledger: gain predicted from counts and three numbers, against gain measured. Blue: the ladder; orange: beside it. On the diagonal the prediction is right; the band is a quarter on either side; the right panel enlarges what lies around 1. Most predictions are within an eighth.
 
 # %% [markdown] lang="zh"
-# **图 13.3** 账本：由计数和三个数预测的增益，对实测的增益。蓝色是梯子上的各级，橙色是旁边的。落在对角线上，预测就对了；灰带是上下各四分之一。多数预测相差不到八分之一。
+# **图 13.3** 账本：由计数和三个数预测的增益，对实测的增益。蓝色是梯子上的各级，橙色是旁边的。落在对角线上，预测就对了；灰带是上下各四分之一；右图放大 1 附近。多数预测相差不到八分之一。
 
 # %%
 off = {}
@@ -426,40 +445,43 @@ for name, one in entries.items():
     off[name] = max(ratio, 1 / ratio)
 assert sum(factor < 1.125 for factor in off.values()) > len(off) / 2
 missed = {name for name, factor in off.items() if factor > 1.25}
-assert missed <= {"shared", "sdpa_packed", "compiled"}
+assert missed <= {"sdpa_packed", "compiled"}
 
 # %% [markdown] lang="en"
-# Together the tricks make the step about three times as fast. Nobody of them does; the product of many small gains does. And the largest are the ones that leave work undone: a stored reference, no padding, a prompt read once. How much sharing saves depends on the data. For random prompts of 96 tokens before answers of 16 (`shared_long`), it is more than 1.4 on top of everything else. (A stored reference costs one pass over the data beforehand; with one epoch of training that is the same forward pass, done earlier. It pays from the second use on.)
+# Together the tricks make the step about three times as fast. None of them does it alone; it is a product of many small gains. And the largest are the ones that leave work undone: a stored reference, no padding, a prompt read once. How much sharing saves depends on the data. For random prompts of 96 tokens before answers of 16 (`shared_long`), it is more than 1.4 on top of everything else. (A stored reference costs one pass over the data beforehand; with one epoch of training that is the same forward pass, done earlier. It pays from the second use on.)
 #
 # The absolute prediction is another matter: the formula explains about half of the measured milliseconds. Real operations find their operands in a worse place than a benchmark's, copies run across rows, and Python stands between the calls. What is missing is missing before and after, and the ratio stays.
 #
-# **Where the prediction is off by more than a quarter: `shared`.** The count knows nothing of exponentials, and softmax is made of them. Here is what one number of a softmax costs on the recording machine, by the length of its row:
+# **Where the prediction misses most among the gains: `packed`.** It promised a sixth, and a third came. The count knows nothing of exponentials, and softmax is made of them. Here is what one number of a softmax costs on the recording machine, by the length of its row:
 
 # %% [markdown] lang="zh"
 # 这些办法合起来，一步快到原来的三倍左右。没有哪一个单独做得到，靠的是许多小增益相乘。增益最大的几个，都是把活儿省掉不干：参考策略的数存好，不算填充，提示只读一遍。共用提示能省多少，要看数据：随机的 96 个词元的提示，接 16 个词元的回答（`shared_long`），其余都做完以后，它还有 1.4 倍以上。（存好的参考，要事先把数据过一遍；只训练一轮的话，是把同一次前向提前做了，从第二次用到才开始赚。）
 #
 # 绝对时间是另一回事：公式只解释了实测毫秒数的一半左右。真实的运算，操作数不像基准测试里那样近在手边；复制要跨行；调用之间还隔着 Python。缺的这部分，前后都缺，比值就还站得住。
 #
-# **预测差了四分之一以上的，是 `shared`。** 计数不认得指数函数，而 softmax 全是指数。记录数据的那台机器上，softmax 里一个数要花多久，看它所在的行有多长：
+# **增益里预测偏得最多的，是 `packed`。** 预测只快六分之一左右，实测快了三分之一还多。计数不认得指数函数，而 softmax 全是指数。记录数据的那台机器上，softmax 里一个数要花多久，看它所在的行有多长：
 
 # %%
 softmax, tokens = machine["softmax"], ledger["tokens"]
 print({int(columns): f"{1e9 * took:.2f} ns" for columns, took in softmax.items()})
 print(tokens)
 assert softmax["13"] > 5 * softmax["16"]
-layers, heads, width = 4, 4, tokens["padded"] // 128  # both answers of 64 pairs, padded
+layers, heads, width = 4, 4, tokens["padded"] // 128  # rows of both answers, padded
 before = layers * heads * 128 * width**2 * softmax["13"]
-after = layers * heads * 64 * tokens["width"] ** 2 * softmax["20"]
-saved = (before - after) / entries["shared"]["seconds"][0]
-corrected = 1 / (1 / entries["shared"]["predicted"] - saved)
+after = layers * heads * 128 * 16**2 * softmax["16"]
+saved = (before - after) / entries["packed"]["seconds"][0]
+corrected = 1 / (1 / entries["packed"]["predicted"] - saved)
 print(f"softmax saves {saved:.0%}; corrected prediction {corrected:.2f}")
-assert width == 13 and 1 / 1.25 < corrected / entries["shared"]["measured"] < 1.25
+assert width == 13 and 0.9 < corrected / entries["packed"]["measured"] < 1.1
+assert entries["packed"]["measured"] > 1.3 > 1.2 > entries["packed"]["predicted"]
+gains = [name for name in ledger["ladder"] if entries[name]["measured"] > 1.15]
+assert max(gains, key=off.get) == "packed"
 
 # %% [markdown] lang="en"
-# A vector register of this processor holds 16 numbers. Rows shorter than that go through the slow path, one exponential after another: more than five times dearer a number. Padded rows of this batch have 13 places; with two answers in a row they have 20, and the slow path is gone. With that in the count, the prediction is back inside the band. The trick that was meant to save tokens saved exponentials. Without the count nobody would have asked why.
+# A vector register of this processor holds 16 numbers. Rows shorter than that go through the slow path, one exponential after another: more than five times dearer a number. Padded rows of this batch have 13 places. Packed rows in the library have at least 16, a few of them empty, and the slow path is gone: more work, and less time. With that in the count the prediction is right to a tenth. When the library was first timed its packed rows had 13 places as well, and it was `shared`, with 20, that gained a third more than promised. Nobody had looked at softmax; the miss in the ledger did.
 
 # %% [markdown] lang="zh"
-# 这颗处理器的一个向量寄存器装 16 个数。行比它短，就走慢路，指数一个一个地算，每个数贵五倍以上。这一批填充后的行有 13 个位置；一行放两个回答，就有 20 个，慢路没有了。把这一条算进去，预测又回到带子里。本想省词元的办法，顺手省了指数；要不是先数过，谁也不会去问为什么。
+# 这颗处理器的一个向量寄存器装 16 个数。行比它短，就走慢路，指数一个一个地算，每个数贵五倍以上。这一批填充后的行有 13 个位置。库里去掉填充后的行至少有 16 个位置，空着几个，慢路就没有了：活儿多了，时间反而少了。把这一条算进去，预测就准到一成以内。最初测量的时候，去填充的行也只有 13 个位置，是有 20 个位置的 `shared` 比预测多赚了三分之一。谁也没有留意过 softmax，是账本上的偏差指出来的。
 
 # %% [markdown] lang="en"
 # ## A gradient written by hand
@@ -537,15 +559,16 @@ assert 0.8 < ours[0] / plain[0] < 1.3 and 0.8 < ours[1] / plain[1] < 1.3
 # %% [markdown] lang="en"
 # RMSNorm moves a third fewer bytes. SwiGLU saves nothing: written plainly it is already three operations, and autograd's way back is as short as ours. (We measured it after having written it. The count would have told us before.) All three together bring about 1.06 to the step, since most of its time goes into products.
 #
-# A compiler derives and fuses such gradients by itself ([Ansel et al. 2024](https://doi.org/10.1145/3620665.3640366)), and reads the plain definition. Our prediction for it is a best case: everything between two products becomes one loop, and nothing is written in vain. It is further ahead than the measurement, because the products stay as they are and packing, loss and optimiser are not compiled. It also takes more than ten seconds before it starts: a run of a few hundred steps is over sooner without it, and `dpo-core` decides by the length of the run.
+# A compiler derives and fuses such gradients by itself ([Ansel et al. 2024](https://doi.org/10.1145/3620665.3640366)), and reads the plain definition. Our prediction for it is a best case: everything between two products becomes one loop, and nothing is written in vain. It promises a third and a tenth comes, because the products stay as they are and packing, loss and optimiser are not compiled. It also takes more than ten seconds before it starts: a run of a few hundred steps is over sooner without it, and `dpo-core` decides by the length of the run.
 
 # %% [markdown] lang="zh"
 # RMSNorm 搬的字节少了三分之一。SwiGLU 什么也没省：直写本来就只有三个运算，autograd 往回走的路和手写的一样短。（我们是写完了才去测的；先数一数，早就知道了。）三样合起来，整步快到约 1.06 倍，因为时间大半在乘积上。
 #
-# 编译器会自己推导、融合这类梯度（[Ansel et al. 2024](https://doi.org/10.1145/3620665.3640366)），读的就是 plain 的定义。我们对它的预测按最好的情形算：两个乘积之间的一切并成一个循环，不白写一个数。预测比实测乐观，因为乘积还是那些乘积，拼装、损失和优化器也没有编译。它开跑之前还要十几秒：只跑几百步的训练，不编译反而先结束，`dpo-core` 按训练的长短来决定。
+# 编译器会自己推导、融合这类梯度（[Ansel et al. 2024](https://doi.org/10.1145/3620665.3640366)），读的就是 plain 的定义。我们对它的预测按最好的情形算：两个乘积之间的一切并成一个循环，不白写一个数。预测能快三分之一，实测只快一成，因为乘积还是那些乘积，拼装、损失和优化器也没有编译。它开跑之前还要十几秒：只跑几百步的训练，不编译反而先结束，`dpo-core` 按训练的长短来决定。
 
 # %%
-assert entries["compiled"]["predicted"] > entries["compiled"]["measured"] > 1
+assert 1.25 < entries["compiled"]["predicted"] < 1.45
+assert 1.04 < entries["compiled"]["measured"] < 1.2
 assert entries["compiled"]["compile_seconds"] > 10
 assert 1 < entries["by_hand"]["measured"] < 1.2
 
@@ -553,8 +576,8 @@ assert 1 < entries["by_hand"]["measured"] < 1.2
 # ## Those that lose
 # - **`answers`.** With 22 tokens in the vocabulary the head is 2 % of the FLOPs, and more than three quarters of all tokens are answers. Nothing gained, nothing lost, as predicted.
 # - **`torch_norm`.** On this processor `F.rms_norm` performs the very same operations as our plain one.
-# - **`sdpa`.** Fused attention keeps no matrix of scores. That saves memory where rows are long ([Dao et al. 2022](https://arxiv.org/abs/2205.14135)). With 13 places and the built-in causal mask it gains a little; with the mask of a shared prompt it loses.
-# - **`sorted`.** It pays, 1.2; but packing does the same and more without choosing batches by length, which would tie a batch's content to it. On top of sorting, packing brings almost nothing.
+# - **`sdpa`.** Fused attention keeps no matrix of scores. That saves memory where rows are long ([Dao et al. 2022](https://arxiv.org/abs/2205.14135)). With 13 places and the built-in causal mask it changes little; with the mask of a shared prompt it loses (its blocks are made for rows of hundreds of places).
+# - **`sorted`.** It pays, nearly 1.2; but packing does the same and more without choosing batches by length, which would tie a batch's content to it. Packed, sorted batches have no tokens left to save, and what is still gained is the exponentials again.
 # - **Larger batches.** 64 pairs at once against four times 16 are 1.7 times as fast: overhead again. From 64 to 256 it is 1.2. But the batch is part of the recipe, and a larger one makes fewer updates out of the same data.
 # - **`chunked`.** Computing the head in pieces costs a second forward pass and many calls. With 22 tokens it loses. See below what it is for.
 # - **`bfloat16`.** Products twice as fast, and the step slower; the second reading below says why.
@@ -563,8 +586,8 @@ assert 1 < entries["by_hand"]["measured"] < 1.2
 # ## 反而更慢的
 # - **`answers`。** 词表只有 22 个词元，输出头占运算的 2%，而四分之三以上的词元就是回答。不赚不赔，同预测一样。
 # - **`torch_norm`。** 在这种处理器上，`F.rms_norm` 做的运算和我们的 plain 版一模一样。
-# - **`sdpa`。** 融合注意力不保存分数矩阵，行长的时候省内存（[Dao et al. 2022](https://arxiv.org/abs/2205.14135)）。只有 13 个位置、用自带的因果掩码，它略快一点；换成共用提示的掩码，就慢了。
-# - **`sorted`。** 划算，1.2 倍；但去掉填充做到的不比它少，又不必按长度挑批次，免得批次的内容跟长度绑在一起。排过序再去填充，几乎没有增益。
+# - **`sdpa`。** 融合注意力不保存分数矩阵，行长的时候省内存（[Dao et al. 2022](https://arxiv.org/abs/2205.14135)）。只有 13 个位置、用自带的因果掩码，差别不大；换成共用提示的掩码，就慢了（它按块计算，块是为几百个位置的行准备的）。
+# - **`sorted`。** 划算，将近 1.2 倍；但去掉填充做到的不比它少，又不必按长度挑批次，免得批次的内容跟长度绑在一起。排过序再去填充，已经没有词元可省，剩下的增益又是指数带来的。
 # - **更大的批次。** 一次 64 对，比四次 16 对快到 1.7 倍，又是启动开销的缘故；从 64 到 256，是 1.2 倍。可批次大小是训练配方的一部分，批次大了，同样的数据更新的次数就少了。
 # - **`chunked`。** 输出头分块算，要多一次前向，还多许多次调用。词表是 22 时，它更慢；它的用处见下文。
 # - **`bfloat16`。** 乘积快一倍，整步却慢了；原因见后面的第二遍再读。
@@ -578,14 +601,17 @@ inside = config.num_hidden_layers * cost.layer_matrices(config)
 assert round(config.vocab_size * 64 / (inside + config.vocab_size * 64), 2) == 0.01
 assert tokens["answers"] > 0.75 * tokens["shared"]
 assert e["torch_norm"]["before"] == e["torch_norm"]["after"]
-assert e["sdpa_padded"]["measured"] > 0.97 and e["sdpa_packed"]["measured"] < 0.97
-assert 1.1 < e["sorted"]["measured"] < 1.35
-assert e["packed_beside_sorted"]["measured"] < 1.1
+assert abs(e["sdpa_padded"]["measured"] - 1) < 0.1
+assert e["sdpa_packed"]["measured"] < 0.97
+assert 1.1 < e["sorted"]["measured"] < 1.25
+assert abs(e["packed_beside_sorted"]["predicted"] - 1) < 0.05
+assert e["packed_beside_sorted"]["measured"] > 1.05
 assert 1.5 < e["batch_64"]["measured"] < 2 and 1.1 < e["batch_256"]["measured"] < 1.4
 assert e["chunked_22"]["measured"] < 0.95 and e["bfloat16"]["measured"] < 1
 assert e["shared_long"]["measured"] > 1.4
-half_of_it = e["by_hand"]["seconds_predicted"][0] / e["by_hand"]["seconds"][0]
-assert 0.4 < half_of_it < 0.75
+for name in ledger["ladder"][:-1]:
+    explained = e[name]["seconds_predicted"][1] / e[name]["seconds"][1]
+    assert 0.4 < explained < 0.75
 
 # %% [markdown] lang="en"
 # ## The head, from 22 tokens to 151,936
@@ -668,13 +694,13 @@ for (axis, points), color in zip(growth.items(), colors[:4] + [COLORS["theory"]]
 axes.set(xscale="log", yscale="log", xlabel="size / smallest size", ylabel="ms")
 axes.legend(fontsize=8)
 ratios = [p["seconds"] / p["predicted"] for points in growth.values() for p in points]
-assert 0.9 < min(ratios) and max(ratios) < 2.3
+assert min(ratios) > 0.9 and max(ratios) < 2.3
 
 # %% [markdown] lang="en"
-# **Figure 13.5.** Time of one step against the size of one dimension (smallest 4 rows, 8 places, width 32, 1 layer, 22 tokens): points measured, lines predicted. The prediction is too low by up to a factor of two, and bends where the measurement bends.
+# **Figure 13.5.** Time of one step against the size of one dimension (smallest 4 rows, 8 places, width 32, 1 layer, 22 tokens): points measured, lines predicted. The prediction is too low, by up to a factor of about two, and bends where the measurement bends.
 
 # %% [markdown] lang="zh"
-# **图 13.5** 一步的时间随某一个维度的大小变化（最小处：4 行，8 个位置，宽度 32，1 层，22 个词元）：点是实测，线是预测。预测偏低，最多低一倍；该弯的地方，弯得一样。
+# **图 13.5** 一步的时间随某一个维度的大小变化（最小处：4 行，8 个位置，宽度 32，1 层，22 个词元）：点是实测，线是预测。预测偏低，最多差到一倍左右；该弯的地方，弯得一样。
 
 # %% [markdown] lang="en"
 # Small models are all overhead: from 32 to 128 in width the FLOPs grow with an exponent near 2, the time with less than 1. Large ones approach the count. With the length the exponent keeps rising, because attention is quadratic in it; memory that is kept for the backward pass follows. That is why the count alone suffices for a model of billions, and why it misleads here.
@@ -822,11 +848,11 @@ assert 0.4 < shares["library"]["mm"] < 0.65
 
 # %% [markdown] lang="en"
 # ## ⋆ Two cores: two threads or two processes
-# Two cores can share each operation (threads), or share the batch (processes that average their gradients). An operation of ten microseconds is hardly worth a meeting: threads spend their time waiting for each other, spinning. Processes meet once a step. Pairs a wall second on two cores, three rounds in turn:
+# Two cores can share each operation (threads), or share the batch (processes that average their gradients). An operation of ten microseconds is hardly worth a meeting: threads spend much of their time waiting for each other, spinning. Processes meet once a step, over half a megabyte of gradient; predicted gain: 2. Pairs a wall second on two cores, three rounds in turn:
 
 # %% [markdown] lang="zh"
 # ## ⋆ 两个核：两个线程，还是两个进程
-# 两个核可以分担每一个运算（线程），也可以分担批次（进程，各算各的，再把梯度平均）。一个运算只有十来微秒，不值得碰一次头：线程的时间都耗在互相空转等待上。进程一步只碰一次头。两个核上每秒（实际时间）处理多少对，轮流三次：
+# 两个核可以分担每一个运算（线程），也可以分担批次（进程，各算各的，再把梯度平均）。一个运算只有十来微秒，不值得碰一次头：线程有许多时间耗在互相空转等待上。进程一步只碰一次头，交换半 MB 的梯度；预测增益是 2。两个核上每秒（实际时间）处理多少对，轮流三次：
 
 # %%
 workers = recorded["workers"]
@@ -835,13 +861,15 @@ speed = {
     for name in ("one", "threads", "processes")
 }
 print({name: round(value) for name, value in speed.items()})
-assert speed["processes"] > speed["threads"] and speed["processes"] > 1.2 * speed["one"]
+assert 1 < speed["threads"] / speed["one"] < 1.5
+assert speed["processes"] > 1.3 * speed["one"] and speed["processes"] > speed["threads"]
+assert all(run["cpu"] > 1.8 for run in workers["threads"])
 
 # %% [markdown] lang="en"
-# Beside another busy program it gets worse for threads: one that waits takes the core from the other that works. `use_threads` therefore looks for idle cores first, and `torchrun` comes in [chapter 14](14_world.ipynb).
+# Two threads keep both cores busy all the time and gain less than a half; two processes gain more. They stay below 2: a step waits for the slower of them, and both cores share a cache and a memory (we have not measured which counts more). Beside another busy program it gets worse for threads: one that waits takes the core from the other that works. `use_threads` therefore looks for idle cores first, and `torchrun` comes in [chapter 14](14_world.ipynb).
 
 # %% [markdown] lang="zh"
-# 旁边要是还有别的程序在忙，线程更吃亏：空等的占着核，干活的反而上不去。所以 `use_threads` 会先看有几个核空着；`torchrun` 见[第 14 章](14_world.ipynb)。
+# 两个线程让两个核一直满载，却快不到一半；两个进程快得更多。它们也到不了 2：一步要等慢的那个，两个核又共用缓存和内存（哪个影响更大，我们没有量过）。旁边要是还有别的程序在忙，线程更吃亏：空等的占着核，干活的反而上不去。所以 `use_threads` 会先看有几个核空着；`torchrun` 见[第 14 章](14_world.ipynb)。
 
 # %% [markdown] lang="en"
 # > **What the toy hides.** A GPU's overhead is of the same size, some microseconds a call, and its peak is ten thousand times ours: the ridge of the roof lies at 295 FLOPs a byte for an H100, not at 1. So what is a product-bound model here is memory-bound there, unless width and batch are in the thousands. A model of 7B does not fit beside its gradients and moments on one card, so the tricks that count there are of memory: sharding, checkpointing, chunked heads, fused attention over thousands of tokens. Between machines the network is a fourth number. And long chats have prompts ten times as long as answers, or the other way round; the count tells which trick is yours.

@@ -22,8 +22,12 @@ def hasty_loss(model, pairs, tricks):
     batch = pairs.batch(rows.numpy())
     if "sorted" in tricks:
         rows = pairs.tokens[2].amax(0).argsort(stable=True)
-        batch |= {name: values[rows] for name, values in batch.items() if name.endswith(("ids", "mask"))}
-    ids, mask = ([batch[f"{side}_{name}"] for side in ("chosen", "rejected")] for name in ("ids", "mask"))
+        batch |= {
+            name: values[rows] for name, values in batch.items() if name.endswith(("ids", "mask"))
+        }
+    ids, mask = (
+        [batch[f"{side}_{name}"] for side in ("chosen", "rejected")] for name in ("ids", "mask")
+    )
     with torch.no_grad():
         if "shared" in tricks:
             logps = _shared(model, torch.stack(ids, 1), torch.stack(mask, 1))
@@ -67,16 +71,23 @@ def _two(answer):
 def predict_a_gain(answer):
     """Five tensors and two calls against three and one."""
     gain = function(answer)
-    machines = [(n, {"overhead": o, "bandwidth": w}) for n, o, w in ((64_000, 4e-6, 9e10), (10**6, 3e-6, 5e10))]
+    machines = [
+        (n, {"overhead": o, "bandwidth": w})
+        for n, o, w in ((64_000, 4e-6, 9e10), (10**6, 3e-6, 5e10))
+    ]
     for n, machine in machines:
         found, move = number(gain(n, machine)), 4 * n / machine["bandwidth"]
 
         def of(calls, tensors, calls_after, tensors_after, size=1.0, machine=machine, move=move):
             fee = machine["overhead"]
-            return (calls * fee + tensors * move * size) / (calls_after * fee + tensors_after * move * size)
+            return (calls * fee + tensors * move * size) / (
+                calls_after * fee + tensors_after * move * size
+            )
 
         right = of(2, 5, 1, 3)
-        expect(abs(found - 1 / right) > 1e-3, "That is after over before.", "这是后比前，要前比后。")
+        expect(
+            abs(found - 1 / right) > 1e-3, "That is after over before.", "这是后比前，要前比后。"
+        )
         expect(
             abs(found - of(0, 5, 0, 3)) > 1e-3,
             "Every call pays the overhead as well.",
@@ -137,7 +148,13 @@ def size_a_run(answer):
     shape, card = cost.PRESETS["llama-3-8b"], cost.GPUS["h100"]
 
     def plan(**changes):
-        settings = {"prompt": 400, "chosen": 500, "rejected": 500, "reference": "stored", "micro_batch": 4}
+        settings = {
+            "prompt": 400,
+            "chosen": 500,
+            "rejected": 500,
+            "reference": "stored",
+            "micro_batch": 4,
+        }
         return cost.Plan("dpo", 120_000, **{"epochs": 2, **settings, **changes})
 
     def time_of(count, mfu=0.2, **changes):

@@ -27,7 +27,9 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -169,18 +171,11 @@ def machine_part() -> dict:
     square = torch.randn(1024, 1024)
     peak = 2 * 1024**3 / best(lambda: square @ square, 5)
     sweep = []
-    for size in (
-        2**10,
-        2**12,
-        2**14,
-        2**16,
-        2**18,
-        2**20,
-        2**22,
-        2**24,
-    ):  # numbers in each of three tensors
+    for power in range(10, 25, 2):  # 2**power numbers in each of three tensors
+        size = 2**power
         a, b, c = torch.randn(3, size)
-        sweep.append([12 * size, best(lambda: torch.add(a, b, out=c), max(1, 2**22 // size))])
+        add = partial(torch.add, a, b, out=c)
+        sweep.append([12 * size, best(add, max(1, 2**22 // size))])
     bandwidth = max(moved / took for moved, took in sweep if 12 * 2**16 <= moved <= 12 * 2**18)
     tiny = torch.ones(8, requires_grad=True)
 
@@ -552,7 +547,7 @@ def ledger_part(machine: dict) -> dict:
         "bfloat16": (steps["fused"], Arm(gen, one, replace(library, bfloat16=True))),
     }
     report: dict[str, dict] = {}
-    for before, after in zip(rungs, rungs[1:]):
+    for before, after in pairwise(rungs):
         guess = None
         if after == "compiled":  # the definitions' operations, fused as far as can be
             plain = replace(library, by_hand=False)
@@ -570,7 +565,7 @@ def ledger_part(machine: dict) -> dict:
     for name, (before, after) in beside.items():
         report[name] = entry(before, after, machine)
     seconds = interleave(steps)
-    for before, after in zip(rungs, rungs[1:]):
+    for before, after in pairwise(rungs):
         report[after] |= measured(seconds, before, after)
     for name, (before, after) in beside.items():
         several = len(before.batches) > 4
@@ -656,26 +651,27 @@ def head_part(machine: dict) -> dict:
     """Time and peak memory of the head with its loss and gradient, at once and in chunks: 512 tokens of width 64."""
     found = []
     for size in VOCABULARIES:
-        head, states, target = head_at(size)
-
-        def work(chunks: int) -> None:
-            head_logps(head, states, target, chunks).sum().backward()
-            head.zero_grad()
-            states.grad = None
-
-        row = {"vocabulary": size}
-        for name, chunks in (("whole", 0), ("chunked", 64)):
+        parts, row = head_at(size), {"vocabulary": size}
+        works = {
+            name: partial(head_and_back, *parts, chunks)
+            for name, chunks in (("whole", 0), ("chunked", 64))
+        }
+        for name, work in works.items():
             with Counter() as counter:
-                work(chunks)
+                work()
             row[name] = {**totals(counter.ops), "predicted": seconds_for(counter.ops, machine)}
-        arms = {name: lambda c=chunks: work(c) for name, chunks in (("whole", 0), ("chunked", 64))}
-        repeats = max(1, 4_000 // size)
-        seconds = interleave(arms, 5, min(20, repeats))
+        seconds = interleave(works, 5, min(20, max(1, 4_000 // size)))
         for name, chunks in (("whole", 0), ("chunked", 64)):
             row[name]["seconds"] = statistics.median(seconds[name])
             row[name]["peak"] = peak_memory(size, chunks)
         found.append(row)
     return {"tokens": 512, "chunk": 64, "width": 64, "sweep": found}
+
+
+def head_and_back(head: torch.nn.Linear, states: Tensor, target: Tensor, chunks: int) -> None:
+    head_logps(head, states, target, chunks).sum().backward()
+    head.zero_grad()
+    states.grad = None
 
 
 def head_at(size: int) -> tuple:
@@ -721,9 +717,9 @@ def precision_part(machine: dict) -> list[dict]:
         for dtype in (torch.float32, torch.bfloat16):
             a, b = torch.randn(rows, inner).to(dtype), torch.randn(columns, inner).to(dtype)
             calls = max(1, 2**28 // (rows * inner * columns))
-            took[str(dtype).removeprefix("torch.")] = best(lambda: F.linear(a, b), calls)
+            took[str(dtype).removeprefix("torch.")] = best(partial(F.linear, a, b), calls)
         a = torch.randn(rows, inner)
-        took["cast"] = best(lambda: a.bfloat16(), 20)
+        took["cast"] = best(a.bfloat16, 20)
         found.append({"shape": [rows, inner, columns], "flops": 2 * rows * inner * columns, **took})
     return found
 
