@@ -275,6 +275,7 @@ class How:
 
     stored: bool = False  # the reference's log-probabilities are read, not computed
     joint: bool = False  # both answers in one forward pass
+    wide: bool = False  # softmax over rows of whole vectors
     packed: bool = False  # no padding
     shared: bool = False  # the prompt once for both answers
     answers: bool = False  # the head where a log-probability is asked for
@@ -288,7 +289,13 @@ class How:
     bfloat16: bool = False
 
 
-LADDER = ("stored", "joint", "packed", "shared", "answers", "half", "by_hand", "fused", "compiled")
+LADDER = tuple(How.__dataclass_fields__)[:10]
+
+
+def narrow_weights(query: Tensor, key: Tensor, bias: Tensor) -> Tensor:
+    """Attention's weights over rows as wide as they are."""
+    scores = torch.baddbmm(bias, query, key.mT, alpha=query.shape[-1] ** -0.5)
+    return scores.softmax(-1).to(query.dtype)
 
 
 def whole_width(qkv: Tensor, frame) -> Tensor:
@@ -327,6 +334,8 @@ def kernels_of(how: How) -> Iterator[None]:
         kernels = {} if how.half else {"turn": whole_width}
         if how.attention == "sdpa":
             kernels["mix"] = torch_attention if how.packed else causal_attention
+        if not how.wide:
+            kernels["_weights"] = narrow_weights
         changed[dpo_core.kernels] = kernels
     before = [
         (module, name, getattr(module, name)) for module, names in changed.items() for name in names
@@ -518,7 +527,7 @@ def ledger_part(machine: dict) -> dict:
     many, in_order = (
         [pairs.batch(part) for part in order.reshape(16, B)] for order in (rows, by_length)
     )
-    wide = [
+    sizes = [
         [pairs.batch(part) for part in rows[: 4 * B].reshape(-1, size)] for size in (16, B, 4 * B)
     ]
     how, steps = How(), {"plain": Arm(gen, one, How())}
@@ -526,23 +535,23 @@ def ledger_part(machine: dict) -> dict:
         how = replace(how, **{name: True})
         steps[name] = Arm(gen, one, how)
     rungs = list(steps)
-    joint, half, library = (steps[name].how for name in ("joint", "half", "fused"))
+    wide, half, library = (steps[name].how for name in ("wide", "half", "fused"))
     model, long = long_prompts(gen)
     beside = {  # name: before, after
-        "sdpa_padded": (steps["joint"], Arm(gen, one, replace(joint, attention="sdpa"))),
+        "sdpa_padded": (steps["wide"], Arm(gen, one, replace(wide, attention="sdpa"))),
         "sdpa_packed": (steps["half"], Arm(gen, one, replace(half, attention="sdpa"))),
         "torch_norm": (steps["half"], Arm(gen, one, replace(half, norm="torch"))),
-        "sorted": (Arm(gen, many, joint), Arm(gen, in_order, joint)),
+        "sorted": (Arm(gen, many, wide), Arm(gen, in_order, wide)),
         "packed_beside_sorted": (
-            Arm(gen, in_order, joint),
-            Arm(gen, in_order, replace(joint, packed=True)),
+            Arm(gen, in_order, wide),
+            Arm(gen, in_order, replace(wide, packed=True)),
         ),
         "shared_long": (
             Arm(model, long, replace(library, shared=False)),
             Arm(model, long, library),
         ),
-        "batch_64": (Arm(gen, wide[0], library), Arm(gen, wide[1], library)),
-        "batch_256": (Arm(gen, wide[1], library), Arm(gen, wide[2], library)),
+        "batch_64": (Arm(gen, sizes[0], library), Arm(gen, sizes[1], library)),
+        "batch_256": (Arm(gen, sizes[1], library), Arm(gen, sizes[2], library)),
         "chunked_22": (steps["fused"], Arm(gen, one, replace(library, chunks=64))),
         "bfloat16": (steps["fused"], Arm(gen, one, replace(library, bfloat16=True))),
     }
@@ -832,17 +841,27 @@ def worker(rank: int, world: int, threads: int, seconds: float, place: str) -> N
 
 
 def workers_part(machine: dict) -> dict:
-    """Pairs a wall second: one thread, two threads, two processes of one thread each; three rounds in turn."""
+    """Pairs a wall second, with both cores to ourselves and beside a program that keeps one of them busy."""
+    idle = worked()
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as neighbour:
+        busy = worked()
+        neighbour.kill()
+    return {"idle": idle, "busy": busy}
+
+
+def worked() -> dict:
+    """One thread, two threads, two processes of one thread each; three rounds in turn."""
     found = defaultdict(list)
     for _ in range(3):
         for name, world, threads in (("one", 1, 1), ("threads", 1, 2), ("processes", 2, 1)):
             with tempfile.TemporaryDirectory() as folder:
-                command = [sys.executable, __file__, "worker"]
                 rest = [str(world), str(threads), "4", f"{folder}/meet"]
                 environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
                 runs = [
                     subprocess.Popen(
-                        [*command, str(rank), *rest], stdout=subprocess.PIPE, env=environment
+                        [sys.executable, __file__, "worker", str(rank), *rest],
+                        stdout=subprocess.PIPE,
+                        env=environment,
                     )
                     for rank in range(world)
                 ]
