@@ -889,6 +889,7 @@ def main() -> None:
         started = time.perf_counter()
         part = globals()[f"{name}_part"]
         report[name] = rounded(part() if name == "machine" else part(report["machine"]))
+        report.setdefault("load", {})[name] = rounded(os.getloadavg()[0])
         print(
             f"{name}: {time.perf_counter() - started:.0f} s, load {os.getloadavg()[0]:.1f}",
             flush=True,
