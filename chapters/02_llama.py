@@ -21,7 +21,6 @@
 # > **本章。** 读完后，你能跟着一行编号穿过 Llama，一直走到分数；能手算注意力和 RoPE，能数清每一个参数，还能说出为什么我们的模型就是 Llama：它的 logits 与 Hugging Face 的实现相等。需要读过[第 1 章](01_strings.ipynb)，会矩阵乘法，还记得正弦和余弦。阅读 45 分钟，运行 10 秒。
 
 # %%
-import inspect
 import json
 import math
 from pathlib import Path

@@ -364,7 +364,7 @@ assert profile["plain"]["calls"] > 2.5 * profile["library"]["calls"]
 # | `shared` | the prompt once a pair | tokens |
 # | `answers` | the head only where an answer's token is predicted | FLOPs of the head |
 # | `half` | RoPE on two halves, without a turned copy | bytes |
-# | `by_hand` | RMSNorm, SwiGLU and attention with a gradient of their own | calls and bytes |
+# | `by_hand` | RMSNorm and attention with a gradient of their own | calls and bytes |
 # | `fused` | one call of AdamW for all parameters | calls |
 # | `compiled` | torch writes the layers anew, one loop where there were many | calls and bytes |
 #
@@ -383,7 +383,7 @@ assert profile["plain"]["calls"] > 2.5 * profile["library"]["calls"]
 # | `shared` | 一对只算一遍提示 | 词元 |
 # | `answers` | 只在要预测回答词元的地方算输出头 | 输出头的运算 |
 # | `half` | RoPE 分两半算，不另做转过的副本 | 字节 |
-# | `by_hand` | RMSNorm、SwiGLU、注意力自带手写的梯度 | 调用和字节 |
+# | `by_hand` | RMSNorm、注意力自带手写的梯度 | 调用和字节 |
 # | `fused` | 所有参数只调用一次 AdamW | 调用 |
 # | `compiled` | torch 重写各层，许多个循环并成一个 | 调用和字节 |
 #
@@ -529,10 +529,29 @@ for found in gradients[1:]:
     assert all(torch.allclose(a, b, rtol=1e-10) for a, b in zip(found, gradients[0]))
 
 # %% [markdown] lang="en"
-# In the library the same is done in place where it can be, and for SwiGLU and attention as well ([dpo_core/kernels.py](../dpo_core/kernels.py); `plain_...` beside each is its definition, and tests hold the two equal). What does it save, one by one?
+# In the library the same is done in place where it can be, and for attention as well ([dpo_core/kernels.py](../dpo_core/kernels.py); `plain_...` beside each is its definition, and tests hold the two equal). We had written one for SwiGLU, too. Here it is. What do they save?
 
 # %% [markdown] lang="zh"
-# 库里做的是同一件事，能原地算的就原地算，SwiGLU 和注意力也一样（[dpo_core/kernels.py](../dpo_core/kernels.py)；每个旁边的 `plain_...` 是它的定义，测试保证两者相等）。分开看，各省多少？
+# 库里做的是同一件事，能原地算的就原地算，注意力也一样（[dpo_core/kernels.py](../dpo_core/kernels.py)；每个旁边的 `plain_...` 是它的定义，测试保证两者相等）。SwiGLU 的手写梯度我们也写过，就是下面这个。它们各省多少？
+
+# %%
+class Gated(torch.autograd.Function):
+    """SwiGLU with a gradient of its own: gate and up side by side in x."""
+
+    @staticmethod
+    def forward(ctx, x):
+        gate, up = x.chunk(2, dim=-1)
+        swish = torch.nn.functional.silu(gate)
+        ctx.save_for_backward(x, swish)
+        return swish * up
+
+    @staticmethod
+    def backward(ctx, g):
+        x, swish = ctx.saved_tensors
+        gate, up = x.chunk(2, dim=-1)
+        left = torch.ops.aten.silu_backward(g * up, gate)
+        return torch.cat((left, g * swish), dim=-1)
+
 
 # %%
 x, w = torch.randn(1000, 128), torch.ones(128)
@@ -547,8 +566,8 @@ def back_and_forth(function):
 PARTS = {
     "rms_norm": lambda a: kernels.rms_norm(a, w, 1e-6),
     "plain_rms_norm": lambda a: kernels.plain_rms_norm(a, w, 1e-6),
+    "swiglu by hand": Gated.apply,
     "swiglu": kernels.swiglu,
-    "plain_swiglu": kernels.plain_swiglu,
 }
 totals = {}
 for name, function in PARTS.items():
@@ -557,16 +576,16 @@ for name, function in PARTS.items():
     print(f"{name:15} {totals[name][0]:3} calls {totals[name][1] / 1e6:6.2f} MB")
 ours, plain = totals["rms_norm"], totals["plain_rms_norm"]
 assert ours[0] < plain[0] and ours[1] < 0.75 * plain[1]
-ours, plain = totals["swiglu"], totals["plain_swiglu"]
-assert 0.8 < ours[0] / plain[0] < 1.3 and 0.8 < ours[1] / plain[1] < 1.3
+hand, plain = totals["swiglu by hand"], totals["swiglu"]
+assert 0.8 < hand[0] / plain[0] < 1.3 and 0.8 < hand[1] / plain[1] < 1.3
 
 # %% [markdown] lang="en"
-# RMSNorm moves a third fewer bytes. SwiGLU saves nothing: written plainly it is already three operations, and autograd's way back is as short as ours. (We measured it after having written it. The count would have told us before.) All three together bring about 1.06 to the step, since most of its time goes into products.
+# RMSNorm moves a third fewer bytes. SwiGLU by hand saves nothing: written plainly it is already three operations, and autograd's way back is as short. (We measured it after having written it. The count would have told us before; it is gone from the library.) What is left brings about 1.06 to the step, since most of its time goes into products.
 #
 # A compiler derives and fuses such gradients by itself ([Ansel et al. 2024](https://doi.org/10.1145/3620665.3640366)), and reads the plain definition. Our prediction for it is a best case: everything between two products becomes one loop, and nothing is written in vain. It promises a third and a tenth comes, because the products stay as they are and packing, loss and optimiser are not compiled. It also takes more than ten seconds before it starts: a run of a few hundred steps is over sooner without it, and `dpo-core` decides by the length of the run.
 
 # %% [markdown] lang="zh"
-# RMSNorm 搬的字节少了三分之一。SwiGLU 什么也没省：直写本来就只有三个运算，autograd 往回走的路和手写的一样短。（我们是写完了才去测的；先数一数，早就知道了。）三样合起来，整步快到约 1.06 倍，因为时间大半在乘积上。
+# RMSNorm 搬的字节少了三分之一。手写的 SwiGLU 什么也没省：直写本来就只有三个运算，autograd 往回走的路一样短。（我们是写完了才去测的；先数一数，早就知道了。库里已经删掉。）剩下的合起来，整步快到约 1.06 倍，因为时间大半在乘积上。
 #
 # 编译器会自己推导、融合这类梯度（[Ansel et al. 2024](https://doi.org/10.1145/3620665.3640366)），读的就是 plain 的定义。我们对它的预测按最好的情形算：两个乘积之间的一切并成一个循环，不白写一个数。预测能快三分之一，实测只快一成，因为乘积还是那些乘积，拼装、损失和优化器也没有编译。它开跑之前还要十几秒：只跑几百步的训练，不编译反而先结束，`dpo-core` 按训练的长短来决定。
 
@@ -871,10 +890,10 @@ assert speed["busy", "threads"] < speed["busy", "one"] / 3
 assert speed["busy", "processes"] > 0.6 * speed["busy", "one"]
 
 # %% [markdown] lang="en"
-# Two threads keep both cores busy all the time and gain less than a half; two processes gain more. They stay below 2: a step waits for the slower of them, and both cores share a cache and a memory (we have not measured which counts more). Beside a busy program (`busy`) two threads fall below a third of what one thread does: the one that waits, spinning, takes the core from the other that works. Processes merely slow down. `use_threads` therefore looks for idle cores first, and `torchrun` comes in [chapter 14](14_world.ipynb).
+# Two threads keep both cores busy all the time and gain less than a half; two processes gain more. They stay below 2: a step waits for the slower of them, and both cores share a cache and a memory (we have not measured which counts more). Beside a busy program (`busy`) two threads fall below a third of what one thread does: the one that waits, spinning, takes the core from the other that works. Processes merely slow down. `use_threads` therefore looks for idle cores first, and `torchrun` comes in chapter 14.
 
 # %% [markdown] lang="zh"
-# 两个线程让两个核一直满载，却快不到一半；两个进程快得更多。它们也到不了 2：一步要等慢的那个，两个核又共用缓存和内存（哪个影响更大，我们没有量过）。旁边要是还有别的程序在忙（`busy`），两个线程连一个线程的三分之一都做不到：空等的占着核，干活的反而上不去。进程只是慢一些。所以 `use_threads` 会先看有几个核空着；`torchrun` 见[第 14 章](14_world.ipynb)。
+# 两个线程让两个核一直满载，却快不到一半；两个进程快得更多。它们也到不了 2：一步要等慢的那个，两个核又共用缓存和内存（哪个影响更大，我们没有量过）。旁边要是还有别的程序在忙（`busy`），两个线程连一个线程的三分之一都做不到：空等的占着核，干活的反而上不去。进程只是慢一些。所以 `use_threads` 会先看有几个核空着；`torchrun` 见第 14 章。
 
 # %% [markdown] lang="en"
 # > **What the toy hides.** A GPU's overhead is of the same size, some microseconds a call, and its peak is ten thousand times ours: the ridge of the roof lies at 295 FLOPs a byte for an H100, not at 1. So what is a product-bound model here is memory-bound there, unless width and batch are in the thousands. A model of 7B does not fit beside its gradients and moments on one card, so the tricks that count there are of memory: sharding, checkpointing, chunked heads, fused attention over thousands of tokens. Between machines the network is a fourth number. And long chats have prompts ten times as long as answers, or the other way round; the count tells which trick is yours.

@@ -1,8 +1,9 @@
-"""Three pieces of the model's arithmetic, each with its gradient written by hand (chapter 13).
+"""The model's arithmetic between the products; RMSNorm and attention with gradients written by hand
+(chapter 13).
 
-Autograd would differentiate them operation by operation and keep every intermediate result; by hand
-one keeps what the gradient needs, and works in place. `plain_…` beside each is its definition, in
-the notation of chapter 2. The compiler reads that one, since it derives and fuses the gradient
+Autograd would differentiate these two operation by operation and keep every intermediate result; by
+hand one keeps what the gradient needs, and works in place. `plain_…` beside each is its definition,
+in the notation of chapter 2. The compiler reads that one, since it derives and fuses the gradient
 itself; a test holds the two equal.
 
 Shapes: N tokens, D width, M width inside the MLP, B rows of W places, S places with the cache, H
@@ -76,34 +77,12 @@ class _RMSNorm(torch.autograd.Function):
 
 
 def swiglu(x: Tensor) -> Tensor:
-    """silu(gate) · up of (..., 2M), gate and up side by side (Shazeer 2020, eq. 6): (..., M)."""
-    return plain_swiglu(x) if torch.compiler.is_compiling() else _SwiGLU.apply(x)
+    """silu(gate) · up of (..., 2M), gate and up side by side (Shazeer 2020, eq. 6): (..., M).
 
-
-def plain_swiglu(x: Tensor) -> Tensor:
-    """The definition of `swiglu`."""
+    Autograd's own way back is as short as one by hand (chapter 13 counts both).
+    """
     gate, up = x.chunk(2, dim=-1)
     return F.silu(gate) * up
-
-
-class _SwiGLU(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
-        gate, up = x.chunk(2, dim=-1)
-        swish = F.silu(gate)
-        ctx.save_for_backward(x, swish)
-        return swish * up
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
-        x, swish = ctx.saved_tensors
-        gate, up = x.chunk(2, dim=-1)
-        inside = torch.empty_like(x)
-        left, right = inside.chunk(2, dim=-1)
-        torch.ops.aten.silu_backward.grad_input(grad * up, gate, grad_input=left)
-        torch.mul(grad, swish, out=right)
-        return inside
 
 
 # ---------------------------------------------------------------- attention

@@ -170,10 +170,6 @@ def test_rms_norm_by_hand_is_autograds(shape):
     )
 
 
-def test_swiglu_by_hand_is_autograds():
-    compared(kernels.swiglu, kernels.plain_swiglu, 3 * normal(7, 12))
-
-
 @pytest.mark.parametrize("packed", [False, True])
 def test_attention_by_hand_is_autograds(packed):
     ids = torch.randint(IDS, (3, 2, 7), generator=torch.Generator().manual_seed(2))

@@ -45,7 +45,7 @@ import dpo_core.kernels
 import dpo_core.model
 from dpo_core import load_pretrained, use_threads
 from dpo_core.compilation import compiled
-from dpo_core.kernels import plain_attend, plain_rms_norm, plain_swiglu
+from dpo_core.kernels import plain_attend, plain_rms_norm, swiglu
 from dpo_core.losses import preference_loss, sequence_logps
 from dpo_core.model import Llama, ModelConfig
 from dpo_core.packing import pack
@@ -244,7 +244,7 @@ def operations() -> list[dict]:
         "softmax": (lambda: scores.softmax(-1), 5 * scores.numel()),
         "rms_norm": (lambda: plain_rms_norm(x, x[0], 1e-6), 4 * x.numel()),
         "rope": (lambda: three[:, :d] * x, x.numel()),
-        "swiglu": (lambda: plain_swiglu(inner), 5 * x.numel()),
+        "swiglu": (lambda: swiglu(inner), 5 * x.numel()),
         "residual": (lambda: x + x, x.numel()),
         "index": (lambda: x.index_select(0, index), 0),
         "cross_entropy": (lambda: F.cross_entropy(head, index % 22), 5 * head.numel()),
@@ -330,7 +330,7 @@ def kernels_of(how: How) -> Iterator[None]:
     changed = {}
     if not how.by_hand and not how.compiled:
         norm = plain_rms_norm if how.norm == "plain" else torch_norm
-        changed[dpo_core.model] = {"attend": plain_attend, "rms_norm": norm, "swiglu": plain_swiglu}
+        changed[dpo_core.model] = {"attend": plain_attend, "rms_norm": norm}
         kernels = {} if how.half else {"turn": whole_width}
         if how.attention == "sdpa":
             kernels["mix"] = torch_attention if how.packed else causal_attention
