@@ -529,10 +529,10 @@ for found in gradients[1:]:
     assert all(torch.allclose(a, b, rtol=1e-10) for a, b in zip(found, gradients[0]))
 
 # %% [markdown] lang="en"
-# In the library the same is done in place where it can be, and for attention as well ([dpo_core/kernels.py](../dpo_core/kernels.py); `plain_...` beside each is its definition, and tests hold the two equal). We had written one for SwiGLU, too. Here it is. What do they save?
+# In the library the same is done in place where it can be, and for attention as well (`dpo_core/kernels.py`; `plain_...` beside each is its definition, and tests hold the two equal). We had written one for SwiGLU, too. Here it is. What do they save?
 
 # %% [markdown] lang="zh"
-# 库里做的是同一件事，能原地算的就原地算，注意力也一样（[dpo_core/kernels.py](../dpo_core/kernels.py)；每个旁边的 `plain_...` 是它的定义，测试保证两者相等）。SwiGLU 的手写梯度我们也写过，就是下面这个。它们各省多少？
+# 库里做的是同一件事，能原地算的就原地算，注意力也一样（`dpo_core/kernels.py`；每个旁边的 `plain_...` 是它的定义，测试保证两者相等）。SwiGLU 的手写梯度我们也写过，就是下面这个。它们各省多少？
 
 # %%
 class Gated(torch.autograd.Function):

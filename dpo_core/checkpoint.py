@@ -477,7 +477,8 @@ def _read_once(
                 raise CheckpointError(f"{path} has {extra[0]}, which is not asked for")
             return {name: file.get_tensor(name) for name in shapes}, metadata
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from None
+        said = "".join(c if c.isprintable() else "?" for c in str(error))  # it may quote the file
+        raise CheckpointError(f"{path} is damaged: {said}") from None
 
 
 def fingerprint(model: Llama) -> str:

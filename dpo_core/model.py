@@ -325,7 +325,8 @@ class Backbone(nn.Module):
         cos = self.cos[layout.positions, :half].repeat(1, 2 * self.heads)  # (N, D)
         sin = self.sin[layout.positions, :half].repeat(1, 2 * self.heads)
         # not -inf: a row that sees nothing stays finite, also where autocast rounds to bfloat16
-        smallest = torch.finfo(torch.bfloat16).min
+        types = (torch.bfloat16, self.cos.dtype)
+        smallest = max(torch.finfo(kind).min for kind in types)
         bias = torch.zeros_like(layout.hidden, dtype=self.cos.dtype)
         bias = bias.masked_fill(layout.hidden, smallest)
         if bias.dim() == 4:

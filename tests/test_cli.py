@@ -102,7 +102,10 @@ def test_the_recipe_records_what_shaped_the_model(trained):
     ):
         recipe = read_recipe(trained / name)
         fields = {field.name for field in dataclasses.fields(options)}
-        assert fields - {"output", "device", "resume", "save_every", "threads"} <= recipe.keys()
+        assert (
+            fields - {"output", "device", "resume", "save_every", "threads", "compile"}
+            <= recipe.keys()
+        )
         assert not {"output", "device", "resume"} & recipe.keys()
         assert given.items() <= recipe.items()
 

@@ -77,6 +77,7 @@ def test_the_recipe_is_the_commands_default(name):
         "reference",
         "log_every",
         "threads",
+        "compile",
     }
     for option, value in vars(options).items():
         # neither given: the loss's own default, no file of pairs
