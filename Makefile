@@ -61,7 +61,7 @@ test-slow: $(READY)  ## run the tests that take minutes
 chapters: $(READY)  ## pair each chapter's .py with its .ipynb, execute it, store the outputs
 	@$(BIN)/python -m book.notebooks $(ARGS)
 
-models: $(READY)  ## train the two shipped models again from nothing (about 10 minutes)
+models: $(READY)  ## train the two shipped models again from nothing (about 5 minutes)
 	@$(BIN)/dpo-core train-gen --output dpo_core/pretrained/gen.model
 	@$(BIN)/dpo-core train-dpo --model dpo_core/pretrained/gen.model --output dpo_core/pretrained/dpo.model
 
