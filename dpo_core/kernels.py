@@ -17,7 +17,9 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
-VECTOR = 16  # torch's softmax takes so many numbers at once; rows of fewer cost ten times as much
+# torch's softmax takes as many numbers at once as a register holds, 16 with AVX-512; there a row of
+# fewer costs ten times as much
+VECTOR = 16
 
 
 class Frame(NamedTuple):
@@ -158,10 +160,9 @@ def rows_of(qkv: Tensor, frame: Frame, heads: int) -> Tensor:
         return parts.view(3, frame.rows * heads, -1, 2 * half)
     places = (frame.rows, qkv.shape[0] // frame.rows)  # B, W
     both, value = qkv.split((4 * heads * half, 2 * heads * half), dim=1)
-    both = both.reshape(*places, 2, 2, heads, half).permute(
-        3, 0, 4, 1, 2, 5
-    )  # (2, B, H, W, 2, K/2)
-    value = value.reshape(1, *places, heads, 2, half).transpose(2, 3)  # (1, B, H, W, 2, K/2)
+    both = both.reshape(*places, 2, 2, heads, half)  # (B, W, side, 2, H, K/2)
+    both = both.permute(3, 0, 4, 1, 2, 5)  # (2, B, H, W, side, K/2)
+    value = value.reshape(1, *places, heads, 2, half).transpose(2, 3)  # (1, B, H, W, side, K/2)
     return torch.cat((both, value)).flatten(4).flatten(1, 2)
 
 

@@ -58,15 +58,24 @@ def sequence_logps(logits: Tensor, input_ids: Tensor, completion_mask: Tensor) -
     Raises:
         ValueError: the shapes do not fit, or the first token is marked (nothing predicts it).
     """
+    check_mask(input_ids, completion_mask)
+    mask = completion_mask.bool()
+    return token_logps(logits, input_ids).masked_fill(~mask[:, 1:], 0.0).sum(-1)
+
+
+def check_mask(input_ids: Tensor, completion_mask: Tensor) -> None:
+    """Hold a completion mask against the rows that it marks.
+
+    Raises:
+        ValueError: the shapes differ, or the first token is marked (nothing predicts it).
+    """
     if completion_mask.shape != input_ids.shape:
         raise ValueError(
             f"completion_mask {tuple(completion_mask.shape)} and "
-            f"input_ids {tuple(input_ids.shape)} do not fit; needed are (B, T) twice"
+            f"input_ids {tuple(input_ids.shape)} do not fit; needed is one shape for both"
         )
-    mask = completion_mask.bool()
-    if mask[..., :1].any():
+    if completion_mask[..., :1].any():
         raise ValueError("completion_mask marks the first token, which no position predicts")
-    return token_logps(logits, input_ids).masked_fill(~mask[:, 1:], 0.0).sum(-1)
 
 
 def bradley_terry_loss(margins: Tensor, preference_prob: Tensor | None = None) -> Tensor:

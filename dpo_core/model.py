@@ -84,7 +84,7 @@ class ModelConfig:
 class KVCache:
     """The keys and values of all positions so far, a pair of (B, H, S, K) tensors a layer.
 
-    They stand in larger tensors, so that a new position costs no copy of the earlier ones.
+    They stand in larger tensors, so that a new position seldom costs a copy of the earlier ones.
     """
 
     def __init__(self) -> None:

@@ -1,9 +1,9 @@
 """From padded rows to tokens: no padding, a shared prompt once, logits where they are needed
 (chapter 13).
 
-A batch comes as rectangles, since rectangles can be cut and sent. In them a third of the places
-hold padding, both answers of a pair repeat their prompt, and a loss asks only for the answers'
-log-probabilities. `completion_logps` computes just these.
+A batch comes as rectangles, since rectangles can be cut and sent. In the book's, a fifth of the
+places hold padding, both answers of a pair repeat their prompt, and a loss asks only for the
+answers' log-probabilities. `completion_logps` computes just these.
 
 Shapes: B rows, K answers to one prompt, T positions, V vocabulary, N tokens, W places of a packed
 row, A tokens that are asked for.
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dpo_core.kernels import VECTOR
-from dpo_core.losses import token_logps
+from dpo_core.losses import check_mask, token_logps
 from dpo_core.model import Layout, Llama
 
 
@@ -50,6 +50,7 @@ def completion_logps(model: nn.Module, input_ids: Tensor, completion_mask: Tenso
             rows are longer than the model has positions.
     """
     if not isinstance(model, Llama):
+        check_mask(input_ids, completion_mask)
         return _logps_of_rows(model, input_ids, completion_mask)
     packed = pack(input_ids, completion_mask, even=model.model.layers.compiled)
     *rows, length = input_ids.shape
@@ -87,14 +88,12 @@ def pack(input_ids: Tensor, completion_mask: Tensor, even: bool = False) -> Pack
         even: make the rows one place wider where their width is odd; fewer widths, fewer programs
             to compile.
     """
-    if completion_mask.shape != input_ids.shape or input_ids.dim() not in (2, 3):
+    if input_ids.dim() not in (2, 3):
         raise ValueError(
-            f"completion_mask {tuple(completion_mask.shape)} and "
-            f"input_ids {tuple(input_ids.shape)} do not fit; needed are (B, T) or (B, K, T) twice"
+            f"input_ids {tuple(input_ids.shape)} do not fit; needed is (B, T) or (B, K, T)"
         )
+    check_mask(input_ids, completion_mask)
     mask = completion_mask.bool()
-    if mask[..., :1].any():
-        raise ValueError("completion_mask marks the first token, which no position predicts")
     if input_ids.dim() == 2:
         input_ids, mask = input_ids[:, None], mask[:, None]
     answers, length = input_ids.shape[1:]

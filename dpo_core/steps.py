@@ -129,9 +129,8 @@ def kto_step(
             # (B,)
             other_logps = completion_logps(model, batch["kl_ids"], batch["kl_mask"]).sum(-1)
             point = (other_logps - batch["kl_ref_logps"]).mean().clamp(min=0)
-        logps = completion_logps(model, batch["input_ids"], batch["completion_mask"]).sum(
-            -1
-        )  # (B,)
+        ids, mask = batch["input_ids"], batch["completion_mask"]
+        logps = completion_logps(model, ids, mask).sum(-1)  # (B,)
         losses, rewards = kto_loss(logps, batch["ref_logps"], desirable, kl=point, **settings)
         metrics = {
             "rewards/chosen": rewards[desirable],
@@ -153,9 +152,8 @@ def reward_step(model: nn.Module, batch: Batch) -> Sums:
     `model(ids, completion_mask)` gives (B,) rewards, as `dpo_core.reward.RewardModel` does. The
     batch is that of `dpo_step`; its reference log-probabilities are not read.
     """
-    chosen_rewards, rejected_rewards = model(
-        *(both.transpose(0, 1).flatten(0, 1) for both in _both_answers(batch))
-    ).chunk(2)
+    ids, mask = (torch.cat(both.unbind(1)) for both in _both_answers(batch))  # (2B, T)
+    chosen_rewards, rejected_rewards = model(ids, mask).chunk(2)  # (B,) each
     losses = bradley_terry_loss(chosen_rewards - rejected_rewards, batch.get("preference_prob"))
     return _preference_sums(losses, chosen_rewards.detach(), rejected_rewards.detach())
 

@@ -9,6 +9,7 @@ changes is in the run state, so a resumed run ends in the same bits.
 
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from dpo_core.checkpoint import CheckpointError
 from dpo_core.compilation import compiled, worth_compiling
 from dpo_core.optim import OPTIMIZERS, learning_rate_factor, make_optimizers
-from dpo_core.progress import progress_bar
+from dpo_core.progress import progress_bar, say
 from dpo_core.run_state import RunState
 from dpo_core.storage import Workshop
 
@@ -134,6 +135,9 @@ def train(
         if place is None:
             raise ValueError("resume needs a place, the workshop that holds the run's state")
         run.load(place, config.steps, threads)
+        if compile is not None and compile != run.compiled:
+            how = "with" if run.compiled else "without"
+            say(f"continuing {how} compiled layers, as the run began", sys.stderr)
         compile = run.compiled
     first = batch_at(run.step) if run.step < config.steps else {}
     if compile is None:

@@ -126,6 +126,12 @@ def test_what_does_not_fit_is_named(ids, mask, message):
         completion_logps(small_model(1), ids.long(), mask.bool())
 
 
+def test_a_mask_is_checked_for_any_module():
+    """A marked first token is not passed over where whole rows are read."""
+    with pytest.raises(ValueError, match="marks the first token"):
+        completion_logps(torch.nn.Identity(), torch.ones(1, 3).long(), torch.ones(1, 3).bool())
+
+
 def test_a_module_that_only_gives_logits_gets_whole_rows():
     """Any model can be trained by our steps; only a Llama of ours is handed packed rows."""
 

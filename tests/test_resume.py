@@ -202,7 +202,7 @@ def test_a_run_goes_on_with_the_threads_that_it_began_with(state, tmp_path, caps
         torch.set_num_threads(before)
 
 
-def test_a_run_goes_on_compiled_as_it_began_or_not_at_all(tmp_path, monkeypatch):
+def test_a_run_goes_on_compiled_as_it_began_or_not_at_all(tmp_path, monkeypatch, capsys):
     """Compiled layers round otherwise: to go on without them would end in other bits."""
     asked, there = [], True
 
@@ -220,7 +220,9 @@ def test_a_run_goes_on_compiled_as_it_began_or_not_at_all(tmp_path, monkeypatch)
     with pytest.raises(CheckpointError, match="nothing compiles here"):
         run("sft, muon", small_model(), folder=tmp_path, resume=True)
     there = True
+    assert capsys.readouterr().err == ""
     run("sft, muon", small_model(), folder=tmp_path, resume=True, compile=False)
+    assert "continuing with compiled layers, as the run began" in capsys.readouterr().err
     assert asked == [True, True, True]
 
 
