@@ -119,6 +119,14 @@ def test_cached_logits_equal_uncached(left, chunks):
     assert torch.allclose(cached[1], whole[1], atol=1e-5)
 
 
+def test_a_cache_that_outgrows_its_room_forgets_nothing():
+    """Room is made in steps; what stood in the smaller room must stand in the larger one."""
+    ids, cache = random_ids((2, 40), seed=6), KVCache()
+    parts = [logits(ids[:, t : t + 1], cache=cache) for t in range(40)]
+    assert torch.allclose(torch.cat(parts, 1), logits(ids), atol=1e-5)
+    assert cache.layers[1][0].shape == (2, 2, 40, 8)
+
+
 def test_selected_cache_rows_continue_as_their_originals():
     """Reading a shared prompt once: a cache whose rows are permuted on one side only answers for another prompt."""
     ids, step = random_ids((3, 5), seed=4), random_ids((4, 1), seed=5)

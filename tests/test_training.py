@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from dpo_core import steps
 from dpo_core.losses import sequence_logps
+from dpo_core.packing import completion_logps
 from dpo_core.sampling import score
 from dpo_core.steps import dpo_step, live_reference, reward_step, sft_step
 from dpo_core.tokenizer import CharTokenizer
@@ -307,6 +309,28 @@ def test_reward_step_survives_margins_of_200(soft):
     (gradient,) = torch.autograd.grad(loss, rewards)
     assert loss.item() == pytest.approx(200)
     assert gradient.tolist() == [[-1, 0], [1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("lead", "accuracy"), [(1e-6, 0.5), (-1e-6, 0.5), (1e-4, 1.0), (-1e-4, 0.0)]
+)
+def test_log_probabilities_that_differ_by_rounding_are_a_tie_in_dpo(lead, accuracy):
+    """At the start policy and reference are one model, and sums in another order made a lead of nothing."""
+    model, batch = small_model(), pairs().batch(np.arange(8))
+    ids, mask = (
+        torch.stack([batch[f"{k}_{n}"] for k in ("chosen", "rejected")], 1) for n in ("ids", "mask")
+    )
+    chosen, rejected = completion_logps(model, ids, mask).detach().sum(-1).unbind(1)
+    batch |= {"ref_chosen_logps": chosen - lead, "ref_rejected_logps": rejected}
+    assert dpo_step(0.5)(model, batch)["rewards/accuracies"][0].item() == 8 * accuracy
+
+
+def test_a_live_reference_is_compiled_with_its_policy(monkeypatch):
+    """One that is left behind costs more than the policy's whole forward pass saves."""
+    model, reference, followed = small_model(seed=3), small_model(), []
+    monkeypatch.setattr(steps, "follow", lambda *models: followed.append(models))
+    live_reference(dpo_step(0.5), reference)(model, pairs().batch(np.arange(8)))
+    assert followed == [(reference, model)]
 
 
 def test_only_equal_rewards_are_a_tie():
