@@ -21,6 +21,9 @@
 # > **本章。** 读完后，你能把一段文本变成数字、再变回来，能把长短不一的文本叠成一个批次，还能标出模型该学哪些词元。需要会 Python，对张量有初步了解。阅读 20 分钟，运行 10 秒。
 
 # %%
+import json
+from pathlib import Path
+
 import numpy as np
 import torch
 from checks import check
@@ -67,12 +70,12 @@ for prompt, completion in zip(prompts, completions):
 assert not judge(prompts[0], completions[0]).exact and judge(prompts[0], completions[0].replace("22-", "12-")).exact
 
 # %% [markdown] lang="en"
-# The first text misses its target: the author meant 12 and wrote 22 as the second number. That is the population's one kind of slip, a forgotten carry.
+# The first text misses its target: the author meant 12 and wrote 22 as the second number. That is the population's one kind of slip: a second number that is ten too large.
 #
 # The whole population can write 210,000 different texts to 166 different prompts. That is small enough to list, and the library does list it. We lean on this often: what other books estimate, this one can count.
 
 # %% [markdown] lang="zh"
-# 第一段没有命中目标：第二个数，作者心里想的是 12，写下来却是 22。这个群体只有这一种**失误**（slip）：忘了进位。
+# 第一段没有命中目标：第二个数，作者心里想的是 12，写下来却是 22。这个群体只有这一种**失误**（slip）：第二个数多写了十。
 #
 # 整个群体能写出 210,000 种文本，对应 166 个提示。这点数目可以逐一列出，程序库里真的列了一张表。后面常要用它：别的书只能估计的量，这里数得出来。
 
@@ -171,22 +174,51 @@ assert len(labels) == len(row) - 1
 assert all(labels[t] == row[t + 1] for t in range(len(labels)))
 
 # %% [markdown] lang="en"
-# Forget the shift, and every label is the token that the model has just read. It would learn to repeat its input, with a loss near zero and nothing to show for it. A shift by two is worse to find: the texts look plausible and the sums are wrong.
+# What if one shifts wrongly? Forget the shift, and every label is the token that the model has just read. Shift by two, and position $t$ is asked for the token at position $t+2$. Before you read on: which of the two mistakes shows in the loss, and which in the texts?
+#
+# `chapters/data/shifts.py` trains three models of chapter 3 for 600 steps with each shift, from three seeds, and stores what they end with.
 
 # %% [markdown] lang="zh"
-# 忘了移位，标签就成了模型刚读到的那个词元：它只要照抄输入，损失就接近零，却什么也没学到。移了两格更难发现：文本看上去像样，算式却是错的。
+# 移错了会怎样？忘了移位，标签就成了模型刚读到的那个词元。移了两格，位置 $t$ 要答的就成了位置 $t+2$ 上的词元。先别往下看：这两个错误，哪一个在损失里看得出来，哪一个在文本里看得出来？
+#
+# `chapters/data/shifts.py` 按每一种移位，用三个种子把第 3 章的模型各训练 600 步，存下最后的结果。
+
+# %%
+shifts = json.loads(Path("data/shifts.json").read_text(encoding="utf-8"))
+ends = {shift: [r for r in shifts["runs"] if r["shift"] == shift] for shift in (0, 1, 2)}
+print(shifts["command"], "·", shifts["steps"], "steps")
+for shift, runs in ends.items():
+    columns = ("nats_per_token", "well_formed", "exact")
+    for name in columns:
+        values = [run[name] if name == "nats_per_token" else run[name]["value"] for run in runs]
+        print(f"shift {shift}  {name:15}", *(f"{value:.3f}" for value in values))
+    print("        ", *(run["examples"][1] for run in runs))
+assert all(len(runs) == len({run["seed"] for run in runs}) == 3 for runs in ends.values())
+none, right, two = ends.values()
+assert all(run["nats_per_token"] == run["well_formed"]["value"] == 0 for run in none)
+assert all(len(set(text.split("=")[1])) == 1 for run in none for text in run["examples"])
+nats = [[run["nats_per_token"] for run in runs] for runs in (right, two)]
+assert max(nats[0]) < min(nats[1]) < 1.1 * min(nats[0])
+assert all(run["well_formed"]["low"] > 0.99 and 0.14 < run["exact"]["value"] < 0.18 for run in right)
+assert all(run["well_formed"]["high"] < 0.4 and run["exact"]["value"] <= 0.001 for run in two)
+
+# %% [markdown] lang="en"
+# Without the shift the loss reads 0, and the model writes one character up to the limit of length: it has learnt to repeat what it reads, and not one of its texts is well formed. With a shift by two the loss is less than a tenth above the right one, so the loss alone would hardly raise suspicion. The texts do: at most four in ten are well formed, against 99 %, and at most one in a thousand is exact, where the right shift has come to about one in six after so few steps. Print what a model writes; one or two samples are enough here.
+
+# %% [markdown] lang="zh"
+# 不移位，损失是 0，模型却把同一个字符一直写到长度上限：它学会的是把读到的再写一遍，没有一段文本格式正确。移了两格，损失比正确的高出不到一成，光看损失，很难起疑。文本却藏不住：格式正确的至多四成，正确的移位有 99%；答案正确的至多千分之一，而正确的移位练了这么几步，也到了六分之一左右。把模型写的打印出来看看；在这里，看上一两段就够了。
 
 # %% [markdown] lang="en"
 # ## Many rows at once
 # A processor is fast when it does the same thing to many numbers. So texts are stacked into a **batch**: a rectangle of ids, written $(B,T)$, with $B$ rows and $T$ positions. Texts differ in length, rectangles do not. The gaps are filled with `P`; this is **padding**. Along with the ids goes an **attention mask** of the same shape, true where a token is real.
 #
-# Padding may stand on the right or on the left. For training, right padding is convenient: a model that only looks to the left never sees it. For writing, left padding is needed: all rows must end where the next token is to be put (chapter 4).
+# Padding may stand on the right or on the left. For training, right padding is convenient: a model that only looks to the left never sees it. For writing, left padding is convenient: then all rows end where the next token is to be put (chapter 4).
 
 # %% [markdown] lang="zh"
 # ## 一次处理许多行
 # 处理器要对一大片数做同一件事，才跑得快。于是把文本叠成一个**批次**（batch）：一张写满编号的矩形表，记作 $(B,T)$，$B$ 行，$T$ 个位置。文本有长有短，矩形却要各行一样长，空出来的格子用 `P` 填满，这叫**填充**（padding）。除了编号，还有一张同样大小的**注意力掩码**（attention mask）：格子里原本就有词元的为真，填充的为假。
 #
-# 填充可以放右边，也可以放左边。训练时放右边方便：模型只往左看，根本看不到填充。生成时要放左边：下一个词元写在行尾，各行的行尾必须对齐（第 4 章）。
+# 填充可以放右边，也可以放左边。训练时放右边方便：模型只往左看，根本看不到填充。生成时放左边方便：下一个词元写在行尾，这样各行的行尾就对齐了（第 4 章）。
 
 # %%
 rows = [tokenizer.encode(text) for text in ("S7=3+4E", "S54=27+27E")]
@@ -253,7 +285,7 @@ assert first_label.tolist() == [text.index("=") for text in map(tokenizer.decode
 
 # %% [markdown] lang="en"
 # ## What must not change
-# Masks are where most training code goes wrong, because wrong masks do not crash. The remedy is to state what must hold whatever the data, and to test it. Three statements cover this chapter:
+# Wrong masks do not crash, so training code can be wrong here for a long time; [chapter 8](08_tensors.ipynb) has a museum of such mistakes from public code. The remedy is to state what must hold whatever the data, and to test it. Three statements cover this chapter:
 #
 # 1. The number of marked tokens is the number of tokens in the completions, no more, no less.
 # 2. Reading the marked tokens of a row gives the completion back.
@@ -263,7 +295,7 @@ assert first_label.tolist() == [text.index("=") for text in map(tokenizer.decode
 
 # %% [markdown] lang="zh"
 # ## 什么不能变
-# 训练代码出错，多半错在掩码上，因为掩码错了，程序并不崩。对付的办法，是把无论什么数据都该成立的事写下来，逐条测试。这一章有三条：
+# 掩码错了，程序并不崩，所以训练代码可能错了很久也没人知道；[第 8 章](08_tensors.ipynb)有一座博物馆，收的就是公开代码里的这类错误。对付的办法，是把无论什么数据都该成立的事写下来，逐条测试。这一章有三条：
 #
 # 1. 标出的词元有几个，各个回答合起来就有几个词元，不多也不少。
 # 2. 把一行里标出的词元读出来，就是那个回答。
@@ -286,10 +318,10 @@ late = mask & mask.roll(1, dims=1)
 assert [tokenizer.decode(row[marked]) for row, marked in zip(ids, late)] != completions
 
 # %% [markdown] lang="en"
-# > **What the toy hides.** Real vocabularies have tens of thousands of tokens or more, and encoding is not a look-up but a search for merges, so the border between prompt and completion needs care. Real prompts come in a *chat template*: special tokens around each turn, which must be masked too. And `P` is our own letter; many released models have no padding token, and people reuse the end token for it. Then a mask computed as "everything that is not padding" also drops the real end of the text, and the model never learns to stop.
+# > **What the toy hides.** Real vocabularies have tens of thousands of tokens or more, and encoding is not a look-up but a search for merges, so the border between prompt and completion needs care. Real prompts come in a *chat template*: special tokens around each turn, which must be masked too. And `P` is our own letter; some released models have no padding token, and people reuse the end token for it (chapter 8 shows a case). Then a mask computed as "everything that is not padding" also drops the real end of the text, and the model never learns to stop.
 
 # %% [markdown] lang="zh"
-# > **玩具没告诉你的。** 真实的词表有几万个词元，甚至更多；编码也不靠查表，而要搜索该怎样合并，所以提示与回答的分界要小心处理。真实的提示套着**对话模板**（chat template）：每一轮前后都有特殊词元，它们也得遮掉。还有，`P` 是我们自己留的字母；不少公开的模型没有填充词元，大家就拿结束词元顶替。这时若把掩码写成「不是填充的都算」，文本真正的结尾也会一起遮掉，模型就永远学不会停。
+# > **玩具没告诉你的。** 真实的词表有几万个词元，甚至更多；编码也不靠查表，而要搜索该怎样合并，所以提示与回答的分界要小心处理。真实的提示套着**对话模板**（chat template）：每一轮前后都有特殊词元，它们也得遮掉。还有，`P` 是我们自己留的字母；有些公开的模型没有填充词元，大家就拿结束词元顶替（第 8 章有一例）。这时若把掩码写成「不是填充的都算」，文本真正的结尾也会一起遮掉，模型就永远学不会停。
 
 # %% [markdown] lang="en"
 # > **To remember.** A text is a row of ids. A batch is a rectangle, and padding makes it one. The label of a position is the next token. The loss mask marks the completion, `E` included, and nothing else. Each of these can be stated as an equality, and each equality can be tested.
@@ -409,7 +441,7 @@ check("1.2", answer_1_2)
 #
 # `collate` pads on the right. Write the function `answer_1_3(prompt_lengths, lengths, width)`: the loss mask of the same rows when the padding stands on the *left*. The first two arguments are lists of whole numbers, one entry a row: the length of the prompt and the length of the whole row. Return a tensor of booleans of shape `(B, width)`.
 #
-# This is the mask that the script of *Simple_RLHF_DPO*, the small public project from which this book grew, gets wrong; chapter 9 shows what it cost.
+# This is the mask that the script of *Simple_RLHF_DPO*, the small public project from which this book grew, gets wrong; chapter 9 shows why nobody noticed.
 #
 # <details><summary>Hint</summary>
 #
@@ -423,7 +455,7 @@ check("1.2", answer_1_2)
 #
 # `collate` 在右边填充。请写函数 `answer_1_3(prompt_lengths, lengths, width)`：还是那些行，填充改放**左边**，损失掩码该是什么？前两个参数都是整数列表，每行一项：前一个是提示的长度，后一个是整行的长度。返回形状为 `(B, width)` 的布尔张量。
 #
-# *Simple_RLHF_DPO*（本书的任务就来自这个项目）的脚本，错的正是这个掩码；代价有多大，见第 9 章。
+# *Simple_RLHF_DPO* 是一个公开的小项目，本书由它长成；它的脚本，错的正是这个掩码。为什么一直没人发现，见第 9 章。
 #
 # <details><summary>提示</summary>
 #
@@ -529,4 +561,4 @@ check("1.4", answer_1_4)
 # ## 参考文献
 # - [Sennrich et al. 2016](https://arxiv.org/abs/1508.07909)，*Neural Machine Translation of Rare Words with Subword Units*：把字节对编码用于文本。
 #
-# 下一步：[第 2 章](02_llama.ipynb)来搭读这些行的网络。
+# 下一步：[第 2 章](02_llama.ipynb)来搭建读取这些行的网络。
