@@ -54,6 +54,8 @@ from dpo_core.training import default_device
 # | $H$ | attention heads | 4 |
 # | $K$ | width of one head, $D=H\cdot K$ | 16 |
 #
+# $V$, $D$, $H$ and $K$ are not learnt; somebody chose them before training began. Such a choice is called a **hyper-parameter**.
+#
 # We give it one row of 8 tokens and look at the two most probable next tokens after each.
 
 # %% [markdown] lang="zh"
@@ -74,6 +76,8 @@ from dpo_core.training import default_device
 # | $D$ | 描述一个位置用几个数，即**宽度** | 64 |
 # | $H$ | 注意力头数 | 4 |
 # | $K$ | 一个头的宽度，$D=H\cdot K$ | 16 |
+#
+# $V$、$D$、$H$、$K$ 不是学出来的，是训练开始之前由人选定的。这样选定的数叫**超参数**（hyper-parameter）。
 #
 # 喂给它一行 8 个词元，看它每读完一个词元，觉得下一个最可能是哪两个。
 
@@ -188,7 +192,7 @@ assert growth > 10
 #
 # $$a_{tj}=\frac{e^{q_t\cdot k_j/\sqrt K}}{\sum_{i\le t}e^{q_t\cdot k_i/\sqrt K}},\qquad o_t=\sum_{j\le t}a_{tj}\,v_j.$$
 #
-# The root is there because a sum of $K$ products of independent numbers of size 1 has size about $\sqrt K$; without it the softmax would start out nearly all-or-nothing.
+# The root is there because a sum of $K$ products of independent numbers of size 1 has size about $\sqrt K$. With the root, such scores have one size in heads of any width; without it, the wider the head, the nearer the softmax comes to all-or-nothing.
 #
 # By hand: three positions of width 2, $x_0=(1,0)$, $x_1=(0,1)$, $x_2=(1,1)$. Keys and values are the vectors themselves. The queries are $q_0=\sqrt2\,(0,\ln2)$, $q_1=\sqrt2\,(\ln3,0)$, $q_2=\sqrt2\,(\ln3,\ln2)$, so that $\sqrt K=\sqrt2$ cancels.
 #
@@ -204,7 +208,7 @@ assert growth > 10
 #
 # $$a_{tj}=\frac{e^{q_t\cdot k_j/\sqrt K}}{\sum_{i\le t}e^{q_t\cdot k_i/\sqrt K}},\qquad o_t=\sum_{j\le t}a_{tj}\,v_j$$
 #
-# 为什么要除以根号？取 $K$ 对互相独立、大小为 1 的数，每对相乘，再加起来，和的大小约为 $\sqrt K$。要是不除，softmax 一开始就几乎非此即彼。
+# 为什么要除以根号？取 $K$ 对互相独立、大小为 1 的数，每对相乘，再加起来，和的大小约为 $\sqrt K$。除以根号，不管头有多宽，这样的分数都一样大；要是不除，头越宽，softmax 就越接近非此即彼。
 #
 # 手算一遍。三个位置，宽度为 2：$x_0=(1,0)$，$x_1=(0,1)$，$x_2=(1,1)$。键和值就取向量本身。查询取 $q_0=\sqrt2\,(0,\ln2)$，$q_1=\sqrt2\,(\ln3,0)$，$q_2=\sqrt2\,(\ln3,\ln2)$，好让 $\sqrt K=\sqrt2$ 约掉。
 #
@@ -242,19 +246,26 @@ by_hand = torch.tensor([[1, 0], [3 / 4, 1 / 4], [9 / 11, 8 / 11]])
 assert (attention(tiny, x, cos, sin, future)[0] - by_hand).abs().max() < 1e-6
 
 q, k = torch.randn(2, 10_000, 16, generator=torch.Generator().manual_seed(0))
-assert abs((q * k).sum(-1).std() - math.sqrt(16)) < 0.2  # why scores are divided by the root of K
+assert abs((q * k).sum(-1).std() - math.sqrt(16)) < 0.2
+largest = []  # of eight weights, on average: without the root, with it
+for width in (4, 16, 64, 256):
+    q, k = torch.randn(2, 16_000, width, generator=torch.Generator().manual_seed(0))
+    score = (q * k).sum(-1).view(2000, 8)
+    largest.append([z.softmax(-1).amax(-1).mean() for z in (score, score / math.sqrt(width))])
+without, with_root = torch.tensor(largest).T
+assert (without.diff() > 0).all() and without[-1] > 0.9 and with_root.max() - with_root.min() < 0.02
 
 # %% [markdown] lang="en"
 # Read it downwards. Three matrices make queries, keys and values; `unflatten` and `transpose` cut each into heads; `apply_rope` tells queries and keys where they stand. `scores` is one $(T,T)$ table for each head. `masked_fill` takes away what must not be seen, and `softmax` makes weights of the rest. `weights @ v` is the formula above. The last line glues the heads together and mixes them. The library's module computes this in fewer and larger steps (chapter 13 counts what that saves); the cell on heads below holds the two equal. The next sections take up what we have not explained: the mask, RoPE, the heads, the cache.
 #
 # ## The causal mask
-# In the sum above $j$ runs up to $t$ only: a position must not read its own future. This is the **causal mask**; in the code, `hidden` is true where $j>t$. Two things follow. What the model says at position $t$ stays as it is when text is added behind. And one pass over a text of $T$ tokens asks $T-1$ honest questions at once (chapter 1), because no position can see its answer. Without the mask both fail.
+# In the sum above $j$ runs up to $t$ only: a position must not read its own future. This is the **causal mask**; in the code, `hidden` is true where $j>t$. Two things follow. What the model says at position $t$ stays as it is when text is added behind. And one pass over a text of $T$ tokens asks $T-1$ honest questions at once (chapter 1), because no position can see its answer. Take the mask away, and both fail: a token that is put behind changes what was said before it, and at every position the output depends on the very token that it is to predict.
 
 # %% [markdown] lang="zh"
 # 从上往下读。三个矩阵生成查询、键、值；`unflatten` 和 `transpose` 把它们切成若干头；`apply_rope` 让查询和键知道自己站在哪里。`scores` 是每个头一张 $(T,T)$ 的表。`masked_fill` 抹掉不许看的位置，`softmax` 把剩下的变成权重。权重乘 `v` 就是上面的公式。最后一行把各头拼回去，再混合一次。程序库的模块算的是同一回事，只是步子更少、更大（省下多少，第 13 章来算）；讲注意力头的那一格会核对两者相等。掩码、RoPE、头、缓存还没有解释，下面逐个来讲。
 #
 # ## 因果掩码
-# 上面的求和里 $j$ 只到 $t$ 为止：一个位置不许读自己的未来。这就是**因果掩码**（causal mask）；代码里的 `hidden`，在 $j>t$ 处为真。由此得出两件事。其一，后面不论再接什么文本，位置 $t$ 上的输出都不变。其二，$T$ 个词元的文本过一遍模型，就等于老老实实答了 $T-1$ 道题（第 1 章），因为哪个位置都看不到自己的答案。去掉掩码，两件事都不成立。
+# 上面的求和里 $j$ 只到 $t$ 为止：一个位置不许读自己的未来。这就是**因果掩码**（causal mask）；代码里的 `hidden`，在 $j>t$ 处为真。由此得出两件事。其一，后面不论再接什么文本，位置 $t$ 上的输出都不变。其二，$T$ 个词元的文本过一遍模型，就等于老老实实答了 $T-1$ 道题（第 1 章），因为哪个位置都看不到自己的答案。去掉掩码，两件事都不成立：后面换一个词元，前面的输出就变；而且每个位置的输出，都受它正要预测的那个词元影响。
 
 # %%
 one, other = rows("S54=27+2"), rows("S54=27-9")  # the first six tokens agree
@@ -262,6 +273,12 @@ assert (gen(one)[:, :6] - gen(other)[:, :6]).abs().max() < 1e-4
 assert (gen(one)[:, 6:] - gen(other)[:, 6:]).abs().max() > 1
 everything = torch.zeros(8, 8, dtype=torch.bool)
 assert (run(gen, one, hidden=everything)[:, :6] - run(gen, other, hidden=everything)[:, :6]).abs().max() > 1
+for t in range(7):  # another token in the place that position t is to predict
+    other = one.clone()
+    other[0, t + 1] = tokenizer.encode("3")[0]
+    assert (gen(one) - gen(other))[0, t].abs().max() < 1e-4
+    leak = run(gen, one, hidden=everything) - run(gen, other, hidden=everything)
+    assert leak[0, t].abs().max() > 0.1
 
 # %% [markdown] lang="en"
 # ## RoPE: where a token stands
@@ -620,10 +637,10 @@ for t in range(10):
 # 有两个词元在每段文本里都一样，本身什么也没说。对所有位置遮住 `S`（$j=0$），概率只下降不到 0.05；遮住 `=`（$j=3$），却要下降 0.2 以上。丢掉的不会是 `=` 自己的消息，因为它从来不变；丢掉的，是 `=` 那个位置从前面的数字里汇集来的东西，或者只是模型到那里去读的习惯。所以概率下跌，只说明用到了这个**位置**，还没说明用来做什么。对 $j=6$ 的加号，也要这样小心：位置 7 读它最多，遮住它就答不出来；可缺的是加号本身，还是汇集到那里的东西，这个实验分不清。
 
 # %% [markdown] lang="en"
-# > **What the toy hides.** The first Llama of 7B has this very design with width 4096, 32 layers and 32 heads: the code does not change, the sizes do. Larger relatives let several query heads share one key and value head (grouped-query attention, [Ainslie et al. 2023](https://arxiv.org/abs/2305.13245); exercises 2.2 and 2.4), which shrinks the KV cache. Some small ones use one table for embedding and output (tied embeddings); in ours that table would be 1 % of the model, with a large vocabulary it is a good part of it. Weights are often kept in bf16, 16 bits with 8 significant binary digits; then logits agree to about 2 decimal digits and no longer to 5. And at thousands of positions the $(T,T)$ scores are never written down as a whole, and RoPE's angles are rescaled to reach further than training did.
+# > **What the toy hides.** The first Llama of 7B has this very design with width 4096, 32 layers and 32 heads: the code does not change, the sizes do. Later ones let several query heads share one key and value head (grouped-query attention, [Ainslie et al. 2023](https://arxiv.org/abs/2305.13245); exercises 2.2 and 2.4), which shrinks the KV cache; so does the smallest Llama 3.2, of 1B ([its model card](https://github.com/meta-llama/llama-models/blob/main/models/llama3_2/MODEL_CARD.md)). That one also uses one table for embedding and output (tied embeddings); in ours that table would be 1 % of the model, with a large vocabulary it is a good part of it. Weights are often kept in bf16, 16 bits with 8 significant binary digits; then logits agree to about 2 decimal digits and no longer to 5. And at thousands of positions the $(T,T)$ scores are never written down as a whole, and RoPE's angles are rescaled to reach further than training did.
 
 # %% [markdown] lang="zh"
-# > **玩具没告诉你的。** 最初的 7B Llama 就是这个设计，宽 4096，32 层，32 个头：代码不变，变的是尺寸。同族里更大的模型，让几个查询头共用一组键和值（分组查询注意力，grouped-query attention，[Ainslie et al. 2023](https://arxiv.org/abs/2305.13245)；练习 2.2 和 2.4），KV 缓存就小了。有些小模型让嵌入和输出共用一张表（tied embeddings）；这张表在我们这里只占模型的 1%，词表一大，就要占去可观的一块。权重常用 bf16 存放：一个数 16 位，二进制的有效数字只有 8 位；logits 因此只对得上大约 2 位十进制数字，到不了 5 位。位置上千时，$(T,T)$ 的分数表不会整张写出来；RoPE 的角度也要重新缩放，才够得着训练时没到过的距离。
+# > **玩具没告诉你的。** 最初的 7B Llama 就是这个设计，宽 4096，32 层，32 个头：代码不变，变的是尺寸。后来的同族，让几个查询头共用一组键和值（分组查询注意力，grouped-query attention，[Ainslie et al. 2023](https://arxiv.org/abs/2305.13245)；练习 2.2 和 2.4），KV 缓存就小了；Llama 3.2 里最小的那个只有 1B，也这样做（见[它的模型卡](https://github.com/meta-llama/llama-models/blob/main/models/llama3_2/MODEL_CARD.md)）。它还让嵌入和输出共用一张表（tied embeddings）；这张表在我们这里只占模型的 1%，词表一大，就要占去可观的一块。权重常用 bf16 存放：一个数 16 位，二进制的有效数字只有 8 位；logits 因此只对得上大约 2 位十进制数字，到不了 5 位。位置上千时，$(T,T)$ 的分数表不会整张写出来；RoPE 的角度也要重新缩放，才够得着训练时没到过的距离。
 
 # %%
 assert round(100 * 22 * 64 / 118_080) == 1  # one table, in percent of the model
