@@ -185,22 +185,22 @@ assert all(labels[t] == row[t + 1] for t in range(len(labels)))
 
 # %%
 shifts = json.loads(Path("data/shifts.json").read_text(encoding="utf-8"))
-ends = {shift: [r for r in shifts["runs"] if r["shift"] == shift] for shift in (0, 1, 2)}
+none, right, two = ([r for r in shifts["runs"] if r["shift"] == n] for n in (0, 1, 2))
 print(shifts["command"], "·", shifts["steps"], "steps")
-for shift, runs in ends.items():
-    columns = ("nats_per_token", "well_formed", "exact")
-    for name in columns:
-        values = [run[name] if name == "nats_per_token" else run[name]["value"] for run in runs]
-        print(f"shift {shift}  {name:15}", *(f"{value:.3f}" for value in values))
+for shift, runs in enumerate((none, right, two)):
+    print(f"shift {shift}  loss       ", *(f"{run['nats_per_token']:.3f}" for run in runs))
+    for name in ("well_formed", "exact"):
+        print(f"         {name:11}", *(f"{run[name]['value']:.3f}" for run in runs))
     print("        ", *(run["examples"][1] for run in runs))
-assert all(len(runs) == len({run["seed"] for run in runs}) == 3 for runs in ends.values())
-none, right, two = ends.values()
-assert all(run["nats_per_token"] == run["well_formed"]["value"] == 0 for run in none)
-assert all(len(set(text.split("=")[1])) == 1 for run in none for text in run["examples"])
-nats = [[run["nats_per_token"] for run in runs] for runs in (right, two)]
-assert max(nats[0]) < min(nats[1]) < 1.1 * min(nats[0])
-assert all(run["well_formed"]["low"] > 0.99 and 0.14 < run["exact"]["value"] < 0.18 for run in right)
-assert all(run["well_formed"]["high"] < 0.4 and run["exact"]["value"] <= 0.001 for run in two)
+    assert len(runs) == len({run["seed"] for run in runs}) == 3
+for run in none:
+    assert run["nats_per_token"] == run["well_formed"]["value"] == 0
+    assert all(len(set(text.split("=")[1])) == 1 for text in run["examples"])
+for run in right:
+    assert run["well_formed"]["low"] > 0.99 and 0.14 < run["exact"]["value"] < 0.18
+for run, other in zip(two, right):  # seed by seed
+    assert run["well_formed"]["high"] < 0.4 and run["exact"]["value"] <= 0.001
+    assert 1 < run["nats_per_token"] / other["nats_per_token"] < 1.1
 
 # %% [markdown] lang="en"
 # Without the shift the loss reads 0, and the model writes one character up to the limit of length: it has learnt to repeat what it reads, and not one of its texts is well formed. With a shift by two the loss is less than a tenth above the right one, so the loss alone would hardly raise suspicion. The texts do: at most four in ten are well formed, against 99 %, and at most one in a thousand is exact, where the right shift has come to about one in six after so few steps. Print what a model writes; one or two samples are enough here.
