@@ -25,6 +25,7 @@ import json
 import math
 from dataclasses import fields
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -179,7 +180,7 @@ assert torch.allclose(tabular.preference_probs(truth + constant), tabular.prefer
 #
 # $$P(i\succ j)=\int e^{-g}e^{-e^{-g}}\,e^{-e^{-(g+\Delta)}}\,dg=\int_0^\infty e^{-t(1+e^{-\Delta})}\,dt=\frac{1}{1+e^{-\Delta}}.$$
 #
-# With normal noise the curve is another, but hardly: let the noise of each impression have standard deviation 1.2, and it stays within 0.01 of the sigmoid everywhere. To tell a share from another that is off by 0.01 takes some 10,000 comparisons of one pair. There are more stories that end in the same model ([Hamilton et al. 2023](https://arxiv.org/abs/2312.13619) collect them). Its best recommendation is the one above: rewards that add, odds that multiply.
+# With normal noise the curve is another, but hardly: let the noise of each impression have standard deviation 1.2, and it stays within 0.01 of the sigmoid everywhere. To tell a share from another that is off by 0.01 takes some 10,000 comparisons of one pair. There are more stories that end in the same model ([Hamilton et al. 2023](https://arxiv.org/abs/2312.13619) collect them). What the rest of this chapter uses is only the property above: rewards that add, odds that multiply.
 
 # %% [markdown] lang="zh"
 # ### sigmoid 从哪里来
@@ -187,7 +188,7 @@ assert torch.allclose(tabular.preference_probs(truth + constant), tabular.prefer
 #
 # $$P(i\succ j)=\int e^{-g}e^{-e^{-g}}\,e^{-e^{-(g+\Delta)}}\,dg=\int_0^\infty e^{-t(1+e^{-\Delta})}\,dt=\frac{1}{1+e^{-\Delta}}$$
 #
-# 换成正态噪声，曲线就不是这一条了，但相差极小：每个印象的噪声，标准差取 1.2，曲线与 sigmoid 处处相差不到 0.01。两个比例只差 0.01，单这一对就要比 10,000 次左右才分得出来。通向这个模型的讲法还有许多（[Hamilton et al. 2023](https://arxiv.org/abs/2312.13619) 收集了一批）。但要说这个模型好在哪里，最要紧的还是前面那条：奖励相加，胜负比相乘。
+# 换成正态噪声，曲线就不是这一条了，但相差极小：每个印象的噪声，标准差取 1.2，曲线与 sigmoid 处处相差不到 0.01。两个比例只差 0.01，单这一对就要比 10,000 次左右才分得出来。通向这个模型的讲法还有许多（[Hamilton et al. 2023](https://arxiv.org/abs/2312.13619) 收集了一批）。不过本章后面要用的，只是前面那条：奖励相加，胜负比相乘。
 
 # %% tags=["proof"]
 delta = truth[:, :1] - truth[:, 1:2]  # (20, 1)
@@ -224,7 +225,7 @@ assert np.abs(won / trials - 1 / (1 + np.exp(-gaps))).max() < 0.05
 
 # %% [markdown] lang="en"
 # ## From the pile to the scale
-# Now the other direction: the pile is given, the rewards are wanted. Take those under which the pile is most probable. Let $w_{ij}$ be how often $i$ was preferred to $j$. Comparisons are independent, so the probability of the whole pile is a product, and its logarithm, the *log-likelihood* $L$, is a sum:
+# Now the other direction: the pile is given, the rewards are wanted. Take those under which the pile is most probable: this is **maximum likelihood**. Let $w_{ij}$ be how often $i$ was preferred to $j$. Comparisons are independent, so the probability of the whole pile is a product, and its logarithm, the *log-likelihood* $L$, is a sum:
 #
 # $$L(r)=\sum_{i,j}w_{ij}\log\sigma(r_i-r_j).$$
 #
@@ -236,7 +237,7 @@ assert np.abs(won / trials - 1 / (1 + np.exp(-gaps))).max() < 0.05
 
 # %% [markdown] lang="zh"
 # ## 从一堆比较到一把尺子
-# 现在反过来：手里有比较，要求的是奖励。哪组奖励让眼前这堆比较出现的概率最大，就取哪组。记 $w_{ij}$ 为 $i$ 胜过 $j$ 的次数。各次比较互相独立，整堆的概率是连乘积，它的对数，即**对数似然**（log-likelihood）$L$，就是一个和：
+# 现在反过来：手里有比较，要求的是奖励。哪组奖励让眼前这堆比较出现的概率最大，就取哪组，这叫**最大似然**（maximum likelihood）。记 $w_{ij}$ 为 $i$ 胜过 $j$ 的次数。各次比较互相独立，整堆的概率是连乘积，它的对数，即**对数似然**（log-likelihood）$L$，就是一个和：
 #
 # $$L(r)=\sum_{i,j}w_{ij}\log\sigma(r_i-r_j)$$
 #
@@ -264,14 +265,14 @@ assert torch.allclose(slope, (counts - expected).sum(-1))
 #
 # $$v^{\top}Kv=\sum_{i<j}a_{ij}(v_i-v_j)^2\ge 0.$$
 #
-# So $-L$ is convex, a valley without false bottoms. The valley is flat in one direction only, $v$ constant: the constant that nobody can see. (If the comparisons fall into two islands, two directions are flat: each island has a constant of its own.)
+# So $-L$ is **convex**: it curves downwards in no direction, a valley without false bottoms (no local minimum that is not the lowest point). The valley is flat in one direction only, $v$ constant: the constant that nobody can see. (If the comparisons fall into two islands, two directions are flat: each island has a constant of its own.)
 
 # %% [markdown] lang="zh"
 # 再求一次导。$\sigma$ 的斜率是 $\sigma(1-\sigma)$。给每一对一个权重 $a_{ij}=n_{ij}\,P(i\succ j)\,P(j\succ i)$，那么二阶导数取负排成的矩阵 $K$，非对角元是 $-a_{ij}$，对角元是 $a$ 的各行之和。这是一张图的拉普拉斯矩阵（graph Laplacian）：回答是点，比较是边。对任意向量 $v$，
 #
 # $$v^{\top}Kv=\sum_{i<j}a_{ij}(v_i-v_j)^2\ge 0$$
 #
-# 所以 $-L$ 是凸的，像一道山谷，没有假的谷底。谷底只沿一个方向是平的，即各分量都相等的 $v$：又是那个谁也看不见的常数。（要是回答分成两座岛，岛与岛之间从不比较，平的方向就有两个：每座岛各有一个常数。）
+# 所以 $-L$ 是**凸的**（convex）：沿哪个方向都不往下弯，像一道山谷，没有假的谷底（没有哪个局部极小值不是最低点）。谷底只沿一个方向是平的，即各分量都相等的 $v$：又是那个谁也看不见的常数。（要是回答分成两座岛，岛与岛之间从不比较，平的方向就有两个：每座岛各有一个常数。）
 
 # %% tags=["proof"]
 assert torch.allclose(torch.autograd.grad(torch.sigmoid(z).sum(), z)[0], torch.sigmoid(z) * torch.sigmoid(-z))
@@ -292,11 +293,11 @@ assert (flatness[:, 2] > 1).all()
 
 # %% [markdown] lang="en"
 # ### One fit, three routes
-# A convex function may be minimised in any way that one likes. `fit_rewards` takes Newton steps with the slope and the $K$ above. `minimise` knows nothing but the loss, `bradley_terry_nll`, which is $-L$ divided by the number of comparisons. And statisticians know the model under another name. Give each pair a row of features, +1 at the first answer, -1 at the second, 0 elsewhere. Then $r_i-r_j$ is a linear function of the features, and Bradley–Terry is a **logistic regression**: a probability is $\sigma$ of a linear function, fitted by likelihood. To remove the flat direction, the last answer's column is left out and its reward is 0. Three routes, one scale.
+# A convex function may be minimised in any way that one likes. `fit_rewards` takes Newton steps with the slope and the $K$ above. `minimise` knows nothing but the loss, `bradley_terry_nll`, which is $-L$ divided by the number of comparisons. And statisticians know the model under another name. Give each pair a row of features, +1 at the first answer, -1 at the second, 0 elsewhere. Then $r_i-r_j$ is a linear function of the features, and Bradley–Terry is a **logistic regression**: a probability is $\sigma$ of a linear function, fitted by maximum likelihood. To remove the flat direction, the last answer's column is left out and its reward is 0. Three routes, one scale.
 
 # %% [markdown] lang="zh"
 # ### 一个拟合，三条路
-# 凸函数怎么最小化都行。`fit_rewards` 用上面的斜率和 $K$ 做牛顿迭代。`minimise` 只认得损失 `bradley_terry_nll`，也就是 $-L$ 除以比较的次数。这个模型在统计学里还有一个名字。给每一对配一行特征，第一个回答处写 +1，第二个回答处写 -1，其余写 0。这样 $r_i-r_j$ 就是特征的线性函数，Bradley–Terry 就是 **logistic 回归**（logistic regression）：线性函数套上 $\sigma$ 成为概率，再按似然拟合。平的方向要去掉：删去最后一个回答那一列，等于让它的奖励取 0。三条路，同一把尺子。
+# 凸函数怎么最小化都行。`fit_rewards` 用上面的斜率和 $K$ 做牛顿迭代。`minimise` 只认得损失 `bradley_terry_nll`，也就是 $-L$ 除以比较的次数。这个模型在统计学里还有一个名字。给每一对配一行特征，第一个回答处写 +1，第二个回答处写 -1，其余写 0。这样 $r_i-r_j$ 就是特征的线性函数，Bradley–Terry 就是**逻辑回归**（logistic regression）：线性函数套上 $\sigma$ 成为概率，再按最大似然拟合。平的方向要去掉：删去最后一个回答那一列，等于让它的奖励取 0。三条路，同一把尺子。
 
 # %% tags=["proof"]
 newton, covariance = tabular.fit_rewards(counts)
@@ -536,6 +537,7 @@ assert torch.allclose(0.9 * torch.sigmoid(gap) + 0.1 / 2, flipped(gap, 0.05))
 
 # %% alt_en="Fitted difference against the true difference from 0 to 5, for four shares of flipped labels. Without flips the line is the diagonal. With shares 0.05, 0.1 and 0.25 the curves bend over and level off at 2.9, 2.2 and 1.1. Points of simulated piles lie on the curves." alt_zh="拟合出的差随真实的差的变化，横轴从 0 到 5，记反的比例有四种。没有记反时是对角线；比例是 0.05、0.1、0.25 时，曲线先升后平，分别停在 2.9、2.2、1.1。模拟的点落在曲线上。"
 rates = {0.0: "policy", 0.05: "chosen", 0.1: "baseline", 0.25: "rejected"}
+at_five = {}
 fig, ax = figure()
 line, gaps = torch.linspace(0, 5, 101).double(), torch.arange(0, 5.1, 0.5).double()
 for rate, color in rates.items():
@@ -547,19 +549,23 @@ for rate, color in rates.items():
     d = tabular.fit_rewards(drawn)[0].diff(dim=-1).neg().flatten()
     ends = zip(d.tolist(), (d - half).tolist(), (d + half).tolist())
     points(ax, gaps, [Estimate(*end) for end in ends], color, str(rate))
+    at_five[rate] = d[-1]
     assert ((d - torch.logit(share)).abs() < 4 * half / 1.96).all()
 ax.set(xlabel=r"$\Delta$", ylabel=r"$\Delta_\varepsilon$")
 ax.legend(title=r"$\varepsilon$")
-assert [round(math.log((1 - rate) / rate), 1) for rate in (0.05, 0.1, 0.25)] == [2.9, 2.2, 1.1]
+caps = {rate: math.log((1 - rate) / rate) for rate in (0.05, 0.1, 0.25)}
+assert [round(cap, 1) for cap in caps.values()] == [2.9, 2.2, 1.1]
+limit = torch.logit(flipped(gaps, 0.05)).max()
+assert limit < 2.9 < at_five[0.05]  # the limit, and the point of this pile at 5
 step, whole = (flipped(torch.tensor(d), 0.1).item() for d in (2.0, 4.0))
 assert [f"{o:.1f}" for o in (step / (1 - step), whole / (1 - whole))] == ["4.1", "7.7"]
 assert round((step / (1 - step)) ** 2) == 17
 
 # %% [markdown] lang="en"
-# **Figure 5.3.** What a fit makes of a true difference $\Delta$ when a share $\varepsilon$ of the labels is flipped. Lines: the formula. Points: piles of 4,000 comparisons, with 95 % intervals. One label in twenty wrong, and no difference above 2.9 is ever seen.
+# **Figure 5.3.** What a fit makes of a true difference $\Delta$ when a share $\varepsilon$ of the labels is flipped. Lines: the formula. Points: piles of 4,000 comparisons, with 95 % intervals. With one label in twenty wrong, the more comparisons are made, the nearer comes the fitted difference to a number below 2.9. That is a limit: in a finite pile luck may lift a point above it, as at $\Delta=5$.
 
 # %% [markdown] lang="zh"
-# **图 5.3** 标签记反的比例为 $\varepsilon$ 时，真实的差 $\Delta$ 会被拟合成多少。线：公式。点：每堆 4,000 次比较，附 95% 区间。二十个标签里错一个，就再也看不到大于 2.9 的差。
+# **图 5.3** 标签记反的比例为 $\varepsilon$ 时，真实的差 $\Delta$ 会被拟合成多少。线：公式。点：每堆 4,000 次比较，附 95% 区间。二十个标签里错一个，那么比得越多，拟合出的差就越接近一个小于 2.9 的数。这说的是极限：比较次数有限时，碰运气也会有点落在上面，比如 $\Delta=5$ 处。
 
 # %% [markdown] lang="en"
 # **A judge who never errs** is no better for the scale: the better answer always wins, the condition above fails, and no finite scale exists. Differences can be measured because judges are of two minds.
@@ -645,7 +651,7 @@ assert round(0.6 * 2 - 0.4 * 4, 1) == -0.4 and round(of_a.item(), 2) == 0.54
 # | **sampled** | one draw: 1 with probability $q$, else 0 | a coin decides | of the loss averaged over the draw: the true difference; of one draw: nothing finite |
 # | **deterministic** | 1 for the better answer, always | no label: dropped | nothing finite |
 #
-# Human data are nearest to *sampled*. A sampled label is a noisy copy of a soft one: average the loss over the draw, and it is the soft loss. And the soft loss is an entropy plus a KL divergence, which is never negative and is zero only where the model's probability is right:
+# Where people decided once on each pair, their data are nearest to *sampled*. A sampled label is a noisy copy of a soft one: average the loss over the draw, and it is the soft loss. And the soft loss is an entropy plus a KL divergence, which is never negative and is zero only where the model's probability is right:
 #
 # $$\mathbb{E}_{\text{label}}\,[\ell(\text{label},h)]=\ell(q,h)=H(q)+\mathrm{KL}\bigl(q\,\|\,\sigma(h)\bigr).$$
 #
@@ -665,7 +671,7 @@ assert round(0.6 * 2 - 0.4 * 4, 1) == -0.4 and round(of_a.item(), 2) == 0.54
 # | **采样标签**（sampled） | 抽一次：以概率 $q$ 得 1，否则得 0 | 抛硬币 | 单看一次，没有有限的值；损失对抽签取平均，仍是真实的差 |
 # | **确定性标签**（deterministic） | 较好的一方总得 1 | 没有标签：丢弃 | 没有有限的值 |
 #
-# 人类数据最接近*采样标签*。采样标签就是加了噪声的软标签：把损失对抽签取平均，得到的正是软标签的损失。而软标签的损失等于熵加上 KL 散度；KL 散度从不为负，只有模型的概率正确时才是零：
+# 人工标注的数据，如果每一对只判过一次，就最接近*采样标签*。采样标签就是加了噪声的软标签：把损失对抽签取平均，得到的正是软标签的损失。而软标签的损失等于熵加上 KL 散度；KL 散度从不为负，只有模型的概率正确时才是零：
 #
 # $$\mathbb{E}_{\text{label}}\,[\ell(\text{label},h)]=\ell(q,h)=H(q)+\mathrm{KL}\bigl(q\,\|\,\sigma(h)\bigr)$$
 #
@@ -777,14 +783,14 @@ print({name: [round(line[name], 3) for line in history] for name in ("loss", "re
 #
 # $$0.4417\cdot 0.693+0.4797\cdot 0.582+0.0785\cdot 0.365=0.614,\qquad 0.4417\cdot 0.5+0.4797\cdot 0.731+0.0785\cdot 0.881=0.641.$$
 #
-# No model can have a lower expected loss (the $\ell(q,h)$ above, with the true $q$) than the first number. No model can agree with a larger share of the labels than the second: the ties are coins, and in the other pairs the worse answer sometimes wins. Against the *true* order, ties left out, 100 % is possible. The base model imitates these authors, and on the 2,000 fresh pairs below the two numbers are 0.617 and 0.638.
+# No model can have a lower expected loss (the $\ell(q,h)$ above, with the true $q$) than the first number. No model can agree with a larger share of the labels than the second, on average over the draw of the labels: the ties are coins, and in the other pairs the worse answer sometimes wins. Against the *true* order, ties left out, 100 % is possible. The base model imitates these authors, and on the 2,000 fresh pairs below the two numbers are 0.617 and 0.638.
 
 # %% [markdown] lang="zh"
 # Muon（第 3 章）走一百步，每一对用一次。真实的奖励已知，所以不论什么模型，下界和上限也已知。让第 3 章的两位作者答同一个提示：两个奖励相等的概率是 0.4417，相差 1 的是 0.4797，相差 2 的是 0.0785。标签的熵依次是 0.693、0.582、0.365；标签较可能的那个取值，概率依次是 0.5、0.731、0.881。取平均：
 #
 # $$0.4417\cdot 0.693+0.4797\cdot 0.582+0.0785\cdot 0.365=0.614,\qquad 0.4417\cdot 0.5+0.4797\cdot 0.731+0.0785\cdot 0.881=0.641$$
 #
-# 期望损失（前面的 $\ell(q,h)$，代入真实的 $q$），哪个模型也低不过第一个数。与标签一致的比例，哪个模型也高不过第二个数：平局全凭硬币，别的对里，较差的有时也会胜。若是与*真实的*次序比，平局不算，就可以做到 100%。基座模仿的就是这些作者；下面另取 2,000 对新的来量，在这些对上，两个数是 0.617 和 0.638。
+# 期望损失（前面的 $\ell(q,h)$，代入真实的 $q$），哪个模型也低不过第一个数。与标签一致的比例，对抽签取平均，哪个模型也高不过第二个数：平局全凭硬币，别的对里，较差的有时也会胜。若是与*真实的*次序比，平局不算，就可以做到 100%。基座模仿的就是这些作者；下面另取 2,000 对新的来量，在这些对上，两个数是 0.617 和 0.638。
 
 # %%
 prompt_share = np.array(list(task.prompt_distribution.values()))
@@ -817,15 +823,16 @@ for name, rows in (("true", gap != 0), ("style", style_only), ("exact", exact_on
 print(f"loss {expected_loss:.3f}  floor {floor:.3f}  ln 2 {math.log(2):.3f}   ceiling of labels {ceiling:.3f}")
 print(*(f"{name:6} {value}" for name, value in accuracy.items()), sep="\n")
 assert abs(floor - 0.617) < 0.001 and abs(ceiling - 0.638) < 0.001
-assert floor < expected_loss < math.log(2) - 0.015 and ceiling - 0.1 < accuracy["labels"].value < ceiling + 0.03
+assert floor < expected_loss < math.log(2) - 0.015
+assert ceiling - 0.1 < accuracy["labels"].value < ceiling
 assert accuracy["style"].value > 0.95 and 0.75 < accuracy["true"].value < 0.99
-assert 0.45 < accuracy["exact"].value < accuracy["style"].value - 0.03
+assert 0.45 < accuracy["exact"].value < 0.7
 
 # %% [markdown] lang="en"
-# It has learnt one half of its task. Pairs that differ in style alone it orders right in more than 95 % of the cases. Pairs that differ in exactness alone it orders far worse, and 0.5 would be chance. To count numbers it has to find a second sign; to judge exactness it must do the sum. The base model can write sums. But in 62 % of the pairs both answers are right or both are wrong, and the labels of the rest are noisy: 6,400 such pairs, each seen once, did not teach it to judge them as well. The accuracy against the labels shows none of this: it lies a few points below its ceiling, and outside a toy nobody knows the ceiling. The figure shows it.
+# It has learnt one half of its task. Pairs that differ in style alone it orders right in more than 95 % of the cases. Pairs that differ in exactness alone it orders far worse, little better than a coin, which would be right in half of them. The accuracy against the labels shows none of this: it lies a few points below its ceiling, and outside a toy nobody knows the ceiling. The figure shows it.
 
 # %% [markdown] lang="zh"
-# 它只学会了一半。两个回答只差在风格时，95% 以上它都排对了。只差在对错时，它排得差多了，而乱猜也有 0.5。要知道写了几个数，只要看有没有第二个加减号；要判断对错，却得把算式算出来。基座会写算式，可是还得学会判断：62% 的回答对里，两个回答要么都对，要么都错；其余的，标签又带噪声；6,400 对，每对看一遍，还没有教会它。光看与标签一致的比例，什么也看不出来：这个比例离上限不过几个百分点，而出了玩具世界，谁也不知道上限在哪里。看图就清楚了。
+# 它只学会了一半。两个回答只差在风格时，95% 以上它都排对了。只差在对错时，它排得差多了，比抛硬币强不了多少，而硬币也有一半是对的。光看与标签一致的比例，什么也看不出来：这个比例离上限不过几个百分点，而出了玩具世界，谁也不知道上限在哪里。看图就清楚了。
 
 # %% tags=["nbval-ignore-output"] alt_en="Learned difference of rewards against the true difference. A line marks the diagonal. Pairs of one class lie at 0. Pairs that differ in style alone lie a little below 1, those that differ in exactness alone not far above 0. Pairs in which style and exactness stand against each other have true difference 0, but a learned one well above 0. Pairs that differ in both lie about halfway to 2." alt_zh="横轴是真实的奖励之差，纵轴是学到的，直线是对角线。同类的对在 0 处。只差风格的略低于 1，只差对错的比 0 高不了多少。风格与对错相抵的对，真实的差是 0，学到的却明显高于 0。两样都领先的，大约只到 2 的一半。"
 groups = {  # name: (style gap, exact gap), seen from the first answer; where it is drawn, its colour
@@ -844,7 +851,8 @@ for name, ((style, exact), place, color) in groups.items():
 ax.set(xlabel="$r_1-r_2$", ylabel="$h$")
 ax.legend()
 assert abs(learned["same"].value) < 0.1 and learned["style"].value > 0.5
-assert learned["exact"].value < 0.75 * learned["style"].value < learned["both"].value < 1.8
+assert learned["exact"].value < 0.25 * learned["style"].value
+assert 0.75 * learned["style"].value < learned["both"].value < 1.8
 assert learned["style against exact"].value > 0.15
 
 # %% [markdown] lang="en"
@@ -854,11 +862,40 @@ assert learned["style against exact"].value > 0.15
 # **图 5.4** 在新的回答对上，学到的奖励之差（纵轴）与真实的差（横轴），平均值附 95% 区间；真实的差同是 0 或同是 1 的点，稍稍错开。括号里依次是第一个回答在风格、对错上领先多少。灰：两个回答同类。蓝：只领先风格。橙红：只领先对错。黄：一个写三个数却不对，一个写两个数而对，奖励本来相等，模型却偏爱错的那个。绿：两样都领先。
 
 # %% [markdown] lang="en"
+# One run is one run, and 6,400 pairs are few. `chapters/data/reward_seeds.py` trains three such models, on pairs drawn with three seeds, and three more on eight times as many pairs:
+
+# %% [markdown] lang="zh"
+# 一次训练只是一次，6,400 对也不算多。`chapters/data/reward_seeds.py` 用三个种子抽对，训练了三个这样的模型，又用八倍的对训练了三个：
+
+# %%
+stored = json.loads(Path("data/reward_seeds.json").read_text(encoding="utf-8"))
+print(stored["command"])
+print(" pairs  seed   right: style exact  difference: style exact")
+for run in stored["runs"]:
+    kinds = run["style"], run["exact"]
+    right = (f"{kind['accuracy']['value']:5.2f}" for kind in kinds)
+    apart = (f"{kind['difference']['value']:5.2f}" for kind in kinds)
+    print(f"{run['pairs']:6} {run['seed']:5}        ", *right, " " * 12, *apart)
+few, many = ([r for r in stored["runs"] if r["pairs"] == n] for n in (6_400, 51_200))
+for run in few + many:
+    assert run["style"]["accuracy"]["value"] > 0.95
+    assert run["exact"]["accuracy"]["low"] > 0.6  # above chance
+    assert run["exact"]["accuracy"]["high"] < run["style"]["accuracy"]["low"] - 0.15
+    assert run["exact"]["difference"]["high"] < 0.3 * run["style"]["difference"]["low"]
+best_of_few = max(run["exact"]["accuracy"]["high"] for run in few)
+assert best_of_few < min(run["exact"]["accuracy"]["low"] for run in many)  # more: better
+assert all(run["exact"]["accuracy"]["high"] < 0.8 for run in many)
+
+# %% [markdown] lang="en"
+# In all six the style is ordered right in more than 95 % of the pairs. Exactness is above chance every time, and far below the style every time; with eight times as many pairs it is better, and still below 0.8. So a reward model can learn exactness, but it costs many more comparisons. Why, we have not tested. One guess: to count numbers one has to find a second sign, to judge exactness one must do the sum.
+#
 # Look at the yellow point. A policy that is trained to please this model gains more by a third number than by a right sum. [Chapter 12](12_rl.ipynb), which trains policies against reward models, comes back to this.
 #
 # Last, the constant. Add to each prompt's rewards an arbitrary number of its own, and the loss stays what it was. So nothing in training holds these numbers in place, and the rewards of answers to different prompts must not be compared.
 
 # %% [markdown] lang="zh"
+# 六次里，风格都排对了 95% 以上。对错每次都比乱猜强，每次也都远不如风格；对多到八倍，又好一些，仍不到 0.8。所以奖励模型学得会判断对错，只是要多花许多比较。为什么会这样，我们没有检验过。有一种猜想：要知道写了几个数，只要看有没有第二个加减号；要判断对错，却得把算式算出来。
+#
 # 看黄色那一点。要是训练一个策略去讨好这个模型，多写一个数比把算式算对更划算。[第 12 章](12_rl.ipynb)会拿奖励模型来训练策略，到时再谈。
 #
 # 最后说说那个常数。给每个提示任选一个数，加到它各个回答的奖励上，损失分毫不动。可见训练里没有任何东西管着这些数；不同提示的回答，奖励不能拿来相比。
@@ -870,16 +907,16 @@ before, after = (-logsigmoid(pair[0] - pair[1]).mean() for pair in (scores, move
 assert torch.isclose(before, after) and torch.cat(moved).std() > 3 * torch.cat(scores).std()
 
 # %% [markdown] lang="en"
-# > **What the toy hides.** Our judge has rewards, and they are the ones that we want. People have neither: labelers of [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) agree with each other in 72.6 % of the cases, and nobody knows how much of the rest is noise and how much is taste. Comparisons are costly, so one prompt yields several: there a labeler ranks between 4 and 9 answers, and all pairs of a ranking go into one batch, because they are so alike that shuffling them led to overfitting. Answers have hundreds of tokens, and judges, human or not, can favour the longer one. The reward models have billions of weights (6B there) and are asked about answers that a trained policy writes, which no judge has ever seen.
+# > **What the toy hides.** Our judge has rewards, and they are the ones that we want. People have neither: the training labelers of [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) agree with each other in 72.6 % of the cases, and nobody knows how much of the rest is noise and how much is taste. Comparisons are costly, so one prompt yields several: there a labeler ranks between 4 and 9 answers, and all pairs of a ranking go into one batch, because they are so alike that shuffling them led to overfitting. Answers have hundreds of tokens, and judges, human or not, can favour the longer one. The reward models have billions of weights (6B there) and are asked about answers that a trained policy writes, which no judge has ever seen.
 
 # %% [markdown] lang="zh"
-# > **玩具没告诉你的。** 我们的裁判有奖励，而且正是我们想要的那个。真人两样都没有：[Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) 的标注员，彼此意见一致的只有 72.6%，其余的有多少是噪声、多少是口味，没人知道。比较很贵，所以一个提示要产出好几次比较：那里的标注员一次给 4 到 9 个回答排序，同一次排序得出的所有对放进同一个批次，因为它们太相像，打散了会过拟合。回答有几百个词元，裁判不论是人还是模型，都可能偏爱长的。奖励模型有几十亿个权重（那里是 6B），要评判的却是策略训练以后写出的回答，没有哪个裁判见过。
+# > **玩具没告诉你的。** 我们的裁判有奖励，而且正是我们想要的那个。真人两样都没有：[Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) 里标注训练数据的人，彼此意见一致的只有 72.6%，其余的有多少是噪声、多少是口味，没人知道。比较很贵，所以一个提示要产出好几次比较：那里的标注员一次给 4 到 9 个回答排序，同一次排序得出的所有对放进同一个批次，因为它们太相像，打散了会过拟合。回答有几百个词元，裁判不论是人还是模型，都可能偏爱长的。奖励模型有几十亿个权重（那里是 6B），要评判的却是策略训练以后写出的回答，没有哪个裁判见过。
 
 # %% [markdown] lang="en"
 # > **To remember.** The log-odds of a preference are a difference of rewards. Fitting the differences is logistic regression, with intervals that hold; the constant of each prompt is lost and not missed. A scale exists because judges disagree, and it is worth as much as the comparisons: check the fit, know the floor, and ask which differences were learnt.
 
 # %% [markdown] lang="zh"
-# > **记住。** 偏好的对数胜负比，就是奖励之差。拟合这些差就是 logistic 回归，区间也靠得住；每个提示丢了一个常数，反正也用不着。裁判意见不一，才做得成尺子；尺子有几分可信，全看比较。要检查拟合是否合得上，要知道下界，还要问一句：学会的是哪些差。
+# > **记住。** 偏好的对数胜负比，就是奖励之差。拟合这些差就是逻辑回归，区间也靠得住；每个提示丢了一个常数，反正也用不着。裁判意见不一，才做得成尺子；尺子有几分可信，全看比较。要检查拟合是否合得上，要知道下界，还要问一句：学会的是哪些差。
 
 # %% [markdown] lang="en"
 # ## Exercises
