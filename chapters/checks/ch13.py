@@ -137,7 +137,7 @@ def find_the_hasty_trick(answer):
     expect(
         abs(moved - right) < 2e-3 * abs(right),
         "The name is right; the difference is that of the mean loss over all 64 pairs.",
-        "名字对了；差值要用 64 对的平均损失来算。",
+        "名字对了；差值要用 64 个偏好对的平均损失来算。",
     )
 
 
@@ -165,7 +165,7 @@ def size_a_run(answer):
     expect(
         gpus != cost.gpus_needed(shape, plan(micro_batch=1), 0.9 * card.memory),
         "Four pairs are computed at once.",
-        "每次算四对。",
+        "每次算四个偏好对。",
     )
     expect(
         gpus == right,
