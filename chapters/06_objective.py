@@ -44,25 +44,25 @@ from dpo_core.training import default_device
 # ## Reward alone is not a goal
 # [Chapter 5](05_preferences.ipynb) gave us a reward $r(x,y)$, a number for each answer $y$ to a prompt $x$. A language model answers $x$ with $y$ with probability $\pi(y\mid x)$; seen as something that chooses its answers, it is called a **policy**. What policy $\pi$ should we want? The first idea: the one whose answers have the highest mean reward, $\mathbb{E}_{y\sim\pi}[r(x,y)]$. We look at one prompt at a time and leave $x$ out of the formulas as long as it stays the same.
 #
-# Here is the book's hand-made example. Three answers, $y_1$, $y_2$, $y_3$. The **reference policy** $\pi_{\mathrm{ref}}$ is the model before *this* training; for the book's networks, the one that chapter 3 trained. In the example it writes the three with probabilities 0.5, 0.3, 0.2. Their rewards are 1, 0, -1, so the reference earns $0.5-0.2=0.3$ on average. A mean is never above the largest of its terms, and reaches it only when all weight lies there:
+# Here is the book's hand-made example. Three answers, $y_1$, $y_2$, $y_3$. The **reference policy** $\pi_{\mathrm{ref}}$ (in practice one mostly says *reference model*) is the model before *this* training; for the book's networks, the one that chapter 3 trained. In the example it writes the three with probabilities 0.5, 0.3, 0.2. Their rewards are 1, 0, -1, so the reference earns $0.5-0.2=0.3$ on average. A mean is never above the largest of its terms, and reaches it only when all weight lies there:
 #
 # $$\mathbb{E}_{y\sim\pi}[r(y)]\le\max_y r(y).$$
 #
 # So the best policy writes $y_1$ and nothing else. Everything that the reference knew about the other answers is gone. [Korbak et al. 2022](https://arxiv.org/abs/2205.11275) call this distribution collapse.
 #
-# It is worse when the reward is wrong somewhere. Give the example a fourth answer, $y_4$, which the reference writes once in 1,000 times. It is as bad as $y_3$: its true worth $u$ is -1. But nobody has ever compared it with anything, and a reward model, guessing, says 3. The policy with the highest mean reward now writes $y_4$ and nothing else. It believes that it earns 3 and it earns -1. The rarer an answer, the less is known about its reward, and maximisation does not ask how rare.
+# It is worse when the reward is wrong somewhere. Give the example a fourth answer, $y_4$, which the reference writes once in 1,000 times. It is as bad as $y_3$: its true worth $u$ is -1. But nobody has ever compared it with anything, and a reward model, guessing, says 3. The policy with the highest mean reward now writes $y_4$ and nothing else. It believes that it earns 3 and it earns -1. Where people compare what the reference writes, the rarer an answer, the fewer comparisons tell of its reward; and maximisation does not ask how rare.
 
 # %% [markdown] lang="zh"
 # ## 光有奖励，算不上目标
 # [第 5 章](05_preferences.ipynb)给了我们奖励 $r(x,y)$：提示 $x$ 的每个回答 $y$，都对应一个数。语言模型遇到 $x$，以概率 $\pi(y\mid x)$ 回答 $y$；把它看成在挑选回答，就叫它**策略**（policy）。我们该要什么样的策略 $\pi$？先想到的是：哪个策略的回答平均奖励 $\mathbb{E}_{y\sim\pi}[r(x,y)]$ 最高，就要哪个。下面一次只看一个提示；提示不变时，公式里的 $x$ 省去不写。
 #
-# 先看全书都在用的手算例子。三个回答 $y_1$、$y_2$、$y_3$。**参考策略**（reference policy）$\pi_{\mathrm{ref}}$，是*这次*训练开始之前的模型；对本书的网络来说，就是第 3 章训练出来的那个。在这个例子里，它写出三个回答的概率是 0.5、0.3、0.2；奖励是 1、0、-1。于是参考策略平均得 $0.5-0.2=0.3$ 分。平均数不会超过其中最大的一项；要想相等，权重就得全压在最大项上：
+# 先看全书都在用的手算例子。三个回答 $y_1$、$y_2$、$y_3$。**参考策略**（reference policy，实践中常叫参考模型，reference model）$\pi_{\mathrm{ref}}$，是*这次*训练开始之前的模型；对本书的网络来说，就是第 3 章训练出来的那个。在这个例子里，它写出三个回答的概率是 0.5、0.3、0.2；奖励是 1、0、-1。于是参考策略平均得 $0.5-0.2=0.3$ 分。平均数不会超过其中最大的一项；要想相等，权重就得全压在最大项上：
 #
 # $$\mathbb{E}_{y\sim\pi}[r(y)]\le\max_y r(y)$$
 #
 # 所以照这个标准，最好的策略只写 $y_1$，别的一概不写。关于其他回答，参考策略知道的一切都丢了。[Korbak et al. 2022](https://arxiv.org/abs/2205.11275) 称之为分布坍缩（distribution collapse）。
 #
-# 要是奖励在某处错了，那就更糟。给例子添上第四个回答 $y_4$，参考策略 1,000 次里才写一次。它同 $y_3$ 一样差，真实价值 $u$ 是 -1。可是从来没有人拿它同别的回答比过，奖励模型只好猜，猜了个 3。这下，平均奖励最高的策略只写 $y_4$：自以为得 3 分，其实得 -1 分。回答越罕见，我们对它的奖励就知道得越少；而求最大值，是不问罕见不罕见的。
+# 要是奖励在某处错了，那就更糟。给例子添上第四个回答 $y_4$，参考策略 1,000 次里才写一次。它同 $y_3$ 一样差，真实价值 $u$ 是 -1。可是从来没有人拿它同别的回答比过，奖励模型只好猜，猜了个 3。这下，平均奖励最高的策略只写 $y_4$：自以为得 3 分，其实得 -1 分。比较的若是参考策略写出来的回答，那么回答越罕见，比过的次数就越少，它的奖励也就越没有依据；而求最大值，是不问罕见不罕见的。
 
 # %%
 toy = Problem(torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64).log(), torch.tensor([1.0, 0.0, -1.0]).double())
@@ -79,7 +79,7 @@ assert (believed[greedy], true[greedy]) == (3, -1)
 #
 # $$J(\pi)=\mathbb{E}_{y\sim\pi}[r(y)]-\beta\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}}),\qquad\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})=\sum_y\pi(y)\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}.$$
 #
-# KL is measured in nats; $\beta$ says how much reward a nat costs. $J$ is *the RLHF objective*; over many prompts it is averaged. A policy that may do as it likes on each prompt can be made best on each prompt separately. RLHF is reinforcement learning from human feedback: people compare answers, a reward is learnt from the comparisons, and a policy is trained on the reward. PPO, proximal policy optimization, is the usual algorithm for the last step.
+# KL is measured in nats; $\beta$ says how much reward a nat costs. It is a hyper-parameter: we choose it. $J$ is *the RLHF objective*; over many prompts it is averaged. A policy that may do as it likes on each prompt can be made best on each prompt separately. RLHF is reinforcement learning from human feedback: people compare answers, a reward is learnt from the comparisons, and a policy is trained on the reward. For the last step [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) use PPO (proximal policy optimization); RLOO ([Ahmadian et al. 2024](https://arxiv.org/abs/2402.14740)) and GRPO ([Shao et al. 2024](https://arxiv.org/abs/2402.03300)) are later algorithms for it, which need no second network to predict the reward. [Chapter 12](12_rl.ipynb) runs them.
 #
 # By hand, for $\pi=(0.8,\,0.15,\,0.05)$: the mean reward is $0.8-0.05=0.75$. The KL is $0.8\log 1.6+0.15\log 0.5+0.05\log 0.25=0.376-0.104-0.069=0.203$. With $\beta=0.5$:
 #
@@ -98,7 +98,7 @@ assert (believed[greedy], true[greedy]) == (3, -1)
 #
 # $$J(\pi)=\mathbb{E}_{y\sim\pi}[r(y)]-\beta\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}}),\qquad\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})=\sum_y\pi(y)\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}$$
 #
-# KL 以奈特（nat）计，$\beta$ 说的是一奈特要花多少奖励。$J$ 就是 *RLHF 的目标*；有许多提示时，再对提示取平均。策略在各个提示上若能互不牵制，逐个提示求最优就行。RLHF 即人类反馈强化学习（reinforcement learning from human feedback）：人来比较回答，从比较学出奖励，再按奖励训练策略。最后这一步，常用的算法是 PPO（proximal policy optimization，近端策略优化）。
+# KL 以奈特（nat）计，$\beta$ 说的是一奈特要花多少奖励；它是超参数，由人来定。$J$ 就是 *RLHF 的目标*；有许多提示时，再对提示取平均。策略在各个提示上若能互不牵制，逐个提示求最优就行。RLHF 即基于人类反馈的强化学习（reinforcement learning from human feedback）：人来比较回答，从比较学出奖励，再按奖励训练策略。最后这一步，[Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) 用的算法是 PPO（proximal policy optimization，近端策略优化）；后来又有 RLOO（[Ahmadian et al. 2024](https://arxiv.org/abs/2402.14740)）和 GRPO（[Shao et al. 2024](https://arxiv.org/abs/2402.03300)），不必再用一个网络来预测奖励。[第 12 章](12_rl.ipynb)会跑这几种。
 #
 # 手算一个：$\pi=(0.8,\,0.15,\,0.05)$。平均奖励是 $0.8-0.05=0.75$；KL 是 $0.8\log 1.6+0.15\log 0.5+0.05\log 0.25=0.376-0.104-0.069=0.203$。取 $\beta=0.5$：
 #
@@ -148,7 +148,7 @@ assert torch.equal((one_hot(r.argmax(-1), 6) * r).sum(-1), r.amax(-1))  # ... un
 
 # %% [markdown] lang="en"
 # ## Why KL, and in this direction
-# KL has a direction: the first argument does the averaging. The objective averages over *the policy*. Written as one mean, it is
+# KL has a direction: the first argument does the averaging. The objective averages over *the policy*: this is called the **reverse** KL, and $\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$ the **forward** KL. Written as one mean, the objective is
 #
 # $$J(\pi)=\mathbb{E}_{y\sim\pi}\Big[r(y)-\beta\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}\Big].$$
 #
@@ -156,7 +156,7 @@ assert torch.equal((one_hot(r.argmax(-1), 6) * r).sum(-1), r.amax(-1))  # ... un
 
 # %% [markdown] lang="zh"
 # ## 为什么是 KL，为什么是这个方向
-# KL 有方向：按前一个分布取平均。目标里，写在前面的是*策略*，所以按策略取平均。整个目标合成一个平均，就是
+# KL 有方向：按前一个分布取平均。目标里，写在前面的是*策略*，所以按策略取平均，这叫**反向 KL**（reverse KL）；$\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$ 则叫**正向 KL**（forward KL）。整个目标合成一个平均，就是
 #
 # $$J(\pi)=\mathbb{E}_{y\sim\pi}\Big[r(y)-\beta\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}\Big]$$
 #
@@ -166,6 +166,30 @@ assert torch.equal((one_hot(r.argmax(-1), 6) * r).sum(-1), r.amax(-1))  # ... un
 cut = problem.ref_logps.index_fill(-1, torch.tensor([0]), -math.inf).log_softmax(-1)  # the reference, first answer dropped
 assert (kl(problem.ref_logps, cut) == math.inf).all()  # a policy that writes what `cut` never writes
 assert torch.allclose(kl(cut, problem.ref_logps), -(1 - ref[:, 0]).log())
+
+# %% [markdown] lang="en"
+# The field has names for this difference. Let a distribution with two bumps be given, and look for the one-bump distribution that is nearest to it. The smallest *reverse* KL has one that sits on a single bump and leaves the other out: reverse KL is **mode-seeking**. The smallest *forward* KL has one that is spread over both: forward KL is **mass-covering**.
+
+# %% [markdown] lang="zh"
+# 这个差别有现成的名字。给定一个有两个峰的分布，去找离它最近的单峰分布。*反向* KL 最小的，只守着一个峰，把另一个丢开：反向 KL **追逐众数**（mode-seeking）。*正向* KL 最小的，摊开来盖住两个峰：正向 KL **覆盖全体**（mass-covering）。
+
+# %%
+places = torch.arange(-20, 21).double()
+
+
+def bump(centre, width):
+    return (-0.5 * ((places - centre) / width) ** 2).log_softmax(-1)
+
+
+two_bumps = torch.logaddexp(bump(-8, 2), bump(8, 2)) - math.log(2)
+singles = torch.stack([bump(m, w) for m in range(-20, 21) for w in range(1, 13)])
+nearest = {"reverse": kl(singles, two_bumps), "forward": kl(two_bumps, singles)}
+on_the_left = {}
+for name, distances in nearest.items():
+    on_the_left[name] = singles[distances.argmin()].exp()[places < 0].sum().item()
+    print(f"{name}: {on_the_left[name]:.2f} of the mass lies on the left")
+assert max(on_the_left["reverse"], 1 - on_the_left["reverse"]) > 0.99
+assert 0.4 < on_the_left["forward"] < 0.6
 
 # %% [markdown] lang="en"
 # What would the other direction do? $\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$ averages over the reference. For $(0.8,\,0.15,\,0.05)$ it is 0.250, not 0.203; for $(1,0,0)$ it is infinite, because the policy has dropped answers. Its optimum has another form. We maximise $\sum_y\pi(y)\,r(y)-\beta\,\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$ subject to $\sum_y\pi(y)=1$: add $\lambda\,(1-\sum_y\pi(y))$, with a number $\lambda$ to be found, and set the derivative with respect to each $\pi(y)$ to zero. The KL contains $\pi$ only as $-\pi_{\mathrm{ref}}(y)\log\pi(y)$, so
@@ -220,7 +244,7 @@ assert round(backward[0], 3) == 0.250 and backward[1] == math.inf
 #
 # $$\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}=\sum_t\log\frac{\pi(y_t\mid y_{<t})}{\pi_{\mathrm{ref}}(y_t\mid y_{<t})}.$$
 #
-# Take the mean over answers of the policy. On the left stands the KL of answers. On the right, each fork contributes the KL of its two next-token distributions, weighted by how often *the policy* comes by. This is the chain rule of KL. RLHF code usually subtracts $\beta\log(\pi/\pi_{\mathrm{ref}})$ at every token and adds the reward at the last one; the sum is the reward minus the penalty of the whole answer. (The sum: a mean over tokens would be another objective.) We enumerate trees with two tokens of three kinds, nine answers.
+# Take the mean over answers of the policy. On the left stands the KL of answers. On the right, each fork contributes the KL of its two next-token distributions, weighted by how often *the policy* comes by. This is the chain rule of KL. Ouyang et al. take the penalty token by token: subtract $\beta\log(\pi/\pi_{\mathrm{ref}})$ at each, and add the reward at the last one. (GRPO puts an estimate of the KL into the loss instead; chapter 12.) The sum is the reward minus the penalty of the whole answer. (The sum: a mean over tokens would be another objective.) We enumerate trees with two tokens of three kinds, nine answers.
 
 # %% [markdown] lang="zh"
 # ### 逐个词元看绳子
@@ -228,7 +252,7 @@ assert round(backward[0], 3) == 0.250 and backward[1] == math.inf
 #
 # $$\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}=\sum_t\log\frac{\pi(y_t\mid y_{<t})}{\pi_{\mathrm{ref}}(y_t\mid y_{<t})}$$
 #
-# 对策略写出的回答取平均：左边是整个回答的 KL；右边，每个岔口（每种可能的 $y_{<t}$）贡献一份，即两个下一词元分布之间的 KL，权重是*策略*走到那里的概率。这就是 KL 的链式法则。RLHF 的代码通常在每个词元上减去 $\beta\log(\pi/\pi_{\mathrm{ref}})$，在最后一个词元上加奖励；加起来，就是奖励减去整个回答的惩罚。（一定要相加；若对词元取平均，就是另一个目标了。）下面把树整个列出来：两个词元，每个有三种写法，共九个回答。
+# 对策略写出的回答取平均：左边是整个回答的 KL；右边，每个岔口（每种可能的 $y_{<t}$）贡献一份，即两个下一词元分布之间的 KL，权重是*策略*走到那里的概率。这就是 KL 的链式法则。Ouyang 等人的惩罚就是逐个词元扣的：在每个词元上减去 $\beta\log(\pi/\pi_{\mathrm{ref}})$，在最后一个词元上加奖励。（GRPO 不这样，它把 KL 的估计值放进损失；见第 12 章。）加起来，就是奖励减去整个回答的惩罚。（一定要相加；若对词元取平均，就是另一个目标了。）下面把树整个列出来：两个词元，每个有三种写法，共九个回答。
 
 # %% tags=["proof"]
 first, first_ref = random_policies(2, INSTANCES, 3, seed=SEED + 2)  # (20, 3): log-probabilities of the first token
@@ -259,7 +283,7 @@ assert torch.allclose(kl(answers, answers_ref), forks)
 #
 # $$\pi^*(y)=\frac{1}{Z}\,\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta},\qquad Z=\sum_y\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}.$$
 #
-# Take the reference and reweight it by the exponential of the reward. This is called **exponential tilting**, or the Gibbs distribution. We did not ask for $\pi(y)\ge 0$; the exponential sees to it, and $\pi^*(y)>0$ exactly where $\pi_{\mathrm{ref}}(y)>0$. Comparing the factors, $e^{-1-\lambda/\beta}=1/Z$ says $\lambda=\beta\log Z-\beta$. And the point is a maximum, the only one: $p\log p$ curves upwards, so $-\beta\,\mathrm{KL}$ curves downwards, and the mean reward is straight. Halfway between two policies $\pi_1\ne\pi_2$, at $\bar\pi=(\pi_1+\pi_2)/2$, $J$ lies above the mean of its values at both, by $\frac\beta2\,[\mathrm{KL}(\pi_1\,\|\,\bar\pi)+\mathrm{KL}(\pi_2\,\|\,\bar\pi)]$.
+# Take the reference and reweight it by the exponential of the reward. This is called **exponential tilting**, or the Gibbs distribution. We did not ask for $\pi(y)\ge 0$; the exponential sees to it, and $\pi^*(y)>0$ exactly where $\pi_{\mathrm{ref}}(y)>0$. Comparing the factors, $e^{-1-\lambda/\beta}=1/Z$ says $\lambda=\beta\log Z-\beta$. And the point is a maximum, the only one: $p\log p$ is convex (it curves upwards), so $-\beta\,\mathrm{KL}$ is concave (it curves downwards), and the mean reward is straight. Halfway between two policies $\pi_1\ne\pi_2$, at $\bar\pi=(\pi_1+\pi_2)/2$, $J$ lies above the mean of its values at both, by $\frac\beta2\,[\mathrm{KL}(\pi_1\,\|\,\bar\pi)+\mathrm{KL}(\pi_2\,\|\,\bar\pi)]$.
 
 # %% [markdown] lang="zh"
 # ## 最优解，第一条路：乘子
@@ -281,7 +305,7 @@ assert torch.allclose(kl(answers, answers_ref), forks)
 #
 # $$\pi^*(y)=\frac{1}{Z}\,\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta},\qquad Z=\sum_y\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}$$
 #
-# 拿参考策略来，按奖励的指数重新加权。这叫**指数倾斜**（exponential tilting），得到的是 Gibbs 分布。我们没有要求 $\pi(y)\ge 0$，指数自己就保证了：凡是 $\pi_{\mathrm{ref}}(y)>0$ 的回答，$\pi^*(y)$ 也大于零，别的都是零。对照两边的系数，$e^{-1-\lambda/\beta}=1/Z$，即 $\lambda=\beta\log Z-\beta$。而且这个点是最大点，只此一个：$p\log p$ 向上弯，$-\beta\,\mathrm{KL}$ 就向下弯，平均奖励则是直的。任取两个不同的策略 $\pi_1$、$\pi_2$，在正中间 $\bar\pi=(\pi_1+\pi_2)/2$ 处，$J$ 比两头的平均高出 $\frac\beta2\,[\mathrm{KL}(\pi_1\,\|\,\bar\pi)+\mathrm{KL}(\pi_2\,\|\,\bar\pi)]$。
+# 拿参考策略来，按奖励的指数重新加权。这叫**指数倾斜**（exponential tilting），得到的是 Gibbs 分布。我们没有要求 $\pi(y)\ge 0$，指数自己就保证了：凡是 $\pi_{\mathrm{ref}}(y)>0$ 的回答，$\pi^*(y)$ 也大于零，别的都是零。对照两边的系数，$e^{-1-\lambda/\beta}=1/Z$，即 $\lambda=\beta\log Z-\beta$。而且这个点是最大点，只此一个：$p\log p$ 是凸的（向上弯），$-\beta\,\mathrm{KL}$ 就是凹的（向下弯），平均奖励则是直的。任取两个不同的策略 $\pi_1$、$\pi_2$，在正中间 $\bar\pi=(\pi_1+\pi_2)/2$ 处，$J$ 比两头的平均高出 $\frac\beta2\,[\mathrm{KL}(\pi_1\,\|\,\bar\pi)+\mathrm{KL}(\pi_2\,\|\,\bar\pi)]$。
 
 # %% tags=["proof"]
 tilted = ref * torch.exp(r / beta)
@@ -301,7 +325,7 @@ assert (J(star) > J(rivals).amax(0)).all()
 
 # %% [markdown] lang="en"
 # ## The optimum, second route: completing the KL
-# The second route needs no calculus, and it gives more. It is the one of [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290), appendix A.1; they note that the result is older. Five lines, each equal to the one before:
+# The second route needs no calculus, and it gives more. It is the one of [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290), appendix A.1. The result is older; they name [Peters & Schaal 2007](https://doi.org/10.1145/1273496.1273590) and [Peng et al. 2019](https://arxiv.org/abs/1910.00177) among those they follow. Five lines, each equal to the one before:
 #
 # $$\begin{aligned}J(\pi)&=\sum_y\pi(y)\Big(r(y)-\beta\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}\Big)\\&=\beta\sum_y\pi(y)\Big(\log e^{r(y)/\beta}-\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}\Big)\\&=\beta\sum_y\pi(y)\log\frac{\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}}{\pi(y)}\\&=\beta\sum_y\pi(y)\log\frac{Z\,\pi^*(y)}{\pi(y)}\\&=\beta\log Z-\beta\,\mathrm{KL}(\pi\,\|\,\pi^*).\end{aligned}$$
 #
@@ -315,7 +339,7 @@ assert (J(star) > J(rivals).amax(0)).all()
 
 # %% [markdown] lang="zh"
 # ## 最优解，第二条路：配成 KL
-# 第二条路像解二次方程时的配方法：不用微积分，得到的还更多。走法见 [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290) 附录 A.1；他们也说明，这个结论早已有之。一共五行，每一行都等于上一行：
+# 第二条路像解二次方程时的配方法：不用微积分，得到的还更多。走法见 [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290) 附录 A.1。这个结论早已有之；他们说自己沿用前人，其中就有 [Peters & Schaal 2007](https://doi.org/10.1145/1273496.1273590) 和 [Peng et al. 2019](https://arxiv.org/abs/1910.00177)。一共五行，每一行都等于上一行：
 #
 # $$\begin{aligned}J(\pi)&=\sum_y\pi(y)\Big(r(y)-\beta\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}\Big)\\&=\beta\sum_y\pi(y)\Big(\log e^{r(y)/\beta}-\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}\Big)\\&=\beta\sum_y\pi(y)\log\frac{\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}}{\pi(y)}\\&=\beta\sum_y\pi(y)\log\frac{Z\,\pi^*(y)}{\pi(y)}\\&=\beta\log Z-\beta\,\mathrm{KL}(\pi\,\|\,\pi^*)\end{aligned}$$
 #
@@ -374,7 +398,7 @@ assert torch.allclose((short * (there - 1 - there.log())).sum(-1) + star[:, 0], 
 
 # %% [markdown] lang="en"
 # ## V, the soft maximum
-# The height of the maximum has a name of its own, $V=\beta\log Z$. It is measured in units of reward, and it is a **soft maximum** of the rewards: at least their mean under the reference, at most the largest, and equal to both if all rewards are equal. Let $r_{\max}$ be the largest reward, $p_{\max}$ the probability with which the reference reaches it, and $p^*_{\max}$ that of the optimum. Then
+# The height of the maximum has a name of its own, $V=\beta\log Z$. It is measured in units of reward, and it is a **soft maximum** of the rewards (a weighted logsumexp, not the softmax of chapter 2): at least their mean under the reference, at most the largest, and equal to both if all rewards are equal. Let $r_{\max}$ be the largest reward, $p_{\max}$ the probability with which the reference reaches it, and $p^*_{\max}$ that of the optimum. Then
 #
 # $$\mathbb{E}_{\pi_{\mathrm{ref}}}[r]\le V\le r_{\max},\qquad V=r_{\max}+\beta\log\frac{p_{\max}}{p^*_{\max}}\ge r_{\max}+\beta\log p_{\max}.$$
 #
@@ -384,11 +408,11 @@ assert torch.allclose((short * (there - 1 - there.log())).sum(-1) + star[:, 0], 
 #
 # $$\log\frac{\pi^*(y)}{\pi_{\mathrm{ref}}(y)}=\frac{r(y)-V}{\beta}.$$
 #
-# An answer gains probability if its reward exceeds $V$, and loses if it is below. To be better than some other answer is not enough. $y_2$ has reward 0, above $y_3$, and still falls from 0.3 to 0.075, because $0<0.696$. If a pair of answers is $(y_2,y_3)$, the winner, too, becomes rarer; chapter 9 meets this in a network. Last: add a constant $c$ to the rewards of all answers to a prompt. $Z$ is multiplied by $e^{c/\beta}$, $V$ grows by $c$, and $\pi^*$ stays as it is.
+# An answer gains probability if its reward exceeds $V$, and loses if it is below. To be better than the reference's average is not enough, still less to be better than some other answer. $y_2$ has reward 0, above $y_3$, and still falls from 0.3 to 0.075, because $0<0.696$. If a pair of answers is $(y_2,y_3)$, the winner, too, becomes rarer; chapter 9 meets this in a network. Last: add a constant $c$ to the rewards of all answers to a prompt. $Z$ is multiplied by $e^{c/\beta}$, $V$ grows by $c$, and $\pi^*$ stays as it is.
 
 # %% [markdown] lang="zh"
 # ## V，软最大值
-# 最大点的高度有自己的记号：$V=\beta\log Z$。它以奖励为单位，是各个奖励的**软最大值**（soft maximum）：不低于参考策略下的平均奖励，不高于最大的奖励；奖励全都一样时，三者相等。记 $r_{\max}$ 为最大的奖励，$p_{\max}$ 为参考策略拿到它的概率，$p^*_{\max}$ 为最优解拿到它的概率，那么
+# 最大点的高度有自己的记号：$V=\beta\log Z$。它以奖励为单位，是各个奖励的**软最大值**（soft maximum；它是 logsumexp 的加权形式，不是第 2 章的 softmax）：不低于参考策略下的平均奖励，不高于最大的奖励；奖励全都一样时，三者相等。记 $r_{\max}$ 为最大的奖励，$p_{\max}$ 为参考策略拿到它的概率，$p^*_{\max}$ 为最优解拿到它的概率，那么
 #
 # $$\mathbb{E}_{\pi_{\mathrm{ref}}}[r]\le V\le r_{\max},\qquad V=r_{\max}+\beta\log\frac{p_{\max}}{p^*_{\max}}\ge r_{\max}+\beta\log p_{\max}$$
 #
@@ -398,7 +422,7 @@ assert torch.allclose((short * (there - 1 - there.log())).sum(-1) + star[:, 0], 
 #
 # $$\log\frac{\pi^*(y)}{\pi_{\mathrm{ref}}(y)}=\frac{r(y)-V}{\beta}$$
 #
-# 奖励高于 $V$ 的回答，概率上升；低于 $V$ 的，下降。比平均好还不够，只比某一个回答好就更不够：$y_2$ 的奖励是 0，比 $y_3$ 高，概率照样从 0.3 掉到 0.075，因为 $0<0.696$。要是拿 $(y_2,y_3)$ 配成一对，赢的那个也会变少；第 9 章会在网络上碰到这件事。最后，给同一个提示的所有回答，奖励都加上常数 $c$：$Z$ 乘上 $e^{c/\beta}$，$V$ 加上 $c$，$\pi^*$ 不变。
+# 奖励高于 $V$ 的回答，概率上升；低于 $V$ 的，下降。比参考策略的平均好还不够，只比某一个回答好就更不够：$y_2$ 的奖励是 0，比 $y_3$ 高，概率照样从 0.3 掉到 0.075，因为 $0<0.696$。要是拿 $(y_2,y_3)$ 配成一对，赢的那个也会变少；第 9 章会在网络上碰到这件事。最后，给同一个提示的所有回答，奖励都加上常数 $c$：$Z$ 乘上 $e^{c/\beta}$，$V$ 加上 $c$，$\pi^*$ 不变。
 
 # %% tags=["proof"]
 V = beta[:, 0] * log_partition(problem, beta)  # (20,)
@@ -411,6 +435,8 @@ flat = Problem(problem.ref_logps, torch.full_like(r, 3))
 assert (beta[:, 0] * log_partition(flat, beta) - 3).abs().max() < 1e-12  # equal rewards
 assert torch.allclose((star / ref).log(), (r - V[:, None]) / beta)
 assert torch.equal(star > ref, r > V[:, None])
+between = (r > (ref * r).sum(-1, keepdim=True)) & (r < V[:, None])  # above the mean
+assert between.any() and (star < ref)[between].all()  # and still they fall
 lifted = Problem(problem.ref_logps, r + 5)
 assert torch.allclose(beta[:, 0] * log_partition(lifted, beta), V + 5)
 assert torch.allclose(optimal_policy(lifted, beta), star.log())
@@ -538,16 +564,21 @@ assert [f"{x:.3f}" for x in policies[:3, 3].exp()] == ["0.011", "0.091", "0.855"
 assert [f"{x:.2f}" for x in believes[:3]] == ["0.77", "1.10", "2.71"]
 assert [f"{x:.2f}" for x in (four_ref @ true, *earns[:3])] == ["0.30", "0.72", "0.74", "-0.71"]
 assert abs(earns.max() - 0.78) < 0.01
+outwards = distance.argsort()  # along the path, away from the reference
+peak = earns[outwards].argmax()
+assert (believes[outwards].diff() > 0).all()
+assert (earns[outwards][: peak + 1].diff() > 0).all()
+assert (earns[outwards][peak:].diff() < 0).all()
 
 # %% [markdown] lang="en"
 # **Figure 6.2.** A reward that is wrong about one rare answer. Dashed: what the optimum believes it earns. Solid: what it earns. A longer leash helps at first, then it pays for the mistake.
 #
-# This is **over-optimisation**. [Gao et al. 2023](https://arxiv.org/abs/2210.10760) measure it: one fixed reward model takes the place of people, and others are trained on its labels. The leash does not repair the reward. It limits how far one relies on it.
+# This is **over-optimisation**; where, as here, the true reward falls while the believed one rises, one also speaks of **reward hacking** ([chapter 12](12_rl.ipynb)). [Gao et al. 2023](https://arxiv.org/abs/2210.10760) measure it: one fixed reward model takes the place of people, and others are trained on its labels. The leash does not repair the reward. It limits how far one relies on it. (In their runs a KL penalty did not measurably raise the true reward reached at a given KL; they add that this may depend on hyper-parameters.)
 
 # %% [markdown] lang="zh"
 # **图 6.2** 奖励只错在一个罕见的回答上。虚线：最优解自以为得多少。实线：实际得多少。绳子放长，起先有好处，后来就要为那个错买单。
 #
-# 这就是**过度优化**（over-optimisation）。[Gao et al. 2023](https://arxiv.org/abs/2210.10760) 量过它：让一个固定的奖励模型顶替真人，再用它给的标签训练别的奖励模型。绳子修不好奖励，只能管住策略，不让它跟着奖励走得太远。
+# 这就是**过度优化**（over-optimisation）；像这里，自以为的奖励还在升，真实的却在跌，又叫**奖励作弊**（reward hacking，又译奖励黑客，见[第 12 章](12_rl.ipynb)）。[Gao et al. 2023](https://arxiv.org/abs/2210.10760) 量过它：让一个固定的奖励模型顶替真人，再用它给的标签训练别的奖励模型。绳子修不好奖励，只能管住策略，不让它跟着奖励走得太远。（他们的实验里，加了 KL 惩罚，同样的 KL 换到的真实奖励并没有明显变多；他们也说，这可能与超参数有关。）
 
 # %% [markdown] lang="en"
 # ## The reward–KL frontier
@@ -823,7 +854,7 @@ for n in (1, 2, 4, 8):
     measured[n] = mean_interval(earned[np.arange(4_000), earned[:, :n].argmax(1)])  # the first of the best
     theory = predicted_shares(task, best_of_n(classes, n))
     print(n, f"KL {abs(theory['kl']):.3f}  predicted {theory['style'] + theory['exact']:.3f}  measured {measured[n]}")
-    assert abs(measured[n].value - theory["style"] - theory["exact"]) < 0.05
+    assert -0.05 < measured[n].value - theory["style"] - theory["exact"] < 0.02
 
 # %% alt_en="Mean reward against KL for the book's population. The frontier rises from 1.05 at zero KL, steeply at first, towards 2. Stars mark beta = 1, 0.5 and 0.25. Four crosses, n = 1, 2, 4 and 8, lie on or slightly below the curve; the measured points with their intervals lie on the crosses or a trace below." alt_zh="横轴是 KL，纵轴是平均奖励，对象是本书的作者群体。前沿从 KL 为零、奖励 1.05 处升起，先陡后缓，趋向 2。星号标出 beta 等于 1、0.5、0.25。n = 1、2、4、8 四个叉号在曲线上，或略低于曲线；实测点带着区间，压在叉号上，或略低一点。"
 fig, axes = figure(height=3.4)
@@ -860,6 +891,8 @@ assert min(behind) > 0 and max(behind) < 0.02
 # $$\mathbb{E}_{\pi^*}[f]=\frac{\mathbb{E}_{\pi_{\mathrm{ref}}}[f\,e^{r/\beta}]}{\mathbb{E}_{\pi_{\mathrm{ref}}}[e^{r/\beta}]}.$$
 #
 # With samples of the reference, the sum of $f$ weighted by $e^{r/\beta}$, divided by the sum of the weights, estimates it.
+#
+# A warning about a word. In reports of large models *rejection sampling* is often something else: draw several answers, keep the best of them, or those that pass a check, and imitate what was kept (so in [Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783): the best of 10 to 30 by a reward model). That is a selection followed by imitation, and does not sample $\pi^*$. Chapters 10 and 12 use the word in that sense.
 
 # %% [markdown] lang="zh"
 # ### 直接从最优解采样，代价多大
@@ -872,6 +905,8 @@ assert min(behind) > 0 and max(behind) < 0.02
 # $$\mathbb{E}_{\pi^*}[f]=\frac{\mathbb{E}_{\pi_{\mathrm{ref}}}[f\,e^{r/\beta}]}{\mathbb{E}_{\pi_{\mathrm{ref}}}[e^{r/\beta}]}$$
 #
 # 手里有参考策略的样本，就以 $e^{r/\beta}$ 为权重，把 $f$ 加权求和，再除以权重之和，得到左边的估计。
+#
+# 提醒一个词。在大模型的报告里，*拒绝采样*往往是另一回事：抽若干个回答，留下最好的那个，或者通得过检查的那些，再去模仿留下来的（比如 [Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783) 抽 10 到 30 个，由奖励模型挑最好的）。那是挑选加上模仿，采样的不是 $\pi^*$。第 10 章和第 12 章说的是这个意思。
 
 # %% tags=["proof"]
 accept = torch.exp((r - r.amax(-1, keepdim=True)) / beta)
@@ -1205,20 +1240,30 @@ check("6.5", answer_6_5)
 
 # %% [markdown] lang="en"
 # ## References
+# - [Ahmadian et al. 2024](https://arxiv.org/abs/2402.14740): RLOO.
 # - [Beirami et al. 2025](https://arxiv.org/abs/2401.01879): the quoted KL of best-of-n is an upper bound.
 # - [Gao et al. 2023](https://arxiv.org/abs/2210.10760): how much too much optimisation costs, measured.
+# - [Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783): Llama 3; what it calls rejection sampling.
 # - [Korbak et al. 2022](https://arxiv.org/abs/2205.11275): distribution collapse; the objective as Bayesian inference.
+# - [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155): RLHF with PPO; the penalty token by token.
+# - [Peng et al. 2019](https://arxiv.org/abs/1910.00177), [Peters & Schaal 2007](https://doi.org/10.1145/1273496.1273590): policies fitted to samples weighted by the exponential of their worth.
 # - [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290): the optimum, by completing the KL, in appendix A.1.
 # - [Schulman 2020](http://joschu.net/blog/kl-approx.html): estimators of KL.
+# - [Shao et al. 2024](https://arxiv.org/abs/2402.03300): GRPO.
 # - [Stiennon et al. 2020](https://arxiv.org/abs/2009.01325): best-of-n and its KL formula, in appendix G.3.
 # - [Ziegler et al. 2019](https://arxiv.org/abs/1909.08593): the KL penalty for language models.
 
 # %% [markdown] lang="zh"
 # ## 参考文献
+# - [Ahmadian et al. 2024](https://arxiv.org/abs/2402.14740)：RLOO。
 # - [Beirami et al. 2025](https://arxiv.org/abs/2401.01879)：best-of-n 通行的 KL 公式只是上界。
 # - [Gao et al. 2023](https://arxiv.org/abs/2210.10760)：优化过头要付多大代价，有实测。
+# - [Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783)：Llama 3，以及其中所说的拒绝采样。
 # - [Korbak et al. 2022](https://arxiv.org/abs/2205.11275)：分布坍缩；把目标看作贝叶斯推断。
+# - [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)：用 PPO 做 RLHF，惩罚逐个词元扣。
+# - [Peng et al. 2019](https://arxiv.org/abs/1910.00177)、[Peters & Schaal 2007](https://doi.org/10.1145/1273496.1273590)：样本按好坏的指数加权，再去拟合策略。
 # - [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290)：附录 A.1 用配成 KL 的办法求出最优解。
 # - [Schulman 2020](http://joschu.net/blog/kl-approx.html)：KL 的几种估计。
+# - [Shao et al. 2024](https://arxiv.org/abs/2402.03300)：GRPO。
 # - [Stiennon et al. 2020](https://arxiv.org/abs/2009.01325)：附录 G.3，best-of-n 和它的 KL 公式。
 # - [Ziegler et al. 2019](https://arxiv.org/abs/1909.08593)：语言模型的 KL 惩罚。

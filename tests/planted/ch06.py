@@ -98,6 +98,7 @@ PLANTED = [
     ("the bound from above", "assert (floor < V)", "assert (floor > V)"),
     ("log Z of equal rewards", "(beta[:, 0] * log_partition(flat, beta) - 3)", "(log_partition(flat, beta) - 3)"),
     ("beta missing under the log-ratio", "(r - V[:, None]) / beta)", "r - V[:, None])"),
+    ("what is above the average gains", "(star < ref)[between]", "(star > ref)[between]"),
     ("better than average gains", "r > V[:, None])", "r > (ref * r).sum(-1, keepdim=True))"),
     ("the constant is lost", "log_partition(lifted, beta), V + 5", "log_partition(lifted, beta), V"),
     (
