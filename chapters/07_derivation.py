@@ -39,7 +39,7 @@ from dpo_core.plotting import COLORS, INK, figure, points, use_style
 from dpo_core.preferences import on_policy_pairs
 from dpo_core.steps import dpo_step
 from dpo_core.tabular import Problem
-from dpo_core.theory import predicted_optimum
+from dpo_core.theory import class_problem, predicted_optimum, predicted_shares
 from dpo_core.training import LoopConfig, default_device, train
 
 # %% [markdown] lang="en"
@@ -199,7 +199,7 @@ assert close(beta * (tabular.optimal_policy(same_class, beta) - ref), r - V)  # 
 
 # %% [markdown] lang="en"
 # ## The loss
-# Chapter 5 fitted rewards by likelihood. We do the same with implicit rewards. For a pair, let $y_w$ be the chosen and $y_l$ the rejected answer, $q$ the label, the probability that $y_w$ is preferred, and
+# Chapter 5 fitted rewards by maximum likelihood. We do the same with implicit rewards. For a pair, let $y_w$ be the chosen and $y_l$ the rejected answer, $q$ the label, the probability that $y_w$ is preferred, and
 #
 # $$h=\hat r(x,y_w)-\hat r(x,y_l)=\beta\left[\log\frac{\pi_\theta(y_w\mid x)}{\pi_{\mathrm{ref}}(y_w\mid x)}-\log\frac{\pi_\theta(y_l\mid x)}{\pi_{\mathrm{ref}}(y_l\mid x)}\right]$$
 #
@@ -213,7 +213,7 @@ assert close(beta * (tabular.optimal_policy(same_class, beta) - ref), r - V)  # 
 
 # %% [markdown] lang="zh"
 # ## 损失
-# 第 5 章用似然来拟合奖励，现在对隐式奖励照做一遍。拿一个回答对来，设 $y_w$ 是 chosen（被偏好的回答），$y_l$ 是 rejected（不被偏好的回答），$q$ 是标签，即 $y_w$ 胜出的概率，而
+# 第 5 章用最大似然来拟合奖励，现在对隐式奖励照做一遍。拿一个回答对来，设 $y_w$ 是 chosen（被偏好的回答），$y_l$ 是 rejected（不被偏好的回答），$q$ 是标签，即 $y_w$ 胜出的概率，而
 #
 # $$h=\hat r(x,y_w)-\hat r(x,y_l)=\beta\left[\log\frac{\pi_\theta(y_w\mid x)}{\pi_{\mathrm{ref}}(y_w\mid x)}-\log\frac{\pi_\theta(y_l\mid x)}{\pi_{\mathrm{ref}}(y_l\mid x)}\right]$$
 #
@@ -433,12 +433,12 @@ _ = right.legend(fontsize=9)
 # **图 7.2** 左：一对回答的损失。$q=1$ 时，间隔越大越好；$q<1$ 时，间隔有个最好的值，在 $\sigma(h)=q$ 处。右：$q=1$ 时，作用在对数比之差 $u$ 上的拉力。
 
 # %% [markdown] lang="en"
-# **The second derivative** is $\ell''(h)=\sigma(h)\,\sigma(-h)$, positive for every $h$ and every label: the loss curves upwards in $h$, and $h$ is linear in the logits. So for a table the DPO loss is **convex** in the logits: it has no false valleys. The objective $J$ of fact 2 is another matter: in the probabilities it bends downwards everywhere ([chapter 6](06_objective.ipynb)); in the logits, even of a table, it bends both ways.
+# **The second derivative** is $\ell''(h)=\sigma(h)\,\sigma(-h)$, positive for every $h$ and every label: the loss curves upwards in $h$, and $h$ is linear in the logits. So for a table the DPO loss is **convex** in the logits: it has no false valleys, no local minimum above the lowest point. The objective $J$ of fact 2 is another matter: in the probabilities it bends downwards everywhere ([chapter 6](06_objective.ipynb)); in the logits, even of a table, it bends both ways.
 #
 # The second derivatives of the loss with respect to the logits form a matrix, the Hessian. It is $\beta^2$ times the matrix $K$ of [chapter 5](05_preferences.ipynb), with the entries $(w_{ij}+w_{ji})\,\sigma(h_{ij})\,\sigma(-h_{ij})$: minus these numbers beside the diagonal, their row sums on it. It maps constants to zero, because adding a number to all logits changes no policy. If the pairs connect all answers, it maps nothing else to zero, so at most one policy attains the minimum. One does exactly if, however the answers are divided into two groups, each group sometimes beats the other ([chapter 5](05_preferences.ipynb)). Labels strictly between 0 and 1 on connected pairs are enough.
 
 # %% [markdown] lang="zh"
-# **二阶导数**是 $\ell''(h)=\sigma(h)\,\sigma(-h)$，对任何 $h$、任何标签都是正的：损失随 $h$ 的曲线向上弯，而 $h$ 是 logits 的线性函数。所以策略是一张表时，DPO 损失是 logits 的**凸函数**（convex function），没有假的谷底。第 2 条里的目标 $J$ 却不然：看作概率的函数，它处处往下弯（[第 6 章](06_objective.ipynb)）；看作 logits 的函数，哪怕策略只是一张表，它也有的地方往上弯，有的地方往下弯。
+# **二阶导数**是 $\ell''(h)=\sigma(h)\,\sigma(-h)$，对任何 $h$、任何标签都是正的：损失随 $h$ 的曲线向上弯，而 $h$ 是 logits 的线性函数。所以策略是一张表时，DPO 损失是 logits 的**凸函数**（convex function），没有假的谷底，即没有比最低点高的局部极小值。第 2 条里的目标 $J$ 却不然：看作概率的函数，它处处往下弯（[第 6 章](06_objective.ipynb)）；看作 logits 的函数，哪怕策略只是一张表，它也有的地方往上弯，有的地方往下弯。
 #
 # 损失对 logits 的二阶导数排成一个矩阵，叫 Hessian 矩阵。它等于 $\beta^2$ 乘[第 5 章](05_preferences.ipynb)的矩阵 $K$，只是 $K$ 里每一对的数换成 $(w_{ij}+w_{ji})\,\sigma(h_{ij})\,\sigma(-h_{ij})$：对角线外是这些数取负，对角线上是这些数的各行之和。Hessian 矩阵把各分量都相等的向量映成零，因为给所有 logits 加同一个数，策略不变。如果回答对把所有回答连成一片，被映成零的就只有这种向量，所以至多一个策略取到最小值。什么时候真有一个？当且仅当不管怎样把回答分成两组，两组互有胜负（[第 5 章](05_preferences.ipynb)）。回答对连成一片，标签又都严格介于 0 和 1 之间，就够了。
 
@@ -637,12 +637,12 @@ assert (divergence[1:, 1] > divergence[:-1, 1] - 1e-12).all()  # deterministic: 
 # %% [markdown] lang="en"
 # By the objective that $\beta$ was meant for, this is no success. At $\beta=4$ the reference itself scores -0.23 on average, the optimum -0.15, and the policy trained on deterministic labels -5.29: it has more reward, and pays four times its KL for it.
 #
-# Most human data are sampled labels: somebody decided, once. Draw $N$ comparisons from the Bradley–Terry probabilities. Use each once, in batches of 10; or put them all into one table and take 20,000 steps on it. The number to watch is the shortfall $J(\pi^*)-J(\pi)$; the reference itself falls short by 0.581.
+# Human data with one verdict a pair are sampled labels: somebody decided, once. Draw $N$ comparisons from the Bradley–Terry probabilities. Use each once, in batches of 10; or put them all into one table and take 20,000 steps on it. The number to watch is the shortfall $J(\pi^*)-J(\pi)$; the reference itself falls short by 0.581.
 
 # %% [markdown] lang="zh"
 # $\beta$ 本是为目标 $J$ 设的，按 $J$ 打分，这可不算成功。$\beta=4$ 时，参考策略自己平均得 -0.23，最优解得 -0.15，用确定性标签训出来的策略得 -5.29：奖励是多了，可每奈特 KL 要扣四分。
 #
-# 人工标注的数据大多是采样标签：有人判过，判了一次。按 Bradley–Terry 概率抽 $N$ 次比较：要么每次比较只用一遍，每批 10 次；要么全放进一张表，在上面走 20,000 步。要看的是差额 $J(\pi^*)-J(\pi)$；参考策略自己差 0.581。
+# 人工标注的数据，若每一对只判一次，就是采样标签：有人判过，判了一次。按 Bradley–Terry 概率抽 $N$ 次比较：要么每次比较只用一遍，每批 10 次；要么全放进一张表，在上面走 20,000 步。要看的是差额 $J(\pi^*)-J(\pi)$；参考策略自己差 0.581。
 
 # %%
 def shortfall(logps):
@@ -655,12 +655,13 @@ print([round(value, 2) for value in strong], round(shortfall(ref).mean().item(),
 assert close(torch.tensor(strong), torch.tensor([-0.23, -0.15, -5.29]), 6e-3) and close(shortfall(ref).mean(), 0.581, 5e-4)
 
 # %%
-def one_pass(N, draw=0):
+def one_pass(N, draw=0, shrinking=False):
     """The policy after N comparisons, each used once, and the comparisons as one table of counts."""
     logits, seen = ref.clone(), 0
     for k in range(N // 10):
         batch = tabular.draw_comparisons(wins, 10, seed=N + k + 1_000_000 * draw)
-        logits -= 2.0 * slope(logits, ref, batch, beta)
+        rate = 2.0 * (1 - k / (N // 10)) if shrinking else 2.0
+        logits -= rate * slope(logits, ref, batch, beta)
         seen = seen + batch
     return logits.log_softmax(-1), seen
 
@@ -688,16 +689,20 @@ again = {N: [shortfall(one_pass(N, draw)[0]).mean().item() for draw in range(6)]
 for N, values in again.items():
     print(f"{N:6}", *(f"{value:.3f}" for value in values))
 assert close(torch.tensor([min(min(v) for v in again.values()), max(max(v) for v in again.values())]), torch.tensor([0.008, 0.018]), 6e-4)
+for N, most in ((3000, 0.005), (30_000, 0.002)):
+    ended = [shortfall(one_pass(N, draw, True)[0]).mean().item() for draw in range(6)]
+    print(f"{N:6}", *(f"{value:.4f}" for value in ended), " shrinking steps")
+    assert max(ended) < most < min(again[N])
 
 # %% [markdown] lang="en"
-# Here, with 300 comparisons or more, training to the end is safe, and the shortfall goes down as $1/N$: 0.026, 0.002, 0.0002. Disagreement is what holds the leash: an answer that sometimes loses to a worse one has a finite best margin. With 30 comparisons, in 7 of the 20 problems some answer, or group of answers, never lost to the rest, and there the widest margin is 9.1 after 1,000 steps, 14.2 after 20,000, and still growing; the truth is 2.5. One pass over 30 comparisons goes less than a quarter of the way (shortfall 0.450). One pass over many is good and not perfect: 0.008 and 0.014, and in six draws of each 0.008 to 0.018; which of the two $N$ comes out lower is luck. Probably the constant step size leaves noise.
+# Here, with 300 comparisons or more, training to the end is safe, and the shortfall goes down as $1/N$: 0.026, 0.002, 0.0002. Disagreement is what holds the leash: an answer that sometimes loses to a worse one has a finite best margin. With 30 comparisons, in 7 of the 20 problems some answer, or group of answers, never lost to the rest, and there the widest margin is 9.1 after 1,000 steps, 14.2 after 20,000, and still growing; the truth is 2.5. One pass over 30 comparisons goes less than a quarter of the way (shortfall 0.450). One pass over many is good and not perfect: 0.008 and 0.014, and in six draws of each 0.008 to 0.018; which of the two $N$ comes out lower is luck. The constant step size is to blame: let the steps shrink to 0 along the way, and all six draws end below 0.005 for the smaller $N$, below 0.002 for the larger.
 #
-# Now a real data set. Each of its answers occurs in one pair, compared once. As a table it is the case of a single comparison, whatever the number of pairs: no pair has a finite best margin. Two things hold the policy. It stops early, pairs being seen once or twice. And its answers are not separate rows of a table: they share parameters, so that a thousand similar pairs, decided this way and that, act like one pair compared a thousand times.
+# Now a data set like many public ones: each of its answers occurs in one pair, compared once. As a table it is the case of a single comparison, whatever the number of pairs: no pair has a finite best margin. Two things hold the policy. It stops early, pairs being seen once or twice. And its answers are not separate rows of a table: they share parameters, so that a thousand similar pairs, decided this way and that, act like one pair compared a thousand times.
 
 # %% [markdown] lang="zh"
-# 在这里，比较够 300 次，一直训练下去也安全，差额按 $1/N$ 下降：0.026、0.002、0.0002。拉住绳子的，是意见不一：一个回答只要偶尔输给差一些的，最好的间隔就是有限的。只有 30 次比较时，20 道题里有 7 道，某个或某几个回答从没输给过其余的；这几道题上，最宽的间隔 1,000 步后是 9.1，20,000 步后是 14.2，还在涨，而真值是 2.5。30 次比较只过一遍，路走了不到四分之一（差额 0.450）。比较多了，过一遍就不错，但不完美：0.008 和 0.014；两个 $N$ 各重抽六回，都在 0.008 到 0.018 之间，谁高谁低看运气。多半是因为步长不变，总会留些噪声。
+# 在这里，比较够 300 次，一直训练下去也安全，差额按 $1/N$ 下降：0.026、0.002、0.0002。拉住绳子的，是意见不一：一个回答只要偶尔输给差一些的，最好的间隔就是有限的。只有 30 次比较时，20 道题里有 7 道，某个或某几个回答从没输给过其余的；这几道题上，最宽的间隔 1,000 步后是 9.1，20,000 步后是 14.2，还在涨，而真值是 2.5。30 次比较只过一遍，路走了不到四分之一（差额 0.450）。比较多了，过一遍就不错，但不完美：0.008 和 0.014；两个 $N$ 各重抽六回，都在 0.008 到 0.018 之间，谁高谁低看运气。毛病出在步长不变：让步长一路缩到 0，两个 $N$ 各六回，较小的 $N$ 都降到 0.005 以下，较大的都降到 0.002 以下。
 #
-# 再看真实的数据集。里面每个回答只出现在一对里，只比过一次。当成表来看，回答对再多，也都是「只比了一次」的情形：没有哪一对的最好间隔是有限的。拉住策略的是另外两样。一是停得早，每一对只看一两遍。二是它的回答并不是表里互不相干的行：它们共用参数，一千个相似的对，有的判这边，有的判那边，作用就像同一对比了一千次。
+# 再看一份数据，同许多公开的数据集一样：每个回答只出现在一对里，只比过一次。当成表来看，回答对再多，也都是「只比了一次」的情形：没有哪一对的最好间隔是有限的。拉住策略的是另外两样。一是停得早，每一对只看一两遍。二是它的回答并不是表里互不相干的行：它们共用参数，一千个相似的对，有的判这边，有的判那边，作用就像同一对比了一千次。
 
 # %% [markdown] lang="en"
 # ## Quarrel three: the wrong reference
@@ -885,7 +890,7 @@ _ = panels[0].legend(fontsize=9)
 
 # %% [markdown] lang="en"
 # ## Quarrel four: why does the chosen answer fall?
-# The question that is asked most: the log-probability of the chosen answers sinks during training; is that a bug ([direct-preference-optimization issue 32](https://github.com/eric-mitchell/direct-preference-optimization/issues/32), [TRL issue 800](https://github.com/huggingface/trl/issues/800), [LlamaFactory issue 6153](https://github.com/hiyouga/LlamaFactory/issues/6153))? [Pal et al. 2024](https://arxiv.org/abs/2402.13228) show that the loss allows it. We have just seen one cause, shared parameters. The other is in the optimum itself. By the equation at the start of this chapter,
+# The question that is asked most: the log-probability of the chosen answers sinks during training; is that a bug ([direct-preference-optimization issue 32](https://github.com/eric-mitchell/direct-preference-optimization/issues/32), [TRL issue 800](https://github.com/huggingface/trl/issues/800), [LlamaFactory issue 6153](https://github.com/hiyouga/LlamaFactory/issues/6153))? [Pal et al. 2024](https://arxiv.org/abs/2402.13228) show that the loss allows it; [Rafailov et al. 2024](https://arxiv.org/abs/2404.12358) that the choice of the reference can make implicit rewards decline. We have just seen one cause, shared parameters. The other is in the optimum itself. By the equation at the start of this chapter,
 #
 # $$\log\pi^*(y\mid x)-\log\pi_{\mathrm{ref}}(y\mid x)=\frac{r(x,y)-V(x)}{\beta},$$
 #
@@ -893,7 +898,7 @@ _ = panels[0].legend(fontsize=9)
 
 # %% [markdown] lang="zh"
 # ## 争论四：chosen 为什么会降？
-# 问得最多的就是这个：训练中 chosen 的对数概率往下掉，是不是有 bug（[direct-preference-optimization issue 32](https://github.com/eric-mitchell/direct-preference-optimization/issues/32)、[TRL issue 800](https://github.com/huggingface/trl/issues/800)、[LlamaFactory issue 6153](https://github.com/hiyouga/LlamaFactory/issues/6153)）？[Pal et al. 2024](https://arxiv.org/abs/2402.13228) 说明损失允许这样。刚才看到了一个原因：共用参数。另一个原因就在最优解里。由本章开头的等式得
+# 问得最多的就是这个：训练中 chosen 的对数概率往下掉，是不是有 bug（[direct-preference-optimization issue 32](https://github.com/eric-mitchell/direct-preference-optimization/issues/32)、[TRL issue 800](https://github.com/huggingface/trl/issues/800)、[LlamaFactory issue 6153](https://github.com/hiyouga/LlamaFactory/issues/6153)）？[Pal et al. 2024](https://arxiv.org/abs/2402.13228) 说明损失允许这样；[Rafailov et al. 2024](https://arxiv.org/abs/2404.12358) 说明隐式奖励会不会一路下降，与参考策略的选择有关。刚才看到了一个原因：共用参数。另一个原因就在最优解里。由本章开头的等式得
 #
 # $$\log\pi^*(y\mid x)-\log\pi_{\mathrm{ref}}(y\mid x)=\frac{r(x,y)-V(x)}{\beta}$$
 #
@@ -920,10 +925,60 @@ for strength in (0.1, 0.5, 2.0):
 assert falls == {0.1: (0.69, 0.61), 0.5: (0.56, 0.47), 2.0: (0.37, 0.26)}
 
 # %% [markdown] lang="en"
-# At $\beta=0.5$ more than half of the chosen answers (0.56) *should* fall, and so should both answers of nearly every second pair (0.47). At 0.1 it is 0.69, at 2 still 0.37. A falling `logps/chosen` is therefore no sign of a fault by itself; what matters is where the probability goes ([chapter 9](09_dpo.ipynb) looks). Suspect a fault if it falls much further than $(r-V)/\beta$ predicts, or than in a run on code known to be right; if sampled answers get worse and answers in no pair rise; or if the tokens counted are not those of the answer ([chapter 8](08_tensors.ipynb)).
+# On average over answers of the reference itself, falling is not an accident but a law. Take any policy $\pi$, average its log-ratio over draws from $\pi_{\mathrm{ref}}$, and turn the fraction over:
+#
+# $$\mathbb{E}_{y\sim\pi_{\mathrm{ref}}}\Big[\log\frac{\pi(y\mid x)}{\pi_{\mathrm{ref}}(y\mid x)}\Big]=-\mathbb{E}_{y\sim\pi_{\mathrm{ref}}}\Big[\log\frac{\pi_{\mathrm{ref}}(y\mid x)}{\pi(y\mid x)}\Big]=-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)\le 0.$$
+#
+# Whatever moves the policy at all, good training or bad, makes an average reference answer less probable. (It is the *forward* KL, which no objective of ours mentions.) What follows for a pair whose two answers are drawn from the reference? The chosen and the rejected answer are two such draws between them, so their log-ratios, averaged over the pairs, sum to $-2\,\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$. Their difference is the mean of $u$, the margin in nats. Half the sum plus or minus half the difference is
+#
+# $$\overline{\Delta}_w=\tfrac12\,\overline u-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi),\qquad\overline{\Delta}_l=-\tfrac12\,\overline u-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi),$$
+#
+# where $\overline{\Delta}_w$ and $\overline{\Delta}_l$ are the mean log-ratios of the chosen and of the rejected answers. So the chosen answers fall, on average, exactly when the forward KL exceeds half the mean margin. Before you run it: does that happen at the optimum of the example?
 
 # %% [markdown] lang="zh"
-# $\beta=0.5$ 时，半数以上的 chosen（0.56）*理应*下降，将近一半的对（0.47）两个回答都该下降。$\beta$ 取 0.1 时，前一个比例是 0.69；取 2 时，也还有 0.37。所以 `logps/chosen` 下降，本身不说明哪里有错；要看概率去了哪里（[第 9 章](09_dpo.ipynb)会去看）。什么时候该起疑？有三种情形：下降得比 $(r-V)/\beta$ 预言的多得多，或者比确知正确的代码跑出来的多得多；采样出来的回答变差了，同时不在任何一对里的回答在上升；计入的词元不是回答的词元（[第 8 章](08_tensors.ipynb)）。
+# 对参考策略自己的回答取平均，下降就不是偶然，而是定律。任取一个策略 $\pi$，从 $\pi_{\mathrm{ref}}$ 里抽回答，对它的对数比取平均，再把分式倒过来：
+#
+# $$\mathbb{E}_{y\sim\pi_{\mathrm{ref}}}\Big[\log\frac{\pi(y\mid x)}{\pi_{\mathrm{ref}}(y\mid x)}\Big]=-\mathbb{E}_{y\sim\pi_{\mathrm{ref}}}\Big[\log\frac{\pi_{\mathrm{ref}}(y\mid x)}{\pi(y\mid x)}\Big]=-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)\le 0$$
+#
+# 训练不论好坏，只要策略动了，参考策略的回答平均起来就更不可能出现。（这是*正向* KL，我们的目标里从没提过它。）如果一对里的两个回答都从参考策略抽，又会怎样？chosen 和 rejected 合起来，就是两次这样的抽样，所以两者的对数比，对所有的对取平均，加起来是 $-2\,\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$；相减，则是以奈特计的间隔 $u$ 的平均。和的一半，加上或减去差的一半，就是
+#
+# $$\overline{\Delta}_w=\tfrac12\,\overline u-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi),\qquad\overline{\Delta}_l=-\tfrac12\,\overline u-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$$
+#
+# 其中 $\overline{\Delta}_w$ 和 $\overline{\Delta}_l$ 是 chosen 和 rejected 的平均对数比。所以，当且仅当正向 KL 大过平均间隔的一半，chosen 平均起来才会下降。运行之前先想一想：在例子的最优解处，会不会这样？
+
+# %%
+toy_ratio = toy_optimum - toy.ref_logps  # how far each answer has risen, in nats
+forward = tabular.kl(toy.ref_logps, toy_optimum)
+assert close(toy.ref_logps.exp() @ toy_ratio, -forward, 1e-6)
+assert close(forward, 0.792, 5e-4)
+two_draws = tabular.independent_pairs(toy.ref_logps, toy.ref_logps)  # ties included
+table = tabular.comparisons(toy.reward, two_draws)
+chosen, rejected = table.sum(1) @ toy_ratio, table.sum(0) @ toy_ratio
+margin = (table * gaps(toy_ratio)).sum()
+print(f"chosen {chosen:.3f}  rejected {rejected:.3f}  u {margin:.3f}  KL {forward:.3f}")
+assert close(chosen, margin / 2 - forward, 1e-6)
+assert close(rejected, -margin / 2 - forward, 1e-6)
+assert close(torch.stack((chosen, rejected)), torch.tensor([-0.293, -1.290]), 5e-4)
+
+# %% tags=["proof"]
+for policy in (policies, optimum):  # any policies at all, and the optima
+    ratio, forward = policy - ref, (ref.exp() * (ref - policy)).sum(-1)
+    assert close((ref.exp() * ratio).sum(-1), -forward) and (forward > 0).all()
+    table = tabular.comparisons(r, tabular.independent_pairs(ref, ref))  # (20, 6, 6)
+    chosen, rejected = (table.sum(side) * ratio for side in (-1, -2))
+    mean_margin = (table * gaps(ratio)).sum((-1, -2))
+    assert close(chosen.sum(-1), mean_margin / 2 - forward)
+    assert close(rejected.sum(-1), -mean_margin / 2 - forward)
+
+# %% [markdown] lang="en"
+# It does. Both answers of a pair are drawn from the reference, the labels are right, the policy is the best there is, and an average chosen answer has lost 0.293 nats, a rejected one 1.290. [Chapter 9](09_dpo.ipynb) measures it in a network.
+#
+# Back to the uniform pairs. At $\beta=0.5$ more than half of the chosen answers (0.56) *should* fall, and so should both answers of nearly every second pair (0.47). At 0.1 it is 0.69, at 2 still 0.37. A falling `logps/chosen` is therefore no sign of a fault by itself; what matters is where the probability goes ([chapter 9](09_dpo.ipynb) looks). Suspect a fault if it falls much further than $(r-V)/\beta$ predicts, or than in a run on code known to be right; if sampled answers get worse and answers in no pair rise; or if the tokens counted are not those of the answer ([chapter 8](08_tensors.ipynb)).
+
+# %% [markdown] lang="zh"
+# 会。一对里的两个回答都抽自参考策略，标签没错，策略也是最好的那个，chosen 平均仍掉了 0.293 奈特，rejected 掉了 1.290。[第 9 章](09_dpo.ipynb)在网络上量这件事。
+#
+# 回到均匀配对。$\beta=0.5$ 时，半数以上的 chosen（0.56）*理应*下降，将近一半的对（0.47）两个回答都该下降。$\beta$ 取 0.1 时，前一个比例是 0.69；取 2 时，也还有 0.37。所以 `logps/chosen` 下降，本身不说明哪里有错；要看概率去了哪里（[第 9 章](09_dpo.ipynb)会去看）。什么时候该起疑？有三种情形：下降得比 $(r-V)/\beta$ 预言的多得多，或者比确知正确的代码跑出来的多得多；采样出来的回答变差了，同时不在任何一对里的回答在上升；计入的词元不是回答的词元（[第 8 章](08_tensors.ipynb)）。
 
 # %% [markdown] lang="en"
 # ## Theory against the network
@@ -1048,31 +1103,67 @@ assert list(means.values()) == [["0.731", "0.442"], ["0.739", "0.454"], ["0.757"
 assert np.abs(np.array(list(ends.values())) - [[0.727, 0.735], [0.735, 0.741], [0.755, 0.760]]).max() < 6e-4
 assert starts_at[0] > 0.3065 and starts_at[-1] < 0.3115
 
+# %%
+base_J = {run["seed"]: run["style"]["value"] for run in half["bases"]}  # its KL is 0
+by_style = class_problem(task, "style")
+of_n = [predicted_shares(task, tabular.best_of_n(by_style, n)) for n in range(1, 17)]
+net_J = {}
+for run in sweep["runs"]:
+    value = run["style"]["value"] - run["beta"] * run["kl"]["value"]
+    net_J.setdefault(run["labels"], {}).setdefault(run["beta"], {})[run["seed"]] = value
+J_rows = {name: [] for name in ("optimum", "best_of_n", "base", *net_J)}
+for b, share, nats in zip(BETAS, predicted["style"], predicted["kl"]):
+    J_rows["optimum"].append(share - b * nats)
+    J_rows["best_of_n"].append(max(p["style"] - b * p["kl"] for p in of_n))
+    J_rows["base"].append(np.mean(list(base_J.values())))
+    for labels, by_beta in net_J.items():
+        J_rows[labels].append(np.mean(list(by_beta[b].values())))
+print("J, by beta    ", *(f"{b:6g}" for b in BETAS))
+for name, values in J_rows.items():
+    print(f"{name:14}", *(f"{value:6.3f}" for value in values))
+
+# %%
+optimal, of_base, soft, sampled = (
+    np.array(J_rows[name]) for name in ("optimum", "base", "soft", "sampled")
+)
+assert BETAS[4:] == [2, 4] and (sampled < soft).all()
+assert ((soft - of_base) / (optimal - of_base))[:5].min() > 0.75
+assert round(optimal[5] - of_base[5], 2) == 0.02
+for seed, start in base_J.items():
+    assert all(by_beta[4][seed] < start for by_beta in net_J.values())
+    assert all(net_J["deterministic"][b][seed] < start for b in BETAS if b >= 0.5)
+    for b, best in zip(BETAS, J_rows["best_of_n"]):
+        assert b > 1 or all(by_beta[b][seed] < best for by_beta in net_J.values())
+
 # %% [markdown] lang="en"
-# Read it in four steps.
+# Read it in five steps.
 #
-# **The prediction holds.** With soft and with sampled labels the share is within 0.01 of the line at five of six values of $\beta$. Nothing was fitted to make the line: it was known before the first training.
+# **The prediction of the share holds.** With soft and with sampled labels the share is within 0.01 of the line at five of six values of $\beta$. Nothing was fitted to make the line: it was known before the first training.
 #
 # At $\beta=0.5$ the share is low in all seeds: 0.731 (soft; 0.727 to 0.735) and 0.736 (sampled) against 0.760. Two more trainings a seed, with soft labels, look for the reason (`python chapters/data/beta_half.py`). Three times as many pairs and steps give 0.739 (0.735 to 0.741): it is not the length of the training. The base models write three numbers in 0.307 to 0.311 of their answers, no fewer than the 0.30 of the prediction: it is not the start. Pairs whose answers are both drawn at temperature 1 give 0.757 (0.755 to 0.760). It is the pairs, at this $\beta$. On a table they could not matter. One explanation: with shared parameters the minimum depends on the pairs, and many of the sweep's second answers are such as the policy hardly ever writes. These pairs have their merits: at temperature 1 the KL is 0.493, above the predicted 0.449, in the sweep it is 0.442; [chapter 9](09_dpo.ipynb) shows others.
 #
-# **More KL is spent than need be**: with soft labels at both ends, with sampled labels at every $\beta$. At $\beta=4$, where the optimum is 0.007 nats from the reference, the networks are at 0.015 (soft) and 0.022 (sampled): the noise of training moves a policy even where it is asked to stay. At $\beta=0.125$ the optimum costs 1.198, the networks pay 1.410 and 2.361. There a margin of 1 is a log-ratio of 8 nats, so an error of 0.1 in a margin is 0.8 nats in the policy.
+# **More KL is spent than need be**: with soft labels at both ends, with sampled labels at every $\beta$. At $\beta=4$, where the optimum is 0.007 nats from the reference, the networks are at 0.015 (soft) and 0.022 (sampled). The noise of training is a likely reason: it moves a policy even where the policy is asked to stay. At $\beta=0.125$ the optimum costs 1.198, the networks pay 1.410 and 2.361. There a margin of 1 is a log-ratio of 8 nats, so an error of 0.1 in a margin is 0.8 nats in the policy.
 #
 # **Sampled labels: the same share, more KL.** The share is that of soft labels within 0.01 at every $\beta$, as it should be, because the loss is the same in expectation; the KL is higher at every $\beta$. The noise of the labels is the likely reason.
 #
-# **Deterministic labels have no leash, only a brake.** At every $\beta$ the share is 0.964 or more, at $\beta=4$ too, where 0.355 was predicted; there the KL is about 250 times that of the optimum. From the smallest $\beta$ to the largest, KL falls from 3.804 to 1.783: a large $\beta$ lets go earlier (figure 7.2), and the training ends before the policy has gone as far. A policy that writes three numbers always, and is otherwise the reference, would have a KL of 1.21. The rest went elsewhere, and the right panel shows where. The reward says nothing about right values, and the optimum leaves their share at 0.75, because it reweights whole classes and changes nothing within one. The networks lose it: on average 0.540 to 0.656 is left with deterministic labels (three seeds differ much; at the two smallest $\beta$ the intervals reach 0.75), 0.625 with sampled ones at $\beta=0.125$, 0.708 with soft ones, 0.751 at $\beta=4$. The answers share parameters, and what no pair speaks for is moved with the rest. [Chapter 9](09_dpo.ipynb) looks at such answers one by one.
+# **Deterministic labels have no leash, only a brake.** At every $\beta$ the share is 0.964 or more, at $\beta=4$ too, where 0.355 was predicted; there the KL is about 250 times that of the optimum. From the smallest $\beta$ to the largest, KL falls from 3.804 to 1.783: a large $\beta$ lets go earlier (figure 7.2), and the training ends before the policy has gone as far. A policy that writes three numbers always, and is otherwise the reference, would have a KL of 1.21. The rest went elsewhere, and the right panel shows a part of it. The reward says nothing about right values, and the optimum leaves their share at 0.75, because it reweights whole classes and changes nothing within one. The networks lose it: on average 0.540 to 0.656 is left with deterministic labels (three seeds differ much; at the two smallest $\beta$ the intervals reach 0.75), 0.625 with sampled ones at $\beta=0.125$, 0.708 with soft ones, 0.751 at $\beta=4$. One explanation was given above: the answers share parameters, and what no pair speaks for is moved with the rest. [Chapter 9](09_dpo.ipynb) looks at such answers one by one.
+#
+# **By the objective itself.** Share and KL are parts. What the leash is for is $J$, here the share minus $\beta\,\mathrm{KL}$. The last rows have it, beside two rivals that train nothing: the base model, whose $J$ is its share, and best-of-n ([chapter 6](06_objective.ipynb)) in closed form, with the best $n$ up to 16. Up to $\beta=2$ soft labels gain, on average, at least three quarters of what the optimum has over the base model. At $\beta=4$ the optimum has only 0.02 over it, and no network ends above its own base model: there training costs more than the preference is worth. Sampled labels end lower than soft ones, on average, at every $\beta$. Deterministic labels end below the base model in every seed from $\beta=0.5$ on. And up to $\beta=1$ best-of-n is above every network; its price is $n$ draws for each answer, every time. (Imitation of the chosen answers, a rival that does train, is in chapter 9.)
 
 # %% [markdown] lang="zh"
-# 分四步来读。
+# 分五步来读。
 #
-# **预言成立。** 软标签也好，采样标签也好，六个 $\beta$ 里有五个，比例离那条线不到 0.01。线不是拟合出来的：第一次训练还没开始，它就在那里了。
+# **对比例的预言成立。** 软标签也好，采样标签也好，六个 $\beta$ 里有五个，比例离那条线不到 0.01。线不是拟合出来的：第一次训练还没开始，它就在那里了。
 #
 # $\beta=0.5$ 处，每个种子都偏低：软标签 0.731（0.727 到 0.735），采样标签 0.736，预言是 0.760。为了找原因，每个种子用软标签又训练了两次（`python chapters/data/beta_half.py`）。回答对和步数都增到三倍，得 0.739（0.735 到 0.741）：不是训练得不够。基座写三个数的比例是 0.307 到 0.311，并不比预言所用的 0.30 低：不是起点的缘故。改成两个回答都用温度 1 抽取，得 0.757（0.755 到 0.760）。可见在这个 $\beta$ 处，原因在回答对。换成表，怎么配对都不要紧。一种解释是：共用参数时，最小值随回答对而变，而扫描里的第二个回答，有许多是策略几乎不写的。不过扫描里的回答对也有好处：都用温度 1，KL 是 0.493，高出预言的 0.449；扫描里只有 0.442。其余的好处见[第 9 章](09_dpo.ipynb)。
 #
-# **KL 花得比该花的多**：软标签是两头多，采样标签是每个 $\beta$ 处都多。$\beta=4$ 处，最优解离参考策略 0.007 奈特，网络却走出了 0.015（软）和 0.022（采样）：叫它别动，训练的噪声也会推它动。$\beta=0.125$ 处，最优解花 1.198，网络花了 1.410 和 2.361。在那里，间隔的 1 就是对数比的 8 奈特，间隔错 0.1，策略就错 0.8 奈特。
+# **KL 花得比该花的多**：软标签是两头多，采样标签是每个 $\beta$ 处都多。$\beta=4$ 处，最优解离参考策略 0.007 奈特，网络却走出了 0.015（软）和 0.022（采样）。原因多半是训练的噪声：叫策略别动，噪声也会推它动。$\beta=0.125$ 处，最优解花 1.198，网络花了 1.410 和 2.361。在那里，间隔的 1 就是对数比的 8 奈特，间隔错 0.1，策略就错 0.8 奈特。
 #
 # **采样标签：比例相同，KL 更多。** 每个 $\beta$ 处，比例与软标签相差不到 0.01。本该如此：取期望，两者的损失是同一个。KL 却处处更高，多半是标签的噪声造成的。
 #
-# **确定性标签没有绳子，只有刹车。** 在每个 $\beta$ 处，比例都不低于 0.964。$\beta=4$ 也不例外，而那里的预言是 0.355；那里的 KL 约为最优解的 250 倍。从最小的 $\beta$ 到最大的，KL 由 3.804 降到 1.783：$\beta$ 大，松手就早（图 7.2），训练结束时还没走那么远。一个策略若总是写三个数、别的都同参考策略一样，KL 只有 1.21。多走的路去了别处，看右边那幅就知道。值对不对，奖励只字未提；最优解里，值对的比例仍是 0.75，因为它只给整类加权，类的内部原样不动。网络却没守住：平均下来，确定性标签剩 0.540 到 0.656（三个种子相差很大，最小的两个 $\beta$ 处，区间够得到 0.75），采样标签在 $\beta=0.125$ 处剩 0.625，软标签在同一处剩 0.708，到 $\beta=4$ 处是 0.751。回答共用参数；哪一对也不替它说话的，就被别的带着走。[第 9 章](09_dpo.ipynb)会把这样的回答一个一个拿出来看。
+# **确定性标签没有绳子，只有刹车。** 在每个 $\beta$ 处，比例都不低于 0.964。$\beta=4$ 也不例外，而那里的预言是 0.355；那里的 KL 约为最优解的 250 倍。从最小的 $\beta$ 到最大的，KL 由 3.804 降到 1.783：$\beta$ 大，松手就早（图 7.2），训练结束时还没走那么远。一个策略若总是写三个数、别的都同参考策略一样，KL 只有 1.21。多走的路去了别处，右边那幅能看到一部分。值对不对，奖励只字未提；最优解里，值对的比例仍是 0.75，因为它只给整类加权，类的内部原样不动。网络却没守住：平均下来，确定性标签剩 0.540 到 0.656（三个种子相差很大，最小的两个 $\beta$ 处，区间够得到 0.75），采样标签在 $\beta=0.125$ 处剩 0.625，软标签在同一处剩 0.708，到 $\beta=4$ 处是 0.751。前面讲过一种解释：回答共用参数，哪一对也不替它说话的，就被别的带着走。[第 9 章](09_dpo.ipynb)会把这样的回答一个一个拿出来看。
+#
+# **按目标本身来算。** 比例和 KL 都只是其中一部分。绳子是为 $J$ 拴的，这里 $J$ 就是比例减去 $\beta\,\mathrm{KL}$。输出的最后几行就是它，旁边放了两个什么也不训练的对手：一个是基座模型，它的 $J$ 就是它的比例；一个是 best-of-n（[第 6 章](06_objective.ipynb)），用闭式算，$n$ 在 16 以内取最好的。到 $\beta=2$ 为止，最优解比基座模型多出来的，软标签平均拿到四分之三以上。到 $\beta=4$，最优解只多 0.02，没有一个网络胜过自己的基座：在那里，训练的代价比这点偏好还大。采样标签平均起来，在每个 $\beta$ 处都不如软标签。确定性标签从 $\beta=0.5$ 起，每个种子都不如基座。而到 $\beta=1$ 为止，best-of-n 比所有网络都高；代价是每次作答都要抽 $n$ 个。（模仿 chosen 也是一个对手，它要训练，见第 9 章。）
 
 # %% [markdown] lang="en"
 # ## What was assumed
@@ -1111,10 +1202,10 @@ assert starts_at[0] > 0.3065 and starts_at[-1] < 0.3115
 # 有些条件一落空，剩下的约束就不再是本章开头第 2 条里的 KL 绳子。那它是什么呢？[Tang et al. 2024](https://arxiv.org/abs/2402.05749) 就一整族这样的损失研究了这个问题。
 
 # %% [markdown] lang="en"
-# > **What the toy hides.** Six answers can be compared with each other; the answers to a real prompt cannot even be counted, and nearly all of them are in no pair. Nobody has the labels' true probabilities, or $r$, or $\pi^*$, so nobody can measure the shortfall; what one has are the margins on held-out pairs and samples to read. A real answer is hundreds of tokens long, so that a log-ratio runs to tens of nats and $\beta$ is often 0.1. And the policy is never trained to the minimum: how far it goes is set by learning rate and steps as much as by $\beta$.
+# > **What the toy hides.** Six answers can be compared with each other; the answers to a real prompt cannot even be counted, and nearly all of them are in no pair. Nobody has the labels' true probabilities, or $r$, or $\pi^*$, so nobody can measure the shortfall; what one has are the margins on held-out pairs and samples to read. A real answer is hundreds of tokens long, so that a log-ratio runs to tens of nats, and $\beta$ is small: 0.1 for Zephyr ([Tunstall et al. 2023](https://arxiv.org/abs/2310.16944)) and for Llama 3 ([Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783)). And the policy is never trained to the minimum: how far it goes is set by learning rate and steps as much as by $\beta$.
 
 # %% [markdown] lang="zh"
-# > **玩具没告诉你的。** 六个回答可以两两比较；一个真实的提示有多少回答，数都数不过来，而且绝大多数不在任何一对里。标签的真实概率、$r$、$\pi^*$，没有人知道，所以差额量不出来；手里只有留出的回答对上的间隔，还有采样出来的回答，要一条条去读。真实的回答有几百个词元，一个对数比能到几十奈特，$\beta$ 常取 0.1。而且策略从不训练到最小值：走多远，$\beta$ 说了算，学习率和步数也说了算。
+# > **玩具没告诉你的。** 六个回答可以两两比较；一个真实的提示有多少回答，数都数不过来，而且绝大多数不在任何一对里。标签的真实概率、$r$、$\pi^*$，没有人知道，所以差额量不出来；手里只有留出的回答对上的间隔，还有采样出来的回答，要一条条去读。真实的回答有几百个词元，一个对数比能到几十奈特，$\beta$ 就取得小：Zephyr（[Tunstall et al. 2023](https://arxiv.org/abs/2310.16944)）和 Llama 3（[Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783)）都取 0.1。而且策略从不训练到最小值：走多远，$\beta$ 说了算，学习率和步数也说了算。
 
 # %% [markdown] lang="en"
 # > **To remember.** Solve the optimum for the reward: $r=\beta\log(\pi^*/\pi_{\mathrm{ref}})+V(x)$. Subtract two answers to one prompt: $V$ is gone. Put the difference $h$ into Bradley–Terry: $\ell=-q\log\sigma(h)-(1-q)\log\sigma(-h)$. Its slope is claim minus label, $\sigma(h)-q$. With Bradley–Terry labels, connected pairs, the right reference and a policy that can say it all, the minimum is $\pi^*$, however the pairs are drawn. $\beta$ is a leash at the minimum and a speed on the way; deterministic labels cut the leash.
@@ -1350,9 +1441,11 @@ check("7.4", labels_for)
 # ## References
 # - [Azar et al. 2024](https://arxiv.org/abs/2310.12036): the leash grows weaker the more deterministic the preferences are.
 # - [Gopalan et al. 2025](https://arxiv.org/abs/2510.20413): DPO when the policy cannot express the reward.
+# - [Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783), [Tunstall et al. 2023](https://arxiv.org/abs/2310.16944): two recipes, Llama 3 and Zephyr.
 # - [Kingma & Ba 2015](https://arxiv.org/abs/1412.6980): Adam.
 # - [Pal et al. 2024](https://arxiv.org/abs/2402.13228): the loss allows the preferred answer to lose probability.
 # - [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290): DPO; equations 4 to 7, Lemmas 1 and 2, Theorem 1.
+# - [Rafailov et al. 2024](https://arxiv.org/abs/2404.12358): DPO token by token; why implicit rewards decline.
 # - [Razin et al. 2025](https://arxiv.org/abs/2410.08847): likelihood displacement.
 # - [Tang et al. 2024](https://arxiv.org/abs/2402.05749): what regularises such losses.
 # - [Xu et al. 2024](https://arxiv.org/abs/2404.10719): DPO and answers outside the data.
@@ -1361,9 +1454,11 @@ check("7.4", labels_for)
 # ## 参考文献
 # - [Azar et al. 2024](https://arxiv.org/abs/2310.12036)：偏好越确定，绳子越松。
 # - [Gopalan et al. 2025](https://arxiv.org/abs/2510.20413)：策略表达不出奖励时的 DPO。
+# - [Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783)、[Tunstall et al. 2023](https://arxiv.org/abs/2310.16944)：两份配方，Llama 3 和 Zephyr。
 # - [Kingma & Ba 2015](https://arxiv.org/abs/1412.6980)：Adam。
 # - [Pal et al. 2024](https://arxiv.org/abs/2402.13228)：损失允许被偏好的回答概率下降。
 # - [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290)：DPO；式 4 到式 7，引理 1 和引理 2，定理 1。
+# - [Rafailov et al. 2024](https://arxiv.org/abs/2404.12358)：逐个词元看 DPO；隐式奖励为什么会下降。
 # - [Razin et al. 2025](https://arxiv.org/abs/2410.08847)：似然位移。
 # - [Tang et al. 2024](https://arxiv.org/abs/2402.05749)：这类损失靠什么约束。
 # - [Xu et al. 2024](https://arxiv.org/abs/2404.10719)：DPO 与数据之外的回答。

@@ -119,4 +119,7 @@ PLANTED = [
     ("V below the mean reward", "(soft_maximum.squeeze(-1) >= tabular.mean(ref, r))", "(soft_maximum.squeeze(-1) <= tabular.mean(ref, r))"),
     ("V above the best reward", "(soft_maximum.squeeze(-1) <= r.amax(-1))", "(soft_maximum.squeeze(-1) >= r.amax(-1))"),
     ("V grows with beta", "for strength in (2.0, 0.5, 0.1)]", "for strength in (0.1, 0.5, 2.0)]"),
+    ("the reverse KL for the forward one", "(ref.exp() * (ref - policy)).sum(-1)", "(policy.exp() * (policy - ref)).sum(-1)"),
+    ("the chosen answers keep the whole margin", "chosen.sum(-1), mean_margin / 2 - forward", "chosen.sum(-1), mean_margin - forward"),
+    ("the rejected answers rise", "rejected.sum(-1), -mean_margin / 2 - forward", "rejected.sum(-1), -mean_margin / 2 + forward"),
 ]  # fmt: skip
