@@ -172,10 +172,10 @@ assert text == "S54=27+27EPP" and "".join(text[t] for t in range(T) if marks[0, 
 assert (surprise[3:9] - torch.tensor([1.5, 2.3, 0.0, 0.4, 0.2, 0.0])).abs().max() < 0.05
 
 # %% [markdown] lang="en"
-# **Figure 8.1.** The mask on a real row. Above, the row as it is read; below, the labels: each position predicts the token to its right (lines). Grey labels, those of the prompt, do not count. Green: the six that do, from the answer's first token, predicted at the `=` of the prompt, to `E`. Blue: the surprise of `gen` at each, in nats; their sum is $-\log\pi(y\mid x)$.
+# **Figure 8.1.** The mask on a real row. Above, the row as it is read; below, the labels: each position predicts the token to its right (lines). Grey labels, those of the prompt, do not count. Green: the six that do, from the answer's first token, predicted at the `=` of the prompt, to `E`. Blue: the surprise of `gen` at each (the field says *self-information*), in nats; their sum is $-\log\pi(y\mid x)$.
 
 # %% [markdown] lang="zh"
-# **图 8.1** 掩码落在真实的一行上。上面是读进去的一行，下面是标签：每个位置预测它右边的词元（连线）。灰色标签属于提示，不计入。绿：计入的六个，从回答的第一个词元（在提示的 `=` 那里预测）到 `E`。蓝：`gen` 对这六个标签各有多惊讶，单位奈特；加起来就是 $-\log\pi(y\mid x)$。
+# **图 8.1** 掩码落在真实的一行上。上面是读进去的一行，下面是标签：每个位置预测它右边的词元（连线）。灰色标签属于提示，不计入。绿：计入的六个，从回答的第一个词元（在提示的 `=` 那里预测）到 `E`。蓝：`gen` 对这六个标签各有多惊讶（术语叫**自信息**，self-information），单位奈特；加起来就是 $-\log\pi(y\mid x)$。
 
 # %% [markdown] lang="en"
 # **The prompt is not counted,** because $\pi(y\mid x)$ is a probability *given* the prompt. What if it is counted by mistake? Both answers of a pair follow the same prompt, and the terms of the prompt are the same in both rows. In the margin $h$ they cancel. So a prompt that is counted in full, on both sides, changes no loss and no gradient; it only spoils the logged log-probabilities. A prompt that is counted on one side, or in different amounts, does not cancel. Chapter 9 meets one such mask, and the museum below another.
@@ -205,9 +205,13 @@ assert slope[:, :-1].abs().max() < 1e-12  # and no gradient reaches the logits t
 
 # %% [markdown] lang="en"
 # **The end token is counted,** because without it there is no answer yet, only a beginning. The authors of the task answer `S54=` with `27+27E` in 1.17 % of the cases. All answers that begin with `27+27`, the longer `27+27+0E` and `27+27-0E` among them, make up 1.22 %. Drop `E` from the sum, and the code reports the second number for the first. Summed over all 1,880 answers to this prompt the true probabilities give 1; without `E` they give 1.03. So the short answer gets the credit of everything that begins like it, and no term of the loss says: here you stop.
+#
+# One well-known recipe leaves end tokens out of the DPO loss on purpose. For Llama 3, [Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783) mask the tokens of the template in both answers, the terminating ones among them; with these in the loss they saw answers that repeat their tail or break off. Then stopping has to be learnt elsewhere, in SFT, and what the loss compares is no longer $\pi(y\mid x)$. To drop a token knowingly is a method; to drop it unknowingly is exhibit 3 or 5 below.
 
 # %% [markdown] lang="zh"
 # **结束词元要计入**，因为没有它，就还不是一个回答，只是一个开头。任务的作者们看到 `S54=`，写 `27+27E` 的占 1.17%。而凡是以 `27+27` 开头的，连同更长的 `27+27+0E`、`27+27-0E`，一共占 1.22%。求和时丢掉 `E`，代码就把后一个数当成前一个报出来。这个提示有 1,880 个回答，真正的概率加起来是 1；丢掉 `E`，加起来是 1.03。也就是说，凡是以它开头的回答，功劳都让这个短回答领了去；损失里又没有哪一项告诉模型：写到这里该停。
+#
+# 有一份知名的配方，是故意把结束词元排除在 DPO 损失之外的。训练 Llama 3 时，[Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783) 在两个回答里都遮掉模板的词元，连表示结束的在内；他们看到，这些词元留在损失里，回答会反复重复结尾，或者突然断掉。这样一来，什么时候停，只能在别处（SFT 里）学；损失比较的，也不再是 $\pi(y\mid x)$。明知而丢，是一种方法；不知不觉丢了，就是下面的展品 3 或 5。
 
 # %%
 table = BookTask().table
@@ -393,7 +397,7 @@ assert len({case["beta"] for case in cases["losses"]}) == 5 and len(cases["seque
 #
 # $$-q\log\tfrac12-(1-q)\log\tfrac12=\ln 2=0.6931.$$
 #
-# If the first number that your code prints is another one, stop. Policy and reference are not the same function, or the reduction over the batch is wrong. Margins that scatter about 0 with standard deviation $s$ raise the mean loss by about $s^2/8$, so a start at 0.71 means $s\approx 0.37$, and a small scatter hardly shows. Suspects: dropout (units switched off at random in training) left on in one pass; other precision; another checkpoint, template or mask when the reference was scored; an extra term in the loss; a logger whose first number is a mean over steps already taken. (A companion: `rewards/accuracies`. Every pair is a tie at step 0. This library counts a tie half and prints 0.5; TRL's comparison is a strict `>` and prints 0. Neither is a bug.)
+# If the first number that your code prints is another one, stop. Policy and reference are not the same function, or the reduction over the batch is wrong. Margins that scatter about 0 with standard deviation $s$ raise the mean loss by about $s^2/8$, so a start at 0.71 means $s\approx 0.37$, and a small scatter hardly shows. Suspects: dropout (units switched off at random in training) left on in one pass; other precision; another checkpoint, template or mask when the reference was scored; an extra term in the loss; a logger whose first number is a mean over steps already taken. (A companion: `rewards/accuracies`. Every pair is a tie at step 0. This library counts a tie half and prints 0.5; in TRL 1.16 the comparison is a strict `>`, and it prints 0. Neither is a bug.)
 #
 # But look at what the argument used: that the *same* function is applied to both models. It did not use that this function is the log-probability. Take any mask, any shift, a mean for a sum: applied to both sides, it gives $\Delta=0$ and $\ln 2$. The cell proves it with a random mask for each of the two answers of twenty pairs. So the test says that policy and reference agree, and nothing about whether either is right. That is why the hand-made cases above exist.
 
@@ -403,7 +407,7 @@ assert len({case["beta"] for case in cases["losses"]}) == 5 and len(cases["seque
 #
 # $$-q\log\tfrac12-(1-q)\log\tfrac12=\ln 2=0.6931$$
 #
-# 如果你的代码打印的第一个数不是它，就停下来。要么策略与参考策略算得不一样，要么批次上的归约（reduction，求和或求平均）写错了。各对的间隔若散布在 0 的两边，标准差是 $s$，平均损失就高出约 $s^2/8$。所以从 0.71 起步，说明 $s\approx 0.37$；要是散得不开，损失里几乎看不出来。可疑的有：某一遍前向计算忘了关 dropout（训练时随机关掉一部分单元）；两边精度不同；给参考策略打分时用了别的检查点、模板或掩码；损失里多了一项；日志的第一个数，是已经走过的几步的平均。（同时看一眼 `rewards/accuracies`。第 0 步时每一对都是平局。本书的库把平局算半个，打印 0.5；TRL 用严格的 `>`，打印 0。两者都不算错。）
+# 如果你的代码打印的第一个数不是它，就停下来。要么策略与参考策略算得不一样，要么批次上的归约（reduction，求和或求平均）写错了。各对的间隔若散布在 0 的两边，标准差是 $s$，平均损失就高出约 $s^2/8$。所以从 0.71 起步，说明 $s\approx 0.37$；要是散得不开，损失里几乎看不出来。可疑的有：某一遍前向计算忘了关 dropout（训练时随机关掉一部分单元）；两边精度不同；给参考策略打分时用了别的检查点、模板或掩码；损失里多了一项；日志的第一个数，是已经走过的几步的平均。（同时看一眼 `rewards/accuracies`。第 0 步时每一对都是平局。本书的库把平局算半个，打印 0.5；TRL 1.16 用严格的 `>`，打印 0。两者都不算错。）
 #
 # 不过，看看这个论证靠的是什么：两个模型用*同一个*函数来算。这个函数算的是不是对数概率，它没有问。随便什么掩码，随便怎么移位，把求和换成求平均，只要两边一样，就得 $\Delta=0$，得 $\ln 2$。下面取二十对回答，每个回答配一个随机的掩码，证明这一点。所以这项检查只说明策略与参考策略一致；两边是不是都错了，它看不见。前面那些手算的例子，正是为此准备的。
 
@@ -427,7 +431,7 @@ assert abs(start_of[0.37] - 0.71) < 5e-4 and all(abs(v - math.log(2) - s**2 / 8)
 
 # %% [markdown] lang="en"
 # ## Sum or mean
-# Long answers have log-probabilities of hundreds of nats, short ones of ten. It is tempting to divide by the number of tokens, and people ask again and again why DPO does not ([TRL #789](https://github.com/huggingface/trl/issues/789)). Put the mean into the margin, with $|y|$ the number of tokens of an answer:
+# Long answers have log-probabilities of hundreds of nats, short ones of ten. It is tempting to divide by the number of tokens, and people ask why DPO does not ([TRL #789](https://github.com/huggingface/trl/issues/789)). Put the mean into the margin, with $|y|$ the number of tokens of an answer:
 #
 # $$\bar h=\beta\left(\frac{\Delta_w}{|y_w|}-\frac{\Delta_l}{|y_l|}\right).$$
 #
@@ -435,7 +439,7 @@ assert abs(start_of[0.37] - 0.71) < 5e-4 and all(abs(v - math.log(2) - s**2 / 8)
 
 # %% [markdown] lang="zh"
 # ## 求和还是求平均
-# 长回答的对数概率有几百奈特，短回答只有十来奈特。于是很想除以词元数；DPO 为什么不除，一再有人问（[TRL #789](https://github.com/huggingface/trl/issues/789)）。间隔里改用平均，$|y|$ 是回答的词元数：
+# 长回答的对数概率有几百奈特，短回答只有十来奈特。于是很想除以词元数；DPO 为什么不除，有人问过（[TRL #789](https://github.com/huggingface/trl/issues/789)）。间隔里改用平均，$|y|$ 是回答的词元数：
 #
 # $$\bar h=\beta\left(\frac{\Delta_w}{|y_w|}-\frac{\Delta_l}{|y_l|}\right)$$
 #
@@ -453,6 +457,7 @@ for three_numbers, expected in ((False, 5.65), (True, 7.65)):
     print(f"{mean_length:.2f} {0.5 / mean_length:.3f}")
     assert abs(mean_length - expected) < 5e-3
 assert abs(0.5 / 5.65 - 0.088) < 6e-4 and abs(0.5 / 7.65 - 0.065) < 5e-4 and abs(0.1 / 200 - 0.0005) < 1e-12
+assert 5 / 50 == 0.1 and 5 / 500 == 0.01  # Tülu 3
 
 # %% [markdown] lang="en"
 # *Unequal lengths.* Then no single $\beta$ does it, and the minimiser is another policy. We can say which. With soft Bradley–Terry labels of a reward $r$ the loss is least where every margin equals the difference of the rewards (chapter 7). Here this asks that $\frac{\beta}{|y|}\Delta(y)$ equals $r(x,y)$ up to one number $c$ for the prompt. Multiply by $|y|/\beta$; then add $\log\pi_{\mathrm{ref}}$ and take the exponential:
@@ -525,10 +530,10 @@ assert (corners - torch.tensor([0.62, 1.24, -2.05, -4.10]).double()).abs().max()
 # **图 8.2** 两种损失各要什么。十五个等可能的回答；求和用 $\beta=0.5$（线），求平均用 $6\cdot 0.5=3$（点），这样六个词元时两者几乎一致。求和对奖励相同的回答一视同仁。求平均则按长度拉开差距：同是好回答，八个词元的涨 1.24 奈特，四个词元的只涨 0.62。
 
 # %% [markdown] lang="en"
-# A mean is not forbidden; it is another method, with another optimum, and its $\beta$ is another quantity. SimPO and others choose it on purpose ([chapter 11](11_family.ipynb)). TRL's IPO ([Azar et al. 2024](https://arxiv.org/abs/2310.12036)) divides by the length since [PR #1265](https://github.com/huggingface/trl/pull/1265), "so that the beta is not dependent on the sequence length". (IPO asks each pair for a fixed difference of log-ratios; dividing makes that a difference per token, whatever the length. As a price for the nats of a whole answer, $\beta$ then depends on the length, as above.) What must not happen is that one library divides, the other does not, and a $\beta$ is copied from one to the other.
+# A mean is not forbidden; it is another method, with another optimum, and its $\beta$ is another quantity. SimPO and others choose it on purpose ([chapter 11](11_family.ipynb)). Tülu 3 ([Lambert et al. 2024](https://arxiv.org/abs/2411.15124)) trains DPO with means and $\beta=5$: by the rule above, as $\beta=0.1$ would act on sums for answers of 50 tokens, and as 0.01 for answers of 500. TRL's IPO ([Azar et al. 2024](https://arxiv.org/abs/2310.12036)) divides by the length since [PR #1265](https://github.com/huggingface/trl/pull/1265) (it still does in 1.16), "so that the beta is not dependent on the sequence length". (IPO asks each pair for a fixed difference of log-ratios; dividing makes that a difference per token, whatever the length. As a price for the nats of a whole answer, $\beta$ then depends on the length, as above.) What must not happen is that one library divides, the other does not, and a $\beta$ is copied from one to the other.
 
 # %% [markdown] lang="zh"
-# 求平均不是不能用；它是另一种方法，最优解不同，$\beta$ 也是另一个量。SimPO 等方法就是有意选它（[第 11 章](11_family.ipynb)）。TRL 的 IPO（[Azar et al. 2024](https://arxiv.org/abs/2310.12036)）从 [PR #1265](https://github.com/huggingface/trl/pull/1265) 起除以长度，理由是「so that the beta is not dependent on the sequence length」（让 beta 不随序列长度变）。（IPO 要求每一对的对数比之差等于一个定值；除以长度，就成了每个词元的差等于定值，与长度无关。可要是把 $\beta$ 看作整个回答一奈特的单价，它就随长度变了，道理同上。）要防的是：一个库除，另一个库不除，却有人把 $\beta$ 从这边抄到那边。
+# 求平均不是不能用；它是另一种方法，最优解不同，$\beta$ 也是另一个量。SimPO 等方法就是有意选它（[第 11 章](11_family.ipynb)）。Tülu 3（[Lambert et al. 2024](https://arxiv.org/abs/2411.15124)）的 DPO 用平均，取 $\beta=5$：照上面的规则，回答有 50 个词元时，相当于求和时的 $\beta=0.1$；有 500 个词元时，相当于 0.01。TRL 的 IPO（[Azar et al. 2024](https://arxiv.org/abs/2310.12036)）从 [PR #1265](https://github.com/huggingface/trl/pull/1265) 起除以长度（1.16 版仍是这样），理由是「so that the beta is not dependent on the sequence length」（让 beta 不随序列长度变）。（IPO 要求每一对的对数比之差等于一个定值；除以长度，就成了每个词元的差等于定值，与长度无关。可要是把 $\beta$ 看作整个回答一奈特的单价，它就随长度变了，道理同上。）要防的是：一个库除，另一个库不除，却有人把 $\beta$ 从这边抄到那边。
 
 # %% [markdown] lang="en"
 # ## Where the numbers run out
@@ -563,12 +568,12 @@ assert [first_dead(torch.float32, sign) for sign in (-1, +1)] == [89, 17] and fi
 # %% [markdown] lang="en"
 # The columns: the first whole number at which `log(sigmoid(x))` is $-\infty$; the first at which it is exactly 0; its values at -100 and 10; the gradients of `logsigmoid` there, all sound.
 #
-# `(softmax + 1e-8).log()`, often written to avoid $\log 0$, has a quieter fault. No log-probability can be below $\ln 10^{-8}=-18.42$. A token of true log-probability -30 is reported as -18.42, with a gradient of about $10^{-5}$ instead of 1: what is very unlikely cannot be learnt. `log_softmax` needs no help.
+# `(softmax + 1e-8).log()`, which is sometimes written to avoid $\log 0$, has a quieter fault. No log-probability can be below $\ln 10^{-8}=-18.42$. A token of true log-probability -30 is reported as -18.42, with a gradient of about $10^{-5}$ instead of 1: what is very unlikely cannot be learnt. `log_softmax` needs no help.
 
 # %% [markdown] lang="zh"
 # 各列依次是：往负的方向数，`log(sigmoid(x))` 变成 $-\infty$ 的第一个整数；往正的方向数，它恰好变成 0 的第一个整数；它在 -100 和 10 处的值；`logsigmoid` 在这两处的梯度，全都正常。
 #
-# `(softmax + 1e-8).log()` 也常见，写它是为了避开 $\log 0$，毛病却更隐蔽。这样算，对数概率低不过 $\ln 10^{-8}=-18.42$。一个词元真正的对数概率是 -30，报出来却是 -18.42，梯度本该是 1，却只有 $10^{-5}$ 左右：概率极小的词元，再也学不会。`log_softmax` 用不着这样帮忙。
+# `(softmax + 1e-8).log()` 也有人写，是为了避开 $\log 0$，毛病却更隐蔽。这样算，对数概率低不过 $\ln 10^{-8}=-18.42$。一个词元真正的对数概率是 -30，报出来却是 -18.42，梯度本该是 1，却只有 $10^{-5}$ 左右：概率极小的词元，再也学不会。`log_softmax` 用不着这样帮忙。
 
 # %%
 z = torch.tensor([0.0, -30.0], requires_grad=True)
@@ -630,7 +635,7 @@ assert sums == {-0.7: -120.5, -0.5: -128.0} and abs(200 * -0.7 + 140) < 1e-9
 # | 8 | mean over the width | [minimind #298](https://github.com/jingyaogong/minimind/issues/298) | $\beta$ depends on padding | no | pad more, compare |
 # | 9 | $\beta$ twice | [maxtext #1530](https://github.com/AI-Hypercomputer/maxtext/issues/1530) | slow loss, far drift | no | a case by hand, $\beta\ne1$ |
 # | 10 | pieces summed | [TRL #2615](https://github.com/huggingface/trl/pull/2615) | loss a multiple of 0.693 | yes | one batch = its pieces |
-# | 11 | `log(sigmoid)` | [tinker #188](https://github.com/thinking-machines-lab/tinker-cookbook/pull/188) | nan, after days | no | a margin of -200 |
+# | 11 | `log(sigmoid)` | [tinker #188](https://github.com/thinking-machines-lab/tinker-cookbook/pull/188) | nan gradients | no | a margin of -200 |
 # | 12 | reference in 16 bits | [DPO #34](https://github.com/eric-mitchell/direct-preference-optimization/issues/34) | rewards start beside 0 | hardly | each reward, not the mean |
 # | 13 | reference that moves | [TRL #1962](https://github.com/huggingface/trl/issues/1962) | loss stays at 0.693 | no | take a step, look again |
 # | 14 | ties are wins | [TRL #1012](https://github.com/huggingface/trl/pull/1012) | untrained accuracy 1 | no | accuracy at step 0 |
@@ -651,7 +656,7 @@ assert sums == {-0.7: -120.5, -0.5: -128.0} and abs(200 * -0.7 + 140) < 1e-9
 # | 8 | 按整行宽度求平均 | [minimind #298](https://github.com/jingyaogong/minimind/issues/298) | $\beta$ 随填充变 | 否 | 多填几格，再比 |
 # | 9 | 乘了两次 $\beta$ | [maxtext #1530](https://github.com/AI-Hypercomputer/maxtext/issues/1530) | 损失降得慢，策略跑得远 | 否 | 手算的例子，$\beta\ne1$ |
 # | 10 | 各块只加不除 | [TRL #2615](https://github.com/huggingface/trl/pull/2615) | 损失是 0.693 的好几倍 | 是 | 整批等于分块 |
-# | 11 | `log(sigmoid)` | [tinker #188](https://github.com/thinking-machines-lab/tinker-cookbook/pull/188) | 跑了几天，出现 nan | 否 | 间隔取 -200 |
+# | 11 | `log(sigmoid)` | [tinker #188](https://github.com/thinking-machines-lab/tinker-cookbook/pull/188) | 梯度是 nan | 否 | 间隔取 -200 |
 # | 12 | 参考策略用 16 位 | [DPO #34](https://github.com/eric-mitchell/direct-preference-optimization/issues/34) | 奖励不从 0 起步 | 很难 | 看每个奖励，别看平均 |
 # | 13 | 参考策略自己在动 | [TRL #1962](https://github.com/huggingface/trl/issues/1962) | 损失停在 0.693 | 否 | 走一步再看 |
 # | 14 | 平局算赢 | [TRL #1012](https://github.com/huggingface/trl/pull/1012) | 还没训练，准确率就是 1 | 否 | 第 0 步的准确率 |
@@ -681,11 +686,11 @@ def counted(logps, ids, mask):
 
 # %% [markdown] lang="en"
 # ### 1 · No shift
-# Position $t$ is asked about token $t$, which it has just read. [maxtext #2103](https://github.com/AI-Hypercomputer/maxtext/issues/2103), about an inference engine, "observed very large negative logprobs across all prompt positions". In a training the loss would still fall: the model learns which tokens to repeat. Our `gen` gives `27+27E` a log-probability of about -4.4; without the shift it is below -40. The test is the case made by hand. Fix: `logits[:, :-1]` with `ids[:, 1:]`.
+# Position $t$ is asked about token $t$, which it has just read. [maxtext #2103](https://github.com/AI-Hypercomputer/maxtext/issues/2103), about an inference engine, "observed very large negative logprobs across all prompt positions". In a training the loss would still fall, all the way to 0: the model learns to repeat what it reads ([chapter 1](01_strings.ipynb) has such a run). Our `gen` gives `27+27E` a log-probability of about -4.4; without the shift it is below -40. The test is the case made by hand. Fix: `logits[:, :-1]` with `ids[:, 1:]`.
 
 # %% [markdown] lang="zh"
 # ### 1 · 没有移位
-# 拿位置 $t$ 去问词元 $t$，也就是它刚读过的那个。[maxtext #2103](https://github.com/AI-Hypercomputer/maxtext/issues/2103) 说的是一个推理引擎：「observed very large negative logprobs across all prompt positions」（提示的每个位置上，对数概率都负得厉害）。放到训练里，损失照样会降：模型学的是哪些词元该再写一遍。我们的 `gen` 给 `27+27E` 的对数概率约 -4.4；不移位，就低于 -40。测试用开头手算的例子：答案该是 $\log\frac18$，不移位就对不上。改法：`logits[:, :-1]` 配 `ids[:, 1:]`。
+# 拿位置 $t$ 去问词元 $t$，也就是它刚读过的那个。[maxtext #2103](https://github.com/AI-Hypercomputer/maxtext/issues/2103) 说的是一个推理引擎：「observed very large negative logprobs across all prompt positions」（提示的每个位置上，对数概率都负得厉害）。放到训练里，损失照样会降，一直降到 0：模型学的是把读到的再写一遍（[第 1 章](01_strings.ipynb)跑过一次）。我们的 `gen` 给 `27+27E` 的对数概率约 -4.4；不移位，就低于 -40。测试用开头手算的例子：答案该是 $\log\frac18$，不移位就对不上。改法：`logits[:, :-1]` 配 `ids[:, 1:]`。
 
 # %% tags=["museum"]
 def no_shift(logits, ids, mask):
@@ -872,11 +877,11 @@ exhibit(8, logps_of_answers, mean_over_width, ignores_more_padding)
 
 # %% [markdown] lang="en"
 # ### 9 · Beta twice
-# The log-ratios are multiplied by $\beta$, and inside the sigmoid once more: the loss is DPO with $\beta^2$. [maxtext #1530](https://github.com/AI-Hypercomputer/maxtext/issues/1530) asks: "there are two BETA in the DPO loss, but there should be only one. Is this intentional?" Set 0.1, get 0.01: a smaller push at every step, and a looser leash at the end. At $\beta=1$ the bug cannot be seen, so never test there. The test is a case by hand, $\beta=0.5$, $h=\ln 3$. Fix: one $\beta$.
+# The log-ratios are multiplied by $\beta$, and inside the sigmoid once more: the loss is DPO with $\beta^2$. [maxtext #1530](https://github.com/AI-Hypercomputer/maxtext/issues/1530) asks: "there are two BETA in the DPO loss, but there should be only one. Is this intentional?" Set 0.1, get 0.01: a smaller push at every plain gradient step, and a looser leash at the end. At $\beta=1$ the bug cannot be seen, so never test there. The test is a case by hand, $\beta=0.5$, $h=\ln 3$. Fix: one $\beta$.
 
 # %% [markdown] lang="zh"
 # ### 9 · 乘了两次 β
-# 对数比先乘一次 $\beta$，进 sigmoid 之前又乘一次：成了用 $\beta^2$ 的 DPO。[maxtext #1530](https://github.com/AI-Hypercomputer/maxtext/issues/1530) 问：「there are two BETA in the DPO loss, but there should be only one. Is this intentional?」（DPO 损失里有两个 BETA，本该只有一个，是故意的吗？）设成 0.1，实际是 0.01：每一步推得更轻，最后绳子却更松。$\beta=1$ 时这个错看不出来，所以测试时别取 $\beta=1$。测试用手算的例子，$\beta=0.5$，$h=\ln 3$，损失该是 $\ln\frac43$。改法：只乘一次 $\beta$。
+# 对数比先乘一次 $\beta$，进 sigmoid 之前又乘一次：成了用 $\beta^2$ 的 DPO。[maxtext #1530](https://github.com/AI-Hypercomputer/maxtext/issues/1530) 问：「there are two BETA in the DPO loss, but there should be only one. Is this intentional?」（DPO 损失里有两个 BETA，本该只有一个，是故意的吗？）设成 0.1，实际是 0.01：用普通的梯度步，每一步推得更轻，最后绳子却更松。$\beta=1$ 时这个错看不出来，所以测试时别取 $\beta=1$。测试用手算的例子，$\beta=0.5$，$h=\ln 3$，损失该是 $\ln\frac43$。改法：只乘一次 $\beta$。
 
 # %% tags=["museum"]
 def beta_twice(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta):
@@ -924,11 +929,11 @@ assert abs(8 * math.log(2) - 5.545) < 5e-4 and abs(add_up_means(start) - 8 * mat
 
 # %% [markdown] lang="en"
 # ### 11 · The logarithm of a sigmoid
-# Shown above; here it is in a DPO loss. [tinker #188](https://github.com/thinking-machines-lab/tinker-cookbook/pull/188) replaced it: "This prevents `NaN` gradients caused by floating point underflow when the scaled log-ratios are large negative numbers." Thousands of steps pass, one pair goes badly wrong, and the weights are gone. The test sets a margin of -200 and asks for the loss 200 and a finite gradient, in float32. Fix: `logsigmoid`.
+# Shown above; here it is in a DPO loss. [tinker #188](https://github.com/thinking-machines-lab/tinker-cookbook/pull/188) replaced it: "This prevents `NaN` gradients caused by floating point underflow when the scaled log-ratios are large negative numbers." All goes well until one pair goes badly wrong; then the weights are gone. The test sets a margin of -200 and asks for the loss 200 and a finite gradient, in float32. Fix: `logsigmoid`.
 
 # %% [markdown] lang="zh"
 # ### 11 · 先 sigmoid 再取对数
-# 前面已经看过，这里放进 DPO 的损失。[tinker #188](https://github.com/thinking-machines-lab/tinker-cookbook/pull/188) 把它换掉了：「This prevents `NaN` gradients caused by floating point underflow when the scaled log-ratios are large negative numbers.」（对数比乘上系数后若是绝对值很大的负数，浮点数会下溢，梯度成了 `NaN`；换掉就不会。）几千步平安无事，忽然有一对错得离谱，权重就全毁了。测试：float32 下把间隔设成 -200，要求损失是 200，梯度有限。改法：`logsigmoid`。
+# 前面已经看过，这里放进 DPO 的损失。[tinker #188](https://github.com/thinking-machines-lab/tinker-cookbook/pull/188) 把它换掉了：「This prevents `NaN` gradients caused by floating point underflow when the scaled log-ratios are large negative numbers.」（对数比乘上系数后若是绝对值很大的负数，浮点数会下溢，梯度成了 `NaN`；换掉就不会。）本来平安无事，忽然有一对错得离谱，权重就全毁了。测试：float32 下把间隔设成 -200，要求损失是 200，梯度有限。改法：`logsigmoid`。
 
 # %% tags=["museum"]
 def log_of_sigmoid(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta):
@@ -1011,18 +1016,18 @@ assert all(abs(loss - math.log(2)) < 1e-12 for loss, _ in curves["moving"]) and 
 assert abs(curves["fixed"][60][0] - 0.51) < 5e-3 and abs(curves["fixed"][60][1] - math.log(0.00673)) < 0.1
 
 # %% [markdown] lang="en"
-# **Figure 8.4.** A moving reference (orange, dashed) against a fixed one (blue). Soft labels. Left: the loss stays at $\ln 2$ although the model trains. Right: it trains without a leash; the fixed one comes to rest at its optimum.
+# **Figure 8.4.** A moving reference (orange, dashed) against a fixed one (blue). Soft labels. Left: the loss stays at $\ln 2$ although the model trains. Right: it trains without a leash; the fixed one comes to rest at its optimum. (To update the reference during training on purpose is a method of its own: TR-DPO, [Gorbatovski et al. 2024](https://arxiv.org/abs/2404.09656).)
 
 # %% [markdown] lang="zh"
-# **图 8.4** 会动的参考策略（橙，虚线）与固定的（蓝），软标签。左：参考策略会动时，模型在训练，损失却停在 $\ln 2$。右：没有绳子，对数概率一路掉下去；参考策略固定时，停在最优解上。
+# **图 8.4** 会动的参考策略（橙，虚线）与固定的（蓝），软标签。左：参考策略会动时，模型在训练，损失却停在 $\ln 2$。右：没有绳子，对数概率一路掉下去；参考策略固定时，停在最优解上。（有意在训练中更新参考策略，则是另一种方法：TR-DPO，[Gorbatovski et al. 2024](https://arxiv.org/abs/2404.09656)。）
 
 # %% [markdown] lang="en"
 # ### 14 · Ties are wins
-# An untrained model scores both answers alike. `argmax` over (chosen, rejected) returns index 0 for a tie, and index 0 is chosen: accuracy 1 before the first step. [TRL #1012](https://github.com/huggingface/trl/pull/1012) found it in the metric of a reward model: a pair with equal scores is counted as correct. In sixteen bits ties are frequent, so the metric flatters trained models too. The test is step 0. Fix: a tie counts half.
+# An untrained model scores both answers alike. `argmax` over (chosen, rejected) returns index 0 for a tie, and index 0 is chosen: accuracy 1 before the first step. [TRL #1012](https://github.com/huggingface/trl/pull/1012) found it in the metric of a reward model: a pair with equal scores is counted as correct. Its author names two ways to such a pair in a trained model: numbers that are too coarse, and two answers that are the same. (Scores of 4.00 and 4.01 are one number in bfloat16.) The test is step 0. Fix: a tie counts half.
 
 # %% [markdown] lang="zh"
 # ### 14 · 平局算赢
-# 没训练过的模型给两个回答打一样的分。在 chosen、rejected 两个分数里取 `argmax`，平局返回下标 0，而 0 正是 chosen：第一步还没走，准确率就是 1。[TRL #1012](https://github.com/huggingface/trl/pull/1012) 在奖励模型的指标里发现了它：两个分数相同，也算它判对了。用十六位时平局很常见，所以模型训练过了，这个指标也还是虚高。测试就看第 0 步。改法：平局算半个。
+# 没训练过的模型给两个回答打一样的分。在 chosen、rejected 两个分数里取 `argmax`，平局返回下标 0，而 0 正是 chosen：第一步还没走，准确率就是 1。[TRL #1012](https://github.com/huggingface/trl/pull/1012) 在奖励模型的指标里发现了它：两个分数相同，也算它判对了。提出的人说，训练过的模型也会碰上：要么数存得太粗，要么两个回答一模一样。（4.00 和 4.01 这两个分数，在 bfloat16 里是同一个数。）测试就看第 0 步。改法：平局算半个。
 
 # %% tags=["museum"]
 def half_a_tie(chosen_rewards, rejected_rewards):
@@ -1038,6 +1043,8 @@ def half_at_the_start(accuracy):
     assert accuracy(torch.tensor([1.0, -1.0]), torch.tensor([0.0, 0.0])) == 0.5
 
 
+assert torch.tensor(4.00).bfloat16() == torch.tensor(4.01).bfloat16()  # a tie
+
 exhibit(14, half_a_tie, first_of_equals, half_at_the_start)
 print(len(MUSEUM))
 assert sorted(MUSEUM) == list(range(1, 15))
@@ -1049,10 +1056,10 @@ assert sorted(MUSEUM) == list(range(1, 15))
 # > **玩具没告诉你的。** 这里一个字符就是一个词元，提示到哪里结束，一清二楚。真实的分词器会合并字符，边界可能落在一个词元中间：`"A: "` 后面接 `"def"`，也许合成一个 `" def"`；拿提示单独去数长度，就会切晚一个词元（[OpenRLHF #705](https://github.com/OpenRLHF/OpenRLHF/issues/705) 里有人为它卡了十多天）。对话模板会添词元，它们算谁的，得先定好，尤其是标记一轮结束的那个。打包（packing）把几段文本放进一行，移位和注意力都不能越过文本之间的边界。词表有 10 万项，softmax 就要加 10 万项，用十六位，单这个和就有误差。用 LoRA 时（原来的权重冻住，只训练旁边添上的小矩阵，即适配器），「关掉适配器」得到的是基座模型；只有适配器是从零起步的，它才是正确的参考策略。这些错，本章的测试都抓得住：一个答案已知的例子，一张计入词元的清单，同一个数用两种办法算。
 
 # %% [markdown] lang="en"
-# > **To remember.** Before the first step of a DPO run: (1) a log-probability worked out by hand, on your own tensors; (2) the counted tokens of a real row, printed as text: the answer, all of it, `E` included; (3) batch = single, left = right, wide = narrow; (4) the loss cases, at a $\beta$ other than 1 and with margins of $\pm 200$; (5) every reward 0, the loss $\ln 2$; (6) one step: the loss moves, the reference does not. It takes ten minutes. The loss curve will tell you none of it.
+# > **To remember.** Before the first step of a DPO run: (1) a log-probability worked out by hand, on your own tensors; (2) the counted tokens of a real row, printed as text: the answer, all of it, `E` included; (3) batch = single, left = right, wide = narrow; (4) the loss cases, at a $\beta$ other than 1 and with margins of $\pm 200$; (5) every reward 0, the loss $\ln 2$; (6) one step: the loss moves, the reference does not. It takes ten minutes. The curve of the loss shows hardly any of it: of the fourteen bugs above its first value gave away one.
 
 # %% [markdown] lang="zh"
-# > **记住。** DPO 训练走第一步之前：(1) 手算一个对数概率，拿自己的张量来对；(2) 取真实的一行，把计入的词元打印成文本：正好是回答，连 `E` 在内，一个不少；(3) 整批等于单个，左填充等于右填充，填得宽等于填得窄；(4) 跑一遍算好的损失例子，$\beta$ 不取 1，间隔要有 $\pm 200$；(5) 每个奖励都是 0，损失是 $\ln 2$；(6) 走一步：损失动了，参考策略没动。十分钟就够。这些事，损失曲线一样也不会告诉你。
+# > **记住。** DPO 训练走第一步之前：(1) 手算一个对数概率，拿自己的张量来对；(2) 取真实的一行，把计入的词元打印成文本：正好是回答，连 `E` 在内，一个不少；(3) 整批等于单个，左填充等于右填充，填得宽等于填得窄；(4) 跑一遍算好的损失例子，$\beta$ 不取 1，间隔要有 $\pm 200$；(5) 每个奖励都是 0，损失是 $\ln 2$；(6) 走一步：损失动了，参考策略没动。十分钟就够。这些事，损失曲线几乎都不会告诉你：上面十四个错误，看它的第一个值，只抓得住一个。
 
 # %% [markdown] lang="en"
 # ## Exercises
@@ -1306,6 +1313,9 @@ check("8.4", repaired_loss)
 # %% [markdown] lang="en"
 # ## References
 # - [Azar et al. 2024](https://arxiv.org/abs/2310.12036): IPO, the loss that TRL divides by the length.
+# - [Gorbatovski et al. 2024](https://arxiv.org/abs/2404.09656): a reference that is moved on purpose.
+# - [Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783): Llama 3; end tokens left out of the loss.
+# - [Lambert et al. 2024](https://arxiv.org/abs/2411.15124): Tülu 3; DPO with means over tokens.
 # - [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290): DPO; its equation 7 is the loss of this chapter.
 #
 # The threads of the museum are linked where they are told.
@@ -1313,6 +1323,9 @@ check("8.4", repaired_loss)
 # %% [markdown] lang="zh"
 # ## 参考文献
 # - [Azar et al. 2024](https://arxiv.org/abs/2310.12036)：IPO；TRL 里要除以长度的，就是这个损失。
+# - [Gorbatovski et al. 2024](https://arxiv.org/abs/2404.09656)：有意让参考策略动。
+# - [Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783)：Llama 3；损失里不算结束词元。
+# - [Lambert et al. 2024](https://arxiv.org/abs/2411.15124)：Tülu 3；按词元求平均的 DPO。
 # - [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290)：DPO；它的式 7 就是本章的损失。
 #
 # 博物馆里那些讨论的链接，就在各件展品下面。
