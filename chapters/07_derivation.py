@@ -39,7 +39,7 @@ from dpo_core.plotting import COLORS, INK, figure, points, use_style
 from dpo_core.preferences import on_policy_pairs
 from dpo_core.steps import dpo_step
 from dpo_core.tabular import Problem
-from dpo_core.theory import class_problem, predicted_optimum, predicted_shares
+from dpo_core.theory import predicted_optimum
 from dpo_core.training import LoopConfig, default_device, train
 
 # %% [markdown] lang="en"
@@ -697,12 +697,12 @@ for N, most in ((3000, 0.005), (30_000, 0.002)):
 # %% [markdown] lang="en"
 # Here, with 300 comparisons or more, training to the end is safe, and the shortfall goes down as $1/N$: 0.026, 0.002, 0.0002. Disagreement is what holds the leash: an answer that sometimes loses to a worse one has a finite best margin. With 30 comparisons, in 7 of the 20 problems some answer, or group of answers, never lost to the rest, and there the widest margin is 9.1 after 1,000 steps, 14.2 after 20,000, and still growing; the truth is 2.5. One pass over 30 comparisons goes less than a quarter of the way (shortfall 0.450). One pass over many is good and not perfect: 0.008 and 0.014, and in six draws of each 0.008 to 0.018; which of the two $N$ comes out lower is luck. The constant step size is to blame: let the steps shrink to 0 along the way, and all six draws end below 0.005 for the smaller $N$, below 0.002 for the larger.
 #
-# Now a data set like many public ones: each of its answers occurs in one pair, compared once. As a table it is the case of a single comparison, whatever the number of pairs: no pair has a finite best margin. Two things hold the policy. It stops early, pairs being seen once or twice. And its answers are not separate rows of a table: they share parameters, so that a thousand similar pairs, decided this way and that, act like one pair compared a thousand times.
+# Now a data set like many public ones: each of its answers occurs in one pair, compared once. As a table it is the case of a single comparison, whatever the number of pairs: no pair has a finite best margin. Two things hold the policy. It stops early, pairs being seen once or twice. And its answers are not separate rows of a table: they share parameters, so that a thousand similar pairs, decided this way and that, may act like one pair compared a thousand times.
 
 # %% [markdown] lang="zh"
 # 在这里，比较够 300 次，一直训练下去也安全，差额按 $1/N$ 下降：0.026、0.002、0.0002。拉住绳子的，是意见不一：一个回答只要偶尔输给差一些的，最好的间隔就是有限的。只有 30 次比较时，20 道题里有 7 道，某个或某几个回答从没输给过其余的；这几道题上，最宽的间隔 1,000 步后是 9.1，20,000 步后是 14.2，还在涨，而真值是 2.5。30 次比较只过一遍，路走了不到四分之一（差额 0.450）。比较多了，过一遍就不错，但不完美：0.008 和 0.014；两个 $N$ 各重抽六回，都在 0.008 到 0.018 之间，谁高谁低看运气。毛病出在步长不变：让步长一路缩到 0，两个 $N$ 各六回，较小的 $N$ 都降到 0.005 以下，较大的都降到 0.002 以下。
 #
-# 再看一份数据，同许多公开的数据集一样：每个回答只出现在一对里，只比过一次。当成表来看，回答对再多，也都是「只比了一次」的情形：没有哪一对的最好间隔是有限的。拉住策略的是另外两样。一是停得早，每一对只看一两遍。二是它的回答并不是表里互不相干的行：它们共用参数，一千个相似的对，有的判这边，有的判那边，作用就像同一对比了一千次。
+# 再看一份数据，同许多公开的数据集一样：每个回答只出现在一对里，只比过一次。当成表来看，回答对再多，也都是「只比了一次」的情形：没有哪一对的最好间隔是有限的。拉住策略的是另外两样。一是停得早，每一对只看一两遍。二是它的回答并不是表里互不相干的行：它们共用参数，一千个相似的对，有的判这边，有的判那边，作用可能就像同一对比了一千次。
 
 # %% [markdown] lang="en"
 # ## Quarrel three: the wrong reference
@@ -1104,43 +1104,64 @@ assert np.abs(np.array(list(ends.values())) - [[0.727, 0.735], [0.735, 0.741], [
 assert starts_at[0] > 0.3065 and starts_at[-1] < 0.3115
 
 # %%
-base_J = {run["seed"]: run["style"]["value"] for run in half["bases"]}  # its KL is 0
-by_style = class_problem(task, "style")
-of_n = [predicted_shares(task, tabular.best_of_n(by_style, n)) for n in range(1, 17)]
-net_J = {}
+starts = {run["seed"]: run["style"]["value"] for run in half["bases"]}  # of each seed
+
+
+def tilted(p, b):
+    """The optimum's share of three numbers, from a base model whose share is p."""
+    return 1 / (1 + math.exp(-1 / b) * (1 - p) / p)
+
+
+def J_at(s, p, b):
+    """J of a policy with share s that is otherwise a base model with share p."""
+    return s - b * (s * math.log(s / p) + (1 - s) * math.log((1 - s) / (1 - p)))
+
+
+def of_best(p, b):
+    return max(J_at(1 - (1 - p) ** n, p, b) for n in range(1, 17))
+
+
+net_J = {name: {b: {} for b in BETAS} for name in ("soft", "sampled", "deterministic")}
+J_rows, off = {name: [] for name in ("optimum", "best_of_n", "base", *net_J)}, {}
 for run in sweep["runs"]:
-    value = run["style"]["value"] - run["beta"] * run["kl"]["value"]
-    net_J.setdefault(run["labels"], {}).setdefault(run["beta"], {})[run["seed"]] = value
-J_rows = {name: [] for name in ("optimum", "best_of_n", "base", *net_J)}
-for b, share, nats in zip(BETAS, predicted["style"], predicted["kl"]):
-    J_rows["optimum"].append(share - b * nats)
-    J_rows["best_of_n"].append(max(p["style"] - b * p["kl"] for p in of_n))
-    J_rows["base"].append(np.mean(list(base_J.values())))
-    for labels, by_beta in net_J.items():
-        J_rows[labels].append(np.mean(list(by_beta[b].values())))
+    labels, b, share = run["labels"], run["beta"], run["style"]["value"]
+    net_J[labels][b][run["seed"]] = share - b * run["kl"]["value"]
+    off.setdefault((labels, b), []).append(share - tilted(starts[run["seed"]], b))
+
+# %%
+for b in BETAS:
+    rivals = [[J_at(tilted(p, b), p, b), of_best(p, b), p] for p in starts.values()]
+    nets = [np.mean(list(by_beta[b].values())) for by_beta in net_J.values()]
+    for name, value in zip(J_rows, [*np.mean(rivals, axis=0), *nets]):
+        J_rows[name].append(value)
 print("J, by beta    ", *(f"{b:6g}" for b in BETAS))
 for name, values in J_rows.items():
     print(f"{name:14}", *(f"{value:6.3f}" for value in values))
+optimal, of_n, of_base, soft, sampled, _ = np.array(list(J_rows.values()))
+gained = (soft - of_base) / (optimal - of_base)
+print("gained by soft", *(f"{value:6.2f}" for value in gained))
+assert BETAS[4:] == [2, 4] and gained[:4].min() > 0.75 and 0.6 < gained[4] < 0.7
+assert (sampled < soft).all() and round(optimal[5] - of_base[5], 2) == 0.03
 
 # %%
-optimal, of_base, soft, sampled = (
-    np.array(J_rows[name]) for name in ("optimum", "base", "soft", "sampled")
-)
-assert BETAS[4:] == [2, 4] and (sampled < soft).all()
-assert ((soft - of_base) / (optimal - of_base))[:5].min() > 0.75
-assert round(optimal[5] - of_base[5], 2) == 0.02
-for seed, start in base_J.items():
-    assert all(by_beta[4][seed] < start for by_beta in net_J.values())
-    assert all(net_J["deterministic"][b][seed] < start for b in BETAS if b >= 0.5)
-    for b, best in zip(BETAS, J_rows["best_of_n"]):
-        assert b > 1 or all(by_beta[b][seed] < best for by_beta in net_J.values())
+for seed, p in starts.items():
+    assert all(by_beta[4][seed] < p for by_beta in net_J.values())
+    assert all(net_J["deterministic"][b][seed] < p for b in BETAS if b >= 0.5)
+    for b in (0.125, 0.25, 0.5, 1):
+        assert all(by_beta[b][seed] < of_best(p, b) for by_beta in net_J.values())
+higher = [np.mean([tilted(p, b) for p in starts.values()]) for b in BETAS]
+higher = np.array(higher) - predicted["style"]
+assert round(higher.max(), 3) == 0.012
+for labels in ("soft", "sampled"):  # the share, against the base model's own prediction
+    assert all(np.mean(off[labels, b]) < 0 for b in BETAS)
+    assert all(max(off[labels, b]) < -0.01 for b in (0.5, 1))
 
 # %% [markdown] lang="en"
 # Read it in five steps.
 #
-# **The prediction of the share holds.** With soft and with sampled labels the share is within 0.01 of the line at five of six values of $\beta$. Nothing was fitted to make the line: it was known before the first training.
+# **The prediction of the share holds.** With soft and with sampled labels the share is within 0.01 of the line at five of six values of $\beta$. Nothing was fitted to make the line: it was known before the first training. It is drawn from the authors' rates, though, and the base models start a little higher, at 0.307 to 0.311 in place of 0.30. From a base model's own share the prediction is up to 0.012 higher, and then the networks are on the low side: on average at every $\beta$, and by more than 0.01 in every seed at $\beta=0.5$ and 1.
 #
-# At $\beta=0.5$ the share is low in all seeds: 0.731 (soft; 0.727 to 0.735) and 0.736 (sampled) against 0.760. Two more trainings a seed, with soft labels, look for the reason (`python chapters/data/beta_half.py`). Three times as many pairs and steps give 0.739 (0.735 to 0.741): it is not the length of the training. The base models write three numbers in 0.307 to 0.311 of their answers, no fewer than the 0.30 of the prediction: it is not the start. Pairs whose answers are both drawn at temperature 1 give 0.757 (0.755 to 0.760). It is the pairs, at this $\beta$. On a table they could not matter. One explanation: with shared parameters the minimum depends on the pairs, and many of the sweep's second answers are such as the policy hardly ever writes. These pairs have their merits: at temperature 1 the KL is 0.493, above the predicted 0.449, in the sweep it is 0.442; [chapter 9](09_dpo.ipynb) shows others.
+# At $\beta=0.5$ the share is low in all seeds: 0.731 (soft; 0.727 to 0.735) and 0.736 (sampled) against 0.760. Two more trainings a seed, with soft labels, look for the reason (`python chapters/data/beta_half.py`). Three times as many pairs and steps give 0.739 (0.735 to 0.741): it is not the length of the training. The base models write no fewer three-number answers than the prediction assumes: it is not the start. Pairs whose answers are both drawn at temperature 1 give 0.757 (0.755 to 0.760). It is the pairs, at this $\beta$. On a table they could not matter. One explanation: with shared parameters the minimum depends on the pairs, and many of the sweep's second answers are such as the policy hardly ever writes. These pairs have their merits: at temperature 1 the KL is 0.493, above the predicted 0.449, in the sweep it is 0.442; [chapter 9](09_dpo.ipynb) shows others.
 #
 # **More KL is spent than need be**: with soft labels at both ends, with sampled labels at every $\beta$. At $\beta=4$, where the optimum is 0.007 nats from the reference, the networks are at 0.015 (soft) and 0.022 (sampled). The noise of training is a likely reason: it moves a policy even where the policy is asked to stay. At $\beta=0.125$ the optimum costs 1.198, the networks pay 1.410 and 2.361. There a margin of 1 is a log-ratio of 8 nats, so an error of 0.1 in a margin is 0.8 nats in the policy.
 #
@@ -1148,14 +1169,14 @@ for seed, start in base_J.items():
 #
 # **Deterministic labels have no leash, only a brake.** At every $\beta$ the share is 0.964 or more, at $\beta=4$ too, where 0.355 was predicted; there the KL is about 250 times that of the optimum. From the smallest $\beta$ to the largest, KL falls from 3.804 to 1.783: a large $\beta$ lets go earlier (figure 7.2), and the training ends before the policy has gone as far. A policy that writes three numbers always, and is otherwise the reference, would have a KL of 1.21. The rest went elsewhere, and the right panel shows a part of it. The reward says nothing about right values, and the optimum leaves their share at 0.75, because it reweights whole classes and changes nothing within one. The networks lose it: on average 0.540 to 0.656 is left with deterministic labels (three seeds differ much; at the two smallest $\beta$ the intervals reach 0.75), 0.625 with sampled ones at $\beta=0.125$, 0.708 with soft ones, 0.751 at $\beta=4$. One explanation was given above: the answers share parameters, and what no pair speaks for is moved with the rest. [Chapter 9](09_dpo.ipynb) looks at such answers one by one.
 #
-# **By the objective itself.** Share and KL are parts. What the leash is for is $J$, here the share minus $\beta\,\mathrm{KL}$. The last rows have it, beside two rivals that train nothing: the base model, whose $J$ is its share, and best-of-n ([chapter 6](06_objective.ipynb)) in closed form, with the best $n$ up to 16. Up to $\beta=2$ soft labels gain, on average, at least three quarters of what the optimum has over the base model. At $\beta=4$ the optimum has only 0.02 over it, and no network ends above its own base model: there training costs more than the preference is worth. Sampled labels end lower than soft ones, on average, at every $\beta$. Deterministic labels end below the base model in every seed from $\beta=0.5$ on. And up to $\beta=1$ best-of-n is above every network; its price is $n$ draws for each answer, every time. (Imitation of the chosen answers, a rival that does train, is in chapter 9.)
+# **By the objective itself.** Share and KL are parts. What the leash is for is $J$, here the share minus $\beta\,\mathrm{KL}$. The last rows have it, beside two rivals that train nothing: the base model, whose $J$ is its share, and best-of-n ([chapter 6](06_objective.ipynb)) with the best $n$ up to 16; it and the optimum in closed form, from each base model's own share. Up to $\beta=1$ soft labels gain, on average, at least three quarters of what the optimum has over the base model, at $\beta=2$ under 0.7 of it. At $\beta=4$ the optimum has only 0.03 over the base model, and no network ends above its own: there training costs more than the preference is worth. Sampled labels end lower than soft ones, on average, at every $\beta$. Deterministic labels end below the base model in every seed from $\beta=0.5$ on. And up to $\beta=1$ best-of-n is above every network; its price is $n$ draws for each answer, every time. (Imitation of the chosen answers, a rival that does train, is in chapter 9.)
 
 # %% [markdown] lang="zh"
 # 分五步来读。
 #
-# **对比例的预言成立。** 软标签也好，采样标签也好，六个 $\beta$ 里有五个，比例离那条线不到 0.01。线不是拟合出来的：第一次训练还没开始，它就在那里了。
+# **对比例的预言成立。** 软标签也好，采样标签也好，六个 $\beta$ 里有五个，比例离那条线不到 0.01。线不是拟合出来的：第一次训练还没开始，它就在那里了。不过，它是由作者的比例算出的，而基座的起点要高一点，是 0.307 到 0.311，不是 0.30。按基座自己的比例来预言，线最多高 0.012；这样一比，网络就偏低了：平均起来，每个 $\beta$ 都低；在 $\beta=0.5$ 和 1 处，每个种子都低 0.01 以上。
 #
-# $\beta=0.5$ 处，每个种子都偏低：软标签 0.731（0.727 到 0.735），采样标签 0.736，预言是 0.760。为了找原因，每个种子用软标签又训练了两次（`python chapters/data/beta_half.py`）。回答对和步数都增到三倍，得 0.739（0.735 到 0.741）：不是训练得不够。基座写三个数的比例是 0.307 到 0.311，并不比预言所用的 0.30 低：不是起点的缘故。改成两个回答都用温度 1 抽取，得 0.757（0.755 到 0.760）。可见在这个 $\beta$ 处，原因在回答对。换成表，怎么配对都不要紧。一种解释是：共用参数时，最小值随回答对而变，而扫描里的第二个回答，有许多是策略几乎不写的。不过扫描里的回答对也有好处：都用温度 1，KL 是 0.493，高出预言的 0.449；扫描里只有 0.442。其余的好处见[第 9 章](09_dpo.ipynb)。
+# $\beta=0.5$ 处，每个种子都偏低：软标签 0.731（0.727 到 0.735），采样标签 0.736，预言是 0.760。为了找原因，每个种子用软标签又训练了两次（`python chapters/data/beta_half.py`）。回答对和步数都增到三倍，得 0.739（0.735 到 0.741）：不是训练得不够。基座写三个数的比例，并不比预言所用的低：不是起点的缘故。改成两个回答都用温度 1 抽取，得 0.757（0.755 到 0.760）。可见在这个 $\beta$ 处，原因在回答对。换成表，怎么配对都不要紧。一种解释是：共用参数时，最小值随回答对而变，而扫描里的第二个回答，有许多是策略几乎不写的。不过扫描里的回答对也有好处：都用温度 1，KL 是 0.493，高出预言的 0.449；扫描里只有 0.442。其余的好处见[第 9 章](09_dpo.ipynb)。
 #
 # **KL 花得比该花的多**：软标签是两头多，采样标签是每个 $\beta$ 处都多。$\beta=4$ 处，最优解离参考策略 0.007 奈特，网络却走出了 0.015（软）和 0.022（采样）。原因多半是训练的噪声：叫策略别动，噪声也会推它动。$\beta=0.125$ 处，最优解花 1.198，网络花了 1.410 和 2.361。在那里，间隔的 1 就是对数比的 8 奈特，间隔错 0.1，策略就错 0.8 奈特。
 #
@@ -1163,7 +1184,7 @@ for seed, start in base_J.items():
 #
 # **确定性标签没有绳子，只有刹车。** 在每个 $\beta$ 处，比例都不低于 0.964。$\beta=4$ 也不例外，而那里的预言是 0.355；那里的 KL 约为最优解的 250 倍。从最小的 $\beta$ 到最大的，KL 由 3.804 降到 1.783：$\beta$ 大，松手就早（图 7.2），训练结束时还没走那么远。一个策略若总是写三个数、别的都同参考策略一样，KL 只有 1.21。多走的路去了别处，右边那幅能看到一部分。值对不对，奖励只字未提；最优解里，值对的比例仍是 0.75，因为它只给整类加权，类的内部原样不动。网络却没守住：平均下来，确定性标签剩 0.540 到 0.656（三个种子相差很大，最小的两个 $\beta$ 处，区间够得到 0.75），采样标签在 $\beta=0.125$ 处剩 0.625，软标签在同一处剩 0.708，到 $\beta=4$ 处是 0.751。前面讲过一种解释：回答共用参数，哪一对也不替它说话的，就被别的带着走。[第 9 章](09_dpo.ipynb)会把这样的回答一个一个拿出来看。
 #
-# **按目标本身来算。** 比例和 KL 都只是其中一部分。绳子是为 $J$ 拴的，这里 $J$ 就是比例减去 $\beta\,\mathrm{KL}$。输出的最后几行就是它，旁边放了两个什么也不训练的对手：一个是基座模型，它的 $J$ 就是它的比例；一个是 best-of-n（[第 6 章](06_objective.ipynb)），用闭式算，$n$ 在 16 以内取最好的。到 $\beta=2$ 为止，最优解比基座模型多出来的，软标签平均拿到四分之三以上。到 $\beta=4$，最优解只多 0.02，没有一个网络胜过自己的基座：在那里，训练的代价比这点偏好还大。采样标签平均起来，在每个 $\beta$ 处都不如软标签。确定性标签从 $\beta=0.5$ 起，每个种子都不如基座。而到 $\beta=1$ 为止，best-of-n 比所有网络都高；代价是每次作答都要抽 $n$ 个。（模仿 chosen 也是一个对手，它要训练，见第 9 章。）
+# **按目标本身来算。** 比例和 KL 都只是其中一部分。绳子是为 $J$ 拴的，这里 $J$ 就是比例减去 $\beta\,\mathrm{KL}$。输出的最后几行就是它，旁边放了两个什么也不训练的对手：一个是基座模型，它的 $J$ 就是它的比例；一个是 best-of-n（[第 6 章](06_objective.ipynb)），$n$ 在 16 以内取最好的；它和最优解都用闭式算，从各个基座自己的比例出发。到 $\beta=1$ 为止，最优解比基座模型多出来的，软标签平均拿到四分之三以上；$\beta=2$ 处不到 0.7。到 $\beta=4$，最优解只比基座多 0.03，没有一个网络胜过自己的基座：在那里，训练的代价比这点偏好还大。采样标签平均起来，在每个 $\beta$ 处都不如软标签。确定性标签从 $\beta=0.5$ 起，每个种子都不如基座。而到 $\beta=1$ 为止，best-of-n 比所有网络都高；代价是每次作答都要抽 $n$ 个。（模仿 chosen 也是一个对手，它要训练，见第 9 章。）
 
 # %% [markdown] lang="en"
 # ## What was assumed
