@@ -655,7 +655,7 @@ assert round(0.6 * 2 - 0.4 * 4, 1) == -0.4 and round(of_a.item(), 2) == 0.54
 #
 # $$\mathbb{E}_{\text{label}}\,[\ell(\text{label},h)]=\ell(q,h)=H(q)+\mathrm{KL}\bigl(q\,\|\,\sigma(h)\bigr).$$
 #
-# So the loss has a floor, $H(q)$, the entropy of the label, and stands on it where $h=\log\frac{q}{1-q}$. The same holds for whole piles, as the cell asserts by going through all outcomes of three comparisons. These labels return in [chapter 7](07_derivation.ipynb) and [chapter 9](09_dpo.ipynb).
+# So the loss has a floor, $H(q)$, the entropy of the label, and stands on it where $h=\log\frac{q}{1-q}$. (Averaged over the pairs, the floor is the *conditional entropy* of the label, given the pair.) The same holds for whole piles, as the cell asserts by going through all outcomes of three comparisons. These labels return in [chapter 7](07_derivation.ipynb) and [chapter 9](09_dpo.ipynb).
 
 # %% [markdown] lang="zh"
 # ## 三种标签
@@ -675,7 +675,7 @@ assert round(0.6 * 2 - 0.4 * 4, 1) == -0.4 and round(of_a.item(), 2) == 0.54
 #
 # $$\mathbb{E}_{\text{label}}\,[\ell(\text{label},h)]=\ell(q,h)=H(q)+\mathrm{KL}\bigl(q\,\|\,\sigma(h)\bigr)$$
 #
-# 所以损失有一个下界 $H(q)$，即标签的熵；$h=\log\frac{q}{1-q}$ 时正好落在下界上。对一整堆比较，这也成立；下一个单元格走遍三次比较的所有结果，验证这一点。这几种标签，[第 7 章](07_derivation.ipynb)和[第 9 章](09_dpo.ipynb)还会用到。
+# 所以损失有一个下界 $H(q)$，即标签的熵；$h=\log\frac{q}{1-q}$ 时正好落在下界上。（对所有的对取平均，这个下界就是给定一对回答之后标签的**条件熵**，conditional entropy。）对一整堆比较，这也成立；下一个单元格走遍三次比较的所有结果，验证这一点。这几种标签，[第 7 章](07_derivation.ipynb)和[第 9 章](09_dpo.ipynb)还会用到。
 
 # %% tags=["proof"]
 q, h = torch.sigmoid(truth), other  # (20, 6): labels of one judge, differences of another model

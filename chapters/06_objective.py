@@ -335,7 +335,7 @@ assert (J(star) > J(rivals).amax(0)).all()
 #
 # $$J(\pi^*)-J(\pi)=\beta\,\mathrm{KL}(\pi\,\|\,\pi^*).$$
 #
-# To maximise $J$ is to approach $\pi^*$. Korbak et al. read it as Bayesian inference: $\pi_{\mathrm{ref}}$ is the prior, $e^{r/\beta}$ the evidence.
+# To maximise $J$ is to approach $\pi^*$ in reverse KL: a policy that cannot reach it will rather keep to some of its answers than cover all. (To imitate samples of $\pi^*$ is to approach it in forward KL, as SFT approaches its data in [chapter 3](03_sft.ipynb).) Korbak et al. read it as Bayesian inference: $\pi_{\mathrm{ref}}$ is the prior, $e^{r/\beta}$ the evidence.
 
 # %% [markdown] lang="zh"
 # ## 最优解，第二条路：配成 KL
@@ -349,7 +349,7 @@ assert (J(star) > J(rivals).amax(0)).all()
 #
 # $$J(\pi^*)-J(\pi)=\beta\,\mathrm{KL}(\pi\,\|\,\pi^*)$$
 #
-# 最大化 $J$，就是向 $\pi^*$ 靠拢。Korbak 等人把它看作贝叶斯推断：$\pi_{\mathrm{ref}}$ 是先验，$e^{r/\beta}$ 是奖励带来的证据。
+# 最大化 $J$，就是按反向 KL 向 $\pi^*$ 靠拢：够不着 $\pi^*$ 的策略，宁可守住它的一部分回答，也不去盖住全部。（模仿 $\pi^*$ 的样本，则是按正向 KL 向它靠拢，就像[第 3 章](03_sft.ipynb)里 SFT 向数据靠拢。）Korbak 等人把它看作贝叶斯推断：$\pi_{\mathrm{ref}}$ 是先验，$e^{r/\beta}$ 是奖励带来的证据。
 
 # %% tags=["proof"]
 ratio = (rivals / ref).log()

@@ -621,7 +621,7 @@ assert sums == {-0.7: -120.5, -0.5: -128.0} and abs(200 * -0.7 + 140) < 1e-9
 
 # %% [markdown] lang="en"
 # ## The bug museum
-# All fourteen exhibits were found in public code, by people who wrote down what they saw; follow the links for their words. The faulty lines are written afresh, in miniature. Each comes with a test that lets the right code pass and stops the bug. The column $\ln 2$ says whether the loss at step 0 gives it away.
+# All fourteen exhibits were found in public code, by people who wrote it down; follow the links for their words. (What one sees of a bug they do not always say; then the column is ours.) The faulty lines are written afresh, in miniature. Each comes with a test that lets the right code pass and stops the bug. The column $\ln 2$ says whether the loss at step 0 gives it away.
 #
 # | | exhibit | found in | what one sees | $\ln 2$ | caught by |
 # |---|---|---|---|---|---|
@@ -642,7 +642,7 @@ assert sums == {-0.7: -120.5, -0.5: -128.0} and abs(200 * -0.7 + 140) < 1e-9
 
 # %% [markdown] lang="zh"
 # ## 错误博物馆
-# 十四件展品全都出自公开的代码；发现的人把看到的现象写了下来，原话请点链接去看。出错的那几行，我们另写了一份缩微的。每件配一个测试：代码对，就放行；有错，就拦下。$\ln 2$ 一列说的是：只看第 0 步的损失是不是 $\ln 2$，能不能发现这个错。
+# 十四件展品全都出自公开的代码，发现的人把它们写了下来，原话请点链接去看。（现象那一列，他们没有写到的，由我们补上。）出错的那几行，我们另写了一份缩微的。每件配一个测试：代码对，就放行；有错，就拦下。$\ln 2$ 一列说的是：只看第 0 步的损失是不是 $\ln 2$，能不能发现这个错。
 #
 # | | 展品 | 出处 | 看到的现象 | $\ln 2$ | 靠什么抓住 |
 # |---|---|---|---|---|---|
