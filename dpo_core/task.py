@@ -160,8 +160,8 @@ class BookTask:
     """A population of authors who write small sums; every rate is known.
 
     An author means `a ± b`, or `a ± b ± c` with probability `style`, all numbers and signs uniform;
-    the target is the value that was meant. With probability `slip` a carry is forgotten and `b` is
-    written `slip_size` too large, so the text misses its target.
+    the target is the value that was meant. With probability `slip` the author slips and writes `b`
+    `slip_size` too large, so that the text misses its target.
     """
 
     style: float = 0.30

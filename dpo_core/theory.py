@@ -60,8 +60,8 @@ def predicted_shares(task: BookTask, class_logps: Tensor) -> dict[str, float]:
 
 
 def predicted_optimum(task: BookTask, reward: str, beta: float) -> dict[str, float]:
-    """`predicted_shares` of the KL-regularised optimum (Rafailov et al. 2023, eq. 4) of a
-    calibrated base model.
+    """`predicted_shares` of the KL-regularised optimum (Rafailov et al. 2023, eq. 4) of a base
+    model that is faithful to its data.
 
     Raises:
         ValueError: an unknown reward, or a beta that is not above 0.
