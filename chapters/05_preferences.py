@@ -877,6 +877,7 @@ for run in stored["runs"]:
     apart = (f"{kind['difference']['value']:5.2f}" for kind in kinds)
     print(f"{run['pairs']:6} {run['seed']:5}        ", *right, " " * 12, *apart)
 few, many = ([r for r in stored["runs"] if r["pairs"] == n] for n in (6_400, 51_200))
+assert all(len({run["seed"] for run in runs}) == 3 for runs in (few, many))
 for run in few + many:
     assert run["style"]["accuracy"]["value"] > 0.95
     assert run["exact"]["accuracy"]["low"] > 0.6  # above chance
