@@ -503,7 +503,7 @@ assert sum(p in usual for p in missing) <= 5
 # By hand, one right answer among four, and $k=2$: of the six pairs of answers three contain the right one, so the estimate is 1/2. Putting 1/4 in the place of $e$ gives $1-(3/4)^2=0.4375$.
 
 # %% [markdown] lang="zh"
-# ## k 个里有一个对
+# ## k 个里至少一个正确
 # 十个里只对一个，算失败吗？要看可以问几次。**pass@k** 是这样一个概率：对一个提示抽 $k$ 个回答，其中至少一个正确；再对提示取平均（[Chen et al. 2021](https://arxiv.org/abs/2107.03374)）。若每个回答正确的概率都是 $e$，$k$ 个全错的概率就是 $(1-e)^k$。作者群体在每个提示上 $e=0.75$：pass@1 是 0.75，pass@4 是 0.996。
 #
 # 模型的 $e$ 却不知道。抽 $n$ 个回答（不少于 $k$ 个），其中 $c$ 个正确。直接用 $c/n$ 代替 $e$，平均下来偏低，因为 $(1-e)^k$ 是凸函数：$c$ 有大有小，函数值的平均高于平均处的函数值。换个问法：从 $n$ 个里挑 $k$ 个，所有挑法当中，含有正确回答的占多少？不管 $e$ 是多少，这个比例平均起来不偏不倚：
@@ -607,6 +607,21 @@ assert abs(at_fork[True] / at_fork.total() - 0.2) < 1e-6
 # 在我们的世界里，这个问题有精确的答案。作者群体的 210,000 段文本，加一加就行。网络则要搜索：一段文本的概率，不会大于它的开头，所以只需接着写那些比整个贪心回答还要可能的开头。
 
 # %%
+tree = {"": {"A": 0.6, "B": 0.4}, "A": {"x": 0.5, "y": 0.5}, "B": {"z": 1.0}}
+
+
+def beam(width):
+    """The best text of two tokens that a beam of this width finds, and its probability."""
+    kept = {"": 1.0}
+    for _ in range(2):
+        longer = {text + c: p * q for text, p in kept.items() for c, q in tree[text].items()}
+        kept = dict(sorted(longer.items(), key=lambda item: -item[1])[:width])
+    return next(iter(kept.items()))
+
+
+assert beam(1) == ("Ax", 0.3) and beam(2) == ("Bz", 0.4)  # width 1 is greedy decoding
+
+# %%
 mass, branch = Counter(), {}  # of every beginning; the largest branch behind it
 for (prompt, text), logp in task.log_conditional.items():
     for end in range(len(text) + 1):
@@ -656,17 +671,19 @@ best = most_probable(names, of_model)
 same = sum(best[prompt][1] == answer for prompt, answer in zip(names, of_model))
 greedy_logps = score(gen, names, of_model).tolist()
 ratio = np.median([math.exp(best[p][0] - logp) for p, logp in zip(names, greedy_logps)])
+top = [math.isclose(mass[p, best[p][1]], likeliest[p]) for p in names if p not in long]
 exact_share = np.mean([judge(p, best[p][1]).exact for p in names if p not in long])
 print(f"network: {same} of {len(names)}, ratio {ratio:.2f}, exact {exact_share:.2f}")
 assert same < len(names) / 2 and 1 < ratio < 1.2 and exact_share > 0.99
+assert np.mean(top) > 0.9  # the network's likeliest answer is one of the authors' likeliest
 
 # %% [markdown] lang="en"
-# For the authors greedy decoding ends at a most probable answer at all 166 prompts (many answers tie). For the network it does so at fewer than half of them. It misses by little: at the typical prompt the most probable answer is less than 1.2 times as probable as the greedy one, for what ties among the authors nearly ties in the network. Nor would a search for it show anything else: at targets of one or two digits more than 99 % of these answers are right as well.
+# For the authors greedy decoding ends at a most probable answer at all 166 prompts (many answers tie). For the network it does so at fewer than half of them. It misses by little: at the typical prompt the most probable answer is less than 1.2 times as probable as the greedy one. Nor would a search for it show anything else: at targets of one or two digits more than 99 % of these answers are right as well, and more than 90 % of them are among those that tie for first place with the authors.
 #
 # How should the shares move between? The authors can be redrawn at any temperature as well, exactly: the probability of every beginning of an answer is known, hence the distribution of what they write next, and $\tau$ applies to it as to the model's.
 
 # %% [markdown] lang="zh"
-# 作者群体按贪心解码，在全部 166 个提示上，写出的都是概率最大的回答（许多回答并列最大）。网络却不到一半。不过差得很少：在典型的提示上，概率最大的回答，概率不到贪心回答的 1.2 倍；在作者那里并列的，在网络这里也几乎并列。真去搜索，看到的也不会有什么不同：只要目标不是三位数，这样的回答也有 99% 以上是对的。
+# 作者群体按贪心解码，在全部 166 个提示上，写出的都是概率最大的回答（许多回答并列最大）。网络却不到一半。不过差得很少：在典型的提示上，概率最大的回答，概率不到贪心回答的 1.2 倍。真去搜索，看到的也不会有什么不同：只要目标不是三位数，这样的回答也有 99% 以上是对的，90% 以上就是作者那里并列第一的那些。
 #
 # 介于两者之间，比例该怎么变？作者群体也能换个温度重抽，而且算得精确：回答的每一种开头，概率都已知，于是接下来写什么，分布也已知，$\tau$ 照样用得上。
 
