@@ -888,14 +888,14 @@ assert best_of_few < min(run["exact"]["accuracy"]["low"] for run in many)  # mor
 assert all(run["exact"]["accuracy"]["high"] < 0.8 for run in many)
 
 # %% [markdown] lang="en"
-# In all six the style is ordered right in more than 95 % of the pairs. Exactness is above chance every time, and far below the style every time; with eight times as many pairs it is better, and still below 0.8. So a reward model can learn exactness, but it costs many more comparisons. Why, we have not tested. One guess: to count numbers one has to find a second sign, to judge exactness one must do the sum.
+# In all six the style is ordered right in more than 95 % of the pairs. Exactness is above chance every time, and far below the style every time; with eight times as many pairs it is better, and still below 0.8. So more pairs teach it more of exactness; how far that goes, these runs do not say. Nor have we tested why exactness is harder. One guess: to count numbers one has to find a second sign, to judge exactness one must do the sum.
 #
 # Look at the yellow point. A policy that is trained to please this model gains more by a third number than by a right sum. [Chapter 12](12_rl.ipynb), which trains policies against reward models, comes back to this.
 #
 # Last, the constant. Add to each prompt's rewards an arbitrary number of its own, and the loss stays what it was. So nothing in training holds these numbers in place, and the rewards of answers to different prompts must not be compared.
 
 # %% [markdown] lang="zh"
-# 六次里，风格都排对了 95% 以上。对错每次都比乱猜强，每次也都远不如风格；对多到八倍，又好一些，仍不到 0.8。所以奖励模型学得会判断对错，只是要多花许多比较。为什么会这样，我们没有检验过。有一种猜想：要知道写了几个数，只要看有没有第二个加减号；要判断对错，却得把算式算出来。
+# 六次里，风格都排对了 95% 以上。对错每次都比乱猜强，每次也都远不如风格；对多到八倍，又好一些，仍不到 0.8。所以对多一些，对错也多学会一些；最终能学到哪一步，这几次训练没有说。判断对错为什么更难，我们也没有检验过。有一种猜想：要知道写了几个数，只要看有没有第二个加减号；要判断对错，却得把算式算出来。
 #
 # 看黄色那一点。要是训练一个策略去讨好这个模型，多写一个数比把算式算对更划算。[第 12 章](12_rl.ipynb)会拿奖励模型来训练策略，到时再谈。
 #
