@@ -5,8 +5,11 @@ fill MUSEUM with {number: (right, buggy, test)}. A test takes the code it judges
 functions are put to it here, and so is every bug again.
 """
 
+import importlib.metadata
+import importlib.util
 import re
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -257,3 +260,14 @@ def test_ln_2_is_blind_to_a_wrong_log_probability(number):
 def test_ln_2_sees_summed_pieces():
     _, buggy, _ = namespace()["MUSEUM"][10]
     assert buggy(torch.full((8,), float(np.log(2))).split(2)).item() == pytest.approx(4 * np.log(2))
+
+
+def test_trl_counts_a_tie_as_wrong():
+    """Chapter 8 says so of TRL 1.16, where rewards/accuracies reads 0 at step 0; read from its source, not imported."""
+    found = importlib.util.find_spec("trl")
+    if found is None:
+        pytest.skip("TRL is not installed")
+    assert importlib.metadata.version("trl").startswith("1.16")
+    trainer = Path(found.origin).parent / "trainer" / "dpo_trainer.py"
+    line = "reward_accuracies = (chosen_rewards > rejected_rewards).float()"
+    assert line in trainer.read_text(encoding="utf-8")
