@@ -1122,13 +1122,14 @@ def of_best(p, b):
 
 
 net_J = {name: {b: {} for b in BETAS} for name in ("soft", "sampled", "deterministic")}
-J_rows, off = {name: [] for name in ("optimum", "best_of_n", "base", *net_J)}, {}
+off = {}
 for run in sweep["runs"]:
     labels, b, share = run["labels"], run["beta"], run["style"]["value"]
     net_J[labels][b][run["seed"]] = share - b * run["kl"]["value"]
     off.setdefault((labels, b), []).append(share - tilted(starts[run["seed"]], b))
 
 # %%
+J_rows = {name: [] for name in ("optimum", "best_of_n", "base", *net_J)}
 for b in BETAS:
     rivals = [[J_at(tilted(p, b), p, b), of_best(p, b), p] for p in starts.values()]
     nets = [np.mean(list(by_beta[b].values())) for by_beta in net_J.values()]
