@@ -13,7 +13,7 @@ from functools import cache
 import torch
 from torch import nn
 
-from dpo_core.model import Stack
+from dpo_core.model import Backbone
 from dpo_core.progress import say
 
 # Multiplications of a weight and a token from which compiling pays. The book's base model has
@@ -25,16 +25,16 @@ def worth_compiling(model: nn.Module, tokens: float) -> bool:
     """Whether a training that reads so many tokens ends sooner with compiled layers."""
     inside = sum(
         parameter.numel()
-        for stack in stacks(model)
-        for parameter in stack.parameters()
+        for backbone in backbones(model)
+        for parameter in backbone.layers.parameters()
         if parameter.dim() == 2
     )
     return inside * tokens >= WORTH
 
 
-def stacks(model: nn.Module) -> list[Stack]:
+def backbones(model: nn.Module) -> list[Backbone]:
     """The layers of each language model inside a model."""
-    return [module for module in model.modules() if isinstance(module, Stack)]
+    return [module for module in model.modules() if isinstance(module, Backbone)]
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def compiled(model: nn.Module, wanted: bool = True) -> Iterator[bool]:
         True if they are; False if that is not wanted, or there is no compiler, which is said once.
     """
     on = wanted and can_compile(next(model.parameters()).device.type)
-    parts = [part for part in stacks(model) if on and not part.compiled]
+    parts = [part for part in backbones(model) if on and not part.compiled]
     _set(parts, on)
     try:
         yield on
@@ -55,16 +55,13 @@ def compiled(model: nn.Module, wanted: bool = True) -> Iterator[bool]:
 
 def follow(model: nn.Module, other: nn.Module) -> None:
     """Have the layers of a model compiled exactly while those of another are."""
-    on = all(part.compiled for part in stacks(other))
-    _set([part for part in stacks(model) if part.compiled != on], on)
+    on = all(part.compiled for part in backbones(other))
+    _set([part for part in backbones(model) if part.compiled != on], on)
 
 
-def _set(parts: list[Stack], on: bool) -> None:
-    for part in parts:
-        if on:
-            part.compile(dynamic=False)  # but for the number of tokens, which `Backbone` marks
-        else:
-            part._compiled_call_impl = None
+def _set(parts: list[Backbone], on: bool) -> None:
+    for part in parts:  # all sizes are fixed but the number of tokens, which `Backbone` marks
+        part.program = torch.compile(part.stream, dynamic=False) if on else None
 
 
 @cache

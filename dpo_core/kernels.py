@@ -33,9 +33,9 @@ class Frame(NamedTuple):
     sin: Tensor  # (N, D)
     bias: Tensor  # (W, S) or (BH, W, S): 0, or the smallest number where a query may not look
     rows: int  # B
-    to_rows: Tensor | None = None  # (6BHW,): which half head of (6NH, K/2) stands where in rows
-    to_tokens: Tensor | None = None  # (NH,): which of (BHW, K) belongs to each token and head
-    back: Tensor | None = None  # (6NH,): where in the rows each half head stands
+    to_rows: Tensor | None = None  # (3, BH, W, 2): which half head of (6NH, K/2) stands where
+    to_tokens: Tensor | None = None  # (N, H): which of (BHW, K) belongs to each token and head
+    back: Tensor | None = None  # (N, 6H): where in the rows each half head stands
 
 
 # ---------------------------------------------------------------- RMSNorm
@@ -117,19 +117,22 @@ def attend(qkv: Tensor, frame: Frame, heads: int) -> Tensor:
 
 def plain_attend(qkv: Tensor, frame: Frame, heads: int) -> Tensor:
     """The definition of `attend`."""
-    query, key, value = rows_of(turn(qkv, frame), frame, heads).unbind(0)
+    query, key, value = rows_of(turn(qkv, frame, heads), frame, heads).unbind(0)
     return tokens_of(mix(query, key, value, frame.bias), frame, heads)
 
 
-def turn(qkv: Tensor, frame: Frame) -> Tensor:
+def turn(qkv: Tensor, frame: Frame, heads: int) -> Tensor:
     """Turn each pair of coordinates of queries and keys by its token's angle; in place where no
     gradient is asked for.
     """
     if not qkv.requires_grad and not torch.compiler.is_compiling():
         return _turn_(qkv, frame, frame.sin)
-    left, right, value = qkv.chunk(3, dim=1)  # (N, D) each
-    cos, sin = frame.cos, frame.sin
-    return torch.cat((left * cos - right * sin, right * cos + left * sin, value), dim=1)
+    half = qkv.shape[1] // (6 * heads)  # K/2
+    # by half heads: the compiler cannot tell where they begin once the sizes are multiplied
+    parts, cos, sin = (x.unflatten(1, (-1, half)) for x in (qkv, frame.cos, frame.sin))
+    left, right, value = parts.chunk(3, dim=1)  # (N, 2H, K/2) each
+    turned = torch.cat((left * cos - right * sin, right * cos + left * sin, value), dim=1)
+    return turned.flatten(1)
 
 
 def mix(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
@@ -155,9 +158,8 @@ def rows_of(qkv: Tensor, frame: Frame, heads: int) -> Tensor:
     """(3, BH, W, K) from (N, 3D): queries, keys and values in their places, head by head."""
     half = qkv.shape[1] // (6 * heads)  # K/2
     if frame.to_rows is not None:
-        parts = qkv.reshape(qkv.shape[0] * 6 * heads, half)
-        parts = _Fill.apply(parts, frame.to_rows, frame.back)
-        return parts.view(3, frame.rows * heads, -1, 2 * half)
+        parts = qkv.unflatten(1, (6 * heads, half))
+        return _Fill.apply(parts, frame.to_rows, frame.back).flatten(3)
     places = (frame.rows, qkv.shape[0] // frame.rows)  # B, W
     both, value = qkv.split((4 * heads * half, 2 * heads * half), dim=1)
     both = both.reshape(*places, 2, 2, heads, half)  # (B, W, side, 2, H, K/2)
@@ -169,8 +171,7 @@ def rows_of(qkv: Tensor, frame: Frame, heads: int) -> Tensor:
 def tokens_of(mixed: Tensor, frame: Frame, heads: int) -> Tensor:
     """(N, D) from (BH, W, K): each token's heads side by side."""
     if frame.to_tokens is not None:
-        parts = _Pick.apply(mixed.flatten(0, 1), frame.to_tokens)  # (NH, K)
-        return parts.view(-1, heads * mixed.shape[-1])
+        return _Pick.apply(mixed.flatten(0, 1), frame.to_tokens).flatten(1)  # of (N, H, K)
     return mixed.unflatten(0, (frame.rows, heads)).transpose(1, 2).flatten(2).flatten(0, 1)
 
 
@@ -182,11 +183,11 @@ class _Fill(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, index: Tensor, back: Tensor) -> Tensor:
         ctx.save_for_backward(back)
-        return x.index_select(0, index)
+        return F.embedding(index, x.flatten(0, 1))
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:
-        return grad.reshape(-1, grad.shape[-1]).index_select(0, ctx.saved_tensors[0]), None, None
+        return F.embedding(ctx.saved_tensors[0], grad.reshape(-1, grad.shape[-1])), None, None
 
 
 class _Pick(torch.autograd.Function):
@@ -196,12 +197,12 @@ class _Pick(torch.autograd.Function):
     def forward(ctx: FunctionCtx, x: Tensor, index: Tensor) -> Tensor:
         ctx.save_for_backward(index)
         ctx.rows = x.shape[0]
-        return x.index_select(0, index)
+        return F.embedding(index, x)
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
-        rows = grad.new_zeros(ctx.rows, grad.shape[1])
-        return rows.index_copy(0, ctx.saved_tensors[0], grad), None
+        rows = grad.new_zeros(ctx.rows, grad.shape[-1])
+        return rows.index_copy(0, ctx.saved_tensors[0].flatten(), grad.flatten(0, 1)), None
 
 
 class _Attend(torch.autograd.Function):
@@ -245,7 +246,9 @@ def _mixed_from(grad: Tensor, shape: torch.Size, frame: Frame, heads: int) -> Te
     """The gradient of `tokens_of`: (BH, W, K) from (N, D), zero in empty places."""
     if frame.to_tokens is not None:
         rows = grad.new_zeros(shape[0] * shape[1], shape[2])
-        return rows.index_copy_(0, frame.to_tokens, grad.reshape(-1, shape[2])).view(shape)
+        return rows.index_copy_(0, frame.to_tokens.flatten(), grad.reshape(-1, shape[2])).view(
+            shape
+        )
     grid = grad.reshape(frame.rows, shape[1], heads, shape[2])
     return grid.transpose(1, 2).reshape(shape)
 
@@ -254,7 +257,7 @@ def _qkv_from(inside: Tensor, frame: Frame, heads: int) -> Tensor:
     """The gradient of `rows_of`: (N, 3D) from (3, BH, W, K)."""
     half = inside.shape[-1] // 2
     if frame.back is not None:
-        return inside.view(-1, half).index_select(0, frame.back).view(-1, 6 * heads * half)
+        return F.embedding(frame.back, inside.view(-1, half)).flatten(1)
     places = (frame.rows, inside.shape[2])
     grid = inside.view(3, frame.rows, heads, places[1], 2, half)
     both = grid[:2].permute(1, 3, 4, 0, 2, 5).flatten(2)  # (B, W, 2D)

@@ -12,6 +12,7 @@ Shapes: B batch, T positions of this call, S positions with the cache, V vocabul
 K width of a head, D width (D = H·K), N tokens, W places in a row.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -175,8 +176,16 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(width, width, bias=False)
         self.o_proj = nn.Linear(width, width, bias=False)
 
-    def forward(self, x: Tensor, frame: Frame, cache: KVCache | None = None) -> Tensor:
-        """(N, D) from (N, D): what each token gathers from the tokens it may look at."""
+    def forward(
+        self,
+        x: Tensor,
+        frame: Frame,
+        cache: KVCache | None = None,
+        read: Tensor | None = None,
+    ) -> Tensor:
+        """(N, D) from (N, D): what each token gathers from the tokens it may look at; only for the
+        tokens `read`, (A,), if given.
+        """
         if cache is None or self.layer not in cache.projections:
             three = (self.q_proj.weight, self.k_proj.weight, self.v_proj.weight)
             weight = qkv_weight(*three, self.heads)
@@ -186,8 +195,9 @@ class Attention(nn.Module):
             weight = cache.projections[self.layer]
         qkv = F.linear(x, weight)  # (N, 3D)
         if cache is None:
-            return self.o_proj(attend(qkv, frame, self.heads))
-        rows = rows_of(turn(qkv, frame), frame, self.heads)  # (3, BH, T, K)
+            mixed = attend(qkv, frame, self.heads)
+            return self.o_proj(mixed if read is None else mixed.index_select(0, read))
+        rows = rows_of(turn(qkv, frame, self.heads), frame, self.heads)  # (3, BH, T, K)
         query, key, value = rows.unflatten(1, (frame.rows, self.heads))  # (B, H, T, K) each
         key, value = cache.extend(self.layer, key, value)  # (B, H, S, K)
         mixed = mix(query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1), frame.bias)
@@ -218,23 +228,16 @@ class Block(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, frame: Frame, cache: KVCache | None = None) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), frame, cache)
+    def forward(
+        self,
+        x: Tensor,
+        frame: Frame,
+        cache: KVCache | None = None,
+        read: Tensor | None = None,
+    ) -> Tensor:
+        mixed = self.self_attn(self.input_layernorm(x), frame, cache, read)
+        x = (x if read is None else x.index_select(0, read)) + mixed
         return x + self.mlp(self.post_attention_layernorm(x))
-
-
-class Stack(nn.ModuleList):
-    """The layers, one after the other; nearly all of a step's time is spent here."""
-
-    @property
-    def compiled(self) -> bool:
-        """True while `dpo_core.compilation` has these layers compiled."""
-        return self._compiled_call_impl is not None
-
-    def forward(self, x: Tensor, frame: Frame, cache: KVCache | None = None) -> Tensor:
-        for layer in self:
-            x = layer(x, frame, cache)
-        return x
 
 
 class Layout(NamedTuple):
@@ -275,6 +278,20 @@ def grid_layout(
     return Layout(positions.reshape(-1), hidden, torch.zeros_like(input_ids))
 
 
+def half_heads(heads: int) -> tuple[Tensor, Tensor]:
+    """The half heads of a token in the order of `kernels.qkv_weight`, by their names and back.
+
+    Returns:
+        (3, H, 2): which of the 6H is the left or right half of a head of queries, keys, values;
+        and (6H, 3): of each of the 6H, which of the three it belongs to, which head, which half.
+    """
+    both = torch.arange(4 * heads).view(2, 2, heads).permute(1, 2, 0)
+    value = torch.arange(4 * heads, 6 * heads).view(1, heads, 2)
+    half_head = torch.cat((both, value))
+    names = torch.cartesian_prod(torch.arange(3), torch.arange(heads), torch.arange(2))
+    return half_head, names[half_head.flatten().argsort()]
+
+
 class Backbone(nn.Module):
     """Embedding, layers and last norm: everything below the vocabulary head."""
 
@@ -282,24 +299,42 @@ class Backbone(nn.Module):
         super().__init__()
         self.heads = config.num_attention_heads
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = Stack(Block(config, layer) for layer in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(
+            Block(config, layer) for layer in range(config.num_hidden_layers)
+        )
+        self.program: Callable[..., Tensor] | None = None  # `stream`, compiled
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         cos, sin = rope_tables(config.max_position_embeddings, config.head_size, config.rope_theta)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
+        half_head, which = half_heads(self.heads)
+        self.register_buffer("half_head", half_head, persistent=False)
+        self.register_buffer("which", which, persistent=False)
+
+    @property
+    def compiled(self) -> bool:
+        """True while `dpo_core.compilation` has the layers compiled."""
+        return self.program is not None
 
     def forward(
-        self, input_ids: Tensor, layout: Layout | None = None, cache: KVCache | None = None
+        self,
+        input_ids: Tensor,
+        layout: Layout | Frame | None = None,
+        cache: KVCache | None = None,
+        read: Tensor | None = None,
     ) -> Tensor:
         """The residual stream after the last norm.
 
         Args:
             input_ids: (N,) int64, the tokens of `layout`; without a layout (B, T), as in
                 `Llama.forward`.
+            layout: where they stand, or what `frame` made of that.
             cache: keys and values of earlier positions; extended in place.
+            read: (A,) int64, which of the tokens will be read; the last layer works for these
+                alone. Needs a layout, and no cache.
 
         Returns:
-            (N, D), or (B, T, D) without a layout.
+            (N, D), or (A, D) of the tokens `read`, or (B, T, D) without a layout.
 
         Raises:
             ValueError: more positions than the model has.
@@ -308,49 +343,54 @@ class Backbone(nn.Module):
         if layout is None:
             layout = grid_layout(input_ids, None, cache)
             return self(input_ids.reshape(-1), layout, cache).view(*input_ids.shape, -1)
-        if layout.hidden.shape[-1] > len(self.cos) and layout.place is None:
-            raise ValueError(f"{layout.hidden.shape[-1]} positions; the model has {len(self.cos)}")
-        x, frame = self.embed_tokens(input_ids), self.frame(layout)
-        if cache is not None or not self.layers.compiled:
-            return self.norm(self.layers.forward(x, frame, cache))
+        frame = layout if isinstance(layout, Frame) else self.frame(layout)
+        if cache is not None or not self.compiled:
+            return self.stream(input_ids, frame, cache, read)
         # one program for any number of tokens; another width or number of rows gets its own
-        for tensor in (x, frame.cos, frame.sin, frame.to_tokens, frame.back):
+        for tensor in (input_ids, frame.cos, frame.sin, frame.to_tokens, frame.back, read):
             if tensor is not None:
                 torch._dynamo.mark_dynamic(tensor, 0)
-        return self.norm(self.layers(x, frame))
+        return self.program(input_ids, frame, None, read)
+
+    def stream(
+        self, input_ids: Tensor, frame: Frame, cache: KVCache | None, read: Tensor | None
+    ) -> Tensor:
+        """`forward` on tokens whose frame is known; what is compiled (`dpo_core.compilation`)."""
+        x = self.embed_tokens(input_ids)
+        *earlier, last = self.layers
+        for layer in earlier:
+            x = layer(x, frame, cache)
+        return self.norm(last(x, frame, cache, read))
 
     def frame(self, layout: Layout) -> Frame:
-        """What the layers share when they look at a batch that stands so."""
-        (batch, width), half = layout.token.shape, self.cos.shape[1] // 2
-        cos = self.cos[layout.positions, :half].repeat(1, 2 * self.heads)  # (N, D)
-        sin = self.sin[layout.positions, :half].repeat(1, 2 * self.heads)
+        """What the layers share when they look at a batch that stands so; the same for each model
+        of this size.
+        """
+        (batch, width), heads = layout.token.shape, self.heads
+        if layout.hidden.shape[-1] > len(self.cos) and layout.place is None:
+            raise ValueError(f"{layout.hidden.shape[-1]} positions; the model has {len(self.cos)}")
         # not -inf: a row that sees nothing stays finite, also where autocast rounds to bfloat16
         types = (torch.bfloat16, self.cos.dtype)
         smallest = max(torch.finfo(kind).min for kind in types)
         bias = torch.zeros_like(layout.hidden, dtype=self.cos.dtype)
         bias = bias.masked_fill(layout.hidden, smallest)
         if bias.dim() == 4:
-            bias = bias.expand(-1, self.heads, -1, -1).flatten(0, 1)  # (BH, W, S)
+            bias = bias.expand(-1, heads, -1, -1).flatten(0, 1)  # (BH, W, S)
+        half = self.cos.shape[1] // 2
+        tables = (table[:, :half].repeat(1, 2 * heads) for table in (self.cos, self.sin))
+        cos, sin = (table.index_select(0, layout.positions) for table in tables)  # (N, D) each
         frame = Frame(cos, sin, bias, batch)
         if layout.place is None:
             return frame
-        # the half heads of a token in the order of `qkv_weight`
-        heads, device = self.heads, bias.device
-        both = torch.arange(4 * heads, device=device).view(2, 2, heads).permute(1, 2, 0)
-        value = torch.arange(4 * heads, 6 * heads, device=device).view(1, heads, 2)
-        half_head = torch.cat((both, value))  # (3, H, 2)
+        half_head, which = self.half_head, self.which  # (3, H, 2); (6H, 3)
         first = layout.token * (6 * heads)  # (B, W)
         to_rows = first[:, None, :, None] + half_head[:, None, :, None]  # (3, B, H, W, 2)
-        row, column = layout.place // width, layout.place % width  # (N,) each
-        head = torch.arange(heads, device=device)
-        to_tokens = (row[:, None] * heads + head) * width + column[:, None]  # (N, H)
-        three = torch.arange(3, device=device)[:, None, None]
-        back = (three * (batch * heads * width) + to_tokens[:, None, :, None]) * 2
-        back = (back + torch.arange(2, device=device)).flatten(1)  # (N, 6H)
-        back = back[:, half_head.flatten().argsort()]
-        return frame._replace(
-            to_rows=to_rows.flatten(), to_tokens=to_tokens.flatten(), back=back.flatten()
-        )
+        # a head's place: W to a head, H heads to a row, B rows to each of the three
+        head = layout.place + layout.place // width * ((heads - 1) * width)  # (N,), the first one
+        to_tokens = head[:, None] + torch.arange(0, heads * width, width, device=head.device)
+        step = torch.tensor((2 * batch * heads * width, 2 * width, 1), device=head.device)
+        back = 2 * head[:, None] + (which * step).sum(1)  # (N, 6H)
+        return frame._replace(to_rows=to_rows.flatten(1, 2), to_tokens=to_tokens, back=back)
 
 
 class Llama(nn.Module):

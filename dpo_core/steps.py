@@ -10,13 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from dpo_core.compilation import follow
-from dpo_core.losses import (
-    bradley_terry_loss,
-    kto_loss,
-    preference_loss,
-)
+from dpo_core.family import FAMILY
+from dpo_core.losses import bradley_terry_loss, kto_loss, preference_loss
 from dpo_core.model import Llama
-from dpo_core.packing import completion_logps
+from dpo_core.packing import completion_logps, packed_for
 from dpo_core.policy_gradient import (
     METHODS,
     clipped_loss,
@@ -27,6 +24,7 @@ from dpo_core.policy_gradient import (
 from dpo_core.reward import policy_of
 from dpo_core.training import Batch, LossStep, Sums
 
+LENGTHS = ("chosen_lengths", "rejected_lengths")
 ROUNDING = 1e-5  # nats; two log-probabilities of an answer that differ by less are the same
 
 
@@ -56,21 +54,22 @@ def dpo_step(
         ValueError: a setting that `preference_loss` does not take; now, not at the first step.
     """
     settings = {"beta": beta, "loss_type": loss_type, "label_smoothing": label_smoothing, **options}
-    lengths = {"chosen_lengths": torch.ones(1), "rejected_lengths": torch.ones(1)}
-    preference_loss(*[torch.full((1,), -1.0)] * 4, **lengths, **settings)
+    preference_loss(
+        *[torch.full((1,), -1.0)] * 4, **dict.fromkeys(LENGTHS, torch.ones(1)), **settings
+    )
+    by_length = FAMILY[loss_type].lengths
 
     def step(model: Llama, batch: Batch) -> Sums:
         ids, mask = _both_answers(batch)  # (B, 2, T)
-        logps = completion_logps(model, ids, mask).sum(-1)  # (B, 2)
+        logps = completion_logps(model, ids, mask, batch.get("packed")).sum(-1)  # (B, 2)
         chosen_logps, rejected_logps = logps.unbind(1)  # (B,) each
-        chosen_lengths, rejected_lengths = mask.sum(-1).unbind(1)
+        lengths = dict(zip(LENGTHS, mask.sum(-1).unbind(1), strict=True)) if by_length else {}
         losses, chosen_rewards, rejected_rewards = preference_loss(
             chosen_logps,
             rejected_logps,
             batch["ref_chosen_logps"],
             batch["ref_rejected_logps"],
-            chosen_lengths=chosen_lengths,
-            rejected_lengths=rejected_lengths,
+            **lengths,
             preference_prob=batch.get("preference_prob"),
             **settings,
         )
@@ -91,8 +90,13 @@ def live_reference(loss_step: LossStep, reference: Llama) -> LossStep:
 
     def step(model: Llama, batch: Batch) -> Sums:
         follow(reference, model)
+        rows = _both_answers(batch)
+        if (
+            isinstance(model, Llama) and model.config == reference.config
+        ):  # then what is made of the rows serves both
+            batch = {**batch, "packed": packed_for(model, *rows)}
         with torch.no_grad():
-            logps = completion_logps(reference, *_both_answers(batch)).sum(-1)  # (B, 2)
+            logps = completion_logps(reference, *rows, batch.get("packed")).sum(-1)  # (B, 2)
         chosen, rejected = logps.unbind(1)
         return loss_step(
             model, {**batch, "ref_chosen_logps": chosen, "ref_rejected_logps": rejected}

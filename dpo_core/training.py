@@ -143,6 +143,7 @@ def train(
     if compile is None:
         texts = sum(tensor.numel() for name, tensor in first.items() if name.endswith("ids"))
         compile = worth_compiling(model, texts * config.steps)
+    parameters = list(model.parameters())
     # loading makes new ones
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     peaks = [group["lr"] for group in groups]
@@ -179,14 +180,13 @@ def train(
                 raise ValueError(
                     f"the batch of step {run.step} has nothing to learn from: its loss counts 0"
                 )
-            gradients = [p.grad for p in model.parameters() if p.grad is not None]
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            count = sums["loss"][1]
+            norm = float(torch.nn.utils.get_total_norm(gradients)) / count
+            shorter = min(1.0, config.max_grad_norm / (norm + 1e-6))
             # the one division, by the whole step's count
-            torch._foreach_div_(gradients, sums["loss"][1])
-            norm = torch.nn.utils.get_total_norm(gradients)
-            if config.max_grad_norm < math.inf:
-                parameters = model.parameters()
-                torch.nn.utils.clip_grads_with_norm_(parameters, config.max_grad_norm, norm)
-            if not math.isfinite(sums["loss"][0] + float(norm)):
+            torch._foreach_mul_(gradients, shorter / count)
+            if not math.isfinite(sums["loss"][0] + norm):
                 raise FloatingPointError(
                     f"loss or gradient at step {run.step} is not finite; "
                     "try a smaller learning rate"
@@ -196,7 +196,7 @@ def train(
                 optimizer.zero_grad()
             run.step += 1
             run.seconds = seconds_before + time.perf_counter() - started
-            _add(window, {**sums, "grad_norm": (float(norm), 1.0)})
+            _add(window, {**sums, "grad_norm": (norm, 1.0)})
             bar.update()
             if run.step % config.log_every == 0 or run.step == config.steps:
                 means = {name: _finite(total / count) for name, (total, count) in window.items()}

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpo_core import compilation, kernels
-from dpo_core.compilation import can_compile, compiled, follow, stacks, worth_compiling
+from dpo_core.compilation import backbones, can_compile, compiled, follow, worth_compiling
 from dpo_core.losses import token_logps
 from dpo_core.model import Layout, Llama, ModelConfig, grid_layout
 from dpo_core.packing import completion_logps, pack
@@ -221,10 +221,10 @@ def test_compiled_layers_give_the_same(compiler):
         eager = completion_logps(model, ids, mask)
         expected = gradients(model, eager)
         with compiled(model) as on:
-            assert on and all(stack.compiled for stack in stacks(model))
+            assert on and all(part.compiled for part in backbones(model))
             fast = completion_logps(model, ids, mask)
             found = gradients(model, fast)
-        assert not any(stack.compiled for stack in stacks(model))
+        assert not any(part.compiled for part in backbones(model))
         assert (fast - eager).abs().max() < 1e-5
         for name, gradient in expected.items():
             assert (found[name] - gradient).abs().max() < 1e-5 * max(1.0, gradient.abs().max()), (
@@ -242,7 +242,7 @@ def test_a_machine_without_a_compiler_goes_on_and_is_told_once(monkeypatch, caps
         model = small_model(1)
         for _ in range(2):
             with compiled(model) as on:
-                assert not on and not stacks(model)[0].compiled
+                assert not on and not backbones(model)[0].compiled
         said = capsys.readouterr()
         assert (said.out + said.err).count("without a compiler: no C++ compiler") == 1
         assert "much more" not in said.out + said.err
@@ -252,12 +252,12 @@ def test_a_machine_without_a_compiler_goes_on_and_is_told_once(monkeypatch, caps
 
 def test_a_reference_follows_its_policy():
     policy, reference = small_model(1), small_model(2)
-    stacks(policy)[0]._compiled_call_impl = lambda *args: None
+    backbones(policy)[0].program = lambda *args: None
     follow(reference, policy)
-    assert stacks(reference)[0].compiled
-    stacks(policy)[0]._compiled_call_impl = None
+    assert backbones(reference)[0].compiled
+    backbones(policy)[0].program = None
     follow(reference, policy)
-    assert not stacks(reference)[0].compiled
+    assert not backbones(reference)[0].compiled
 
 
 def test_only_long_runs_are_compiled():
@@ -279,3 +279,16 @@ def test_a_layout_of_rows_with_holes_is_refused_nowhere_and_seen_by_nobody():
         isinstance(other, Layout)
         and (MODEL.model(packed.input_ids, other) - states).abs().max() < 1e-12
     )
+
+
+def test_only_what_is_read_passes_the_last_layer():
+    """The states of the tokens `read`, twice where asked twice, are those of the whole pass; so are the gradients."""
+    ids = torch.tensor([[1, 5, 20, 7, 2], [1, 6, 20, 2, 0]])
+    mask = torch.tensor([[0, 0, 0, 1, 1], [0, 0, 0, 1, 0]]).bool()
+    packed, read = pack(ids, mask), torch.tensor([2, 3, 3, 6])
+    whole = MODEL.model(packed.input_ids, packed.layout)[read]
+    part = MODEL.model(packed.input_ids, packed.layout, read=read)
+    assert part.shape == whole.shape and (part - whole).abs().max() < 1e-12
+    expected, found = gradients(MODEL, whole[:, 0]), gradients(MODEL, part[:, 0])
+    for name, gradient in expected.items():
+        assert (found[name] - gradient).abs().max() < 1e-12, name

@@ -280,6 +280,21 @@ def test_a_live_reference_gives_what_was_stored():
     assert given is wrong and not wrong["ref_chosen_logps"].any()
 
 
+def test_a_live_reference_of_another_size_reads_the_rows_its_own_way():
+    """What the policy made of the rows, heads and angles, must not serve a model with others."""
+    model, batch = small_model(seed=3), pairs().batch(np.arange(8))
+    reference = Llama(ModelConfig(hidden_size=24, num_attention_heads=3)).reset_parameters(1)
+    stored = {
+        f"ref_{kind}_logps": sequence_logps(
+            reference(batch[f"{kind}_ids"]), batch[f"{kind}_ids"], batch[f"{kind}_mask"]
+        )
+        for kind in ("chosen", "rejected")
+    }
+    live = live_reference(dpo_step(0.5), reference)(model, batch)
+    expected = dpo_step(0.5)(model, batch | stored)
+    assert live["loss"][0].item() == pytest.approx(expected["loss"][0].item(), rel=1e-5)
+
+
 def test_label_smoothing_of_a_step_is_the_soft_label_1_minus_epsilon():
     """An option that is checked, and then not passed on: every run is trained on hard labels."""
     model, hard = small_model(seed=3), pairs(soft=False).batch(np.arange(5))
