@@ -9,6 +9,7 @@ import torch
 
 from dpo_core import steps
 from dpo_core.losses import sequence_logps
+from dpo_core.model import Llama, ModelConfig
 from dpo_core.packing import completion_logps
 from dpo_core.sampling import score
 from dpo_core.steps import dpo_step, live_reference, reward_step, sft_step
