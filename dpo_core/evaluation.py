@@ -3,10 +3,11 @@ and 9).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from dpo_core.model import Llama
 from dpo_core.sampling import generate, score
@@ -101,16 +102,23 @@ def evaluate(
     seed: int = 0,
     temperature: float = 1.0,
     reference: Llama | None = None,
+    reward: Callable[[list[str], list[str]], Tensor] | None = None,
+    beta: float | None = None,
     progress: bool = False,
 ) -> dict[str, Estimate]:
     """Draw `n` answers to prompts of the task's own and judge them.
 
     With a reference, `kl` is KL(model || reference) in nats an answer: the mean of
-    log π(y|x) - log π_ref(y|x) over the model's own answers, which needs temperature 1.
+    log π(y|x) - log π_ref(y|x) over the model's own answers, which needs temperature 1. With a
+    reward of (prompts, completions) and beta besides, `reward` is its mean, and `J` the objective
+    of RLHF, reward - beta · KL (Rafailov et al. 2023, eq. 3), by which chapters 9 to 12 compare.
 
     Raises:
-        ValueError: n below 2, or a reference at another temperature than 1.
+        ValueError: n below 2, a reference at another temperature than 1, or only some of
+            reference, reward and beta where J is asked for.
     """
+    if (reward is None) != (beta is None) or (reward is not None and reference is None):
+        raise ValueError("J needs a reference, a reward and beta; here some of them are missing")
     if n < 2:
         raise ValueError(f"n is {n}; accepted are whole numbers from 2")
     if reference is not None and temperature != 1:
@@ -125,6 +133,10 @@ def evaluate(
     if reference is not None:
         gaps = score(model, prompts, completions) - score(reference, prompts, completions)
         report["kl"] = mean_interval(gaps.numpy())
+    if reward is not None:
+        worth = reward(prompts, completions).double()
+        report["reward"] = mean_interval(worth.numpy())
+        report["J"] = mean_interval((worth - beta * gaps.double()).numpy())
     return report
 
 
