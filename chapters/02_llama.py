@@ -15,10 +15,10 @@
 # # 2 从零写一个 Llama
 
 # %% [markdown] lang="en"
-# > **In this chapter.** You will be able to follow one row of ids through a Llama to its scores, compute attention and RoPE by hand, count every parameter, and say why our model *is* a Llama: its logits equal those of Hugging Face's implementation. You need [chapter 1](01_strings.ipynb), matrix products, and sine and cosine. 45 minutes to read, 10 seconds to run.
+# > **In this chapter.** You will be able to follow one row of ids through a Llama to its scores, compute attention and RoPE by hand, count every parameter, and say why our model *is* a Llama: its logits equal those of Hugging Face's implementation but for rounding. You need [chapter 1](01_strings.ipynb), matrix products, and sine and cosine. 45 minutes to read, 10 seconds to run.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能跟着一行编号穿过 Llama，一直走到分数；能手算注意力和 RoPE，能数清每一个参数，还能说出为什么我们的模型就是 Llama：它的 logits 与 Hugging Face 的实现相等。需要读过[第 1 章](01_strings.ipynb)，会矩阵乘法，还记得正弦和余弦。阅读 45 分钟，运行 10 秒。
+# > **本章。** 读完后，你能跟着一行编号穿过 Llama，一直走到分数；能手算注意力和 RoPE，能数清每一个参数，还能说出为什么我们的模型就是 Llama：它的 logits 与 Hugging Face 的实现相等，只差舍入。需要读过[第 1 章](01_strings.ipynb)，会矩阵乘法，还记得正弦和余弦。阅读 45 分钟，运行 10 秒。
 
 # %%
 import json
