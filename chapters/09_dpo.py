@@ -15,10 +15,10 @@
 # # 9 在真实网络上做 DPO
 
 # %% [markdown] lang="en"
-# > **In this chapter.** You will be able to run a DPO training, read its curves, hold the result against the policy that theory predicts, add up where the probability goes, and say what drives a run over the edge and what holds it. You need [chapter 3](03_sft.ipynb) and [chapter 4](04_sampling.ipynb); what chapters 5 to 8 derive stands here once more, in ten lines, so that the chapter can also be read by itself. 65 minutes to read, 100 seconds to run.
+# > **In this chapter.** You will be able to run a DPO training, read its curves, hold the result against the policy that theory predicts and against the rivals that need no preference loss, add up where the probability goes, and say what drives a run over the edge and what holds it. You need [chapter 3](03_sft.ipynb) and [chapter 4](04_sampling.ipynb); what chapters 5 to 8 derive stands here once more, in ten lines, so that the chapter can also be read by itself. 75 minutes to read, 100 seconds to run.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能跑完一次 DPO 训练，看懂它的曲线，拿结果同理论预言的策略对照，把概率的去向一笔一笔加出来，还说得出训练为什么会翻车、怎样拉得住。需要读过[第 3 章](03_sft.ipynb)和[第 4 章](04_sampling.ipynb)；第 5 章到第 8 章推出的结论，这里用十行重述一遍，所以单读这一章也行。阅读 65 分钟，运行 100 秒。
+# > **本章。** 读完后，你能跑完一次 DPO 训练，看懂它的曲线，拿结果同理论预言的策略对照，也同那些用不着偏好损失的对手对照，把概率的去向一笔一笔加出来，还说得出训练为什么会失控、怎样拉得住。需要读过[第 3 章](03_sft.ipynb)和[第 4 章](04_sampling.ipynb)；第 5 章到第 8 章推出的结论，这里用十行重述一遍，所以单读这一章也行。阅读 75 分钟，运行 100 秒。
 
 # %%
 import copy
@@ -34,9 +34,9 @@ from checks import check
 from matplotlib.patches import Rectangle
 from torch.nn.functional import logsigmoid
 
-from dpo_core import (BookTask, CharTokenizer, ClassicTask, generate, judge, load_pretrained, score, sequence_logps,
-                      tabular, use_threads)  # fmt: skip
-from dpo_core.evaluation import Estimate, evaluate, written_mass
+from dpo_core import (BookTask, CharTokenizer, ClassicTask, generate, judge, load_pretrained, rl,
+                      score, sequence_logps, tabular, use_threads)  # fmt: skip
+from dpo_core.evaluation import Estimate, evaluate, own_answers, written_mass
 from dpo_core.pairs import Pairs, check_same_start
 from dpo_core.plotting import COLORS, INK, figure, points, use_style
 from dpo_core.preferences import on_policy_pairs
@@ -70,7 +70,7 @@ from dpo_core.training import LoopConfig, default_device, train
 #
 # 1. **奖励**（reward）$r(x,y)$ 是一个数，说的是回答有多好。不必有人知道它是多少，有了它才好推理。
 # 2. **Bradley–Terry 模型**把奖励变成偏好：两个回答里，$y_1$ 胜出的概率是 $\sigma(r_1-r_2)$，其中 $\sigma(z)=1/(1+e^{-z})$（[Bradley & Terry 1952](https://doi.org/10.2307/2334029)）。
-# 3. 奖励要高，参考策略原有的本事又不能丢。于是给策略拴一根绳子：它相对参考策略的 KL 散度（KL divergence），松紧由 $\beta>0$ 定。对一个提示，目标是策略写出的回答的平均奖励，减去 $\beta$ 倍的 KL 散度：
+# 3. 奖励要高，参考策略原有的本事又不能丢。于是用一根绳子拴住策略：从目标里扣掉它相对参考策略的 KL 散度（KL divergence），扣得多重由 $\beta>0$ 定。对一个提示，目标是策略写出的回答的平均奖励，减去 $\beta$ 倍的 KL 散度：
 #
 # $$J(\pi)=\mathbb{E}_{y\sim\pi}\,[r(x,y)]-\beta\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$$
 #
@@ -160,7 +160,7 @@ assert abs(toy_loss(ref.log()).item() - math.log(2)) < 1e-12  # line 10
 
 # %% [markdown] lang="zh"
 # ## 用模型自己的回答配对
-# 轮到网络了。参考策略就是第 3 章训练、[第 4 章](04_sampling.ipynb)测过的那个模型：30% 的回答写三个数，75% 命中目标，与它的作者们一样。我们想改变它：写三个数得一分，值对得一分。于是 $r$ 是 0、1 或 2，随便拿个回答来，程序都能给分。换成真人评判，只看得到谁胜谁负，看不到分数；这里两样都有，所以才能对账。
+# 轮到网络了。参考策略就是第 3 章训练、[第 4 章](04_sampling.ipynb)测过的那个模型：30% 的回答写三个数，75% 命中目标，与它的作者们一样。我们想改变它：写三个数得一分，答案正确得一分。于是 $r$ 是 0、1 或 2，随便拿个回答来，程序都能给分。换成真人评判，只看得到谁胜谁负，看不到分数；这里两样都有，所以才能对账。
 #
 # 配一对：抽一个提示，让参考策略答两次，好的那个叫 chosen。标签直接用 Bradley–Terry 概率，这叫**软标签**（soft label）：平局（tie）是 0.5，差 1 分是 0.731，差 2 分是 0.881。一共做 19,200 对。每一对旁边记下参考策略给两个回答的对数概率（log-probability）。只算一次，训练时内存里就只要放一个模型。
 
@@ -193,7 +193,7 @@ assert abs(ties - 0.44) < 0.02
 # ## 第一步之前
 # 三项检查只花一秒钟，DPO 代码里的许多毛病都能查出来。
 #
-# **策略就是参考策略。** 现算的对数概率必须等于存下的。不等，就说明打分时用的是别的模型、别的分词器（tokenizer）或别的掩码（mask），每个间隔从一开始就是歪的。`check_same_start` 会指出第一个对不上的回答对；我们故意碰一个权重，看它报不报。
+# **策略就是参考策略。** 现算的对数概率必须等于存下的。不等，就说明打分时用的是别的模型、别的分词器（tokenizer）或别的掩码（mask），每个间隔从一开始就是歪的。`check_same_start` 会指出第一个对不上的偏好对；我们故意碰一个权重，看它报不报。
 
 # %%
 policy = copy.deepcopy(base)
@@ -339,19 +339,49 @@ assert abs(last["logps/rejected"] - predicted["logps/rejected"]) < 0.9
 
 # %% [markdown] lang="en"
 # ## The chosen answer loses probability
-# Look at `logps/chosen` again: it falls. People who train with DPO ask about this again and again. The loss contains only the difference of two log-ratios $\log(\pi/\pi_{\mathrm{ref}})$; it can shrink while both fall, as long as the rejected one falls faster ([Pal et al. 2024](https://arxiv.org/abs/2402.13228)). The effect is called **likelihood displacement** ([Razin et al. 2025](https://arxiv.org/abs/2410.08847)): probability leaves both answers of the pair and goes elsewhere.
+# Look at `logps/chosen` again: it falls. People who train with DPO ask about this again and again, and it has a name, **likelihood displacement** ([Pal et al. 2024](https://arxiv.org/abs/2402.13228); [Razin et al. 2025](https://arxiv.org/abs/2410.08847)). Why it may fall is told in [chapter 7](07_derivation.ipynb), under “Quarrel four”. Here we measure the two statements proved there.
 #
-# Here we can say more: part of it is *wanted*. At the optimum an answer gains probability if its reward exceeds $V(x)$, and loses otherwise. $V$ is a soft maximum of the rewards within the base model's reach. On average it is about 1.6, because answers with both points are there to be had. A chosen answer with one point won its comparison, but it is below $V$: it must become rarer. About 60 % of the chosen answers are below $V$. Over all of them, the mean log-probability must fall by about 1.1 nats. It does.
+# **An average answer of the reference must fall,** under any policy that has moved at all: $\mathbb{E}_{\pi_{\mathrm{ref}}}[\log(\pi/\pi_{\mathrm{ref}})]=-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$. Both answers of our pairs are draws of the reference. If $\overline u$ is the mean difference of the two log-ratios, then on average
 #
-# So a falling `logps/chosen` alone is no alarm. The question, which no training curve answers, is where the probability goes: to better answers, or to worse.
+# $$\text{chosen: }\;\tfrac12\,\overline u-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)\qquad\text{rejected: }\;-\tfrac12\,\overline u-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi).$$
+#
+# So the chosen answers fall as soon as this KL exceeds half of $\overline u$. We measure the KL on fresh answers that were in no pair, and the movements on the pairs. Before you run it: must the two agree for a network that is not the optimum?
 
 # %% [markdown] lang="zh"
 # ## chosen 的概率也在降
-# 再看 `logps/chosen`：它在降。用 DPO 训练的人，一次次问起的就是这件事。损失里只有两个对数比 $\log(\pi/\pi_{\mathrm{ref}})$ 的差；两个都降，只要 rejected 降得更快，损失照样变小（[Pal et al. 2024](https://arxiv.org/abs/2402.13228)）。这叫**似然位移**（likelihood displacement，[Razin et al. 2025](https://arxiv.org/abs/2410.08847)）：概率离开了这一对里的两个回答，去了别处。
+# 再看 `logps/chosen`：它在降。用 DPO 训练的人，一次次问起的就是这件事。它有个名字，叫**似然位移**（likelihood displacement，[Pal et al. 2024](https://arxiv.org/abs/2402.13228)、[Razin et al. 2025](https://arxiv.org/abs/2410.08847)）。为什么会降，[第 7 章](07_derivation.ipynb)的「争论四」讲过。那里证明了两句话，这里来量。
 #
-# 在这里还能多说一句：其中一部分正是*我们要的*。在最优解处，奖励高于 $V(x)$ 的回答概率上升，低于它的下降。$V$ 是基座模型（base model）够得着的奖励的「软最大值」，平均约 1.6，因为两分的回答够得着。一个只有一分的 chosen，虽说赢了对手，仍低于 $V$，理应变少。这样的 chosen 约占 60%。全部加起来，chosen 的平均对数概率应当下降约 1.1 奈特（nat）。实测正是如此。
+# **参考策略自己的回答，平均起来必降**，策略只要动过，都是如此：$\mathbb{E}_{\pi_{\mathrm{ref}}}[\log(\pi/\pi_{\mathrm{ref}})]=-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$。我们的偏好对，两个回答都是从参考策略抽的。设 $\overline u$ 是两个对数比之差的平均，那么平均起来
 #
-# 所以单看 `logps/chosen` 下降，用不着慌。要问的是概率去了哪里：去了更好的回答，还是更差的？训练曲线不会说。
+# $$\text{chosen：}\;\tfrac12\,\overline u-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)\qquad\text{rejected：}\;-\tfrac12\,\overline u-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$$
+#
+# 所以这个 KL 一超过 $\overline u$ 的一半，chosen 就降。KL 用另抽的回答来量，它们不在任何一对里；升降在偏好对上量。运行之前想一想：网络还没到最优解，两边也非得相等吗？
+
+# %% tags=["nbval-ignore-output"]
+def log_ratios(model, prompts, answers):
+    return (score(model, prompts, answers) - score(base, prompts, answers)).double()
+
+
+asked, drawn = own_answers(base, task, n=4_000, seed=8)  # answers that are in no pair
+fresh = -log_ratios(policy, asked, drawn)
+moved = [log_ratios(policy, data.prompt, side) for side in (data.chosen, data.rejected)]
+forward, u = fresh.mean().item(), (moved[0] - moved[1]).mean().item()
+for side, sign, found in zip(("chosen", "rejected"), (1, -1), moved):
+    expected = sign * u / 2 - forward
+    print(f"{side:8} measured {found.mean():6.2f}   u/2 and KL {expected:6.2f}")
+    assert abs(found.mean() - expected) < 0.15 + 3 * fresh.std() / 4_000**0.5
+print(f"u {u:.2f}   KL(ref || policy) {forward:.2f}")
+assert forward > u / 2 > 0  # so the chosen answers fall
+
+# %% [markdown] lang="en"
+# They agree: the line holds for any policy. (What is left is chance, and that the pairs were trained on.)
+#
+# **Some chosen answers must fall more than that.** At the optimum an answer gains probability exactly if its reward exceeds $V(x)$, the soft maximum of the rewards within the base model's reach. On average $V$ is about 1.6 here. A chosen answer with one point won its comparison and is still below $V$: it must become rarer. About 60 % of the chosen answers are in this position, and over all of them the optimum takes 1.1 nats away. So a falling `logps/chosen` alone is no alarm. The question, which no training curve answers, is where the probability goes: to better answers, or to worse.
+
+# %% [markdown] lang="zh"
+# 相等：这条式子对哪个策略都成立。（剩下的一点出入，一来是抽样的偶然，二来这些偏好对训练时见过。）
+#
+# **有些 chosen 该降得更多。** 在最优解处，一个回答的概率上升，当且仅当奖励高于 $V(x)$，即基座模型（base model）够得着的奖励的软最大值。这里 $V$ 平均约 1.6。一个只有一分的 chosen，虽说赢了对手，仍在 $V$ 之下，理应变少。这样的 chosen 约占 60%；全部加起来，最优解要拿走 1.1 奈特（nat）。所以单看 `logps/chosen` 下降，用不着慌。要问的是概率去了哪里：去了更好的回答，还是更差的？训练曲线不会说。
 
 # %%
 mean_V = np.mean([V_of[prompt] for prompt in data.prompt])
@@ -367,7 +397,7 @@ assert last["logps/chosen"] < np.mean(data.ref_chosen_logps) - 0.5  # measured: 
 
 # %% [markdown] lang="zh"
 # ## 同预言对账
-# 曲线说的都是那些回答对。我们想知道的，是新策略会写出什么。把闭式解对群体的提示取平均，$\beta=0.25$ 时的预言是：写三个数的占 0.959，值对的占 0.994，两样都对的占 0.953，与参考策略的 KL 散度是 1.256 奈特。再看 2,000 个新提示上的实测，附 95% 置信区间（confidence interval）：
+# 曲线说的都是那些偏好对。我们想知道的，是新策略会写出什么。把闭式解对群体的提示取平均，$\beta=0.25$ 时的预言是：写三个数的占 0.959，答案正确的占 0.994，两样兼得的占 0.953，与参考策略的 KL 散度是 1.256 奈特。再看 2,000 个新提示上的实测，附 95% 置信区间（confidence interval）：
 
 # %%
 theory = predicted_optimum(task, "style+exact", beta)
@@ -375,24 +405,28 @@ print({name: round(value, 3) for name, value in theory.items()})
 assert [round(theory[name], 3) for name in ("style", "exact", "both", "kl")] == [0.959, 0.994, 0.953, 1.256]
 
 # %% tags=["nbval-ignore-output"]
+truth = rl.checker(task, "style+exact")  # the reward of each answer
+
+
 def measure(model):
-    return evaluate(model, task, n=2_000, seed=7, reference=base)
+    return evaluate(model, task, n=2_000, seed=7, reference=base, reward=truth, beta=beta)
 
 
-NAMES = ("style", "exact", "both", "kl")
+NAMES = ("style", "exact", "both", "kl", "reward", "J")
 measured = {"ref": measure(base), "dpo_live": measure(policy)}
 for model, report in measured.items():
-    print(f"{model:9}", "  ".join(f"{name} {report[name]}" for name in NAMES))
+    for name in NAMES:
+        print(f"{model:9} {name:6} {report[name]}")
 live = {name: measured["dpo_live"][name].value for name in NAMES}
 assert abs(live["style"] - theory["style"]) < 0.05 and 0.8 < live["exact"] < theory["exact"] - 0.03
 assert 0.75 < live["both"] < theory["both"] - 0.03 and live["kl"] > theory["kl"] + 0.2
 assert measured["dpo_live"]["well_formed"].value > 0.99
 
 # %% [markdown] lang="en"
-# The style lands on the prediction. Exactness rises from 0.75 but stops short of 0.994, and the policy has moved further than the optimum needs: more KL, less reward. Where is the gap? We sort the wrong answers into two kinds. A *slip* is an answer that some author writes, a carry forgotten. Everything else is *new*: a wrong text that no author ever writes.
+# The style lands on the prediction. Exactness rises from 0.75 but stops short of 0.994, and the policy has moved further than the optimum needs: more KL, less reward. Where is the gap? We sort the wrong answers into two kinds. A *slip* is a wrong answer that some author writes: ten too large. Everything else is *new*: a wrong text that no author ever writes.
 
 # %% [markdown] lang="zh"
-# 风格正落在预言上。正确率从 0.75 升上来了，却没到 0.994；策略走得也比最优解需要的更远：KL 多花了，奖励反而少。差在哪里？把错的回答分成两类：*失误*（slip），就是作者里有人会写的错，即忘了进位；其余都是*新错*，没有哪个作者会这样写。
+# 风格正落在预言上。正确率从 0.75 升上来了，却没到 0.994；策略走得也比最优解需要的更远：KL 更多，奖励反而更少。差在哪里？把错的回答分成两类：*失误*（slip），是有作者会写的错，结果多了十；其余都是*新错*，没有哪个作者会这样写。
 
 # %% tags=["nbval-ignore-output"]
 def wrong_answers(model):
@@ -416,18 +450,69 @@ assert by_ten > 0.5 and len(new_in_pairs) / len(in_pairs) < 0.02
 # DPO has done what it was shown. The slips, a quarter of the base model's answers, are nearly gone. What came instead are new mistakes, most of them off by exactly ten in a way that no author slips. The base model makes them in fewer than 2 % of its answers, so the pairs hardly contain them. The leash should hold them, but DPO enforces the leash through pairs, too: where no pair looks, nothing holds.
 
 # %% [markdown] lang="zh"
-# 给 DPO 看过的，它都做到了：占基座回答四分之一的失误，几乎绝迹。取而代之的是新错，大多恰好差十，却不是作者失误的那种差法。基座写出这种错的不到 2%，回答对里几乎没有。按说有绳子管着。可是 DPO 的绳子也要靠回答对来拉：哪一对都照不到的地方，就没有东西拉着。
+# 给 DPO 看过的，它都做到了：占基座模型回答四分之一的失误，几乎绝迹。取而代之的是新错，大多恰好差十，却不是作者失误的那种差法。基座模型写出这种错的不到 2%，偏好对里几乎没有。按说有 KL 管着。可是 DPO 里的 KL 也要靠偏好对来管：没有一对覆盖到的地方，就什么也管不着。
 
 # %% [markdown] lang="en"
-# ## The baseline: imitate the winners
-# Is a preference loss needed at all? We fine-tune on the chosen answers alone, from the same start, with the same number of steps. A perfect imitator writes like the better of two draws. An answer of probability $p$ becomes the chosen one with probability $2p\,P(\text{worse})+p\,P(\text{equal})$: drawn first or second it beats a worse one, or it ties and is taken half of the time. [Chapter 6](06_objective.ipynb) has the general case, the best of $n$.
+# ## A yardstick, and rivals that need no preference loss
+# Is this run good? A share says little by itself: style can be bought with exactness, and both with KL. The objective of line 3 says what we wanted, so it is the yardstick for everything that follows:
+#
+# $$J=\mathbb{E}[r]-0.25\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}}).$$
+#
+# And good compared with what? Four rivals need no preference loss, and each has a closed form.
+#
+# - **The base model.** No KL, and a reward of 0.30 + 0.75.
+# - **Best of $n$.** Draw $n$ answers, let the checker pick one ([chapter 6](06_objective.ipynb)). No training; every answer costs $n$ draws and a judge.
+# - **Imitation of the winners.** Fine-tune on the chosen answers of the file (SFT). A perfect imitator writes like the better of two draws. An answer of probability $p$ is chosen with probability $2p\,P(\text{worse})+p\,P(\text{equal})$: drawn first or second it beats a worse one, or it ties and is taken half of the time. That is the best of 2.
+# - **Imitation without the ties.** The winner of a tie won nothing; leave it out. What remains is $2p\,P(\text{worse})$, divided by its sum over all answers.
 
 # %% [markdown] lang="zh"
-# ## 基线：照着赢家学
-# 真的需要偏好损失吗？试一试只拿 chosen 做监督微调（SFT）：同样的起点，同样的步数。chosen 是两次抽样里较好的那个；完美的模仿者，写出来就是「二选一取优」（best of two）的水平。概率为 $p$ 的回答，成为 chosen 的概率是 $2p\,P(\text{更差})+p\,P(\text{同分})$：先抽到也好，后抽到也好，赢过更差的；或者打平，有一半机会被选上。取 $n$ 个中最好的，一般公式在[第 6 章](06_objective.ipynb)。
+# ## 一把尺子，和用不着偏好损失的对手
+# 这次训练算好吗？单看一个比例说明不了什么：风格可以拿正确率去换，两样又都可以拿 KL 去换。我们要什么，第 3 行的目标说得清楚，后面一律用它来量：
+#
+# $$J=\mathbb{E}[r]-0.25\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$$
+#
+# 好不好，还得看跟谁比。有四个对手用不着偏好损失，每一个都有闭式解。
+#
+# - **基座模型。** KL 为零，奖励是 0.30 + 0.75。
+# - **best-of-$n$。** 抽 $n$ 个回答，由判分程序挑一个（[第 6 章](06_objective.ipynb)）。不用训练，但每答一次都要抽 $n$ 回、评一回。
+# - **照着赢家学。** 只拿文件里的 chosen 做监督微调（SFT）。完美的模仿者，写出来就像两次抽样里较好的那个。概率为 $p$ 的回答，成为 chosen 的概率是 $2p\,P(\text{更差})+p\,P(\text{同分})$：先抽到也好，后抽到也好，赢过更差的；或者打平，有一半机会被选上。这就是 best-of-2。
+# - **丢掉平局再学。** 平局里的「赢家」什么也没赢，不要它。剩下 $2p\,P(\text{更差})$，再除以它对所有回答的总和。
+
+# %%
+ref_probs, worth = classes.ref_logps.exp(), classes.reward  # (prompts, 4) each
+worse = ((worth[:, None, :] < worth[:, :, None]) * ref_probs[:, None, :]).sum(-1)
+untied = (ref_probs * worse).log()
+ends = {
+    "base model": classes.ref_logps,
+    "imitation": tabular.best_of_n(classes, 2),
+    "imitation, no ties": untied - untied.logsumexp(-1, keepdim=True),
+    "best of 4": tabular.best_of_n(classes, 4),
+    "best of 8": tabular.best_of_n(classes, 8),
+    "optimum": tabular.optimal_policy(classes, beta),
+}
+ends = {name: predicted_shares(task, policy_over) for name, policy_over in ends.items()}
+for shares in ends.values():
+    shares["reward"] = shares["style"] + shares["exact"]
+    shares["J"] = shares["reward"] - beta * shares["kl"]
+print(" " * 18, *(f"{name:>7}" for name in ("J", *NAMES[:-1])))
+for name, shares in ends.items():
+    print(f"{name:18}", *(f"{shares[column]:7.3f}" for column in ("J", *NAMES[:-1])))
+assert [f"{ends['imitation, no ties'][n]:.3f}" for n in ("style", "exact", "kl", "J")] == [
+    "0.671", "0.953", "0.461", "1.508"]  # fmt: skip
+assert [f"{shares['J']:.2f}" for shares in ends.values()] == [
+    "1.05", "1.33", "1.51", "1.52", "1.63", "1.64"]  # fmt: skip
+
+# %% [markdown] lang="en"
+# Look at the distances. Dropping the ties is free, and lifts the end of imitation from 1.33 to 1.51. The optimum, where DPO with soft labels is heading, is at 1.64: there are 0.13 to be won over the better imitation, if the training gets there. The best of 8 is all but there, and costs eight draws an answer for ever.
+#
+# Now train an imitator: the same start, pairs, steps, batch and learning rate. Before you run it: by $J$, which of the two is ahead?
+
+# %% [markdown] lang="zh"
+# 看看它们隔多远。丢掉平局不花什么，模仿的终点就从 1.33 升到 1.51。用软标签的 DPO，奔的是最优解，1.64：比较好的那种模仿多 0.13，前提是训练真能走到。best-of-8 几乎到了，代价是往后每答一次都得抽八回。
+#
+# 现在训练一个模仿者：起点、偏好对、步数、批量、学习率都一样。运行之前猜一猜：按 $J$ 算，哪个领先？
 
 # %% tags=["nbval-ignore-output"]
-theory_sft = predicted_shares(task, tabular.best_of_n(classes, 2))
 chosen_at = data.batches(64, seed=0)
 
 
@@ -439,19 +524,23 @@ def imitation_batch(step):
 imitator = copy.deepcopy(base)
 train(imitator, imitation_batch, sft_step, config)
 measured["sft"] = measure(imitator)
-print({name: (round(float(theory_sft[name]), 3), str(measured["sft"][name])) for name in NAMES})
-
-# %%
-print({name: round(float(value), 2) for name, value in theory_sft.items()})
-assert abs(theory_sft["style"] - 0.47) < 0.005 and abs(theory_sft["both"] - 0.40) < 0.005
-assert all(abs(measured["sft"][name].value - theory_sft[name]) < 0.07 for name in NAMES)
-assert measured["sft"]["style"].value < live["style"] - 0.3 and measured["sft"]["both"].value < live["both"] - 0.3
+for name in NAMES:
+    print(f"{name:6} predicted {ends['imitation'][name]:.3f}   imitation {measured['sft'][name]}"
+          f"   DPO {measured['dpo_live'][name]}")  # fmt: skip
+imitated = {name: measured["sft"][name].value for name in NAMES}
+assert all(abs(imitated[name] - ends["imitation"][name]) < 0.09 for name in NAMES)
+assert live["reward"] > imitated["reward"] + 0.3 and live["kl"] > 8 * imitated["kl"]
+assert measured["dpo_live"]["J"].low < measured["sft"]["J"].high  # DPO is not ahead
 
 # %% [markdown] lang="en"
-# Imitation lands near its own prediction: style 0.47, both 0.40, and little KL. Its target is the winners' distribution, and the best of two is still a sample of the base model. With soft labels, DPO's target is set by $\beta$, not by the sampler: it extrapolates from who wins to how much better, and multiplies by $e^{r/\beta}$. At $\beta=0.25$ two points of reward are a factor of $e^8$, about 3,000. What reaches so far can also overshoot.
+# DPO has much more style, and half a point more reward. It has paid for it with more than two nats, and by its own objective it is not ahead: 1.29 against 1.29. A run that looked like a success is, so far, no better than copying the winners. (One seed and one learning rate.)
+#
+# Why try to do better, then? Because of where the roads end. Imitation ends at the winners' distribution, and the better of two is still a sample of the base model. With soft labels, DPO's end is set by $\beta$, not by the sampler: it extrapolates from who wins to how much better, and multiplies by $e^{r/\beta}$. At $\beta=0.25$ two points of reward are a factor of $e^8$, about 3,000. What reaches so far can also overshoot.
 
 # %% [markdown] lang="zh"
-# 模仿也落在自己的预言附近：风格 0.47，都对 0.40，KL 花得很少。它的目标就是赢家的分布，而二选一终究还是基座自己的样本。用软标签的 DPO，目标由 $\beta$ 决定，与怎么采样无关：它从谁赢推到好多少，再乘上 $e^{r/\beta}$。$\beta=0.25$ 时，两分奖励就是 $e^8$ 倍，约 3,000 倍。伸得这么远，也就容易冲过头。
+# DPO 的风格高出一大截，奖励多了半分。代价是两奈特多的 KL，按它自己的目标算，并没有领先：1.29 对 1.29。看着像是成功的一次训练，到这里还不比抄赢家强。（一个种子，一个学习率。）
+#
+# 那还图什么？图的是两条路通向哪里。模仿的终点是赢家的分布，而二选一终究还是基座模型自己的样本。用软标签的 DPO，终点由 $\beta$ 决定，与怎么采样无关：它由谁赢推出好多少，再乘上 $e^{r/\beta}$。$\beta=0.25$ 时，两分奖励就是 $e^8$ 倍，约 3,000 倍。伸得这么远，也就容易冲过头。
 
 # %%
 print(round(math.exp(2 / beta)))
@@ -500,63 +589,76 @@ assert losses[8][2] < losses[4][2] < losses[2][2] < losses[1][2] and losses[8][2
 # Soft labels punish an exaggerated margin, deterministic ones reward it without end. [Azar et al. 2024](https://arxiv.org/abs/2310.12036) state it for DPO: the more deterministic the preferences, the weaker the leash. Now the network. The same pairs, ties dropped, the better answer always wins; the pairs that are left serve nearly twice in 300 steps. Then the same with $\beta=0.1$.
 
 # %% [markdown] lang="zh"
-# 间隔夸大了，软标签会罚，确定性标签却一直奖下去。[Azar et al. 2024](https://arxiv.org/abs/2310.12036) 就 DPO 指出：偏好越确定，绳子越松。放到网络上试：还是那些回答对，丢掉平局，好的一方必胜；剩下的，300 步里各用近两次。然后取 $\beta=0.1$ 再来一次。
+# 间隔夸大了，软标签会罚；确定性标签却越夸大越奖，没有止境。[Azar et al. 2024](https://arxiv.org/abs/2310.12036) 就 DPO 指出：偏好越确定，KL 的约束越松。放到网络上试：还是那些偏好对，丢掉平局，好的一方必胜；剩下的，300 步里各用近两次。然后取 $\beta=0.1$ 再来一次。
 
 # %% tags=["nbval-ignore-output"]
-ruined, decided = None, np.flatnonzero(np.array(data.preference_prob) > 0.5)
-columns = {field.name: [getattr(data, field.name)[i] for i in decided] for field in fields(Pairs)}
-assert 1.7 < 300 * 64 / len(decided) < 1.9  # how often each is used
+decided = np.flatnonzero(np.array(data.preference_prob) > 0.5)
+untied_pairs = data.take(decided)
+columns = {field.name: getattr(untied_pairs, field.name) for field in fields(Pairs)}
 hard = Pairs(**columns | {"preference_prob": [1.0] * len(decided)})
-for name, strength in (("hard_0.25", 0.25), ("hard_0.10", 0.1)):
-    greedy = copy.deepcopy(base)
-    lines = train(greedy, hard.batches(64, seed=0), dpo_step(strength), config)
-    measured[name], ruined = measure(greedy), greedy if strength == 0.25 else ruined
-    slips, new, _ = wrong_answers(greedy)
-    print(f"{name:9}", "  ".join(f"{metric} {measured[name][metric]}" for metric in NAMES))
-    print(" " * 9, {metric: round(lines[-1][metric], 3) for metric in ("loss", "rewards/accuracies", "rewards/margins")},
-          f"logps/chosen {lines[0]['logps/chosen']:.1f} to {lines[-1]['logps/chosen']:.1f}", f"new {new:.3f}")  # fmt: skip
-    true_margin = (true_reward["chosen"] - true_reward["rejected"])[decided].mean()
+true_margin = (true_reward["chosen"] - true_reward["rejected"])[decided].mean()
+hard_runs = {}
+for strength in (0.25, 0.1):
+    trained = copy.deepcopy(base)
+    lines = train(trained, hard.batches(64, seed=0), dpo_step(strength), config)
+    measured[f"hard_{strength}"], hard_runs[strength] = measure(trained), trained
+    slips, new, _ = wrong_answers(trained)
+    print(f"beta {strength}", {name: round(lines[-1][name], 2) for name in (
+        "loss", "rewards/accuracies", "rewards/margins", "logps/chosen")}, f"new {new:.2f}")  # fmt: skip
+    print(" ", *(f"{n} {measured[f'hard_{strength}'][n].value:.2f}  " for n in NAMES))
     assert lines[-1]["rewards/accuracies"] > 0.95 and lines[-1]["loss"] < 0.25
-    assert lines[-1]["rewards/margins"] > 1.4 * true_margin
-    assert measured[name]["exact"].value < measured["ref"]["exact"].value - 0.05 and measured[name]["style"].value > 0.9
-    assert measured[name]["kl"].value > 2.5 * theory["kl"] and slips < 0.02
+    assert lines[-1]["rewards/margins"] > 1.4 * true_margin and slips < 0.02
     assert lines[-1]["logps/chosen"] < lines[0]["logps/chosen"] - 4
 
+# %%
+assert 1.7 < 300 * 64 / len(decided) < 1.9  # how often each pair is used
+for name in ("hard_0.25", "hard_0.1"):
+    bad, start = measured[name], measured["ref"]
+    assert bad["exact"].value < start["exact"].value - 0.05 and bad["style"].value > 0.9
+    assert bad["kl"].value > 2.5 * theory["kl"] and bad["J"].high < start["J"].low
+    assert bad["reward"].low > start["reward"].high  # the reward has risen
+
 # %% [markdown] lang="en"
-# The loss is below 0.25, the accuracy above 0.95, and the mean margin far above the true difference of rewards. And the model is ruined. It gets fewer values right than the base model did; nearly all of its mistakes are new ones; the chosen answers lost more than 4 nats; KL is more than 2.5 times what the optimum needs. This is **over-optimisation**: past a point, a better score on the proxy buys a worse result. The proxy here is the loss on pairs.
+# The loss is below 0.25, the accuracy above 0.95, and the mean margin far above the true difference of rewards. And the model is ruined. It gets fewer values right than the base model did; nearly all of its mistakes are new ones; the chosen answers lost more than 4 nats; $J$ is below the base model's.
+#
+# One thing has *not* fallen: the mean reward. A wrong answer of three numbers earns a point, as much as a right one of two, and nearly all answers have three numbers now. So what is the right word? **Over-optimisation** is the wide one: from some point on, a better score on the proxy, here the loss on the pairs, goes with less of what was wanted, here $J$ and exactness. **Reward hacking** is narrower: the *true reward* falls while the proxy rises ([chapters 6](06_objective.ipynb) and [12](12_rl.ipynb)). This run is over-optimised and not hacked: the reward was too lenient to notice, and the KL was not. [Rafailov et al. 2024](https://arxiv.org/abs/2406.02900) found the same in language models: losses like DPO's “commonly deteriorate from over-optimization”, though they use no separate proxy reward, and often before an epoch is over.
 
 # %% [markdown] lang="zh"
-# 损失低于 0.25，准确率超过 0.95，平均间隔远超真实的奖励差。模型却毁了：算对的比基座还少；错的几乎全是新错；chosen 的对数概率掉了 4 奈特以上；KL 是最优解所需的 2.5 倍以上。这就是**过度优化**（over-optimisation）：过了某一点，代理指标（proxy）的分数越好，真正的结果越差。这里的代理指标，就是回答对上的那个损失。
+# 损失低于 0.25，准确率超过 0.95，平均间隔远超真实的奖励差。模型却毁了：算对的比基座模型还少；错的几乎全是新错；chosen 的对数概率掉了 4 奈特以上；$J$ 低于基座模型。
+#
+# 有一样*没有*降：平均奖励。三个数而算错，得一分；两个数而算对，也是一分；如今几乎全写三个数。那该怎么叫它？**过度优化**（over-optimisation）说得宽：过了某一点，代理指标（proxy）的分数再涨，真正想要的反而少了。这里代理指标是偏好对上的损失，想要的是 $J$ 和正确率。**奖励作弊**（reward hacking，又译奖励黑客）说得窄：代理指标在升，*真实的奖励*在跌（[第 6 章](06_objective.ipynb)、[第 12 章](12_rl.ipynb)）。这次训练是过度优化，不是奖励作弊：奖励太宽松，没有察觉；察觉的是 KL。[Rafailov et al. 2024](https://arxiv.org/abs/2406.02900) 在语言模型上见过同样的事：DPO 这一类损失虽不另设代理奖励，「commonly deteriorate from over-optimization」（常因过度优化而变差），而且常常一遍数据还没过完就开始了。
 
 # %% tags=["nbval-ignore-output"]
 shipped = load_pretrained("dpo").to(device)
 measured["dpo"] = measure(shipped)
-print("dpo      ", "  ".join(f"{name} {measured['dpo'][name]}" for name in NAMES))
-assert abs(measured["dpo"]["style"].value - theory["style"]) < 0.03 and measured["dpo"]["exact"].value > 0.88
-assert measured["dpo"]["both"].value > 0.84 and measured["dpo"]["kl"].value > theory["kl"]
-assert measured["dpo"]["well_formed"].value > 0.995
+print("dpo", *(f"{name} {measured['dpo'][name].value:.3f}  " for name in NAMES))
+assert abs(measured["dpo"]["style"].value - theory["style"]) < 0.03
+assert measured["dpo"]["exact"].value > 0.88 and measured["dpo"]["both"].value > 0.84
+assert measured["dpo"]["kl"].value > theory["kl"] and measured["dpo"]["well_formed"].value > 0.995
+assert measured["dpo"]["J"].low > measured["sft"]["J"].high
 
-# %% alt_en="Four panels: style, exact, both, KL, each with six models from left to right: reference, imitation, live DPO, shipped DPO, and two runs with deterministic labels. A horizontal line marks the predicted optimum. Imitation sits on its own dashed mark, far from the line. Both DPO models sit on the line for style, somewhat below it for exact and both, above it for KL. The runs with deterministic labels reach the line for style and fall far below it for exact and both; their KL is several times higher." alt_zh="四幅小图：风格、值对、都对、KL，每幅从左到右六个模型：参考、模仿、现场训练的 DPO、随书的 DPO、两次确定性标签训练。水平线是预言的最优解。模仿落在自己的虚线上，离水平线很远。两个 DPO 模型：风格在线上，值对和都对略低于线，KL 高于线。确定性标签的两次：风格到线，值对和都对远低于线，KL 高出几倍。"
-order = ("ref", "sft", "dpo_live", "dpo", "hard_0.25", "hard_0.10")
-marks = (r"$\pi_{\mathrm{ref}}$", "SFT", "DPO", "dpo", "$q{=}1$\n$0.25$", "$q{=}1$\n$0.1$")
+# %% alt_en="Four panels: style, exact, KL, J, each with six models from left to right: reference, imitation, live DPO, shipped DPO, and two runs with deterministic labels. A solid line marks the predicted optimum, dashed marks the population and the end of imitation. Imitation sits on its dashed mark. Both DPO models are on the line for style; in exactness and J the shipped one is near the line, while the live one's J is no higher than that of imitation. The runs with deterministic labels reach the line for style and fall far below it for exact and J; their KL is several times higher." alt_zh="四幅小图：风格、正确率、KL、J，每幅从左到右六个模型：参考、模仿、现场训练的 DPO、随书的 DPO、两次确定性标签训练。实线是预言的最优解，虚线是群体的比例和模仿的终点。模仿落在自己的虚线上。两个 DPO 模型的风格都在线上；正确率和 J，随书的靠近线，现场训练的 J 并不比模仿高。确定性标签的两次：风格到线，正确率和 J 远低于线，KL 高出几倍。"
+order = ("ref", "sft", "dpo_live", "dpo", "hard_0.25", "hard_0.1")
+marks = ("base", "SFT", "DPO", "dpo", "hard\n0.25", "hard\n0.1")
 colors = ("ref", "baseline", "policy", "policy", "rejected", "rejected")
-population = {"style": task.style, "exact": 1 - task.slip, "both": task.style * (1 - task.slip), "kl": 0.0}
 use_style()
 fig, axes = plt.subplots(2, 2, figsize=(7.4, 5.4), layout="constrained")
-for panel, name in zip(axes.flat, NAMES):
-    panel.axhline(theory[name], color=COLORS["theory"])
-    for x, value in ((0, population[name]), (1, theory_sft[name])):
+for panel, name in zip(axes.flat, ("style", "exact", "kl", "J")):
+    panel.axhline(ends["optimum"][name], color=COLORS["theory"])
+    for x, end in enumerate(("base model", "imitation")):
+        value = ends[end][name]
         panel.plot([x - 0.35, x + 0.35], [value, value], "--", color=COLORS["theory"])
     for x, (model, color) in enumerate(zip(order, colors)):
         points(panel, [x], [measured[model][name]], color)
-    panel.set(title=name, xlim=(-0.6, 5.6), ylim=(-0.25, None) if name == "kl" else (0, 1.03))
-    panel.set_xticks(range(6), marks, fontsize=8)
+    limits = {"kl": (-0.25, None), "J": (None, None)}.get(name, (0, 1.03))
+    panel.set(title="KL" if name == "kl" else name, xlim=(-0.6, 5.6), ylim=limits)
+    panel.set_xticks(range(6), marks, fontsize=9)
 
 # %% [markdown] lang="en"
-# **Figure 9.2.** Prediction (lines; dashed: the population's rates, and the best of two) and measurement (points with 95 % intervals) for the reference, imitation of the chosen answers, the DPO of this chapter, the shipped `dpo` (trained longer, on other pairs: see “What closes the gap”), and two runs with deterministic labels, $\beta=0.25$ and $0.1$. DPO gets the style right and most of the exactness. Deterministic labels get the style and lose exactness.
+# **Figure 9.2.** Prediction (solid: the optimum; dashed: the population, and the end of imitation) and measurement (points with 95 % intervals) for the base model, imitation of the chosen answers, the DPO of this chapter, the shipped `dpo` (five times as many judged answers, other pairs: see “What closes the gap”), and two runs with deterministic labels, $\beta=0.25$ and $0.1$. The DPO of this chapter has the optimum's style and imitation's $J$. Deterministic labels get the style and lose everything else.
 
 # %% [markdown] lang="zh"
-# **图 9.2** 预言（线；虚线是群体的比例和二选一取优）与实测（点，带 95% 置信区间）。从左到右：参考策略、模仿 chosen、本章的 DPO、随书的 `dpo`（训练更久，回答对也不同，见「怎样缩小差距」）、两次确定性标签训练（$\beta=0.25$ 与 $0.1$）。DPO 的风格到位，正确率也到了大半；确定性标签得了风格，丢了正确率。
+# **图 9.2** 预言（实线是最优解；虚线是群体的比例和模仿的终点）与实测（点，带 95% 置信区间）。从左到右：基座模型、模仿 chosen、本章的 DPO、随书的 `dpo`（评判的回答多五倍，偏好对也不同，见「怎样缩小差距」）、两次确定性标签训练（$\beta=0.25$ 与 $0.1$）。本章的 DPO，风格同最优解，$J$ 同模仿；确定性标签得了风格，别的全丢了。
 
 # %% [markdown] lang="en"
 # ## Anatomy of a run
@@ -574,7 +676,7 @@ for panel, name in zip(axes.flat, NAMES):
 
 # %% [markdown] lang="zh"
 # ## 解剖一次训练
-# 哪个数字本来能提醒我们？记录下来的一组实验专查这件事（`python chapters/data/anatomy.py`）。三个种子，各有各的基座、回答对和顺序；同样的回答对，软标签、确定性标签各贴一遍；学习率取 1e-4、3e-4、1e-3；$\beta=0.25$，300 步。前三行在留出的回答对上量，只取奖励有高下的；后两行在策略新写的回答上量。
+# 哪个数字本来能提醒我们？记录下来的一组实验专查这件事（`python chapters/data/anatomy.py`）。三个种子，各有各的基座模型、偏好对和顺序；同样的偏好对，软标签、确定性标签各贴一遍；学习率取 1e-4、3e-4、1e-3；$\beta=0.25$，300 步。前三行在留出的偏好对上量，只取奖励有高下的；后两行在策略新写的回答上量。
 #
 # | 量 | 它是什么 | 在最优解处 |
 # |---|---|---|
@@ -661,9 +763,9 @@ assert [span(("deterministic", rate), "exact") for rate in looks] == ["0.36 0.57
 # Now compare the two kinds of label at 3e-4. The accuracy is 0.99 to 1.00 in both: no warning. The entropy is 6.8 to 7.0 with soft labels and 6.4 with deterministic ones, both above the reference: no warning either. The margin is 1.1 against 4.0 to 4.6; it warns whoever knows that 1.14 was asked for. Two speak plainly: the KL, 1.6 to 2.2 against 5.2 to 6.2, and the chosen answers, which lose 0.1 to 0.3 nats against 5.4 to 7.7.
 
 # %% [markdown] lang="zh"
-# **一条路是标签。** 用确定性标签，哪个学习率都翻：1e-4 时答对 0.36 到 0.57，3e-4 时 0.42 到 0.55，1e-3 时 0.33 到 0.36。翻得还早：3e-4 时，75 步之内 KL 就超过了 6，那时还没有哪一对用过第二次。
+# **一条路是标签。** 用确定性标签，哪个学习率都失控：1e-4 时答对 0.36 到 0.57，3e-4 时 0.42 到 0.55，1e-3 时 0.33 到 0.36。失控得还早：3e-4 时，75 步之内 KL 就超过了 6，那时还没有哪一对用过第二次。
 #
-# **另一条路是学习率**，这里翻得轻些。用软标签，3e-4 最后答对 0.86 到 0.92，KL 是 1.6 到 2.2；1e-3 是 0.70 到 0.88，KL 是 2.1 到 3.6，每个种子都是答对的少了、KL 高了。1e-4 呢，风格才到 0.77、0.78：还没走到。
+# **另一条路是学习率**，这里失控得轻些。用软标签，3e-4 最后答对 0.86 到 0.92，KL 是 1.6 到 2.2；1e-3 是 0.70 到 0.88，KL 是 2.1 到 3.6，每个种子都是答对的少了、KL 高了。1e-4 呢，风格才到 0.77、0.78：还没走到。
 #
 # 再看 3e-4，比一比两种标签。准确率都是 0.99 到 1.00：没有警报。熵，软标签是 6.8 到 7.0，确定性标签是 6.4，都高于参考策略：也没有警报。间隔是 1.1 对 4.0 到 4.6；谁知道该要的是 1.14，谁就会警觉。说得明白的有两个：KL，1.6 到 2.2 对 5.2 到 6.2；chosen 的对数概率，一个降 0.1 到 0.3 奈特，一个降 5.4 到 7.7。
 
@@ -675,14 +777,14 @@ assert [span(("deterministic", rate), "exact") for rate in looks] == ["0.36 0.57
 
 # %% [markdown] lang="zh"
 # ## 概率去了哪里
-# 回答对丢了概率，必有别的文本在得。谁也没法在所有文本里去找。可是作者写得出的文本是有限的，一个提示约 2,000 条。把它们的 $\pi(y\mid x)$ 分类全加起来，再用 1 去减，剩下的*恰好*是所有没有作者会写的文本的概率，一条也不用列出来。
+# 偏好对丢了概率，必有别的文本在得。谁也没法在所有文本里去找。可是作者写得出的文本是有限的，一个提示约 2,000 条。把它们的 $\pi(y\mid x)$ 分类全加起来，再用 1 去减，剩下的*恰好*是所有没有作者会写的文本的概率，一条也不用列出来。
 #
 # 手算：作者只会写 `a`、`b`、`c`，策略给它们 0.5、0.2、0.1，那么其余一切加起来就是 0.2。对网络做这件事的是 `written_mass`。取三个事先抽好的提示，量三个策略：参考策略、DPO、确定性标签那一次。
 
 # %% tags=["nbval-ignore-output"]
 PROMPTS = stored["settings"]["prompts"]
 table_of = {prompt: task.table.prompts.count(prompt) for prompt in PROMPTS}
-mass = {name: written_mass(model, task, PROMPTS) for name, model in (("ref", base), ("dpo", policy), ("hard", ruined))}
+mass = {name: written_mass(model, task, PROMPTS) for name, model in (("ref", base), ("dpo", policy), ("hard", hard_runs[0.25]))}
 print(table_of, "   [2, slip] [2, right] [3, slip] [3, right]   rest")
 for name, of_prompts in mass.items():
     for prompt, of_classes in zip(PROMPTS, of_prompts):
@@ -717,13 +819,13 @@ assert round(wanted, 2) == 0.95
 # **Figure 9.4.** Where the probability lies, summed exactly: means over three prompts and the three seeds of the recorded experiment, at 3e-4. From below: three numbers and right (green), two and right (blue), three with a slip (yellow), two with a slip (grey), and on top, in orange, all texts that no author writes. Dashed: the green share at the optimum.
 
 # %% [markdown] lang="zh"
-# **图 9.4** 概率在哪里，逐条加出来的精确值：三个提示、那组实验的三个种子取平均，学习率 3e-4。从下往上：三个数且值对（绿），两个数且值对（蓝），三个数带失误（黄），两个数带失误（灰），最上面的橙色是所有没有作者会写的文本。虚线：最优解里绿色该占的份额。
+# **图 9.4** 概率在哪里，逐条加出来的精确值：三个提示、那组实验的三个种子取平均，学习率 3e-4。从下往上：三个数且答案正确（绿），两个数且答案正确（蓝），三个数带失误（黄），两个数带失误（灰），最上面的橙色是所有没有作者会写的文本。虚线：最优解里绿色该占的份额。
 
 # %% [markdown] lang="en"
 # On the left the green share goes from 0.22 to 0.83, where the optimum has 0.95; one tenth ends up outside. On the right the blue and grey shares are gone by step 75, and 0.61 lies outside; at the end it is still 0.56. [Razin et al. 2025](https://arxiv.org/abs/2410.08847) call displacement *benign* if what gains is as good as what lost, and *catastrophic* if it is much worse. Which is this? Of the answers drawn from the three ruined policies, 0.42 to 0.55 are right, fewer than 0.001 right in a way that no author writes, and 0.23 to 0.51 well formed and off by exactly ten. For whoever wants right values that is catastrophic. Our reward is milder: a wrong answer of three numbers earns one point, as a right one of two does. So the mean reward even rises, from 1.05 to between 1.40 and 1.51; the optimum has 1.95, at less than a quarter of the KL.
 
 # %% [markdown] lang="zh"
-# 左边，绿的由 0.22 升到 0.83，最优解是 0.95；有十分之一落到了外面。右边，到 75 步，蓝的灰的全没了，0.61 落在外面，到最后还有 0.56。[Razin et al. 2025](https://arxiv.org/abs/2410.08847) 把似然位移分成两种：得到概率的同失去的一样好，是*良性的*（benign）；差得多，是*灾难性的*（catastrophic）。这里是哪一种？从三个毁了的策略里抽回答，0.42 到 0.55 是对的，值对而作者不会写的不到 0.001；另有 0.23 到 0.51 格式正确，值恰好差十。要的是算对，这就是灾难。我们的奖励却没这么严：三个数而值错，得一分，两个数而值对，也是一分。所以平均奖励还涨了，从 1.05 涨到 1.40 至 1.51；最优解是 1.95，KL 不到四分之一。
+# 左边，绿的由 0.22 升到 0.83，最优解是 0.95；有十分之一落到了外面。右边，到 75 步，蓝的灰的全没了，0.61 落在外面，到最后还有 0.56。[Razin et al. 2025](https://arxiv.org/abs/2410.08847) 把似然位移分成两种：得到概率的同失去的一样好，是*良性的*（benign）；差得多，是*灾难性的*（catastrophic）。这里是哪一种？从三个毁了的策略里抽回答，0.42 到 0.55 是对的，答案正确而作者不会写的不到 0.001；另有 0.23 到 0.51 格式正确，值恰好差十。要的是算对，这就是灾难。我们的奖励却没这么严：三个数而值错，得一分，两个数而答案正确，也是一分。所以平均奖励还涨了，从 1.05 涨到 1.40 至 1.51；最优解是 1.95，KL 不到四分之一。
 
 # %%
 for run in by_run[edge]:
@@ -735,57 +837,45 @@ assert round(theory["style"] + theory["exact"], 2) == 1.95 and task.style + 1 - 
 assert all(run["kl"]["value"] > 4 * theory["kl"] for run in by_run[edge])
 
 # %% [markdown] lang="en"
-# ## Three causes
-# **It is wanted.** A chosen answer below $V$ must become rarer. But on the held-out pairs this asks for less than 0.2 nats, and the ruined runs lost more than 5.
+# ## ⋆ Three causes
+# **Part of it is wanted,** as measured above. But on held-out pairs whose answers differ in reward the optimum asks for less than 0.2 nats, and the ruined runs lost more than 5.
 #
-# **Softmax and shared parameters pass the push on.** First softmax. Three answers, each with a logit of its own: the chosen one has probability 0.2, the rejected one 0.5, a third, in no pair, 0.3. A step raises the chosen logit by 0.5 and lowers the rejected one by 0.5. The weights become $0.2\,e^{0.5}=0.330$, $0.5\,e^{-0.5}=0.303$ and 0.300, their sum 0.933, the probabilities 0.353, 0.325 and 0.322. The third gains although the step left its logit alone. Still, with logits of their own the chosen answer gains, too.
-#
-# It need not once parameters are shared. Give each answer a feature $\phi$ and one common parameter $\theta$: logits $\log\pi_{\mathrm{ref}}(y)+\phi_y\theta$. Chosen: probability 0.5, $\phi=1$. Rejected: 0.2, $\phi=0$. A third: 0.3, $\phi=2$, more of what distinguishes the chosen one. The loss falls as $\theta$ grows, for $h=\beta\theta(\phi_w-\phi_l)=\beta\theta$. At $\theta=0.1$ the weights are 0.553, 0.2 and 0.366, their sum 1.119, the probabilities 0.494, 0.179 and 0.327. The margin has grown, *both* answers of the pair have lost, and the third has the mass.
+# **Shared parameters pass the push on.** Figure 7.5 in [chapter 7](07_derivation.ipynb) shows it with three answers: the margin of a pair grows, both of its answers lose, and a third, in no pair, takes the probability. Does the network do that? One step of plain gradient descent from the reference, on 256 pairs that differ in reward, long enough to be seen. By how many nats does it move the answers of these pairs? And, for prompts drawn afresh, right three-number answers, and the *new* mistakes of the ruined policy? Those are picked with hindsight; beside them, without it, stand the new mistakes of the reference at temperature 1.5.
 
 # %% [markdown] lang="zh"
-# ## 三个原因
-# **本来就该降。** 低于 $V$ 的 chosen 理应变少。可是在留出的回答对上，该降的不到 0.2 奈特，毁了的那几次降了 5 奈特以上。
+# ## ⋆ 三个原因
+# **有一部分是该降的**，前面量过。可是在留出的偏好对上，只看奖励有高下的，最优解要它降的不到 0.2 奈特，毁了的那几次却降了 5 奈特以上。
 #
-# **softmax 和共用的参数，把推力传给了别人。** 先看 softmax。三个回答，各有一个 logit：chosen 概率 0.2，rejected 0.5，第三个 0.3，哪一对里都没有它。走一步，chosen 的 logit 加 0.5，rejected 的减 0.5。权重变成 $0.2\,e^{0.5}=0.330$、$0.5\,e^{-0.5}=0.303$ 和 0.300，和是 0.933，概率是 0.353、0.325、0.322。第三个的 logit 没人动过，它也升了。不过各有各的 logit 时，chosen 自己也升。
-#
-# 参数一共用，就不一定了。给每个回答一个特征 $\phi$，大家共用一个参数 $\theta$：logits 是 $\log\pi_{\mathrm{ref}}(y)+\phi_y\theta$。chosen：概率 0.5，$\phi=1$。rejected：0.2，$\phi=0$。第三个：0.3，$\phi=2$，chosen 胜在哪里，它比 chosen 还多。$\theta$ 一增，损失就降，因为 $h=\beta\theta(\phi_w-\phi_l)=\beta\theta$。到 $\theta=0.1$，权重是 0.553、0.2、0.366，和是 1.119，概率是 0.494、0.179、0.327。间隔大了，这一对的*两个*回答都降了，概率归了第三个。
-
-# %%
-own_logits = torch.tensor([0.2, 0.5, 0.3]).double().log() + torch.tensor([0.5, -0.5, 0.0])  # chosen, rejected, third
-print([round(p, 3) for p in own_logits.softmax(0).tolist()])
-assert all(-0.2 < seed["predicted_displacement"] < 0 for seed in stored["seeds"])  # and the runs: -7.65 to -5.43
-assert [round(p, 3) for p in own_logits.exp().tolist()] == [0.330, 0.303, 0.300]
-assert [round(p, 3) for p in own_logits.softmax(0).tolist()] == [0.353, 0.325, 0.322]
-before = torch.tensor([0.5, 0.2, 0.3]).double()
-after = before.log() + 0.1 * torch.tensor([1.0, 0.0, 2.0])
-print([round(p, 3) for p in after.softmax(0).tolist()])
-assert [round(p, 3) for p in (*after.exp().tolist(), after.exp().sum().item())] == [0.553, 0.2, 0.366, 1.119]
-assert [round(p, 3) for p in after.softmax(0).tolist()] == [0.494, 0.179, 0.327]
-
-# %% [markdown] lang="en"
-# Does the network do that? One step of plain gradient descent from the reference, on 256 pairs that differ in reward, long enough to be seen. By how many nats does it move the answers of these pairs? And, for prompts drawn afresh, right three-number answers, and the *new* mistakes of the ruined policy? Those are picked with hindsight; beside them, without it, stand the new mistakes of the reference at temperature 1.5.
-
-# %% [markdown] lang="zh"
-# 网络会这样吗？从参考策略出发，在 256 对奖励有高下的回答上做一步最朴素的梯度下降，步子大到看得见。这一步把各种回答移动了多少奈特？先量这些回答对的 chosen 与 rejected。再另抽一批提示，量三个数且值对的回答，以及毁了的策略写出的*新错*。这些新错是事后挑的；所以再配一组事先就能得到的：参考策略自己在温度 1.5 下写出的新错。
+# **共用的参数，把推力传给了别人。**[第 7 章](07_derivation.ipynb)的图 7.5 用三个回答演示过：一对的间隔大了，两个回答都降，概率归了不在任何一对里的第三个。网络会这样吗？从参考策略出发，在 256 对奖励有高下的偏好对上做一步最朴素的梯度下降，步子大到看得见。这一步把各种回答移动了多少奈特？先量这些偏好对的 chosen 与 rejected。再另抽一批提示，量三个数且答案正确的回答，以及毁了的策略写出的*新错*。这些新错是事后挑的；所以再配一组事先就能得到的：参考策略自己在温度 1.5 下写出的新错。
 
 # %% tags=["nbval-ignore-output"]
-total, count = dpo_step(0.25)(stepped := copy.deepcopy(base), {k: v.to(device) for k, v in hard.batch(np.arange(256)).items()})["loss"]
+few = {k: v.to(device) for k, v in hard.batch(np.arange(256)).items()}
+total, count = dpo_step(0.25)(stepped := copy.deepcopy(base), few)["loss"]
 (total / count).backward()
 norm = torch.nn.utils.clip_grad_norm_(stepped.parameters(), math.inf)
 with torch.no_grad():
     for weights in stepped.parameters():
         weights -= 0.1 * weights.grad / norm  # a step of length 0.1
 asked = task.demonstrations(600, stream("one step", 0))[0]
-written = {name: [text for text in zip(asked, generate(model, asked, temperature=T, seed=1)) if judge(*text).well_formed]
-           for name, model, T in (("ref", base, 1.0), ("hot", base, 1.5), ("hard", ruined, 1.0))}  # fmt: skip
-groups = {side: list(zip(hard.prompt[:256], getattr(hard, side)[:256])) for side in ("chosen", "rejected")}
-groups["right, three"] = [text for text in written["ref"] if judge(*text).exact and judge(*text).style]
+written = {}
+for name, model, T in (("ref", base, 1.0), ("hot", base, 1.5), ("hard", hard_runs[0.25], 1.0)):
+    texts = zip(asked, generate(model, asked, temperature=T, seed=1))
+    written[name] = [text for text in texts if judge(*text).well_formed]
+groups = {side: list(zip(hard.prompt[:256], getattr(hard, side)[:256]))
+          for side in ("chosen", "rejected")}  # fmt: skip
+groups["right, three"] = [t for t in written["ref"] if judge(*t).exact and judge(*t).style]
 for name in ("hard", "hot"):
-    groups[f"new, {name}"] = [t for t in written[name] if t not in task.log_conditional and not judge(*t).exact]
-change = {name: (score(stepped, *zip(*texts)) - score(base, *zip(*texts))).mean().item() for name, texts in groups.items()}
+    groups[f"new, {name}"] = [t for t in written[name]
+                              if t not in task.log_conditional and not judge(*t).exact]  # fmt: skip
+change = {name: (score(stepped, *zip(*texts)) - score(base, *zip(*texts))).mean().item()
+          for name, texts in groups.items()}  # fmt: skip
 print({name: (len(groups[name]), round(value, 3)) for name, value in change.items()})
-assert change["chosen"] > 0.05 and change["rejected"] < -0.05 and change["new, hard"] > 1.5 * change["chosen"]
-assert change["new, hard"] > 2 * change["right, three"] > 0 and change["new, hot"] < 0.6 * change["new, hard"]
+assert change["chosen"] > 0.05 and change["rejected"] < -0.05
+
+# %%
+assert change["new, hard"] > 1.5 * change["chosen"] and change["right, three"] > 0
+assert change["new, hard"] > 2 * change["right, three"]
+assert change["new, hot"] < 0.6 * change["new, hard"]
 
 # %% [markdown] lang="en"
 # Chosen goes up, rejected down, as told. But other texts move, too. Right three-number answers rise, as they should; the new mistakes of the ruined policy rise far more than the chosen answers themselves. Not every mistake does: those picked without hindsight move much less. Among the countless texts that no pair contains, some lie where the shared parameters lift them most, and those are the ones that we meet in the end. (One step, one seed: an illustration.) [Razin et al. 2025](https://arxiv.org/abs/2410.08847) trace the effect to pairs whose answers have similar embeddings inside the model; [Pal et al. 2024](https://arxiv.org/abs/2402.13228) find it above all where the two completions differ by a small edit distance.
@@ -793,9 +883,9 @@ assert change["new, hard"] > 2 * change["right, three"] > 0 and change["new, hot
 # **No pair looks there.** What rises has to be pushed down by something, and pairs drawn from the reference hardly hold a new mistake. When half of the policy's answers are new mistakes, the accuracy on the old pairs is near 1, and the loss has next to nothing to say.
 
 # %% [markdown] lang="zh"
-# chosen 升，rejected 降，这是交代的事。可是别的文本也动了。三个数且值对的回答升，这是应该的；毁了的策略那些新错却升得比 chosen 自己还多得多。并不是什么错都这样：不是事后挑的那组，动得少得多。哪一对都没有的文本不计其数，总有一些正好在共用参数抬得最高的地方，最后冒出来的就是它们。（只走一步，只有一个种子，算是举例。）[Razin et al. 2025](https://arxiv.org/abs/2410.08847) 把这种效应归到一类回答对：两个回答在模型内部的嵌入（embedding）很相似；[Pal et al. 2024](https://arxiv.org/abs/2402.13228) 发现，它在两个回答编辑距离小的数据上尤其明显。
+# chosen 升，rejected 降，这是交代的事。可是别的文本也动了。三个数且答案正确的回答升，这是应该的；毁了的策略那些新错却比 chosen 自己升得还多得多。并不是什么错都这样：不是事后挑的那组，动得少得多。哪一对都没有的文本不计其数，总有一些正好在共用参数抬得最高的地方，最后冒出来的就是它们。（只走一步，只有一个种子，算是举例。）[Razin et al. 2025](https://arxiv.org/abs/2410.08847) 把这种效应归到一类偏好对：两个回答在模型内部的嵌入（embedding）很相似；[Pal et al. 2024](https://arxiv.org/abs/2402.13228) 发现，它在两个回答编辑距离小的数据上尤其明显。
 #
-# **哪一对也照不到那里。** 升上来的，总得有东西压下去；从参考策略抽的回答对里，却几乎没有新错。等到策略有一半回答是新错，在老的回答对上，准确率接近 1，损失几乎无话可说。
+# **没有一对覆盖到那里。** 升上来的，总得有东西压下去；从参考策略抽的偏好对里，却几乎没有新错。等到策略有一半回答是新错，在老的偏好对上，准确率接近 1，损失几乎无话可说。
 
 # %% [markdown] lang="en"
 # ## Remedies, on the same seeds
@@ -856,6 +946,7 @@ assert f"{best_J:.3f} {start_J:.2f}" == "1.639 1.05"
 # **图 9.5** 各种补救，每种三个种子，附 95% 置信区间；橙色什么也没改，蓝色用软标签。上：$J$；实线是最优解，点线是参考策略。下：没有作者会写的回答所占的比例。
 
 # %%
+assert all(-0.2 < seed["predicted_displacement"] < 0 for seed in stored["seeds"])
 assert [span(names[name], "J") for name in ("none", "rate", "stop", "hot", "beta")] == [
     "-0.14 0.22", "-0.23 0.32", "0.32 1.03", "0.45 1.02", "0.97 1.12"]  # fmt: skip
 assert [run["step"] for run in by_run[names["stop"]]] == [25, 25, 25]
@@ -879,7 +970,7 @@ assert all(abs(seed["turned"] - 0.25) < 0.005 for seed in stored["seeds"])
 # %% [markdown] lang="zh"
 # **走慢、早停、换地方照、拉紧，都不够。** 小学习率得 -0.23 到 0.32；早停得 0.32 到 1.03，三个种子都停在可挑的头一步，第 25 步；第二个回答单单调高温度，得 0.45 到 1.02。$\beta=1$ 得 0.97 到 1.12，不过回到参考策略上下。这几种，间隔都没有尽头。
 #
-# **让间隔有个尽头，就管用。** IPO、平滑、软标签各有一个，结果也一致：1.34 到 1.49，1.31 到 1.45，1.29 到 1.46。标签是 0.75，最好的间隔是 $\ln 3=1.10$；在留出的回答对上量得 1.01 到 1.04。软标签知道每一对有几分把握，平滑只知道一个平均数，在这里看不出差别。到这时，调高温度才见效：配上软标签得 1.45 到 1.51，落在外面的由 0.06 到 0.13 减到 0.03 到 0.05。
+# **让间隔有个尽头，就管用。** IPO、平滑、软标签各有一个，结果也一致：1.34 到 1.49，1.31 到 1.45，1.29 到 1.46。标签是 0.75，最好的间隔是 $\ln 3=1.10$；在留出的偏好对上量得 1.01 到 1.04。软标签知道每一对有几分把握，平滑只知道一个平均数，在这里看不出差别。到这时，调高温度才见效：配上软标签得 1.45 到 1.51，落在外面的由 0.06 到 0.13 减到 0.03 到 0.05。
 #
 # **这里最好的是 SFT 项**，三个种子都是 1.52，走的是另一条路。它的间隔没有尽头，有 2.2 到 2.6，但 chosen 被直接托住：反而*升* 0.10 到 0.31 奈特，落在外面的只有 0.03 到 0.04。代价是风格，只有 0.83 到 0.84，不到 0.959，因为 chosen 里有许多只写两个数。没有一种到得了最优解。每种补救只试了一个设置，好的几种谁先谁后，还不能算定论；各种损失的比较在[第 11 章](11_family.ipynb)。
 
@@ -891,9 +982,9 @@ assert all(abs(seed["turned"] - 0.25) < 0.005 for seed in stored["seeds"])
 
 # %% [markdown] lang="zh"
 # ## 怎样缩小差距
-# 软标签配上调高的温度，300 步就走近了些。温度一高，基座能犯的错都会犯出来，回答对里就有了那些罕见的错。用软标签，只要每个回答都有机会出现，这样做就不会挪动最优解（[第 7 章](07_derivation.ipynb)）。
+# 软标签配上调高的温度，300 步就走近了些。温度一高，基座模型能犯的错都会犯出来，偏好对里就有了那些罕见的错。用软标签，只要每个回答都有机会出现，这样做就不会挪动最优解（[第 7 章](07_derivation.ipynb)）。
 #
-# 另外记录了十次更长的训练，都用软标签，从随书的基座出发，$\beta=0.25$，各一个种子。不同的是：回答对有多少、过几遍，用什么优化器（optimiser），第二个回答的温度 $T$ 是多少。最后一次，第二个回答轮流用 1.5 和 2.0。
+# 另外记录了十次更长的训练，都用软标签，从随书的基座模型出发，$\beta=0.25$，各一个种子。不同的是：偏好对有多少、过几遍，用什么优化器（optimiser），第二个回答的温度 $T$ 是多少。最后一次，第二个回答轮流用 1.5 和 2.0。
 
 # %%
 gap = json.loads(Path("data/dpo_gap.json").read_text(encoding="utf-8"))["runs"]
@@ -901,12 +992,12 @@ seeds = json.loads(Path("data/seeds.json").read_text(encoding="utf-8"))["seeds"]
 found = {}
 for run in gap:
     key = run["pairs"], run["optimizer"], "/".join(f"{T:g}" for T in run["pair_temperatures"])
-    found[key] = {name: run[name]["value"] for name in (*NAMES, "well_formed")}
+    found[key] = {name: run[name]["value"] for name in ("style", "exact", "both", "kl", "well_formed")}
     print(f"{run['pairs']:6} x {run['epochs']:g}  {run['optimizer']:5}  T={key[2]:5}", end="  ")
     print("  ".join(f"{name} {value:.3f}" for name, value in found[key].items()))
 for seed in seeds:
     print("seed", seed["seed"], " ".join(f"{name} {seed['base'][name]['value']:.3f}" for name in NAMES[:3]), end="   dpo ")
-    print(" ".join(f"{name} {seed['dpo'][name]['value']:.3f}" for name in NAMES))
+    print(" ".join(f"{name} {seed['dpo'][name]['value']:.3f}" for name in NAMES[:4]))
 exact = {key: f"{row['exact']:.2f}" for key, row in found.items()}
 assert (exact[24_000, "adamw", "1"], exact[48_000, "adamw", "1"]) == ("0.76", "0.82")
 assert [exact[96_000, name, T] for T in ("1", "1.5") for name in ("adamw", "muon")] == ["0.66", "0.59", "0.91", "0.96"]
@@ -929,13 +1020,13 @@ assert [f"{value:.2f}" for value in (spread[0], spread[-1])] == ["0.97", "0.98"]
 # The price: the style ends at 0.94, a little below 0.959. The shipped `dpo` was made as in the last run: 0.98 right, KL 1.30, style 0.94. Over three seeds, base model and DPO trained anew, exactness is 0.97 to 0.98.
 
 # %% [markdown] lang="zh"
-# 同样更新 750 步，48,000 对各用一次，胜过 24,000 对各用两次：答对的 0.82 比 0.76。可是回答对再翻倍、步数*也*翻倍，反而更糟：只有 0.66，KL 4.0。Muon 学得更快，得 0.59：步子多了、快了，都把更多概率推到没有一对照到的地方。
+# 同样更新 750 步，48,000 对各用一次，胜过 24,000 对各用两次：答对的 0.82 比 0.76。可是偏好对再翻倍、步数*也*翻倍，反而更糟：只有 0.66，KL 4.0。Muon 学得更快，得 0.59：步子多了、快了，都把更多概率推到没有一对照到的地方。
 #
-# 把第二个回答的温度调到 1.5，对数、步数不变：AdamW 得 0.91；Muon 得 0.96，KL 是 1.4。在这几次里，最要紧的是回答对照到哪里。
+# 把第二个回答的温度调到 1.5，对数、步数不变：AdamW 得 0.91；Muon 得 0.96，KL 是 1.4。在这几次里，最要紧的是偏好对覆盖到哪里。
 #
 # 到了 1.75，格式正确的回答只剩 0.76。其余的，像目标 67 写成 `37+30-UE`，目标 -15 写成 `33-48-SE`：算式是对的，后面却多出一个运算符，再跟一个从没有作者写过的字符。96,000 对里有 268 对见得到这样的字符；1.5 的时候是 63 对，那一次没撞上这个漏洞。到 2.0 是 753 对，漏洞就堵上了：答对 0.98，KL 1.29，而最优解是 0.994 和 1.256。
 #
-# 代价是风格停在 0.94，略低于 0.959。随书的 `dpo` 就是最后那一次的做法：答对 0.98，KL 1.30，风格 0.94。换三个种子，基座和 DPO 都从头训练，正确率在 0.97 到 0.98 之间。
+# 代价是风格停在 0.94，略低于 0.959。随书的 `dpo` 就是最后那一次的做法：答对 0.98，KL 1.30，风格 0.94。换三个种子，基座模型和 DPO 都从头训练，正确率在 0.97 到 0.98 之间。
 
 # %% [markdown] lang="en"
 # One picture holds all of it, on the two axes of the objective, KL and reward. The line is what the best policy can reach, for every $\beta$, from the population's rates; no policy lies above it. [Chapter 12](12_rl.ipynb) puts reinforcement learning on the same picture.
@@ -949,15 +1040,15 @@ fig, axes = figure(width=6.8, height=4.0)
 line = [(f["kl"], f["style"] + f["exact"]) for f in reversed(frontier)]
 axes.plot(*zip(*line, (7, line[-1][1])), color=COLORS["theory"])
 axes.plot(theory["kl"], theory["style"] + theory["exact"], "*", color=COLORS["theory"], markersize=13)
-shown = [(marks[order.index(name)].replace("$\n$", ",\\ "), color, measured[name]) for name, color in zip(order, colors)]
+shown = [(marks[order.index(name)].replace("\n", " "), color, measured[name]) for name, color in zip(order, colors)]
 leaks = {"1": "$T{=}1$", "1.75": "$T{=}1.75$"}
 shown += [(leaks.get("/".join(f"{T:g}" for T in run["pair_temperatures"]), ""), "policy", run) for run in gap]
 shown += [("", "policy", seed["dpo"]) for seed in seeds]
 for mark, color, report in shown:
-    get = {n: Estimate(**report[n]) if isinstance(report[n], dict) else report[n] for n in NAMES}
+    get = {n: Estimate(**report[n]) if isinstance(report[n], dict) else report[n] for n in NAMES[:3] + ("kl",)}
     y = Estimate(*(getattr(get["style"], part) + getattr(get["exact"], part) for part in ("value", "low", "high")))
     points(axes, [get["kl"].value], [y], color)
-    place = (5, 8) if mark[:2] in ("DP", "$q") else (-5, -18) if mark[:2] == "$T" else (5, -16)
+    place = (5, 8) if mark[:2] in ("DP", "ha") else (-5, -18) if mark[:2] == "$T" else (5, -16)
     axes.annotate(mark, (get["kl"].value, y.value), xytext=place, textcoords="offset points", fontsize=10,
                   ha="right" if place[0] < 0 else "left")  # fmt: skip
 _ = axes.set(xlabel=r"$\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$", ylabel=r"$\mathbb{E}[r]$", ylim=(0.9, 2.1))
@@ -966,19 +1057,65 @@ _ = axes.set(xlabel=r"$\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$", ylabel=r"$\ma
 # **Figure 9.6.** Reward against KL. The line is the exact frontier, the star its point for $\beta=0.25$. Points without a name are the other recorded runs and the seeds. Both ways of going wrong lead to the right and down: deterministic labels, and pairs that do not look where the policy goes.
 
 # %% [markdown] lang="zh"
-# **图 9.6** 奖励与 KL。曲线是精确的前沿，星号是 $\beta=0.25$ 的那一点。没写名字的点，是其余几次训练和各个种子。两种走偏都通向右下方：确定性标签；回答对照不到策略要去的地方。
+# **图 9.6** 奖励与 KL。曲线是精确的前沿，星号是 $\beta=0.25$ 的那一点。没写名字的点，是其余几次训练和各个种子。两种走偏都通向右下方：确定性标签；偏好对覆盖不到策略要去的地方。
 
 # %% [markdown] lang="en"
-# ## The classic setting, told honestly
+# ## What real recipes do
+# How do published models choose? Every figure below stands in the named report or in its authors' own configuration files.
+#
+# | model | method | $\beta$ | learning rate | epochs | where the pairs come from |
+# |---|---|---|---|---|---|
+# | InstructGPT ([Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)) | reward model, then PPO | 0.02, in the reward | reward model: 9e-6 | reward model: 1 | people rank 4 to 9 answers to a prompt; ties dropped |
+# | Zephyr 7B ([Tunstall et al. 2023](https://arxiv.org/abs/2310.16944)) | DPO | 0.1 | 5e-7 | 1 to 3 | the best-scored of four answers against another; none is the policy's own |
+# | Llama 3 ([Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783)) | DPO with 0.2 times the SFT loss of the chosen; format tokens masked | 0.1 | 1e-5 | not given | people; answers of the best models of earlier rounds; six rounds |
+# | Tülu 3 8B ([Lambert et al. 2024](https://arxiv.org/abs/2411.15124)) | DPO, log-ratios divided by length | 5 | 5e-7 | 1 | four of 22 models a prompt, rated by GPT-4o; some of the policy's own |
+# | Olmo 3 7B Think ([Team Olmo et al. 2025](https://arxiv.org/abs/2512.13961)) | the same | 5 | 8e-8 | 1 | Qwen3 32B against Qwen3 0.6B |
+# | SmolLM3 3B ([Bakouch et al. 2025](https://huggingface.co/blog/smollm3)) | APO, a relative of DPO | 0.05 | 1e-6 | 1 | Tülu 3's mixture; Qwen3 32B against Qwen3 0.6B |
+#
+# Four things to take from it.
+#
+# **$\beta$ means nothing alone.** 5 on a mean over tokens is not 5 on a sum ([chapter 8](08_tensors.ipynb)), and where this table has it on sums, 0.05 to 0.1, the learning rates go from 5e-7 to 1e-5.
+#
+# **Most train for one epoch,** and it matters: in Tülu 3's search the same loss gave 57.3 after one epoch and 53.4 after three; the model before DPO had 55.7, and eight of the eleven settings in that table (their table 18) ended below it. Olmo 3 reports that early stopping is important, and chooses the amount of training on a development set, not by the loss.
+#
+# **The SFT term has a theory.** [Liu et al. 2024](https://arxiv.org/abs/2405.16436) derive it by asking for the best policy under a reward that an adversary chooses. Others move the reference slowly along with the policy (TR-DPO, [Gorbatovski et al. 2024](https://arxiv.org/abs/2404.09656)).
+#
+# **“Run imitation first” is a rule with exceptions.** Our winners are the base model's own answers, and copying them raised $J$. Olmo 3's chosen answers came from another model: fine-tuning on them took the average score from 70.3 to 64.5, and DPO on the same pairs brought it to 72.9 (their table 21). A likely reading: what the two answers differ in was worth learning, and what they had in common was not.
+
+# %% [markdown] lang="zh"
+# ## 真实的配方
+# 公开的模型是怎么选的？下表每一个数，都出自所引的报告，或者作者自己的配置文件。
+#
+# | 模型 | 方法 | $\beta$ | 学习率 | 轮数 | 偏好对从哪里来 |
+# |---|---|---|---|---|---|
+# | InstructGPT（[Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)） | 奖励模型，再 PPO | 0.02，写在奖励里 | 奖励模型：9e-6 | 奖励模型：1 | 人给一个提示的 4 到 9 个回答排序；平局丢弃 |
+# | Zephyr 7B（[Tunstall et al. 2023](https://arxiv.org/abs/2310.16944)） | DPO | 0.1 | 5e-7 | 1 到 3 | 四个回答里得分最高的对另一个；没有一个是策略自己的 |
+# | Llama 3（[Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783)） | DPO，加 0.2 倍的 chosen 的 SFT 损失；遮掉格式词元 | 0.1 | 1e-5 | 没有说 | 人评；回答出自前几轮最好的模型；共六轮 |
+# | Tülu 3 8B（[Lambert et al. 2024](https://arxiv.org/abs/2411.15124)） | DPO，对数比除以长度 | 5 | 5e-7 | 1 | 每个提示取 22 个模型里的四个，GPT-4o 打分；有一些是策略自己的 |
+# | Olmo 3 7B Think（[Team Olmo et al. 2025](https://arxiv.org/abs/2512.13961)） | 同上 | 5 | 8e-8 | 1 | Qwen3 32B 对 Qwen3 0.6B |
+# | SmolLM3 3B（[Bakouch et al. 2025](https://huggingface.co/blog/smollm3)） | APO，DPO 的近亲 | 0.05 | 1e-6 | 1 | Tülu 3 的混合数据；Qwen3 32B 对 Qwen3 0.6B |
+#
+# 有四点值得记下。
+#
+# **单看 $\beta$ 没有意义。** 对词元取平均时的 5，不是求和时的 5（[第 8 章](08_tensors.ipynb)）；表里求和的几家，$\beta$ 在 0.05 到 0.1 之间，学习率却从 5e-7 到 1e-5。
+#
+# **多数只训练一轮**，而且差别不小：Tülu 3 的搜索里，同一个损失，一轮之后得 57.3，三轮之后得 53.4；做 DPO 之前的模型是 55.7，那张表（他们的表 18）里的十一个设置，有八个还不如它。Olmo 3 说早停很要紧；训练多少，他们按开发集来定，不看损失。
+#
+# **SFT 项有理论。** [Liu et al. 2024](https://arxiv.org/abs/2405.16436) 从这样一问推出它来：奖励若由对手来挑，什么策略最好？另有一法，是让参考策略慢慢跟着策略走（TR-DPO，[Gorbatovski et al. 2024](https://arxiv.org/abs/2404.09656)）。
+#
+# **「先跑模仿」这条规矩有例外。** 我们的赢家是基座模型自己的回答，照着学，$J$ 就升了。Olmo 3 的 chosen 出自别的模型：照着微调，平均分从 70.3 掉到 64.5；同样的偏好对拿来做 DPO，升到 72.9（他们的表 21）。一种说得通的解释：两个回答的差别值得学，相同的地方却不值得。
+
+# %% [markdown] lang="en"
+# ## ⋆ The classic setting, told honestly
 # This book grew out of a small project, *Simple_RLHF_DPO*, whose task is harder than ours: numbers with two decimals up to 100 in size, four operators. Its preference pairs are cheap to make. Chosen: a right expression of *three* numbers, while the base model has only seen two. Rejected: the empty answer, `E` and nothing else. Such pairs ask: *write something*. Only `E` is pushed down; any expression may take its place, for no wrong one is ever rejected. And the base model does not write `E` alone anyway, so nothing that a reader sees has to change for the margin to grow.
 #
 # We ran it once: a base model trained on all tokens, as in the project, a right mask, its learning rate of 1e-4, and the two $\beta$ of its history, 1.0 and 0.1.
 
 # %% [markdown] lang="zh"
-# ## 经典设置，照实说
-# 这本书由一个小项目 *Simple_RLHF_DPO* 长成。它的任务比我们的难：绝对值不超过 100 的两位小数，四种运算。它的偏好对做起来很省事。chosen：一个正确的算式，写*三个数*，而基座只见过写两个数的。rejected：空回答，只有一个 `E`。这样的回答对，要的是*写点什么*。被压下去的只有 `E` 这一个回答，腾出的位置，随便哪个算式都能占，对的错的都行，因为从没有哪个错的算式被当作 rejected。何况基座本来就不写空回答：间隔要变大，读者看得见的东西一样也不用变。
+# ## ⋆ 经典设置，照实说
+# 这本书由一个小项目 *Simple_RLHF_DPO* 长成。它的任务比我们的难：绝对值不超过 100 的两位小数，四种运算。它的偏好对做起来很省事。chosen：一个正确的算式，写*三个数*，而基座模型只见过写两个数的。rejected：空回答，只有一个 `E`。这样的偏好对，要的是*写点什么*。被压下去的只有 `E` 这一个回答，腾出的位置，随便哪个算式都能占，对的错的都行，因为从没有哪个错的算式被当作 rejected。何况基座模型本来就不写空回答：间隔要变大，读者看得见的东西一样也不用变。
 #
-# 我们跑了一次：基座照原项目那样在全部词元上训练，掩码用对的，学习率用它的 1e-4，$\beta$ 取它历史上用过的两个值：1.0 和 0.1。
+# 我们跑了一次：基座模型照原项目那样在全部词元上训练，掩码用对的，学习率用它的 1e-4，$\beta$ 取它历史上用过的两个值：1.0 和 0.1。
 
 # %%
 classic = json.loads(Path("data/classic.json").read_text(encoding="utf-8"))["runs"]
@@ -1002,7 +1139,7 @@ assert round(start["exact"]["value"], 3) == 0.019 and round(strong["exact"]["val
 # With $\beta=1.0$, after 300 steps, the mean margin is 15.5, where the pull $\sigma(-h)$ is below one in a million: training has in effect ended. Yet only 0.08 of the answers have three numbers: the chosen ones started so low that many nats of gain leave them rare. With $\beta=0.1$ the same margin needs ten times the log-ratio, so the pull lasts. After 300 steps 0.86 of the answers have three numbers, 0.95 are well formed, and the share of right values, 0.019 before, is 0.001.
 
 # %% [markdown] lang="zh"
-# $\beta=1.0$ 时，300 步后平均间隔是 15.5，拉力 $\sigma(-h)$ 不到百万分之一，训练实际上已经停了。可是只有 0.08 的回答写三个数：chosen 起点太低，涨了许多奈特，仍然罕见。$\beta=0.1$ 时，同样的间隔要十倍的对数比，拉力就一直在。300 步后，0.86 的回答写三个数，0.95 格式正确，值对的却从 0.019 掉到 0.001。
+# $\beta=1.0$ 时，300 步后平均间隔是 15.5，拉力 $\sigma(-h)$ 不到百万分之一，训练实际上已经停了。可是只有 0.08 的回答写三个数：chosen 起点太低，涨了许多奈特，仍然罕见。$\beta=0.1$ 时，同样的间隔要十倍的对数比，拉力就一直在。300 步后，0.86 的回答写三个数，0.95 格式正确，答案正确的却从 0.019 掉到 0.001。
 
 # %% [markdown] lang="en"
 # ### A mask that forgets the padding
@@ -1104,7 +1241,7 @@ assert weight["chosen"][at[100]] < 1e-5 and weight["rejected"][at[100]] > 0.099
 # **Figure 9.8.** The pull on a pair against its margin $m$, in nats. Green: DPO. Orange: the notebook, whose pull grows until the tiny added number ends it.
 
 # %% [markdown] lang="zh"
-# **图 9.8** 对一个回答对的拉力，随间隔 $m$（奈特）的变化。绿：DPO。橙：笔记本，拉力一直涨，直到那个加上去的极小数把它截断。
+# **图 9.8** 对一个偏好对的拉力，随间隔 $m$（奈特）的变化。绿：DPO。橙：笔记本，拉力一直涨，直到那个加上去的极小数把它截断。
 
 # %% [markdown] lang="en"
 # ## From the command line
@@ -1128,7 +1265,7 @@ assert weight["chosen"][at[100]] < 1e-5 and weight["rejected"][at[100]] > 0.099
 # dpo-core evaluate dpo.model --n 2000 --json
 # ```
 #
-# 它会写出：模型文件夹 `dpo.model`，Hugging Face transformers 打得开，训练指标也在里面，每 10 步一行；文件夹旁边是回答对，每行一对，列名是 TRL 认的（`prompt`、`chosen`、`rejected`），另加我们的三列。回答对的文件名里有两段哈希：一段由生成它们的设置算出，换个 $\beta$ 再跑时能找到现成的；一段由内容算出，文件缺了一截、被人改过，一看便知。中途断了，状态留在 `dpo.model.partial` 里；加 `--resume` 就接着跑，最后得到的每个比特都一样。下面在一个临时文件夹里跑八步：
+# 它会写出：模型文件夹 `dpo.model`，Hugging Face transformers 打得开，训练指标也在里面，每 10 步一行；文件夹旁边是偏好对，每行一对，列名是 TRL 认的（`prompt`、`chosen`、`rejected`），另加我们的三列。偏好对的文件名里有两段哈希：一段由生成它们的设置算出，换个 $\beta$ 再跑时能找到现成的；一段由内容算出，文件缺了一截、被人改过，一看便知。中途断了，状态留在 `dpo.model.partial` 里；加 `--resume` 就接着跑，最后得到的每个比特都一样。下面在一个临时文件夹里跑八步：
 
 # %%
 import contextlib
@@ -1156,13 +1293,13 @@ assert columns[:3] == ["prompt", "chosen", "rejected"] and {"exact", "style", "k
 # > **What the toy hides.** Nobody knows the rewards of real answers. People compare them, disagree, and tire; with no checker and no predicted optimum, the gap of this chapter cannot be seen, nor can anybody add up what all authors would write. Answers run to hundreds of tokens, and a small change per token is a large one per answer; raters and DPO both drift towards long answers ([Park et al. 2024](https://arxiv.org/abs/2403.19159)). The pairs often come from other models, and then most of what the policy itself would write was never compared ([chapter 10](10_data.ipynb)). A 7B model needs two copies or stored log-probabilities, learning rates hundreds of times smaller than ours, and a held-out evaluation by something better than the training loss.
 
 # %% [markdown] lang="zh"
-# > **玩具没告诉你的。** 真实的回答，奖励是多少没人知道。人只会比较，意见不一，还会累；没有判分程序，也没有预言的最优解，所以本章的差距就看不见了；作者会写的文本，也没有人加得完。回答有几百个词元，每个词元动一点，整个回答就动很多；评分的人和 DPO 都会滑向长回答（[Park et al. 2024](https://arxiv.org/abs/2403.19159)）。回答对常常来自别的模型，策略自己会写的东西，多半从来没人比较过（[第 10 章](10_data.ipynb)）。7B 的模型要放两份，或者存好对数概率；学习率要比我们的小上百倍；还要在留出的数据上评估，用比训练损失更可靠的办法。
+# > **玩具没告诉你的。** 真实的回答，奖励是多少没人知道。人只会比较，意见不一，还会累；没有判分程序，也没有预言的最优解，所以本章的差距就看不见了；作者会写的文本，也没有人加得完。回答有几百个词元，每个词元动一点，整个回答就动很多；评分的人和 DPO 都会滑向长回答（[Park et al. 2024](https://arxiv.org/abs/2403.19159)）。偏好对常常来自别的模型，策略自己会写的东西，多半从来没人比较过（[第 10 章](10_data.ipynb)）。7B 的模型要放两份，或者存好对数概率；学习率要比我们的小上百倍；还要在留出的数据上评估，用比训练损失更可靠的办法。
 
 # %% [markdown] lang="en"
-# > **To remember.** DPO starts at $\ln 2$, moves probability by comparing two answers, and is told nothing about answers that no pair contains. Check the start. Know the floor. A falling `logps/chosen` can be right; a perfect accuracy can be wrong. Where labels are deterministic, give the margin an end. Watch the KL; sample and look.
+# > **To remember.** DPO starts at $\ln 2$, moves probability by comparing two answers, and is told nothing about answers that no pair contains. Check the start. Know the floor. Judge by the objective, $J$, and beside imitation of the winners on the same file: a policy can gain reward and lose $J$. A falling `logps/chosen` can be right; a perfect accuracy can be wrong. Where labels are deterministic, give the margin an end, or hold the chosen answers up. Watch the KL; sample and look.
 
 # %% [markdown] lang="zh"
-# > **记住。** DPO 从 $\ln 2$ 出发，靠两两比较搬动概率；哪一对里都没有的回答，没有东西管着。起点要查，下界要知道。`logps/chosen` 下降可能是对的，准确率完美可能是错的。标签若是确定性的，要让间隔有个尽头。盯住 KL，采样出来看。
+# > **记住。** DPO 从 $\ln 2$ 出发，靠两两比较搬动概率；哪一对里都没有的回答，没有东西管着。起点要查，下界要知道。用目标 $J$ 来评判，旁边放上同一份文件里照着赢家学的结果：奖励可以升，$J$ 却降。`logps/chosen` 下降可能是对的，准确率完美可能是错的。标签若是确定性的，要让间隔有个尽头，或者托住 chosen。盯住 KL，采样出来看。
 
 # %% [markdown] lang="en"
 # ## Exercises
@@ -1186,7 +1323,7 @@ assert columns[:3] == ["prompt", "chosen", "rejected"] and {"exact", "style", "k
 # ### 练习 9.1 · 手算最优解
 # ★☆☆ · 5 分钟
 #
-# 对某个提示，基座的回答有 30% 写三个数。写三个数奖励 1，否则奖励 0，$\beta=0.5$。最优策略写三个数的比例是多少？
+# 对某个提示，基座模型的回答有 30% 写三个数。写三个数奖励 1，否则奖励 0，$\beta=0.5$。最优策略写三个数的比例是多少？
 #
 # <details><summary>提示</summary>
 #
@@ -1316,7 +1453,7 @@ check("9.3", label_floor)
 # %% [markdown] lang="zh"
 # <details><summary>解答</summary>
 #
-# 就是标签的平均熵。本章的 `floor` 是它在我们这些回答对上的值。
+# 就是标签的平均熵。本章的 `floor` 是它在我们这些偏好对上的值。
 #
 # ```python
 # def label_floor(q):
@@ -1341,7 +1478,7 @@ check("9.3", label_floor)
 # ### 练习 9.4 · 从软标签到采样标签
 # ★★★ · 25 分钟
 #
-# 写一个 `sampled(data, seed)`：由软标签的 `Pairs` 做出一份新的 `Pairs`，其中每一对都当真比过一次。chosen 以 `preference_prob` 的概率保持不变；否则两个回答对调，属于它们的东西也一起对调。标签全部变成 1.0。然后照前面那样训练，同软标签那次比一比：预言相同，噪声更大。
+# 写一个 `sampled(data, seed)`：由软标签的 `Pairs` 做出一份新的 `Pairs`，其中每一对都当真比过一次。chosen 以 `preference_prob` 的概率保持不变；否则两个偏好对调，属于它们的东西也一起对调。标签全部变成 1.0。然后照前面那样训练，同软标签那次比一比：预言相同，噪声更大。
 #
 # <details><summary>提示</summary>
 #
@@ -1504,16 +1641,20 @@ check("9.6", answer_9_6)
 # ## References
 # - [Azar et al. 2024](https://arxiv.org/abs/2310.12036): why the leash slackens when preferences are deterministic; IPO.
 # - [Bradley & Terry 1952](https://doi.org/10.2307/2334029): the model of paired comparisons.
+# - [Liu et al. 2024](https://arxiv.org/abs/2405.16436): the SFT term against over-optimisation. [Gorbatovski et al. 2024](https://arxiv.org/abs/2404.09656): a reference that moves.
 # - [Pal et al. 2024](https://arxiv.org/abs/2402.13228): the DPO loss allows the preferred answer to lose probability.
 # - [Park et al. 2024](https://arxiv.org/abs/2403.19159): DPO and the length of answers.
-# - [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290): DPO.
+# - [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290): DPO. [Rafailov et al. 2024](https://arxiv.org/abs/2406.02900): over-optimisation in losses like DPO's.
 # - [Razin et al. 2025](https://arxiv.org/abs/2410.08847): likelihood displacement.
+# - Recipes: [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155), [Tunstall et al. 2023](https://arxiv.org/abs/2310.16944), [Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783), [Lambert et al. 2024](https://arxiv.org/abs/2411.15124), [Team Olmo et al. 2025](https://arxiv.org/abs/2512.13961), [Bakouch et al. 2025](https://huggingface.co/blog/smollm3).
 
 # %% [markdown] lang="zh"
 # ## 参考文献
-# - [Azar et al. 2024](https://arxiv.org/abs/2310.12036)：偏好确定时，绳子为什么会松；IPO。
+# - [Azar et al. 2024](https://arxiv.org/abs/2310.12036)：偏好确定时，KL 的约束为什么会松；IPO。
 # - [Bradley & Terry 1952](https://doi.org/10.2307/2334029)：两两比较的模型。
+# - [Liu et al. 2024](https://arxiv.org/abs/2405.16436)：用 SFT 项防过度优化。[Gorbatovski et al. 2024](https://arxiv.org/abs/2404.09656)：会动的参考策略。
 # - [Pal et al. 2024](https://arxiv.org/abs/2402.13228)：DPO 的损失允许被偏好的回答概率下降。
 # - [Park et al. 2024](https://arxiv.org/abs/2403.19159)：DPO 与回答的长度。
-# - [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290)：DPO。
+# - [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290)：DPO。[Rafailov et al. 2024](https://arxiv.org/abs/2406.02900)：DPO 这类损失的过度优化。
 # - [Razin et al. 2025](https://arxiv.org/abs/2410.08847)：似然位移。
+# - 配方：[Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)、[Tunstall et al. 2023](https://arxiv.org/abs/2310.16944)、[Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783)、[Lambert et al. 2024](https://arxiv.org/abs/2411.15124)、[Team Olmo et al. 2025](https://arxiv.org/abs/2512.13961)、[Bakouch et al. 2025](https://huggingface.co/blog/smollm3)。
