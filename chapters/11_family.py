@@ -159,7 +159,7 @@ for name, first in (("sigmoid", 1.0), ("cdpo", 0.776), ("robust", 1.318), ("exo_
 # | `ipo_sum` | $(m-\frac{1}{2\beta})^2$ | [Azar et al. 2024](https://arxiv.org/abs/2310.12036), eq. 17 |
 # | `exo_pair` | $\mathrm{KL}(\sigma(h)\,\Vert\,1-\varepsilon)$, two coins | [Ji et al. 2024](https://arxiv.org/abs/2402.00856), eq. 16 |
 # | `discopop` | $\sigma(-\frac h\tau)\log(1+e^{-h})+\sigma(\frac h\tau)\,e^{-h}$ | [Lu et al. 2024](https://arxiv.org/abs/2406.08414), eq. 5 |
-# | `sigmoid_norm` | `sigmoid` with $\bar m$ for $m$ | TRL |
+# | `sigmoid_norm` | `sigmoid` with $\bar m$ for $m$ | [Lambert et al. 2024](https://arxiv.org/abs/2411.15124), eq. 6; [Meng et al. 2024](https://arxiv.org/abs/2405.14734), app. I |
 # | `ipo` | $(\bar m-\frac{1}{2\beta})^2$ | TRL's reading of eq. 17 |
 # | `slic` | $\max(0,1-\beta(s_w-s_l))$ | [Zhao et al. 2023](https://arxiv.org/abs/2305.10425), without its regulariser |
 # | `simpo` | $-\log\sigma(\beta(\bar s_w-\bar s_l)-\gamma)$ | [Meng et al. 2024](https://arxiv.org/abs/2405.14734) |
@@ -188,7 +188,7 @@ for name, first in (("sigmoid", 1.0), ("cdpo", 0.776), ("robust", 1.318), ("exo_
 # | `ipo_sum` | $(m-\frac{1}{2\beta})^2$ | [Azar et al. 2024](https://arxiv.org/abs/2310.12036)，式 17 |
 # | `exo_pair` | $\mathrm{KL}(\sigma(h)\,\Vert\,1-\varepsilon)$，两枚硬币之间 | [Ji et al. 2024](https://arxiv.org/abs/2402.00856)，式 16 |
 # | `discopop` | $\sigma(-\frac h\tau)\log(1+e^{-h})+\sigma(\frac h\tau)\,e^{-h}$ | [Lu et al. 2024](https://arxiv.org/abs/2406.08414)，式 5 |
-# | `sigmoid_norm` | `sigmoid`，$m$ 换成 $\bar m$ | TRL |
+# | `sigmoid_norm` | `sigmoid`，$m$ 换成 $\bar m$ | [Lambert et al. 2024](https://arxiv.org/abs/2411.15124)，式 6；[Meng et al. 2024](https://arxiv.org/abs/2405.14734)，附录 I |
 # | `ipo` | $(\bar m-\frac{1}{2\beta})^2$ | TRL 对式 17 的读法 |
 # | `slic` | $\max(0,1-\beta(s_w-s_l))$ | [Zhao et al. 2023](https://arxiv.org/abs/2305.10425)，不含正则项 |
 # | `simpo` | $-\log\sigma(\beta(\bar s_w-\bar s_l)-\gamma)$ | [Meng et al. 2024](https://arxiv.org/abs/2405.14734) |
@@ -319,13 +319,13 @@ assert (settle("sigmoid", problems, wins, beta=0.5) - tabular.optimal_policy(pro
 # ## Another argument
 # **By the token.** `sigmoid_norm` and `ipo` divide each log-ratio by the length of its answer. Where all answers have length $L$, that is $\beta/L$ in place of $\beta$. Where they differ, it changes the optimum: the log-ratio *a token* becomes $(r+c)/\beta$, with one constant $c$ for the prompt, so a long answer moves further for the same reward. This is why a useful $\beta$ is some $L$ times larger here. The authors of IPO wrote sums; TRL divides by lengths, and says in its code that the authors confirmed it. We keep both, under two names.
 #
-# **No reference.** `slic`, `simpo` and `orpo` read $\log\pi$ alone. One model in memory is enough, and there is no leash: SimPO on answers of length 1 with $\gamma=0$ has the optimum $\pi\propto e^{r/\beta}$, DPO's for a reference that is uniform. Nothing of the true reference is in it. $\gamma>0$ asks for more on every pair, whatever its label; with deterministic labels it changes how fast the policy runs, not where to. SLiC's paper adds the cross-entropy of a target answer; our `slic` is the other half alone, to show what happens without that term. ORPO carries such a term within it, the next-token loss of the chosen answer.
+# **No reference.** `slic`, `simpo` and `orpo` read $\log\pi$ alone. They are often praised for needing one model in memory. So does every loss of this chapter, once the reference's log-probabilities are stored beside the pairs, as `make-pairs` does here and `precompute_ref_log_probs=True` in TRL 1.16; what a loss without a reference then saves is one pass over the data. And it has no leash: SimPO on answers of length 1 with $\gamma=0$ has the optimum $\pi\propto e^{r/\beta}$, DPO's for a reference that is uniform. Nothing of the true reference is in it. $\gamma>0$ asks for more on every pair, whatever its label; with deterministic labels it changes how fast the policy runs, not where to. SLiC's paper adds the cross-entropy of a target answer; our `slic` is the other half alone, to show what happens without that term. ORPO carries such a term within it, the next-token loss of the chosen answer.
 
 # %% [markdown] lang="zh"
 # ## 换一个自变量
 # **按词元算。** `sigmoid_norm` 和 `ipo` 把对数比除以回答的长度。回答都一样长（$L$）时，无非是 $\beta$ 换成 $\beta/L$。长短不一时，最优解就变了：*每个词元*的对数比变成 $(r+c)/\beta$，同一个提示共用一个常数 $c$；奖励相同，长回答走得更远。所以这里好用的 $\beta$ 要大上 $L$ 倍左右。IPO 的论文写的是和，TRL 除以长度，代码里的注释说，这一点向作者求证过。两种读法我们都留着，各有名字。
 #
-# **不要参考策略。** `slic`、`simpo`、`orpo` 只看 $\log\pi$。内存里只要一个模型，可是绳子也没了：回答长度都是 1、$\gamma=0$ 时，SimPO 的最优解是 $\pi\propto e^{r/\beta}$，等于拿均匀分布当参考策略的 DPO。真正的参考策略，一点影子也没有。$\gamma>0$ 的意思是，不管标签如何，每一对都多要一截；遇上确定性标签，它只改变跑得多快，不改变跑向哪里。SLiC 的论文还有一项，是目标回答的交叉熵；我们的 `slic` 只取另一半，好看看没有那一项会怎样。ORPO 自带这样一项：chosen 的下一个词元预测损失。
+# **不要参考策略。** `slic`、`simpo`、`orpo` 只看 $\log\pi$。常听人说，它们的好处是内存里只要一个模型。其实参考策略的对数概率一旦随偏好对存好（这里由 `make-pairs` 来存，TRL 1.16 里是 `precompute_ref_log_probs=True`），本章的损失个个都只要一个模型；不要参考策略，省下的只是事先过一遍数据。绳子却没了：回答长度都是 1、$\gamma=0$ 时，SimPO 的最优解是 $\pi\propto e^{r/\beta}$，等于拿均匀分布当参考策略的 DPO。真正的参考策略，一点影子也没有。$\gamma>0$ 的意思是，不管标签如何，每一对都多要一截；遇上确定性标签，它只改变跑得多快，不改变跑向哪里。SLiC 的论文还有一项，是目标回答的交叉熵；我们的 `slic` 只取另一半，好看看没有那一项会怎样。ORPO 自带这样一项：chosen 的下一个词元预测损失。
 
 # %%
 sizes = torch.randint(2, 9, (20, 6), generator=torch.Generator().manual_seed(2)).double()  # 20 x 6 random lengths
@@ -714,12 +714,12 @@ assert abs(tuned[0.125] - 0.252) < 6e-4 and abs(tuned[0.5] - 1.440) < 6e-4
 #
 # | what you know | what fits | because | watch |
 # |---|---|---|---|
-# | pairs, noisy labels, memory for a reference | `sigmoid` | it rests at $\pi^*$, and not by accident (0.919 on the toy) | the start, $\beta$, the learning rate |
+# | pairs, noisy labels | `sigmoid` | it rests at $\pi^*$, and not by accident (0.919 on the toy) | the start, $\beta$, the learning rate |
 # | labels are flipped at a known rate | `robust` | it undoes exactly what it is told of | told too much, it overshoots: 1.318 in place of 1 |
 # | some labels are wrong, nobody knows how many | `cdpo` | no margin beyond 2.197 at $\varepsilon=0.1$ | it stops short: 0.776 in place of 1 |
 # | the judge is always certain | `ipo_sum`, `sppo_hard`, `cdpo` | they rest inside: 0.707, 0.693, 0.977; DPO runs to 1 | the scale of $\beta$ is another for each |
 # | the chosen answer must not fall | `sigmoid_sft` | it rises by 0.21 nats | it learns less: style 0.549 |
-# | no memory for a reference | `orpo` | $J=$ 1.395, with a next-token term | `simpo` and `slic` have no such term: 0.231, 0.952 |
+# | nothing can be scored by a reference | `orpo` | $J=$ 1.395, with a next-token term | `simpo` and `slic` have no such term: 0.231, 0.952 |
 # | good and bad answers, no pairs | `kto_loss` | it needs none | nothing stops it: KL 2.17 |
 # | long answers | `sigmoid_norm`, `simpo`, `ipo` | a log-ratio a token | this toy cannot tell |
 
@@ -729,12 +729,12 @@ assert abs(tuned[0.125] - 0.252) < 6e-4 and abs(tuned[0.5] - 1.440) < 6e-4
 #
 # | 手上的情况 | 合适的 | 因为 | 当心 |
 # |---|---|---|---|
-# | 成对，标签有噪声，内存放得下参考策略 | `sigmoid` | 它停在 $\pi^*$，不是碰巧（玩具上是 0.919） | 起点、$\beta$、学习率 |
+# | 成对，标签有噪声 | `sigmoid` | 它停在 $\pi^*$，不是碰巧（玩具上是 0.919） | 起点、$\beta$、学习率 |
 # | 标签翻转的比例已知 | `robust` | 告诉它多少，它就去掉多少 | 说多了就冲过头：该是 1，到了 1.318 |
 # | 有些标签是错的，不知道多少 | `cdpo` | $\varepsilon=0.1$ 时，间隔不超过 2.197 | 停得太早：该是 1，只到 0.776 |
 # | 裁判总是很肯定 | `ipo_sum`、`sppo_hard`、`cdpo` | 停在里面：0.707、0.693、0.977；DPO 跑向 1 | 各自的 $\beta$ 尺度不同 |
 # | chosen 不许降 | `sigmoid_sft` | 它升 0.21 奈特 | 学得少：三个数的比例 0.549 |
-# | 内存放不下参考策略 | `orpo` | $J=$ 1.395，带下一个词元预测损失 | `simpo` 和 `slic` 没有这样一项：0.231、0.952 |
+# | 没有参考策略可以打分 | `orpo` | $J=$ 1.395，带下一个词元预测损失 | `simpo` 和 `slic` 没有这样一项：0.231、0.952 |
 # | 只有好坏，不成对 | `kto_loss` | 它不用回答对 | 没有什么让它停：KL 2.17 |
 # | 回答很长 | `sigmoid_norm`、`simpo`、`ipo` | 对数比按词元算 | 这个玩具说明不了 |
 
@@ -971,10 +971,11 @@ check("11.4", stop)
 # - [Hong et al. 2024](https://arxiv.org/abs/2403.07691): ORPO.
 # - [Ji et al. 2024](https://arxiv.org/abs/2402.00856): EXO.
 # - [Jung et al. 2024](https://arxiv.org/abs/2404.04656): BCO.
+# - [Lambert et al. 2024](https://arxiv.org/abs/2411.15124): Tülu 3, DPO by the token.
 # - [Liu et al. 2024](https://arxiv.org/abs/2309.06657): the hinge on log-ratios (RSO).
 # - [Lu et al. 2024](https://arxiv.org/abs/2406.08414): DiscoPOP.
 # - [Melnyk et al. 2024](https://arxiv.org/abs/2406.05882): AOT.
-# - [Meng et al. 2024](https://arxiv.org/abs/2405.14734): SimPO.
+# - [Meng et al. 2024](https://arxiv.org/abs/2405.14734): SimPO; DPO by the token as an ablation.
 # - [Mitchell 2023](https://ericmitchell.ai/cdpo.pdf): cDPO.
 # - [Pang et al. 2024](https://arxiv.org/abs/2404.19733): DPO with a next-token term.
 # - [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290): DPO.
@@ -991,10 +992,11 @@ check("11.4", stop)
 # - [Hong et al. 2024](https://arxiv.org/abs/2403.07691)：ORPO。
 # - [Ji et al. 2024](https://arxiv.org/abs/2402.00856)：EXO。
 # - [Jung et al. 2024](https://arxiv.org/abs/2404.04656)：BCO。
+# - [Lambert et al. 2024](https://arxiv.org/abs/2411.15124)：Tülu 3，按词元算的 DPO。
 # - [Liu et al. 2024](https://arxiv.org/abs/2309.06657)：对数比上的合页损失（RSO）。
 # - [Lu et al. 2024](https://arxiv.org/abs/2406.08414)：DiscoPOP。
 # - [Melnyk et al. 2024](https://arxiv.org/abs/2406.05882)：AOT。
-# - [Meng et al. 2024](https://arxiv.org/abs/2405.14734)：SimPO。
+# - [Meng et al. 2024](https://arxiv.org/abs/2405.14734)：SimPO；消融实验里有按词元算的 DPO。
 # - [Mitchell 2023](https://ericmitchell.ai/cdpo.pdf)：cDPO。
 # - [Pang et al. 2024](https://arxiv.org/abs/2404.19733)：带下一个词元预测损失的 DPO。
 # - [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290)：DPO。

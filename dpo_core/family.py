@@ -134,7 +134,7 @@ FAMILY = {
     ),
     "sigmoid_norm": Member(
         lambda c, r, s: logistic(s.beta * (c.mean_ratio - r.mean_ratio), 1 - s.label_smoothing),
-        "TRL; smoothed as sigmoid",
+        "Lambert et al. 2024 (Tülu 3), eq. 6; Meng et al. 2024, app. I; smoothed as sigmoid",
         lengths=True,
         options=("label_smoothing",),
     ),
