@@ -173,10 +173,10 @@ for op in machine["operations"]:
         axes.annotate(op["name"], (x, y), shift, textcoords="offset points", size=8)
 
 # %% [markdown] lang="en"
-# **Figure 13.1.** Operations in the sizes of the book's step (1,000 tokens of width 64), under the roof of the machine that recorded them. Solid: from the cache; dashed: from memory; dotted: the machine that ran this page. Blue, products with weights: the layers' reach more than nine tenths of the peak, the head's with 22 columns less than half. Red, all else (FLOPs counted by hand where torch counts none): below one FLOP a byte nothing gets to a quarter of the peak, and softmax reaches a thirtieth of even its own roof. (`residual` lies above the line because it was timed as x + x, which reads one tensor, not two.)
+# **Figure 13.1.** Operations in the sizes of the book's step (1,000 tokens of width 64), under the roof of the machine that recorded them. Solid: from the cache; dashed: from memory; dotted: the machine that ran this page. Blue, products with weights: the layers' reach about nine tenths of the peak, the head's with 22 columns less than half. Red, all else (FLOPs counted by hand where torch counts none): below one FLOP a byte nothing gets to a quarter of the peak, and softmax stays below a tenth of even its own roof.
 
 # %% [markdown] lang="zh"
-# **图 13.1** 各种运算，大小同本书的训练步（1,000 个词元，宽度 64），画在记录数据的那台机器的屋顶下。实线：数在缓存里；虚线：数在内存里；点线：正在运行本页的机器。蓝色是与权重相乘的乘积：各层的达到峰值的十分之九以上，输出头只有 22 列，不到一半。红色是其余（torch 不数运算量的，由我们手数）：每字节不到一次运算的，都到不了峰值的四分之一；softmax 离自己头上的屋顶最远，只到三十分之一。（`residual` 在线的上方，因为测的是 x + x，只读一个张量，不是两个。）
+# **图 13.1** 各种运算，大小同本书的训练步（1,000 个词元，宽度 64），画在记录数据的那台机器的屋顶下。实线：数在缓存里；虚线：数在内存里；点线：正在运行本页的机器。蓝色是与权重相乘的乘积：各层的达到峰值的九成左右，输出头只有 22 列，不到一半。红色是其余（torch 不数运算量的，由我们手数）：每字节不到一次运算的，都到不了峰值的四分之一；softmax 连自己头上的屋顶也够不到十分之一。
 
 # %%
 peak, share, roof = machine["peak"], {}, {}
@@ -188,9 +188,9 @@ for op in machine["operations"]:
         roof[op["name"]] = reached / min(peak, limit)
     if 0 < op["flops"] < op["bytes"]:
         assert reached < peak / 4
-assert min(share[name] for name in ("qkv", "o_proj", "gate_up")) > 0.9
+assert 0.87 < min(share[name] for name in ("qkv", "o_proj", "gate_up")) < 0.95
 assert share["lm_head"] < 0.5
-assert round(1 / roof["softmax"]) == 30 and roof["residual"] > 1
+assert roof["softmax"] < 0.1 and min(roof, key=roof.get) == "softmax"
 
 # %% [markdown] lang="en"
 # ## Count, then predict
@@ -345,7 +345,7 @@ assert took["shared"] < took["joint"]
 # ## 时间花在哪里
 # 哪些运算值得动脑筋？**性能剖析**（profile）能回答：torch 记下每一类运算里面各花了多少时间。下图有两份：一份照第 2 章和第 8 章的写法，策略旁边还摆着参考模型；另一份是库里的训练步，本章的改动除了编译全都用上。
 
-# %% alt_en="Two horizontal bars of stacked shares, plain and library. Plain, nearly three times as long: products (mm, bmm) about a third, softmax about a fifth, then mul and add, cat and copy, and the rest. Library: products more than half, softmax about a twentieth, the rest small pieces." alt_zh="两条横条，各段是各类运算的份额：plain 和 library。plain 的长度将近三倍：乘积（mm、bmm）约三分之一，softmax 约五分之一，其次是 mul 和 add、cat 和 copy，以及其余。library：乘积过半，softmax 约二十分之一，其余都是小块。"
+# %% alt_en="Two horizontal bars of stacked shares, plain and library. Plain, about three times as long: products (mm, bmm) about a third, softmax about a fifth, then mul and add, cat and copy, and the rest. Library: products more than half, softmax about a twentieth, the rest small pieces." alt_zh="两条横条，各段是各类运算的份额：plain 和 library。plain 的长度约为三倍：乘积（mm、bmm）约三分之一，softmax 约五分之一，其次是 mul 和 add、cat 和 copy，以及其余。library：乘积过半，softmax 约二十分之一，其余都是小块。"
 GROUPS = {
     "mm": ("mm", "bmm", "baddbmm", "addmm"),
     "softmax": ("_softmax", "_softmax_backward_data", "_log_softmax"),
@@ -369,7 +369,7 @@ for row, name in enumerate(("library", "plain")):
         left += width
 axes.set(yticks=(0, 1), yticklabels=("library", "plain"), xlabel="ms")
 axes.legend(fontsize=8, ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-assert round(spent["plain"] / spent["library"], 1) == 2.9
+assert round(spent["plain"] / spent["library"], 1) == 3.0
 
 # %% [markdown] lang="en"
 # **Figure 13.2.** Milliseconds of one step of 64 pairs, by kind of operation (shares from a profile, times of whole steps from the ledger below; `...` is all the rest). In the plain step little more than a third goes into products, the work that the mathematics asks for. Softmax takes more than a fifth, though it has less than a hundredth of the FLOPs.
@@ -397,6 +397,7 @@ assert shares["library"]["mm"] > 0.5 and round(shares["library"]["softmax"], 2) 
 # | `packed` | no padding | tokens: FLOPs and bytes |
 # | `shared` | the prompt once a pair | tokens |
 # | `answers` | the head only where an answer's token is predicted | FLOPs of the head |
+# | `last` | the last layer's output and MLP there too | FLOPs, bytes |
 # | `half` | RoPE on two halves, without a turned copy | bytes |
 # | `by_hand` | RMSNorm and attention with a gradient of their own | calls and bytes |
 # | `fused` | one call of AdamW for all parameters | calls |
@@ -418,6 +419,7 @@ assert shares["library"]["mm"] > 0.5 and round(shares["library"]["softmax"], 2) 
 # | `packed` | 去掉填充 | 词元：运算和字节 |
 # | `shared` | 一个偏好对只算一遍提示 | 词元 |
 # | `answers` | 只在要预测回答词元的地方算输出头 | 输出头的运算 |
+# | `last` | 最后一层的输出投影和 MLP 也只算那里 | 运算和字节 |
 # | `half` | RoPE 分两半算，不另做转过的副本 | 字节 |
 # | `by_hand` | RMSNorm、注意力自带手写的梯度 | 调用和字节 |
 # | `fused` | 所有参数只调用一次 AdamW | 调用 |
@@ -451,11 +453,11 @@ print(f"all {ledger['all_eager']:.1f}, compiled {ledger['all_compiled']:.1f}")
 exact = {name: one for name, one in entries.items() if name != "bfloat16"}
 assert all(one["loss_difference"] < 1e-6 for one in exact.values())
 assert all(one["gradient_difference"] < 1e-5 for one in exact.values())
-assert round(ledger["all_eager"]) == 3 and round(ledger["all_compiled"]) == 3
+assert round(ledger["all_eager"], 1) == 3.0 and round(ledger["all_compiled"], 1) == 3.8
 flops = [entries["stored"][side]["flops"] for side in ("before", "after")]
 assert abs(flops[1] / flops[0] - 0.75) < 0.001
 
-# %% alt_en="Measured gain against predicted gain, with the diagonal and a grey band of a quarter on both sides; left from 0.75 to 1.95, right the crowd around 1 enlarged. Most of the twenty points lie on or near the diagonal: stored, joint, packed, shared_long and the two batch sizes among them. wide lies highest above it; compiled and sdpa lie farthest below it; bfloat16, chunked_22 and both of sdpa lie below 1." alt_zh="实测增益对预测增益，画有对角线和上下各四分之一的灰带；左图从 0.75 到 1.95，右图把 1 附近的一群放大。二十个点大多在对角线上或附近，包括 stored、joint、packed、shared_long 和两种批次大小。wide 在对角线上方最高处；compiled 和 sdpa 在下方最远处；bfloat16、chunked_22 和两个 sdpa 在 1 以下。"
+# %% alt_en="Measured gain against predicted gain, with the diagonal and a grey band of a quarter on both sides; left from 0.75 to 1.95, right the crowd around 1 enlarged. Most of the twenty-one points lie on or near the diagonal: stored, joint, packed, shared_long and the two batch sizes among them. wide lies highest above it; sdpa, bfloat16 and compiled lie farthest below it; bfloat16, chunked_22 and both of sdpa lie below 1." alt_zh="实测增益对预测增益，画有对角线和上下各四分之一的灰带；左图从 0.75 到 1.95，右图把 1 附近的一群放大。二十一个点大多在对角线上或附近，包括 stored、joint、packed、shared_long 和两种批次大小。wide 在对角线上方最高处；sdpa、bfloat16 和 compiled 在下方最远处；bfloat16、chunked_22 和两个 sdpa 在 1 以下。"
 fig, panels = figure(columns=2, width=8.4, height=4.4)
 line = np.array([0.75, 1.95])
 LEFT = ("sdpa_packed", "wide", "packed", "shared")  # labels that stand to the left
@@ -477,13 +479,13 @@ for panel, (low, high) in zip(panels, ((0.75, 1.95), (0.96, 1.16))):
             form = {"textcoords": "offset points", "ha": side, "size": 8}
             panel.annotate(name, (x, y), at, **form)
 panels[0].set(ylabel="measured")
-assert len(entries) == 20
+assert len(entries) == 21
 
 # %% [markdown] lang="en"
-# **Figure 13.3.** The ledger: gain predicted from counts and three numbers, against gain measured (point: the median; bar: the middle four fifths of the rounds). Blue: the ladder; orange: beside it. On the diagonal the prediction is right; the right panel enlarges what lies around 1. Fourteen of the twenty predictions are within a tenth, all within a quarter (the band). The laziest prediction, that nothing changes, is within a tenth seven times.
+# **Figure 13.3.** The ledger: gain predicted from counts and three numbers, against gain measured (point: the median; bar: the middle four fifths of the rounds). Blue: the ladder; orange: beside it. On the diagonal the prediction is right; the right panel enlarges what lies around 1. Sixteen of the twenty-one predictions are within a tenth, all within a quarter (the band). The laziest prediction, that nothing changes, is within a tenth eight times.
 
 # %% [markdown] lang="zh"
-# **图 13.3** 账本：由计数和三个数预测的增益，对实测的增益（点是中位数，竖线是各轮的中间五分之四）。蓝色是梯子上的各级，橙色是旁边的。落在对角线上，预测就对了；右图放大 1 附近。二十个预测里，十四个相差不到一成，全部不到四分之一（灰带）。要是偷懒，一律预测「没有变化」，相差不到一成的只有七个。
+# **图 13.3** 账本：由计数和三个数预测的增益，对实测的增益（点是中位数，竖线是各轮的中间五分之四）。蓝色是梯子上的各级，橙色是旁边的。落在对角线上，预测就对了；右图放大 1 附近。二十一个预测里，十六个相差不到一成，全部不到四分之一（灰带）。要是偷懒，一律预测「没有变化」，相差不到一成的只有八个。
 
 # %%
 off, lazy = {}, {}
@@ -492,32 +494,32 @@ for name, one in entries.items():
     off[name] = max(ratio, 1 / ratio)
     lazy[name] = max(one["measured"], 1 / one["measured"])
 within = [sum(factor < 1.1 for factor in of.values()) for of in (off, lazy)]
-assert within == [14, 7] and max(off.values()) < 1.25
-large = {name for name in ledger["ladder"] if entries[name]["measured"] > 1.15}
+assert within == [16, 8] and max(off.values()) < 1.25
+large = {name for name in ledger["ladder"][:-1] if entries[name]["measured"] > 1.15}
 assert large == {"stored", "wide", "packed", "shared"}
 assert max(entries[name]["measured"] for name in ledger["ladder"]) < 1.5
 assert round(entries["shared_long"]["measured"], 1) == 1.5
 for name in ledger["ladder"][:-1]:
     explained = entries[name]["seconds_predicted"][1] / entries[name]["seconds"][1]
-    assert 0.4 < explained < 0.52
+    assert 0.4 < explained < 0.6
 
 # %% [markdown] lang="en"
-# Together the tricks make the step about three times as fast; none of them does it alone. Four rungs gain more than 1.15, and all but `wide` leave work undone: a stored reference, no padding, a prompt read once.
+# Together the tricks make the step about three times as fast, and nearly four times with compiled layers; none of them does it alone. Before compiling, four rungs gain more than 1.15, and all but `wide` leave work undone: a stored reference, no padding, a prompt read once.
 #
 # How much such a trick saves depends on the data. With random prompts of 96 tokens before answers of 16 (`shared_long`), sharing gains about 1.5 on top of everything else. A stored reference costs a pass over the data beforehand: in a single epoch it only does the same work earlier, and it pays from the second on.
 #
-# The absolute prediction is another matter: the formula explains between two fifths and a half of the measured milliseconds. Operands lie farther away than in a benchmark, copies run across rows, Python stands between the calls; which counts most, we have not measured. It is missing before and after, so that the ratio nearly survives.
+# The absolute prediction is another matter: the formula explains between two fifths and three fifths of the measured milliseconds. Operands lie farther away than in a benchmark, copies run across rows, Python stands between the calls; which counts most, we have not measured. It is missing before and after, so that the ratio nearly survives.
 #
-# **Where the prediction has the wrong sign: `wide`.** Thirteen places become 16: more bytes, four more calls a layer, and hence a predicted gain of 0.99, a small loss. The measured median is 1.17, a gain, although not every round shows it. What does the count leave out? It has a zero for softmax, which it takes for mere moving. Here is what one number of a softmax costs on the recording machine, by the length of its row:
+# **Where the prediction has the wrong sign: `wide`.** Thirteen places become 16: more bytes, four more calls a layer, and hence a predicted gain of 0.99, a small loss. The measured median is 1.20, a gain. What does the count leave out? It has a zero for softmax, which it takes for mere moving. Here is what one number of a softmax costs on the recording machine, by the length of its row:
 
 # %% [markdown] lang="zh"
-# 这些办法合起来，一步快到原来的三倍左右；没有哪一个单独做得到。梯子上有四级，增益在 1.15 以上，除了 `wide`，都是把活儿省掉不干：参考策略的数存好，不算填充，提示只读一遍。
+# 这些办法合起来，一步快到原来的三倍左右，再编译，将近四倍；没有哪一个单独做得到。编译之前，梯子上有四级的增益在 1.15 以上，除了 `wide`，都是把活儿省掉不干：参考策略的数存好，不算填充，提示只读一遍。
 #
 # 这样的办法能省多少，要看数据。随机的 96 个词元的提示，接 16 个词元的回答（`shared_long`），其余都做完以后，共用提示还能快到 1.5 倍左右。存好的参考，要事先把数据过一遍：只训练一轮的话，不过是同样的活提前干了，从第二轮起才赚。
 #
-# 绝对时间是另一回事：实测的毫秒数，公式只解释了五分之二到一半。在完整的一步里，操作数不像基准测试里那样近在手边；复制要跨行；调用之间还隔着 Python。哪一条最要紧，我们没有量过。缺的这部分，前后都缺，比值就大致站得住。
+# 绝对时间是另一回事：实测的毫秒数，公式只解释了五分之二到五分之三。在完整的一步里，操作数不像基准测试里那样近在手边；复制要跨行；调用之间还隔着 Python。哪一条最要紧，我们没有量过。缺的这部分，前后都缺，比值就大致站得住。
 #
-# **预测连方向都错了的：`wide`。** 十三个位置补成 16 个：字节多了，每层多调用四次，于是预测 0.99，略亏。实测的中位数是 1.17，是赚的，虽然不是每一轮都看得出来。计数漏掉了什么？它给 softmax 记的是零，当它只搬不算。记录数据的那台机器上，softmax 里一个数要花多久，看它所在的行有多长：
+# **预测连方向都错了的：`wide`。** 十三个位置补成 16 个：字节多了，每层多调用四次，于是预测 0.99，略亏。实测的中位数是 1.20，是赚的。计数漏掉了什么？它给 softmax 记的是零，当它只搬不算。记录数据的那台机器上，softmax 里一个数要花多久，看它所在的行有多长：
 
 # %%
 softmax, tokens = machine["softmax"], ledger["tokens"]
@@ -532,8 +534,8 @@ saved = (before - after) / one["seconds"][0]
 corrected = 1 / (1 / one["predicted"] - saved)
 print(f"softmax saves {saved:.0%}; corrected prediction {corrected:.2f}")
 assert width == 13 and one["after"]["calls"] - one["before"]["calls"] == 4 * layers
-assert [round(one[key], 2) for key in ("predicted", "measured")] == [0.99, 1.17]
-assert one["low"] < 1 and 0.9 < corrected / one["measured"] < 1.1
+assert [round(one[key], 2) for key in ("predicted", "measured")] == [0.99, 1.20]
+assert one["low"] > 1 and 0.9 < corrected / one["measured"] < 1.1
 
 # %% [markdown] lang="en"
 # A vector register of this processor holds 16 numbers. In a shorter row torch looks for the maximum and adds up the sum one number after another, on what [its source](https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/cpu/vec/functional_base.h) itself calls the slow path: each number costs more than ten times as much. Padded rows of this batch have 13 places; with three empty ones more, the slow path is gone. With the forward pass's part of that in the count, the prediction is right to a tenth.
@@ -547,46 +549,47 @@ assert one["low"] < 1 and 0.9 < corrected / one["measured"] < 1.1
 
 # %% [markdown] lang="en"
 # ## No gain, or at a price
-# - **`compiled`.** Compiling takes some twenty seconds; at what it saves a step they come back after about seven thousand steps. So `dpo-core` decides by the length of the run.
-# - **`answers`.** With 22 tokens in the vocabulary the head is 1 % of the products, and more than three quarters of all tokens are answers anyway. Nothing gained, as predicted.
+# - **`compiled`.** Compiling takes up to half a minute; at what it saves a step that comes back after some six thousand steps. So `dpo-core` decides by the length of the run.
+# - **`answers`, `last`.** With 22 tokens in the vocabulary the head is 1 % of the products, and more than three quarters of all tokens are answers anyway. The last layer's part is larger, and still only 1.02 was predicted; nothing shows.
 # - **`torch_norm`.** Here `F.rms_norm` is as many calls and bytes as our plain one.
-# - **`sdpa`.** Fused attention keeps no matrix of scores. That saves memory where rows are long ([Dao et al. 2022](https://arxiv.org/abs/2205.14135)). Here rows have 13 (`sdpa_padded`) or 20 places (`sdpa_packed`), and it loses; our guess is that its blocks are made for hundreds. Mind the baseline: held against the step before `wide`, it would have broken even.
-# - **`sorted`.** It gains 1.1. But packing saves the same and does not tie a batch's content to its length; on top of sorting it brings nothing that shows.
-# - **Larger batches.** 64 pairs at once are 1.8 times as fast as four times 16: overhead again. From 64 to 256 it is 1.3. But the batch is part of the recipe, and a larger one makes fewer updates out of the same data.
+# - **`sdpa`.** Fused attention keeps no matrix of scores. That saves memory where rows are long ([Dao et al. 2022](https://arxiv.org/abs/2205.14135)). Here rows have 13 (`sdpa_padded`) or 20 places (`sdpa_packed`), and it loses; our guess is that its blocks are made for hundreds. Mind the baseline: held against the step before `wide`, it would have come out a little ahead.
+# - **`sorted`.** It gains 1.15. But packing saves the same and does not tie a batch's content to its length; on top of sorting it brings nothing that shows.
+# - **Larger batches.** 64 pairs at once are 1.7 times as fast as four times 16: overhead again. From 64 to 256 it is 1.2. But the batch is part of the recipe, and a larger one makes fewer updates out of the same data.
 # - **`chunked`.** Computing the head in pieces costs a second forward pass of the head, and many calls. With 22 tokens it loses; what it is for, the second reading on the head says.
 # - **`bfloat16`.** Products in half precision are nearly twice as fast, and the step is slower; a second reading below.
 
 # %% [markdown] lang="zh"
 # ## 不赚的，和有代价的
-# - **`compiled`。** 编译要二十来秒，照每一步省下的时间，大约七千步才收得回来。所以 `dpo-core` 看训练有多长，再决定编不编译。
-# - **`answers`。** 词表只有 22 个词元，输出头占乘积的 1%，何况四分之三以上的词元就是回答。不赚不赔，同预测一样。
+# - **`compiled`。** 编译要花近半分钟，照每一步省下的时间，大约六千步才收得回来。所以 `dpo-core` 看训练有多长，再决定编不编译。
+# - **`answers`、`last`。** 词表只有 22 个词元，输出头占乘积的 1%，何况四分之三以上的词元就是回答。最后一层的份额大一些，预测也只有 1.02；实测看不出来。
 # - **`torch_norm`。** 在这种处理器上，`F.rms_norm` 的调用次数和搬的字节，同我们的 plain 版一样多。
-# - **`sdpa`。** 融合注意力不保存分数矩阵，行长的时候省内存（[Dao et al. 2022](https://arxiv.org/abs/2205.14135)）。这里的行只有 13 个（`sdpa_padded`）或 20 个位置（`sdpa_packed`），它更慢；我们猜，它的分块是为几百个位置准备的。当心拿什么作基准：同 `wide` 之前的那一步比，它会显得不赚不赔。
-# - **`sorted`。** 快到 1.1 倍。可去掉填充省的是同一份，又不会把批次的内容同长度绑在一起；排过序再去填充，看不出增益。
-# - **更大的批次。** 一次算 64 个偏好对，速度是分四次、每次 16 个的 1.8 倍，又是启动开销的缘故；从 64 到 256，是 1.3 倍。可批次大小是训练配方的一部分，批次大了，同样的数据更新的次数就少了。
+# - **`sdpa`。** 融合注意力不保存分数矩阵，行长的时候省内存（[Dao et al. 2022](https://arxiv.org/abs/2205.14135)）。这里的行只有 13 个（`sdpa_padded`）或 20 个位置（`sdpa_packed`），它更慢；我们猜，它的分块是为几百个位置准备的。当心拿什么作基准：同 `wide` 之前的那一步比，它会显得略赚一点。
+# - **`sorted`。** 快到 1.15 倍。可去掉填充省的是同一份，又不会把批次的内容同长度绑在一起；排过序再去填充，看不出增益。
+# - **更大的批次。** 一次算 64 个偏好对，速度是分四次、每次 16 个的 1.7 倍，又是启动开销的缘故；从 64 到 256，是 1.2 倍。可批次大小是训练配方的一部分，批次大了，同样的数据更新的次数就少了。
 # - **`chunked`。** 输出头分块算，输出头要多一次前向，还多许多次调用。词表是 22 时，它更慢；它的用处，见后面讲输出头的第二遍再读。
 # - **`bfloat16`。** 半精度的乘积快了近一倍，整步却慢了；见后面的第二遍再读。
 
 # %%
 compiling, whole = entries["compiled"]["compile_seconds"], ledger["step"]
-assert 15 < compiling < 25
-assert 6_500 < compiling / (whole["fused"] - whole["compiled"]) < 7_500
+assert 20 < compiling < 30
+assert 5_500 < compiling / (whole["fused"] - whole["compiled"]) < 6_500
 
 # %%
 e = entries
 assert abs(e["answers"]["measured"] - 1) < 0.02
 assert abs(e["answers"]["predicted"] - 1) < 0.02
+assert abs(e["last"]["measured"] - 1) < 0.02 and round(e["last"]["predicted"], 2) == 1.02
 config = cost.PRESETS["book"]
 inside = config.num_hidden_layers * cost.layer_matrices(config)
 assert round(config.vocab_size * 64 / (inside + config.vocab_size * 64), 2) == 0.01
 assert tokens["answers"] > 0.75 * tokens["shared"] and tokens["width"] == 20
 assert e["torch_norm"]["before"] == e["torch_norm"]["after"]
 assert max(e[f"sdpa_{name}"]["measured"] for name in ("padded", "packed")) < 0.9
-assert abs(e["sdpa_padded"]["measured"] * e["wide"]["measured"] - 1) < 0.03
-assert round(e["sorted"]["measured"], 1) == 1.1
+assert 1 < e["sdpa_padded"]["measured"] * e["wide"]["measured"] < 1.1
+assert round(e["sorted"]["measured"], 2) == 1.15
 assert abs(e["packed_beside_sorted"]["measured"] - 1) < 0.02
-assert round(e["batch_64"]["measured"], 1) == 1.8
-assert round(e["batch_256"]["measured"], 1) == 1.3
+assert round(e["batch_64"]["measured"], 1) == 1.7
+assert round(e["batch_256"]["measured"], 1) == 1.2
 assert e["chunked_22"]["measured"] < 0.9 and e["bfloat16"]["measured"] < 0.95
 
 # %% [markdown] lang="en"
@@ -692,22 +695,22 @@ assert 0.95 < hand[0] / plain[0] < 1.1 and 0.95 < hand[1] / plain[1] < 1.1
 # %% [markdown] lang="en"
 # RMSNorm moves a third fewer bytes. SwiGLU by hand saves nothing: written plainly it is already three operations, and autograd's way back is as short. (We measured it after having written it; the count would have told us before. It is gone from the library.) What is left gains 1.1 (`by_hand` in the ledger), and could not gain much more: over half of the time goes into products.
 #
-# A compiler derives and fuses such gradients by itself ([Ansel et al. 2024](https://doi.org/10.1145/3620665.3640366)). Our prediction for `compiled` is a best case: everything between two products becomes one loop, packing and loss included, and nothing is written in vain. It promises 1.37, and 1.11 comes; packing and loss, for one thing, are not compiled in the library.
+# A compiler derives and fuses such gradients by itself ([Ansel et al. 2024](https://doi.org/10.1145/3620665.3640366)). Our prediction for `compiled` is a best case: everything between two products becomes one loop, packing and loss included, and nothing is written in vain. It promises 1.38, and 1.24 comes; packing and loss, for one thing, are not compiled in the library. And one must read what a compiler writes. Our first layers looked up half heads by a flat list; to find its place in it, the program divided two whole numbers for every single number it moved. With the same list as a table, a row for each token, it moves eight numbers at once.
 
 # %% [markdown] lang="zh"
 # RMSNorm 搬的字节少了三分之一。手写的 SwiGLU 什么也没省：直写本来就只有三个运算，autograd 往回走的路一样短。（我们是写完了才去测的；先数一数，早就知道了。库里已经删掉。）剩下的两个合起来，整步快到 1.1 倍（账本里的 `by_hand`）；时间一半以上在乘积上，再多也多不到哪里去。
 #
-# 编译器会自己推导、融合这类梯度（[Ansel et al. 2024](https://doi.org/10.1145/3620665.3640366)）。我们对 `compiled` 的预测按最好的情形算：两个乘积之间的一切并成一个循环，拼装和损失也在内，不白写一个数。预测 1.37，实测 1.11；别的不说，库里的拼装和损失就没有编译。
+# 编译器会自己推导、融合这类梯度（[Ansel et al. 2024](https://doi.org/10.1145/3620665.3640366)）。我们对 `compiled` 的预测按最好的情形算：两个乘积之间的一切并成一个循环，拼装和损失也在内，不白写一个数。预测 1.38，实测 1.24；别的不说，库里的拼装和损失就没有编译。编译器写出来的东西，也得读一读。我们最初的写法，是按一份拉平的清单去取半个头；程序为了找位置，每搬一个数，都要做一次整数除法。同一份清单改成表，一个词元一行，它就八个数一起搬了。
 
 # %%
 assert round(entries["by_hand"]["measured"], 1) == 1.1
 assert shares["library"]["mm"] > 0.5
 one = entries["compiled"]
-assert [round(one[key], 2) for key in ("predicted", "measured")] == [1.37, 1.11]
+assert [round(one[key], 2) for key in ("predicted", "measured")] == [1.38, 1.24]
 
 # %% [markdown] lang="en"
 # ## ⋆ Half precision: faster products, a slower step
-# This processor multiplies bfloat16 numbers 1.7 to 2.3 times as fast as float32, in the step's own small shapes too. Twice the peak for the products alone would make the whole step about 1.5 times as fast. (The ledger's prediction takes float32's peak for both.) Measured is a loss.
+# This processor multiplies bfloat16 numbers 1.7 to 2.3 times as fast as float32, in the step's own small shapes too. Twice the peak for the products alone would make the whole step about 1.4 times as fast. (The ledger's prediction takes float32's peak for both.) Measured is a loss.
 #
 # The obvious culprit is the rounding: every product's inputs are first written into new tensors. Count it. One such tensor costs 8 µs, and a product of 64 by 64 saves 37. That cannot be all. A short profile, which is not stored, puts most of the loss on softmax and its gradient: in mixed precision they are several times slower. We have not looked into why.
 #
@@ -715,7 +718,7 @@ assert [round(one[key], 2) for key in ("predicted", "measured")] == [1.37, 1.11]
 
 # %% [markdown] lang="zh"
 # ## ⋆ 半精度：乘积快了，整步慢了
-# 这颗处理器算 bfloat16 的乘积，速度是 float32 的 1.7 到 2.3 倍，训练步里那些小形状也一样。只把乘积的峰值加倍，整步就该快到 1.5 倍左右。（账本里的预测，两边都用 float32 的峰值。）实测却是亏的。
+# 这颗处理器算 bfloat16 的乘积，速度是 float32 的 1.7 到 2.3 倍，训练步里那些小形状也一样。只把乘积的峰值加倍，整步就该快到 1.4 倍左右。（账本里的预测，两边都用 float32 的峰值。）实测却是亏的。
 #
 # 最先想到的是舍入：每个乘积的输入，都要先写成新张量。数一数：写一个这样的张量要 8 µs，一个 64 乘 64 的乘积省下 37。不可能都怪它。做一次简短的剖析（没有存下来），亏的大半在 softmax 和它的梯度上：混合精度下，它们慢了好几倍。原因我们没有细查。
 #
@@ -732,7 +735,7 @@ assert round(1e6 * (small["float32"] - small["bfloat16"])) == 37
 one = entries["bfloat16"]
 before, after = one["seconds_predicted"]
 doubled = before / (after - one["after"]["flops"] / machine["peak"] / 2)
-assert one["measured"] < 1 and round(doubled, 1) == 1.5
+assert one["measured"] < 1 and round(doubled, 1) == 1.4
 assert 0.005 < one["gradient_difference"] < 0.006
 assert all(entry["gradient_difference"] < 1e-6 for entry in exact.values())
 
@@ -946,24 +949,27 @@ for name in ("bench", "bench_cuda_float32", "bench_cuda_bfloat16"):
         if engine == "eager":
             of.append(bench[name][engine]["sampling_vs_generate"])
         print(f"{engine:10}", *(f"{ratio:5.2f}" for ratio in of))
-        low, high = (1.8, 2.8) if name == "bench" else (1.3, 3.0)
-        assert low < min(of) and max(of) < high and versions["trl"] == "1.16.0"
-        if name != "bench":
+        assert versions["trl"] == "1.16.0"
+        if name == "bench":
+            low, high = (2, 2.6) if engine == "eager" else (2.5, 3.3)
+            assert low < min(of) and max(of) < high
+        else:
+            assert min(of) > 1.3
             assert max(of) < 1.8 if engine == "eager" else min(of) > 2
             assert bench[name][engine]["matmul_share"] < 1e-3
             assert bench[name]["matmul"]["share_of_trl"]["max"] < 1e-3
 spread = bench["bench"]["spread"]["eager"]
 least = [spread[key]["min"] for key in (*TRAINED, "sampling_vs_generate")]
-assert round(min(least), 1) == 1.8
+assert round(min(least), 1) == 1.9
 assert round(7e9 / sum(p.numel() for p in gen.parameters()), -4) == 60_000
 
 # %% [markdown] lang="en"
-# On the recording CPU everything is about twice as fast or more; on an H200 less, and over twice as fast with compiled layers. These are medians; single rounds on the CPU go down to 1.8.
+# On the recording CPU our side is two to two and a half times as fast, and with compiled layers two and a half to three times; on an H200 less, and over twice as fast with compiled layers. These are medians; single eager rounds on the CPU go down to 1.9. The rows of the H200 were recorded before the last change to the layers, which made compiled DPO on the CPU a fifth faster: compare within a machine, not across.
 #
 # TRL is built for models of billions of parameters (7B is 60 thousand times ours), where an overhead per call counts for little. The comparison says that small models need other code, not that TRL is slow. On the GPU less than a thousandth of the peak goes into products, ours or theirs. We have not profiled it there; fewer calls is our guess.
 
 # %% [markdown] lang="zh"
-# 在记录数据的 CPU 上，样样都快到两倍左右，有的还多；在 H200 上少一些，编译以后才到两倍以上。这些都是中位数；CPU 上单独一轮，低的只有 1.8。
+# 在记录数据的 CPU 上，我们快到两倍至两倍半，编译以后是两倍半到三倍；在 H200 上少一些，编译以后才到两倍以上。这些都是中位数；CPU 上不编译的，单独一轮低的只有 1.9。H200 那几行，是在各层最后一次改动之前记录的；那次改动让 CPU 上编译后的 DPO 又快了五分之一。所以只在同一台机器内比，不要跨机器比。
 #
 # TRL 是为几十亿参数的模型写的（7B 是我们的 6 万倍），在那里，每次调用的开销算不了什么。这个比较只说明小模型要用另一种写法，不说明 TRL 慢。在 GPU 上，用在乘积上的还不到峰值的千分之一，两边都是。在那里我们没有做剖析；猜想是我们的调用少。
 

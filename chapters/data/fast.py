@@ -215,9 +215,9 @@ def processor() -> str:
 
 
 def operations() -> list[dict]:
-    """Operations of a step in its own shapes: N tokens of width 64, 64 rows of 4 heads with 17 places."""
-    n, d, rows, places = 1000, 64, 64, 17
-    x, three, inner, head = (torch.randn(n, k) for k in (d, 3 * d, 2 * d, 22))
+    """Operations of a step in its own shapes: N tokens of width 64, 64 rows of 4 heads with 20 places."""
+    n, d, rows, places = 1000, 64, 64, 20
+    x, other, three, inner, head = (torch.randn(n, k) for k in (d, d, 3 * d, 2 * d, 22))
     query = torch.randn(rows * 4, places, 16)
     scores = torch.randn(rows * 4, places, places)
     wide, out, weights = torch.randn(3 * d, d), torch.randn(d, d), torch.randn(2 * d, d)
@@ -245,7 +245,7 @@ def operations() -> list[dict]:
         "rms_norm": (lambda: plain_rms_norm(x, x[0], 1e-6), 4 * x.numel()),
         "rope": (lambda: three[:, :d] * x, x.numel()),
         "swiglu": (lambda: swiglu(inner), 5 * x.numel()),
-        "residual": (lambda: x + x, x.numel()),
+        "residual": (lambda: x + other, x.numel()),
         "index": (lambda: x.index_select(0, index), 0),
         "cross_entropy": (lambda: F.cross_entropy(head, index % 22), 5 * head.numel()),
         "adamw": (
@@ -279,6 +279,7 @@ class How:
     packed: bool = False  # no padding
     shared: bool = False  # the prompt once for both answers
     answers: bool = False  # the head where a log-probability is asked for
+    last: bool = False  # the last layer's own work there too
     half: bool = False  # RoPE in halves, not over the whole width with a turned copy
     by_hand: bool = False  # kernels with a gradient of their own
     fused: bool = False  # one call of the optimiser for all parameters
@@ -289,7 +290,7 @@ class How:
     bfloat16: bool = False
 
 
-LADDER = tuple(How.__dataclass_fields__)[:10]
+LADDER = tuple(How.__dataclass_fields__)[:11]
 
 
 def narrow_weights(query: Tensor, key: Tensor, bias: Tensor) -> Tensor:
@@ -298,7 +299,7 @@ def narrow_weights(query: Tensor, key: Tensor, bias: Tensor) -> Tensor:
     return scores.softmax(-1).to(query.dtype)
 
 
-def whole_width(qkv: Tensor, frame) -> Tensor:
+def whole_width(qkv: Tensor, frame, heads: int) -> Tensor:
     """RoPE as chapter 2 writes it: x·cos + turned(x)·sin over the whole width."""
     left, right, value = qkv.chunk(3, dim=1)
     both, turned = torch.cat((left, right), 1), torch.cat((-right, left), 1)
@@ -367,11 +368,11 @@ def answers_logps(model: Llama, ids: Tensor, mask: Tensor, how: How) -> Tensor:
     if not how.packed:
         return sequence_logps(model(ids), ids, mask)
     packed = pack(ids, mask, even=how.compiled)
-    states = model.model(packed.input_ids, packed.layout)
+    read = packed.source if how.last else None
+    states = model.model(packed.input_ids, packed.layout, read=read)
     if how.answers:
-        logps = head_logps(
-            model.lm_head, states.index_select(0, packed.source), packed.target, how.chunks
-        )
+        states = states if how.last else states.index_select(0, packed.source)
+        logps = head_logps(model.lm_head, states, packed.target, how.chunks)
     else:
         logits = model.lm_head(states).index_select(0, packed.source)
         logps = -F.cross_entropy(logits, packed.target, reduction="none")
