@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 KL_ESTIMATORS = ("k1", "k2", "k3")
+KL_TERMS = ("k3", "ratio_k3")  # of a loss; `kl_penalty` below
 BASELINES = ("batch", "leave_one_out", "group")
 
 
@@ -21,11 +22,13 @@ class Method:
 
     baseline: str | None  # of `advantages` below; None: a critic and GAE
     scale: bool = False  # advantages are divided by their standard deviation
-    # the leash is part of the reward; else β·k3 is added to each token's loss
+    # the leash is part of the reward; else β·`kl_penalty` is added to each token's loss
     kl_in_reward: bool = True
     per_token: bool = False  # ratios and losses belong to tokens; else to whole answers
     length_mean: bool = False  # an answer's loss is the mean over its tokens; else the sum
+    token_mean: bool = False  # a batch's loss is the mean over its tokens; else over its answers
     clipped: bool = True  # PPO's surrogate, so that one rollout may serve several updates
+    clip_high: float | None = None  # the upper ε, where the method has one of its own
     source: str = ""
 
 
@@ -41,7 +44,23 @@ METHODS = {
         source="Shao et al. 2024",
     ),
     "dr_grpo": Method("group", kl_in_reward=False, per_token=True, source="Liu et al. 2025"),
-    "ppo": Method(None, per_token=True, source="Schulman et al. 2017, eq. 7; Ouyang et al. 2022"),
+    # Yu et al. leave the leash away, which is β = 0; they also draw anew where all answers of a
+    # group earn the same, and shape the reward of answers that are cut off: neither is here
+    "dapo": Method(
+        "group",
+        scale=True,
+        kl_in_reward=False,
+        per_token=True,
+        token_mean=True,
+        clip_high=0.28,
+        source="Yu et al. 2025, 3.1 and 3.3",
+    ),
+    "ppo": Method(
+        None,
+        per_token=True,
+        token_mean=True,
+        source="Schulman et al. 2017, eq. 7; Ouyang et al. 2022",
+    ),
 }
 
 
@@ -168,6 +187,33 @@ def kl_estimate(logps: Tensor, ref_logps: Tensor, kind: str = "k3") -> Tensor:
     if kind == "k3":
         return torch.expm1(-gap) + gap
     raise ValueError(f"unknown KL estimator {kind!r}; accepted are {', '.join(KL_ESTIMATORS)}")
+
+
+def kl_penalty(logps: Tensor, old_logps: Tensor, ref_logps: Tensor, kind: str = "k3") -> Tensor:
+    """The KL term that stands in the loss of GRPO and its relatives, for each token.
+
+    "k3" is e^{-d} - 1 + d with d = log π - log π_ref (Shao et al. 2024, eq. 4); "ratio_k3" is
+    ρ·k3 with ρ = π/π_old, not clipped (DeepSeek-AI 2025, DeepSeek-V3.2, 3.1; TRL 1.16 with
+    `use_bias_correction_kl=True`, its default). The values agree where ρ = 1; the gradients do not:
+    there that of k3 is (1 - π_ref/π) ∇log π, and that of ρ·k3 is k3 ∇ρ + ρ ∇k3 = d ∇log π, as k2's.
+
+    Args:
+        logps: (...) under the policy, in nats; gradients flow here.
+        old_logps: (...) under the policy that drew the answers.
+        ref_logps: (...) under the reference.
+        kind: one of KL_TERMS.
+
+    Returns:
+        (...) nats.
+
+    Raises:
+        ValueError: the shapes differ, or another kind.
+    """
+    _agree(logps=logps, old_logps=old_logps, ref_logps=ref_logps)
+    if kind not in KL_TERMS:
+        raise ValueError(f"unknown KL term {kind!r}; accepted are {', '.join(KL_TERMS)}")
+    term = kl_estimate(logps, ref_logps, "k3")
+    return term if kind == "k3" else (logps - old_logps.detach()).exp() * term
 
 
 def generalised_advantages(

@@ -17,7 +17,7 @@ from dpo_core.packing import completion_logps, packed_for
 from dpo_core.policy_gradient import (
     METHODS,
     clipped_loss,
-    kl_estimate,
+    kl_penalty,
     policy_gradient_loss,
     value_loss,
 )
@@ -162,13 +162,24 @@ def reward_step(model: nn.Module, batch: Batch) -> Sums:
     return _preference_sums(losses, chosen_rewards.detach(), rejected_rewards.detach())
 
 
-def rl_step(method: str, *, beta: float, clip: float = 0.2, value_weight: float = 0.5) -> LossStep:
+def rl_step(
+    method: str,
+    *,
+    beta: float,
+    clip: float = 0.2,
+    clip_high: float | None = None,
+    kl_term: str = "k3",
+    value_weight: float = 0.5,
+) -> LossStep:
     """The loss of a batch of `rollouts` by one of METHODS.
+
+    `clip_high` is the upper bound of the ratios, where it differs from `clip`; None is the method's
+    own, if it has one. `kl_term`, one of KL_TERMS, is what a method whose leash is in the loss puts
+    there.
 
     The metrics are those of the answers as drawn: `reward`, `kl` (log π - log π_ref, summed over
     the answer), `objective` = reward - β kl, `length`; and `clip_ratio`, the share of ratios that
-    the clipping
-    stops: above the interval with a positive advantage, below it with a negative one.
+    the clipping stops: above the interval with a positive advantage, below it with a negative one.
 
     Raises:
         ValueError: an unknown method, or a number out of its range; now, not at the first step.
@@ -179,8 +190,10 @@ def rl_step(method: str, *, beta: float, clip: float = 0.2, value_weight: float 
         raise ValueError(
             f"beta is {beta}, value_weight {value_weight}; accepted are finite numbers from 0"
         )
-    clipped_loss(*[torch.zeros(1)] * 3, clip=clip)
     how = METHODS[method]
+    high = next(bound for bound in (clip_high, how.clip_high, clip) if bound is not None)
+    clipped_loss(*[torch.zeros(1)] * 3, clip=clip, clip_high=high)
+    kl_penalty(*[torch.zeros(1)] * 3, kl_term)
 
     def step(model: nn.Module, batch: Batch) -> Sums:
         ids, marks = batch["input_ids"], batch["completion_mask"][:, 1:].bool()
@@ -192,22 +205,22 @@ def rl_step(method: str, *, beta: float, clip: float = 0.2, value_weight: float 
             # every token of an answer has the answer's advantage
             weights = weights[:, None].expand_as(logps)
         losses = (
-            clipped_loss(logps, old, weights, clip=clip)
+            clipped_loss(logps, old, weights, clip=clip, clip_high=high)
             if how.clipped
             else policy_gradient_loss(logps, weights)
         )
         if not how.kl_in_reward:
-            losses = losses + beta * kl_estimate(logps, batch["ref_logps"], "k3")
+            losses = losses + beta * kl_penalty(logps, old, batch["ref_logps"], kl_term)
         if how.baseline is None:
             losses = losses + value_weight * value_loss(model.critic.values(ids), batch["returns"])
         rows, tokens = len(ids), marks.sum(-1)  # tokens: (B,)
         if how.per_token:
             losses = losses.masked_fill(~marks, 0.0).sum(-1)  # (B,)
             losses = losses / tokens if how.length_mean else losses
-        count = tokens.sum() if how.baseline is None else rows
+        count = tokens.sum() if how.token_mean else rows
         kl = (batch["old_logps"] - batch["ref_logps"]).sum()
         moved = (logps.detach() - old).exp() - 1
-        stopped = (moved > clip) & (weights > 0) | (moved < -clip) & (weights < 0)
+        stopped = (moved > high) & (weights > 0) | (moved < -clip) & (weights < 0)
         return {
             "loss": (losses.sum(), count),
             "reward": (batch["rewards"].sum(), rows),

@@ -157,6 +157,19 @@ def test_train_rl_leaves_a_model_its_metrics_and_its_reference(method, capsys, h
     assert ("predicted" in report) == METHODS[method].kl_in_reward  # GRPO's leash is another one
 
 
+def test_train_rl_uses_the_term_and_the_clip_that_are_named(here):
+    """Options that reach the recipe and not the loss."""
+    dapo, weights = [*RL, "--method", "dapo"], []
+    for changes in ([], ["--kl-term", "ratio_k3"], ["--epochs", "2", "--clip-high", "0.001"]):
+        assert main([*dapo, *changes, "--learning-rate", "0.02", "--output", "a.model"]) == 0
+        recipe = read_recipe(here / "a.model")
+        assert recipe["kl_term"] == ("ratio_k3" if "ratio_k3" in changes else "k3")
+        assert recipe["clip_high"] == (0.001 if "0.001" in changes else None)
+        weights.append((here / "a.model/model.safetensors").read_bytes())
+    assert len(set(weights)) == 3
+    assert lines(here / "a.model/metrics.jsonl")[-1]["clip_ratio"] > 0
+
+
 def test_a_slash_at_the_end_of_the_output_changes_nothing(here):
     """Completion in the shell adds it: the pairs must not land inside the folder that is to be replaced."""
     assert main([*DPO, "--steps", "1", "--output", "a.model/"]) == 0

@@ -89,6 +89,15 @@ BAD = {
         [*RL, "--method", "reinforce", "--clip", "0.1"],
         "clip has no effect on",
     ),
+    "an upper clip for reinforce": (
+        [*RL, "--method", "reinforce", "--clip-high", "0.3"],
+        "clip_high has no effect on",
+    ),
+    "a term of the loss where the leash is in the reward": (
+        [*RL, "--kl-term", "ratio_k3"],
+        "kl_term has no effect on method 'rloo'",
+    ),
+    "an unknown term": ([*RL, "--method", "grpo", "--kl-term", "k1"], "k3, ratio_k3"),
     "a clip of one": ([*RL, "--clip", "1"], "clip is 1.0"),
     "a lambda without critic": ([*RL, "--lam", "0.9"], "lam has no effect on method 'rloo'"),
     "too large a lambda": (

@@ -1,8 +1,10 @@
 """Policy-gradient losses: against sums over every possible draw, against cases by hand, against TRL's own code."""
 
 import dataclasses
+import inspect
 import itertools
 import math
+import textwrap
 from collections import defaultdict
 from types import SimpleNamespace
 
@@ -11,10 +13,13 @@ import torch
 
 from dpo_core import tabular
 from dpo_core.policy_gradient import (
+    KL_TERMS,
+    METHODS,
     advantages,
     clipped_loss,
     generalised_advantages,
     kl_estimate,
+    kl_penalty,
     policy_gradient_loss,
     value_loss,
 )
@@ -180,6 +185,58 @@ def test_k3_keeps_its_digits_near_zero():
     assert kl_estimate(gap, torch.zeros(2)).tolist() == pytest.approx([5e-9, 5e-9], rel=0.02)
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_ratio_before_k3_turns_its_pull_to_the_kl_itself(seed):
+    """A ratio that is detached, or clipped, is 1 and changes nothing: then the other KL is held down, in silence."""
+    logits, ref, _ = problem(seed)
+    logps = logits.log_softmax(-1)
+    for drawn_by in (logps.detach(), torch.randn(4).double().log_softmax(-1)):  # on and off policy
+        mean = (drawn_by.exp() * kl_penalty(logps, drawn_by, ref, "ratio_k3")).sum()
+        assert torch.isclose(mean, tabular.kl(logps, ref))
+        pull = gradient(mean, logits)
+        assert torch.allclose(pull, gradient(tabular.kl(logits.log_softmax(-1), ref), logits))
+        logps = logits.log_softmax(-1)
+    # on policy even draw by draw: d ∇log π, as k2
+    for answer in range(4):
+        pulls = []
+        for kind in ("ratio_k3", "k2"):
+            logps = logits.log_softmax(-1)
+            drawn = (logps[answer], logps[answer].detach(), ref[answer])
+            one = kl_penalty(*drawn, kind) if kind in KL_TERMS else kl_estimate(*drawn[::2], kind)
+            pulls.append(gradient(one, logits))
+        assert torch.allclose(*pulls)
+    assert torch.equal(kl_penalty(logps, logps, ref), kl_estimate(logps, ref, "k3"))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_on_two_tokens_a_term_in_the_loss_misses_how_far_a_prefix_leads(seed):
+    """Each fork's KL with the prefixes as drawn: the gradient of the answer's KL at the last forks, not at the first."""
+    (first, _, _), generator = problem(seed, 2), torch.Generator().manual_seed(seed)
+    second = torch.randn(2, 2, generator=generator, dtype=torch.float64).requires_grad_()
+    refs = [
+        torch.randn(*shape, generator=generator).double().log_softmax(-1)
+        for shape in ((2,), (2, 2))
+    ]
+    forks, one, two = (first, second), first.log_softmax(-1), second.log_softmax(-1)
+    drawn = (one[:, None] + two).exp().detach()  # (2, 2): the four answers
+    prefix = one.exp().detach()
+
+    def pull(value):
+        return torch.autograd.grad(value, forks, retain_graph=True)
+
+    def in_the_loss(kind):
+        terms = [kl_penalty(p, p.detach(), ref, kind) for p, ref in zip((one, two), refs)]
+        return pull((drawn * (terms[0][:, None] + terms[1])).sum())
+
+    answers = tabular.kl((one[:, None] + two).flatten(), (refs[0][:, None] + refs[1]).flatten())
+    whole, ratio, plain = pull(answers), in_the_loss("ratio_k3"), in_the_loss("k3")
+    own = pull(tabular.kl(one, refs[0]) + (prefix * tabular.kl(two, refs[1])).sum())
+    turned = pull(tabular.kl(refs[0], one) + (prefix * tabular.kl(refs[1], two)).sum())
+    for found, stated in ((ratio, own), (plain, turned)):
+        assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(found, stated))
+    assert torch.allclose(ratio[1], whole[1]) and not torch.allclose(ratio[0], whole[0], rtol=1e-3)
+
+
 # ---------------------------------------------------------------- the critic
 
 REWARDS = torch.tensor([[0.0, 1.0, -1.0, 5.0, 9.0]], dtype=torch.float64)
@@ -248,6 +305,11 @@ ONE, TWO = torch.zeros(1), torch.zeros(2)
         (lambda: clipped_loss(ONE, ONE, ONE, clip_high=math.inf), "clip_high inf"),
         (lambda: kl_estimate(ONE, TWO), "shapes differ"),
         (lambda: kl_estimate(ONE, ONE, "k4"), "unknown KL estimator 'k4'; accepted are k1, k2, k3"),
+        (lambda: kl_penalty(ONE, ONE, TWO), "shapes differ"),
+        (
+            lambda: kl_penalty(ONE, ONE, ONE, "k2"),
+            "unknown KL term 'k2'; accepted are k3, ratio_k3",
+        ),
         (lambda: generalised_advantages(REWARDS, VALUES, MASK[:, :2]), "shapes differ"),
         (
             lambda: generalised_advantages(REWARDS, VALUES, MASK, lam=1.1),
@@ -275,28 +337,29 @@ def trl():
     return trl
 
 
-def trl_loss(method, setting, logps, old, ref, mask, weight):
-    """What a TRL trainer's `_compute_loss` makes of given log-probabilities of tokens."""
+def defaults(config):
+    """What a reader gets who sets nothing."""
+    return {field.name: field.default for field in dataclasses.fields(config)}
+
+
+def trl_loss(trainer, config, setting, logps, old, ref, mask, weight):
+    """What a TRL trainer's `_compute_loss` makes of given log-probabilities of tokens; all else at its defaults."""
     accelerator = SimpleNamespace(
         gather=lambda x: x, reduce=lambda x, reduction: x, num_processes=1
     )
+    options = defaults(config) | {"steps_per_generation": 1} | setting
     me = SimpleNamespace(
+        **options
+        | {"max_completion_length": 1, "epsilon_low": options["epsilon"]}
+        | {"epsilon_high": options["epsilon_high"] or options["epsilon"]},
         accelerator=accelerator,
-        args=SimpleNamespace(delta=None, use_bias_correction_kl=False),
+        args=SimpleNamespace(**options),
         model=SimpleNamespace(training=True),
         aux_loss_enabled=False,
-        top_entropy_quantile=1.0,
-        off_policy_mask_threshold=None,
-        use_vllm=False,
-        importance_sampling_level="token",
-        epsilon_low=0.2,
-        epsilon_high=0.2,
         current_gradient_accumulation_steps=1,
-        max_completion_length=1,
         _entropy_bonus_enabled=False,
         _metrics={"train": defaultdict(list)},
         _get_per_token_logps_and_entropies=lambda *_, **__: (logps, torch.zeros_like(logps), None),
-        **setting,
     )
     empty = torch.zeros(len(logps), 0, dtype=torch.long)
     inputs = {
@@ -308,49 +371,112 @@ def trl_loss(method, setting, logps, old, ref, mask, weight):
         "old_per_token_logps": old,
         "ref_per_token_logps": ref,
         "old_logps": (old * mask).sum(1),
+        "num_items_in_batch": mask.sum(),
     }
-    return method(me, SimpleNamespace(training=True), inputs)
+    return trainer._compute_loss(me, SimpleNamespace(training=True), inputs)
 
 
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("name", ["grpo", "dr_grpo", "rloo"])
-def test_loss_and_gradient_equal_trls(trl, name, seed):
-    """The reduction, the clip and the KL term of TRL's GRPO, of its Dr. GRPO (which divides by a constant) and RLOO."""
+def tokens_of(seed):
+    """Log-probabilities of four answers, under three policies, and their advantages."""
     generator = torch.Generator().manual_seed(seed)
     logps, moved, ref = -3 * torch.rand(3, 4, 6, generator=generator, dtype=torch.float64)
     logps.requires_grad_()
     # some ratios inside the interval, some outside on either side
     old = (logps + 0.3 * (moved + 1.5)).detach()
     mask = (torch.arange(6) < torch.tensor([[6], [2], [4], [3]])).double()
-    weight = torch.randn(4, generator=generator, dtype=torch.float64)
-    if name == "rloo":
-        theirs = trl_loss(trl.RLOOTrainer._compute_loss, {}, logps, old, ref, mask, weight)
-        ours = clipped_loss((logps * mask).sum(1), (old * mask).sum(1), weight).mean()
-    else:
-        theirs = trl_loss(
-            trl.GRPOTrainer._compute_loss,
-            {"beta": 0.3, "loss_type": name},
-            logps,
-            old,
-            ref,
-            mask,
-            weight,
-        )
-        tokens = clipped_loss(logps, old, weight[:, None].expand_as(logps)) + 0.3 * kl_estimate(
-            logps, ref
-        )
-        sums = (tokens * mask).sum(1)
-        ours = (sums / mask.sum(1) if name == "grpo" else sums).mean()
-    assert torch.isclose(ours, theirs, rtol=1e-12)
-    assert torch.allclose(gradient(ours, logps), gradient(theirs, logps), atol=1e-12)
+    return logps, old, ref, mask, torch.randn(4, generator=generator, dtype=torch.float64)
 
 
-def test_trls_defaults_are_those_that_chapter_12_warns_of(trl):
-    """A reader who carries settings over: without beta no leash, and another loss than either name in the chapter."""
-    grpo, rloo = (
-        {f.name: f.default for f in dataclasses.fields(c)} for c in (trl.GRPOConfig, trl.RLOOConfig)
+def ours_of(name, kl_term, high, logps, old, ref, mask, weight):
+    """The same from this library's functions and METHODS."""
+    how = METHODS[name]
+    tokens = clipped_loss(logps, old, weight[:, None].expand_as(logps), clip_high=high)
+    sums = ((tokens + 0.3 * kl_penalty(logps, old, ref, kl_term)) * mask).sum(1)
+    if how.token_mean:
+        return sums.sum() / mask.sum()
+    return (sums / mask.sum(1) if how.length_mean else sums).mean()
+
+
+def same(ours, theirs, logps):
+    return torch.isclose(ours, theirs, rtol=1e-12) and torch.allclose(
+        gradient(ours, logps), gradient(theirs, logps), atol=1e-12
     )
-    assert grpo["beta"] == 0 and rloo["beta"] == 0.05
-    assert grpo["loss_type"] not in ("grpo", "dr_grpo") and {"num_generations"} <= set(grpo) & set(
-        rloo
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("name", ["grpo", "dr_grpo", "dapo"])
+def test_loss_and_gradient_equal_trls(trl, name, seed):
+    """Reduction, clip and KL term, at TRL's default, which is ratio_k3, and with the flag off, which is k3."""
+    given = tokens_of(seed)
+    for setting, kl_term in (({}, "ratio_k3"), ({"use_bias_correction_kl": False}, "k3")):
+        named = {"beta": 0.3, "loss_type": name} | setting
+        theirs = trl_loss(trl.GRPOTrainer, trl.GRPOConfig, named, *given)
+        assert same(ours_of(name, kl_term, None, *given), theirs, given[0])
+        other = next(term for term in KL_TERMS if term != kl_term)
+        assert not same(ours_of(name, other, None, *given), theirs, given[0])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_trls_default_loss_is_dapos_with_the_lower_clip(trl, seed):
+    """Nothing set but beta: DAPO's mean over tokens, without the higher clip of its paper, which is a setting."""
+    given = tokens_of(seed)
+    theirs = trl_loss(trl.GRPOTrainer, trl.GRPOConfig, {"beta": 0.3}, *given)
+    assert same(ours_of("dapo", "ratio_k3", None, *given), theirs, given[0])
+    higher = {"beta": 0.3, "epsilon_high": METHODS["dapo"].clip_high}
+    papers = trl_loss(trl.GRPOTrainer, trl.GRPOConfig, higher, *given)
+    assert same(ours_of("dapo", "ratio_k3", METHODS["dapo"].clip_high, *given), papers, given[0])
+    assert not torch.isclose(theirs, papers)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rloo_equals_trls_at_its_defaults(trl, seed):
+    logps, old, _, mask, weight = given = tokens_of(seed)
+    theirs = trl_loss(trl.RLOOTrainer, trl.RLOOConfig, {}, *given)
+    ours = clipped_loss((logps * mask).sum(1), (old * mask).sum(1), weight).mean()
+    assert same(ours, theirs, logps)
+
+
+@pytest.mark.parametrize(
+    ("setting", "method"), [({}, "grpo"), ({}, "dapo"), ({"scale_rewards": "none"}, "dr_grpo")]
+)
+def test_advantages_equal_trls(trl, setting, method):
+    """By default TRL divides by the group's deviation, under loss_type dr_grpo too; Dr. GRPO needs both settings."""
+    from trl.trainer import grpo_trainer
+
+    source = inspect.getsource(trl.GRPOTrainer._generate_and_score_completions)
+    lines = source[source.index("mean_grouped_rewards = torch.nanmean(") :]
+    lines = " " * 12 + lines[: lines.index("is_std_zero")]  # their own lines, and no others
+    rewards = torch.tensor([[2.0, 1, 0, 1], [1, 1, 1, 1], [0, 0, 1, 2]]).double()
+    options = SimpleNamespace(**defaults(trl.GRPOConfig) | setting)
+    assert options.multi_objective_aggregation == "sum_then_normalize"
+    known = {"torch": torch, "nanstd": grpo_trainer.nanstd, "self": options, "num_generations": 4}
+    known["rewards"] = rewards.flatten().clone()
+    exec(textwrap.dedent(lines), known)
+    how = METHODS[method]
+    ours = advantages(rewards, how.baseline, how.scale)
+    assert torch.allclose(ours.flatten(), known["advantages"], atol=1e-12)
+
+
+def test_trls_defaults_are_those_that_chapter_12_names(trl):
+    """A reader who carries settings over; a release that changes one must be noticed here first."""
+    assert trl.__version__ == "1.16.0"
+    grpo, rloo = defaults(trl.GRPOConfig), defaults(trl.RLOOConfig)
+    named = {
+        "loss_type": "dapo",
+        "beta": 0.0,
+        "use_bias_correction_kl": True,
+        "scale_rewards": "group",
+        "epsilon": 0.2,
+        "epsilon_high": None,
+        "num_iterations": 1,
+        "importance_sampling_level": "token",
+        "mask_truncated_completions": False,
+        "off_policy_mask_threshold": None,
+    }
+    assert {name: grpo[name] for name in named} == named
+    assert (grpo["vllm_importance_sampling_correction"], grpo["vllm_importance_sampling_mode"]) == (
+        True,
+        "sequence_mask",
     )
+    assert (rloo["beta"], rloo["normalize_advantages"]) == (0.05, False)
+    assert "num_generations" in grpo and "num_generations" in rloo

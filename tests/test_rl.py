@@ -246,8 +246,8 @@ def test_the_metrics_are_those_of_the_answers(method):
 
 
 def test_what_the_losses_are_divided_by():
-    """GRPO: mean over an answer's tokens, then over answers. Dr. GRPO: sums. PPO: the mean over all tokens."""
-    for method in ("grpo", "dr_grpo", "ppo"):
+    """GRPO: mean over an answer's tokens, then over answers. Dr. GRPO: sums. DAPO, PPO: the mean over all tokens."""
+    for method in ("grpo", "dr_grpo", "dapo", "ppo"):
         model, reference = start(method)
         batch = batches(method, model, reference)(0)
         tokens = batch["completion_mask"].sum(-1)
@@ -255,6 +255,8 @@ def test_what_the_losses_are_divided_by():
         total, count = rl_step(method, beta=0.0, value_weight=0.0)(model, batch)["loss"]
         if method == "ppo":
             expected, rows = -(weights * batch["completion_mask"][:, 1:]).sum(), tokens.sum()
+        elif method == "dapo":
+            expected, rows = -(weights * tokens).sum(), tokens.sum()
         else:
             expected, rows = -(weights * (1 if method == "grpo" else tokens)).sum(), 12
         assert float(total.detach()) == pytest.approx(float(expected), abs=1e-4) and int(
@@ -285,6 +287,40 @@ def test_a_second_update_weighs_answers_by_how_far_the_policy_has_moved(method):
     others = rl_step(method, beta=0.3)(model, turned)["clip_ratio"][0]
     outside = (moves.abs() > 0.2) & (weights != 0)
     assert int(total) + int(others) == int(outside.sum())
+
+
+def test_the_upper_bound_is_the_methods_own_unless_another_is_given():
+    """DAPO with 0.2 on both sides is not DAPO; a bound that is given and not used goes unnoticed."""
+    model, reference = start("dapo")
+    batch = batches("dapo", model, reference)(0)
+    # every token of a good answer is a quarter likelier than it was
+    batch |= {"old_logps": batch["old_logps"] - 0.25 * batch["completion_mask"][:, 1:]}
+    good = int(batch["completion_mask"][batch["advantages"] > 0].sum())
+    moved = float(torch.tensor(0.25).exp()) - 1  # 0.284
+    for given, stopped in (({}, good), ({"clip_high": 0.3}, 0), ({"clip_high": moved + 0.01}, 0)):
+        assert int(rl_step("dapo", beta=0.3, **given)(model, batch)["clip_ratio"][0]) == stopped
+    less = batch | {"old_logps": batch["old_logps"] + 0.02 * batch["completion_mask"][:, 1:]}
+    for given, stopped in (({}, 0), ({"clip_high": 0.2}, good)):
+        assert int(rl_step("dapo", beta=0.3, **given)(model, less)["clip_ratio"][0]) == stopped
+    assert int(rl_step("grpo", beta=0.3)(model, less)["clip_ratio"][0]) == good
+
+
+@pytest.mark.parametrize("method", ["grpo", "dr_grpo", "dapo"])
+def test_the_term_in_the_loss_is_the_one_that_is_named(method):
+    """The values are equal on fresh answers: a name that is ignored shows in the gradient alone."""
+    model, reference = start(method)
+    with torch.no_grad():
+        policy_of(model).lm_head.weight[5] += 0.02
+    batch = batches(method, model, reference)(0) | {"advantages": torch.zeros(12)}
+    pulls, values = [], []
+    for kl_term in ("k3", "ratio_k3"):
+        model.zero_grad()
+        total, _ = rl_step(method, beta=1.0, kl_term=kl_term)(model, batch)["loss"]
+        total.backward()
+        values.append(total.item())
+        pulls.append(model.lm_head.weight.grad.clone())
+    assert values[0] == pytest.approx(values[1], rel=1e-4) and values[0] > 0
+    assert (pulls[0] - pulls[1]).norm() > 0.01 * pulls[0].norm()
 
 
 def test_the_critic_is_trained_by_its_own_loss_with_its_weight():
@@ -384,11 +420,23 @@ def test_a_critic_without_a_use_is_refused():
 
 
 @pytest.mark.parametrize(
-    "setting", [{"beta": -1.0}, {"beta": float("nan")}, {"clip": 0.0}, {"value_weight": -1.0}]
+    "setting",
+    [
+        {"beta": -1.0},
+        {"beta": float("nan")},
+        {"clip": 0.0},
+        {"clip_high": 0.0},
+        {"value_weight": -1.0},
+    ],
 )
 def test_bad_numbers_of_a_step_are_named(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
         rl_step("ppo", **{"beta": 0.1, **setting})
+
+
+def test_an_unknown_term_is_named():
+    with pytest.raises(ValueError, match="unknown KL term 'k4'; accepted are k3, ratio_k3"):
+        rl_step("grpo", beta=0.1, kl_term="k4")
 
 
 def test_a_state_without_its_critic_is_refused(tmp_path):

@@ -20,7 +20,7 @@ from dpo_core.commands.options import (
     threads,
 )
 from dpo_core.commands.run import find_start, reference_record, run_training, training_place
-from dpo_core.policy_gradient import METHODS
+from dpo_core.policy_gradient import KL_TERMS, METHODS
 from dpo_core.reward import ActorCritic
 from dpo_core.steps import rl_step
 from dpo_core.task import make_task
@@ -48,6 +48,17 @@ class TrainRl(Options):
         "a ratio this far from 1, on the wanted side, pulls no more (default: 0.2)",
         above=0,
         below=1,
+    )
+    clip_high: float = option(
+        None,
+        "the same above 1, where it differs (default: 0.28 for dapo, else clip)",
+        above=0,
+        high=1e6,
+    )
+    kl_term: str = option(
+        "k3",
+        f"of methods with the leash in the loss: {', '.join(KL_TERMS)}",
+        choices=KL_TERMS,
     )
     lam: float = option(None, "of ppo's generalised advantages (default: 0.95)", low=0, high=1)
     value_weight: float = option(
@@ -77,8 +88,10 @@ def run(options: TrainRl) -> None:
     task, on = make_task("book"), pick_device(options.device)
     judge = rl.checker(task, options.reward)
     method = METHODS[options.method]
-    unused = (() if method.clipped else ("clip",)) + (
-        () if method.baseline is None else ("lam", "value_weight")
+    unused = (
+        (() if method.clipped else ("clip", "clip_high"))
+        + (("kl_term",) if method.kl_in_reward else ())
+        + (() if method.baseline is None else ("lam", "value_weight"))
     )
     refuse_changed(options, unused, f"method {options.method!r}")
     rows = options.prompts * options.answers
@@ -88,10 +101,10 @@ def run(options: TrainRl) -> None:
         )
     given = {
         name: getattr(options, name)
-        for name in ("clip", "value_weight")
+        for name in ("clip", "clip_high", "value_weight")
         if getattr(options, name) is not None
     }
-    loss_step = rl_step(options.method, beta=options.beta, **given)
+    loss_step = rl_step(options.method, beta=options.beta, kl_term=options.kl_term, **given)
     if options.save_every % (updates := options.epochs * options.minibatches):
         raise ValueError(
             f"save_every is {options.save_every}; "
