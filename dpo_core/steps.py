@@ -91,9 +91,8 @@ def live_reference(loss_step: LossStep, reference: Llama) -> LossStep:
     def step(model: Llama, batch: Batch) -> Sums:
         follow(reference, model)
         rows = _both_answers(batch)
-        if (
-            isinstance(model, Llama) and model.config == reference.config
-        ):  # then what is made of the rows serves both
+        # of one size: what is made of the rows serves both
+        if isinstance(model, Llama) and model.config == reference.config:
             batch = {**batch, "packed": packed_for(model, *rows)}
         with torch.no_grad():
             logps = completion_logps(reference, *rows, batch.get("packed")).sum(-1)  # (B, 2)
