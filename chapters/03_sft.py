@@ -15,10 +15,10 @@
 # # 3 学会模仿
 
 # %% [markdown] lang="en"
-# > **In this chapter.** You will be able to say how low a loss can possibly go, train a small Llama by next-token prediction, and measure how far above that limit it stands. You need the masks of [chapter 1](01_strings.ipynb), the network of [chapter 2](02_llama.ipynb), and logarithms. 35 minutes to read, 60 seconds to run.
+# > **In this chapter.** You will be able to say how low a loss can possibly go, train a small Llama by next-token prediction, measure how far above that limit it stands, and tell what it has learnt from what it has only stored. You need the masks of [chapter 1](01_strings.ipynb), the network of [chapter 2](02_llama.ipynb), and logarithms. 45 minutes to read, 60 seconds to run.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能算出损失最低能到哪里，能用「预测下一个词元」训练一个小 Llama，还能量出它离这个极限有多远。需要[第 1 章](01_strings.ipynb)的掩码、[第 2 章](02_llama.ipynb)的网络，以及对数。阅读 35 分钟，运行 60 秒。
+# > **本章。** 读完后，你能算出损失最低能到哪里，能用「预测下一个词元」训练一个小 Llama，还能量出它离这个极限有多远，分清哪些是它学会的、哪些只是存下来的。需要[第 1 章](01_strings.ipynb)的掩码、[第 2 章](02_llama.ipynb)的网络，以及对数。阅读 45 分钟，运行 60 秒。
 
 # %%
 import json
@@ -33,12 +33,12 @@ import torch
 from checks import check
 from torch.nn import functional as F
 
-from dpo_core import (BookTask, CharTokenizer, Llama, ModelConfig, load_pretrained, score, sequence_logps, token_logps,
-                      use_threads)  # fmt: skip
+from dpo_core import (BookTask, CharTokenizer, Llama, ModelConfig, arms, judge,
+                      load_pretrained, score, sequence_logps, token_logps, use_threads)  # fmt: skip
 from dpo_core.checkpoint import model_folder
 from dpo_core.commands.parser import main
 from dpo_core.commands.train_gen import TrainGen
-from dpo_core.evaluation import evaluate, excess_nats
+from dpo_core.evaluation import evaluate, excess_nats, mean_interval
 from dpo_core.optim import learning_rate_factor, make_optimizers, orthogonalise
 from dpo_core.plotting import COLORS, figure
 from dpo_core.progress import progress_bar
@@ -49,13 +49,13 @@ from dpo_core.training import LoopConfig, default_device, train
 
 # %% [markdown] lang="en"
 # ## A population to imitate
-# The texts of this book come from a *population of authors*. Here is how they write. An author picks two numbers from 0 to 49 and a sign, `+` or `-`. Three authors in ten add a third number from 0 to 9 with a sign of its own; this is their *style*. The target is the value of what the author means. Then one author in four *slips*: a carry is forgotten, the second number is written ten too large, and the text misses its target. Numbers and signs are drawn uniformly, and all choices are independent.
+# The texts of this book come from a *population of authors*. Here is how they write. An author picks two numbers from 0 to 49 and a sign, `+` or `-`. Three authors in ten add a third number from 0 to 9 with a sign of its own; this is their *style*. The target is the value of what the author means. Then one author in four *slips*: the second number is written ten too large, and the text misses its target. Numbers and signs are drawn uniformly, and all choices are independent.
 #
 # The first training of the book asks a network to write like them. (In Simple_RLHF_DPO, this book's *seed project*, the script is called `train_gen`.) Because we know the population exactly, we can ask what is usually out of reach: how well can *any* model do, and how close does ours come? (We say *answer* for what the code calls a completion.)
 
 # %% [markdown] lang="zh"
 # ## 要模仿的那群人
-# 这本书的文本，都出自一个**作者群体**（population of authors）。他们这样写：先从 0 到 49 里挑两个数，再挑一个符号，`+` 或 `-`。十个人里有三个还要添上第三个数，从 0 到 9 里挑，符号也另挑：这叫**风格**（style）。目标就是作者心里那个算式的值。落笔时，四个人里有一个会**失误**（slip）：忘了进位，第二个数多写了十，结果对不上目标。数和符号都是均匀地挑，各次挑选彼此独立。
+# 这本书的文本，都出自一个**作者群体**（population of authors）。他们这样写：先从 0 到 49 里挑两个数，再挑一个符号，`+` 或 `-`。十个人里有三个还要添上第三个数，从 0 到 9 里挑，符号也另挑：这叫**风格**（style）。目标就是作者心里那个算式的值。落笔时，四个人里有一个会**失误**（slip）：第二个数多写了十，结果对不上目标。数和符号都是均匀地挑，各次挑选彼此独立。
 #
 # 全书的第一次训练，就是让网络学着像他们那样写。（本书由**种子项目**（seed project）Simple_RLHF_DPO 长出来，在那里，这个脚本叫 `train_gen`。）群体的底细我们全知道，于是可以问一个平常没法问的问题：随便什么模型，最好能做到什么地步？我们的模型又差多少？（代码里的 completion，正文里都叫回答。）
 
@@ -73,7 +73,7 @@ assert abs(table.probability[table.exact].sum() - 0.75) < 1e-9
 # ## Surprise, counted
 # We need a number for how well a guess fits what people write. Begin with ten authors who answer one prompt, `S2=`. Five write `1+1E`, two `2+0E`, two `0+2E`, one `3-1E`. Write $p(y)$ for the share of the answer $y$: one half, one fifth, one fifth, one tenth.
 #
-# The **surprise** of an answer is $-\log p(y)$. It is zero for an answer that everybody gives and grows as the answer gets rarer. The logarithm is there because probabilities multiply and we would rather add. It is the natural logarithm, and its unit is the **nat**. The mean surprise is the **entropy** ([Shannon 1948](https://doi.org/10.1002/j.1538-7305.1948.tb01338.x)):
+# The **surprise** of an answer is $-\log p(y)$; textbooks say *self-information*. It is zero for an answer that everybody gives and grows as the answer gets rarer. The logarithm is there because probabilities multiply and we would rather add. It is the natural logarithm, and its unit is the **nat**. The mean surprise is the **entropy** ([Shannon 1948](https://doi.org/10.1002/j.1538-7305.1948.tb01338.x)):
 #
 # $$H(p)=-\sum_y p(y)\log p(y).$$
 #
@@ -83,7 +83,7 @@ assert abs(table.probability[table.exact].sum() - 0.75) < 1e-9
 # ## 数出来的惊讶
 # 一个猜测与大家的写法合不合，得有个数来衡量。先看十位作者回答同一个提示 `S2=`：五人写 `1+1E`，两人写 `2+0E`，两人写 `0+2E`，一人写 `3-1E`。用 $p(y)$ 记回答 $y$ 所占的比例：二分之一、五分之一、五分之一、十分之一。
 #
-# 一个回答的**惊讶**（surprise）是 $-\log p(y)$。人人都这么答，惊讶为零；越少见，惊讶越大。取对数，是因为概率要连乘，而我们宁愿做加法。这里用自然对数，单位叫**奈特**（nat）。惊讶的平均就是**熵**（entropy，[Shannon 1948](https://doi.org/10.1002/j.1538-7305.1948.tb01338.x)）：
+# 一个回答的**惊讶**（surprise）是 $-\log p(y)$，教科书里叫**自信息**（self-information）。人人都这么答，惊讶为零；越少见，惊讶越大。取对数，是因为概率要连乘，而我们宁愿做加法。这里用自然对数，单位叫**奈特**（nat）。惊讶的平均就是**熵**（entropy，[Shannon 1948](https://doi.org/10.1002/j.1538-7305.1948.tb01338.x)）：
 #
 # $$H(p)=-\sum_y p(y)\log p(y)$$
 #
@@ -98,7 +98,7 @@ entropy = -sum(p[y] * math.log(p[y]) for y in p)
 assert abs(entropy - 1.22) < 0.005 and abs((5 * 0.693 + 4 * 1.609 + 2.303) / 10 - entropy) < 0.001
 
 # %% [markdown] lang="en"
-# Now somebody guesses the shares without having seen the answers. Call the guess $q(y)$. The guesser's mean surprise at the same answers is the **cross-entropy** $H(p,q)$. Who guesses four equal shares, for example, is surprised by $\log 4=1.386$ every time. That is 0.166 nats worse than the truth. The gap between guess and truth is the **KL divergence** (after Kullback and Leibler). It has a direction: the mean is taken over $p$, the data.
+# Now somebody guesses the shares without having seen the answers. Call the guess $q(y)$. The guesser's mean surprise at the same answers is the **cross-entropy** $H(p,q)$. Who guesses four equal shares, for example, is surprised by $\log 4=1.386$ every time. That is 0.166 nats worse than the truth. The gap between guess and truth is the **KL divergence** (after Kullback and Leibler). It has a direction. Here the mean is taken over $p$, the data; the field calls this the **forward KL**, and chapter 6 will need the reverse.
 #
 # $$\mathrm{KL}(p\,\|\,q)=H(p,q)-H(p)=\sum_y p(y)\log\frac{p(y)}{q(y)},\qquad H(p,q)=-\sum_y p(y)\log q(y).$$
 #
@@ -106,10 +106,10 @@ assert abs(entropy - 1.22) < 0.005 and abs((5 * 0.693 + 4 * 1.609 + 2.303) / 10 
 #
 # $$-\mathrm{KL}(p\,\|\,q)=\sum_y p(y)\log\frac{q(y)}{p(y)}\le\sum_y p(y)\Big(\frac{q(y)}{p(y)}-1\Big)=\sum_y q(y)-1\le 0.$$
 #
-# So the best guess is the truth itself, and even the truth pays $H(p)$. The worst guess is a zero for something that happens: its surprise is infinite. The cell tries 1,000 random guesses.
+# So the best guess is the truth itself, and even the truth pays $H(p)$. The worst guess is a zero for something that happens: its surprise is infinite. So whoever lowers the forward KL learns to leave nothing out, mistakes included. The cell tries 1,000 random guesses.
 
 # %% [markdown] lang="zh"
-# 现在来了一个人，没看过这些回答，凭空猜各占多少，他的猜测记作 $q(y)$。面对同样的回答，他的平均惊讶叫**交叉熵**（cross-entropy），记作 $H(p,q)$。比如他猜四种一样多，那么每次的惊讶都是 $\log 4=1.386$，比真相多 0.166 奈特。猜测与真相之间的这个差，叫 **KL 散度**（KL divergence，以 Kullback 和 Leibler 命名）。它有方向：按 $p$，也就是按数据，求平均。
+# 现在来了一个人，没看过这些回答，凭空猜各占多少，他的猜测记作 $q(y)$。面对同样的回答，他的平均惊讶叫**交叉熵**（cross-entropy），记作 $H(p,q)$。比如他猜四种一样多，那么每次的惊讶都是 $\log 4=1.386$，比真相多 0.166 奈特。猜测与真相之间的这个差，叫 **KL 散度**（KL divergence，以 Kullback 和 Leibler 命名）。它有方向。这里按 $p$，也就是按数据，求平均，叫**正向 KL**（forward KL）；第 6 章要用的是反向的那个。
 #
 # $$\mathrm{KL}(p\,\|\,q)=H(p,q)-H(p)=\sum_y p(y)\log\frac{p(y)}{q(y)},\qquad H(p,q)=-\sum_y p(y)\log q(y)$$
 #
@@ -117,7 +117,7 @@ assert abs(entropy - 1.22) < 0.005 and abs((5 * 0.693 + 4 * 1.609 + 2.303) / 10 
 #
 # $$-\mathrm{KL}(p\,\|\,q)=\sum_y p(y)\log\frac{q(y)}{p(y)}\le\sum_y p(y)\Big(\frac{q(y)}{p(y)}-1\Big)=\sum_y q(y)-1\le 0$$
 #
-# 所以最好的猜测就是真相；而真相自己也要付 $H(p)$。最糟的猜测，是把会发生的事猜成零概率：惊讶无穷大。下面随机猜 1,000 次试试。
+# 所以最好的猜测就是真相；而真相自己也要付 $H(p)$。最糟的猜测，是把会发生的事猜成零概率：惊讶无穷大。所以，要把正向 KL 降下来，就什么都不能漏，连错误也不能。下面随机猜 1,000 次试试。
 
 # %%
 def cross_entropy(p, q):
@@ -136,7 +136,7 @@ assert all(cross_entropy(p, dict(zip(p, guess))) > entropy for guess in guesses)
 #
 # $$H(Y\mid X)=-\sum_{x,y}p(x,y)\log p(y\mid x).$$
 #
-# For each prompt the argument above holds, so no model, however large, can have a lower expected loss. We call this number the **entropy floor**.
+# For each prompt the argument above holds, so no model, however large, can have a lower expected loss. Its name in information theory is the **conditional entropy** of the answer given the prompt. What it is to us is a limit: we call it the **entropy floor**.
 #
 # Count it once on a population that fits on four lines: authors who know only 0 and 1, write two numbers, and never slip. They have eight texts, all equally likely.
 
@@ -146,7 +146,7 @@ assert all(cross_entropy(p, dict(zip(p, guess))) > entropy for guess in guesses)
 #
 # $$H(Y\mid X)=-\sum_{x,y}p(x,y)\log p(y\mid x)$$
 #
-# 对每个提示，上面的论证都成立。所以模型再大，期望损失也低不过这个数。我们叫它**熵下界**（entropy floor）。
+# 对每个提示，上面的论证都成立。所以模型再大，期望损失也低不过这个数。它在信息论里叫**条件熵**（conditional entropy）：给定提示之后，回答的熵。对我们来说它是一道极限，所以叫它**熵下界**（entropy floor）。
 #
 # 先在一个四行就能写完的群体上数一遍：作者只认得 0 和 1，只写两个数，从不失误。他们一共能写八种文本，每种机会均等。
 
@@ -176,12 +176,16 @@ assert abs(floor(careless) - floor(tiny) - yes_or_no) < 1e-12 and abs(yes_or_no 
 #
 # The library does the same with all 210,000 texts. `BookTask.table` lists them with their probabilities, `prompt_distribution` adds up the rows of a prompt, `log_conditional` divides by that and takes the logarithm, and `entropy` is the mean. The result: **5.736 nats an answer**. Since $e^{5.736}\approx 310$, the authors are as hard to predict as a fair draw among 310 answers. An answer has 6.25 tokens on average, so a token costs 0.918 nats.
 #
+# Such an exponential is a **perplexity**. Language models are usually reported by the perplexity of a token. Here the lowest possible is $e^{0.918}=2.50$: as if two or three tokens were possible each time.
+#
 # The same table gives a second landmark. Take away the prompt, and keep the shares of the answers over the whole population: their entropy is $H(Y)=10.139$. A model that ignores the prompt cannot get below this line. The 4.403 nats between the two lines are what the prompt tells about the answer.
 
 # %% [markdown] lang="zh"
 # 四个提示里，两个没什么可猜，熵为零。另外两个各有三种机会相同的回答，熵是 $\log 3$，它们占了八种文本里的六种。于是下界是 $\frac{6}{8}\log 3=0.824$ 奈特（每个回答）。再让四分之一的作者失误，每个回答就多了一件说不准的事：这个人失误了没有？这一问的熵是 0.562 奈特，恰好加在下界上。
 #
 # 对全部 210,000 种文本，程序库做的是同一件事：`BookTask.table` 列出文本和概率，`prompt_distribution` 把同一提示的各行加起来，`log_conditional` 用各行除以这个和、再取对数，`entropy` 求平均。结果是**每个回答 5.736 奈特**。$e^{5.736}\approx 310$，也就是说，猜这些作者写什么，难度相当于猜 310 支签里会抽中哪一支。一个回答平均 6.25 个词元，摊到每个词元是 0.918 奈特。
+#
+# 这样取指数得到的数叫**困惑度**（perplexity）。报告语言模型时，通常按词元来算。在这里最低能到 $e^{0.918}=2.50$：好比每一步都在两三个词元里猜一个。
 #
 # 从这张表还能读出第二条线。不看提示，只看各个回答在整个群体里占多少，熵是 $H(Y)=10.139$。不理会提示的模型，损失不可能低于这条线。两条线相差 4.403 奈特，这就是提示透露的信息。
 
@@ -191,6 +195,7 @@ tokens = float(table.probability @ lengths)
 print(f"floor {task.entropy:.3f} nats an answer, {task.entropy / tokens:.3f} a token, e^floor {math.exp(task.entropy):.0f}")
 assert abs(floor(task) - task.entropy) < 1e-9 and abs(task.entropy - 5.736) < 5e-4
 assert abs(tokens - 6.25) < 5e-3 and abs(task.entropy / tokens - 0.918) < 5e-4 and round(math.exp(task.entropy)) == 310
+assert f"{math.exp(task.entropy / tokens):.2f}" == "2.50"  # perplexity, a token
 p_y = Counter()
 for _, y, weight in texts(task):
     p_y[y] += weight
@@ -204,15 +209,19 @@ assert abs(blind - 10.139) < 5e-4 and abs(blind - task.entropy - 4.403) < 5e-4
 #
 # $$\log\pi_\theta(y\mid x)=\sum_{t=1}^{|y|}\log\pi_\theta(y_t\mid x,y_{<t}).$$
 #
-# So the surprise at an answer is the sum of the surprises at its tokens. These are the questions of chapter 1, with the shifted labels as the right answers. Below is one text under a network with random weights. Such a network knows nothing and gives each of the 22 tokens about the same probability; the surprise at each label is near $\log 22=3.09$.
+# So the surprise at an answer is the sum of the surprises at its tokens. And the sum of the surprises at all texts is, but for the sign, the logarithm of the probability that the model gives to the whole training set. To make it small is **maximum likelihood**, statistics' usual way to fit anything.
+#
+# The tokens' surprises answer the questions of chapter 1, with the shifted labels as the right answers. Below is one text under a network with random weights. Such a network knows nothing and gives each of the 22 tokens about the same probability; the surprise at each label is near $\log 22=3.09$.
 
 # %% [markdown] lang="zh"
 # ## 一段文本，许多道题
-# 网络不会直接给整个回答一个概率，它给的是下一个词元的分布。两者之间隔着一条乘法公式。记 $\pi_\theta$ 为权重是 $\theta$ 的模型，$y_t$ 为 $y$ 的第 $t$ 个词元，$y$ 共有 $|y|$ 个词元：
+# 网络不会直接给整个回答一个概率，它给的是下一个词元的分布。靠概率的乘法公式，就能由后者算出前者。记 $\pi_\theta$ 为权重是 $\theta$ 的模型，$y_t$ 为 $y$ 的第 $t$ 个词元，$y$ 共有 $|y|$ 个词元：
 #
 # $$\log\pi_\theta(y\mid x)=\sum_{t=1}^{|y|}\log\pi_\theta(y_t\mid x,y_{<t})$$
 #
-# 所以，对一个回答的惊讶，等于对它各个词元的惊讶之和。第 1 章说的那些小题就是这些，标准答案是移位后的标签。下面拿一段文本，问一个权重随机的网络。它什么也不懂，22 个词元差不多一视同仁，对每个标签的惊讶都在 $\log 22=3.09$ 上下。
+# 所以，对一个回答的惊讶，等于对它各个词元的惊讶之和。把所有文本的惊讶加起来，再变个号，就是模型给整个训练集的概率取对数。把它压小，就是统计学里最常用的办法：**最大似然**（maximum likelihood）。
+#
+# 第 1 章说的那些小题，问的就是各个词元，标准答案是移位后的标签。下面拿一段文本，问一个权重随机的网络。它什么也不懂，22 个词元差不多一视同仁，对每个标签的惊讶都在 $\log 22=3.09$ 上下。
 
 # %%
 model = Llama(ModelConfig()).reset_parameters(seed=0).to(device)
@@ -272,7 +281,9 @@ assert abs(total / count - math.log(22)) < 0.1 and 18 < total / len(ids) < 20.5
 #
 # $$H(X,Y)=H(X)+H(Y\mid X)=4.853+5.736=10.589.$$
 #
-# Does the extra question harm the answers? Two stored runs of 600 steps differ in the mask alone (`chapters/data/sft_optimizers.py` made them). The run on all tokens has learnt the prompts to within 0.02 nats of their entropy. The run on answers alone pays 15.0 nats a prompt: it cannot write one and will never have to. On the answers the two stand 1.81 and 1.88 nats above the floor. With one seed each that is no ranking. Here the mask decides *what* is learnt, not how well.
+# Does the extra question harm the answers? Stored runs of 600 steps differ in the mask alone, and each was made from three seeds (`chapters/data/sft_optimizers.py`). The yardstick is the excess on the answers: how many nats they cost above their floor.
+#
+# With all tokens in the loss, the prompts are learnt to within 0.02 nats of their entropy. With answers alone a prompt costs 15 nats and more: that network cannot write one and will never have to. And the answers? In every seed they are a little *cheaper* where the prompts count too, by 0.07 nats on average. So the extra question does no harm here; after 600 steps it helps a little. Whether that lasts to the end of a full training, these runs do not say.
 #
 # We count answers only. A prompt comes from outside when the model is used, and $\log\pi_\theta(y\mid x)$ is the quantity that DPO will compare. The choice is not free of doubt: where prompts are long and answers short, [Shi et al. 2024](https://arxiv.org/abs/2405.14394) find that counting the prompt can help.
 
@@ -281,7 +292,9 @@ assert abs(total / count - math.log(22)) < 0.1 and 18 < total / len(ids) < 20.5
 #
 # $$H(X,Y)=H(X)+H(Y\mid X)=4.853+5.736=10.589$$
 #
-# 多出来的这道题会不会拖累回答？有两次存下来的训练，各 600 步，只有掩码不同（由 `chapters/data/sft_optimizers.py` 跑出）。全部词元都计入的那次，提示的损失离它的熵已不到 0.02 奈特；只计回答的那次，每个提示要付 15.0 奈特：它不会写提示，也用不着会。至于回答，两次分别比下界高 1.81 和 1.88 奈特。各只有一个种子，分不出高下。在这里，掩码决定学**什么**，不决定学得多好。
+# 多出来的这道题会不会拖累回答？存下来的几次训练，各 600 步，只有掩码不同，每种都用三个种子跑过（`chapters/data/sft_optimizers.py`）。拿回答的超额来比：它比自己的下界高出多少奈特。
+#
+# 全部词元都计入，提示的损失离它的熵不到 0.02 奈特。只计回答，一个提示要付 15 奈特以上：这个网络不会写提示，也用不着会。那么回答呢？三个种子都一样：提示也计入时，回答反而略微**便宜**，平均便宜 0.07 奈特。可见多出来的题没有拖累回答，到第 600 步还帮了一点小忙。跑完全程是否仍然如此，这几次训练回答不了。
 #
 # 我们只把回答计入损失。用模型的时候，提示从外面来；而且 DPO 将来要比较的量正是 $\log\pi_\theta(y\mid x)$。这个选择并非板上钉钉：提示长、回答短的时候，[Shi et al. 2024](https://arxiv.org/abs/2405.14394) 发现把提示计入损失反而可能更好。
 
@@ -291,13 +304,17 @@ prompt_entropy = float(-(p_x * np.log(p_x)).sum())
 joint = -sum(weight * math.log(weight) for _, _, weight in texts(task))
 assert abs(prompt_entropy - 4.853) < 5e-4 and abs(joint - 10.589) < 5e-4
 assert abs(prompt_entropy + task.entropy - joint) < 1e-9
-stored = json.loads(Path("data/sft_optimizers.json").read_text())
-runs = {run["name"]: run for run in stored["runs"]}
-for name in ("muon", "muon_all"):
-    print(f"{name:9} answers +{runs[name]['excess_nats']['value']:.2f}  prompts {runs[name]['prompt_nats']['value']:.2f}")
-assert stored["steps"] == 600 and abs(runs["muon_all"]["prompt_nats"]["value"] - prompt_entropy) < 0.02
-assert f"{runs['muon']['prompt_nats']['value']:.1f}" == "15.0"
-assert f"{runs['muon_all']['excess_nats']['value']:.2f}" == "1.81" and f"{runs['muon']['excess_nats']['value']:.2f}" == "1.88"
+
+# %%
+short = json.loads(Path("data/sft_optimizers.json").read_text())["runs"]
+masks = {"muon": "answers only", "muon_all": "all tokens"}
+print(arms.table(short, masks, ("excess", "prompt_nats")))
+learnt = arms.values(short, "muon_all", "prompt_nats").values()
+assert max(abs(nats - prompt_entropy) for nats in learnt) < 0.02
+assert min(arms.values(short, "muon", "prompt_nats").values()) > 15
+assert arms.beats(short, "muon", "muon_all", "excess")  # more nats, in every seed
+cheaper = arms.gaps(short, "muon", "muon_all", "excess").values()
+assert f"{sum(cheaper) / 3:.2f}" == "0.07"
 
 # %% [markdown] lang="en"
 # ## One step, however it is cut
@@ -372,41 +389,52 @@ assert before[10] < 0.1 * before[0] and after[0] < 1.3 and after[before > 0.01 *
 # %% [markdown] lang="en"
 # Muon is for the matrices inside the layers. Embedding, head and norms stay with AdamW, as the authors of Muon advise. Both follow one schedule: the learning rate rises over the first steps, while the running means are still filling (**warm-up**), then falls along a **cosine** to zero, so that the luck of single batches averages out at the end.
 #
-# Was it worth it? The stored runs start from the same weights and see the same batches. After 600 steps Muon stands 1.88 nats above the floor; AdamW stands 2.47 above it at its better learning rate (0.003) and 2.66 at the other (0.01). One seed, one small task, two learning rates for AdamW: enough to choose by here, no verdict on optimisers.
+# Was it worth it? The stored runs of a seed start from the same weights and see the same batches; Muon was tried at one learning rate, AdamW at two. In each of three seeds Muon ends lower than AdamW at either, by about half a nat or more. One small task, 600 steps, two rates for AdamW: enough to choose by here, no verdict on optimisers.
 
 # %% [markdown] lang="zh"
-# Muon 只管层内的矩阵；嵌入、输出头和归一化仍交给 AdamW，这也是 Muon 作者的建议。两者共用一张时间表：开头几步学习率逐渐升高，等滑动平均攒起来（**预热**，warm-up），之后沿**余弦**降到零（余弦退火，cosine schedule），让单个批次的运气在最后互相抵消。
+# Muon 只管层内的矩阵；嵌入、输出头和归一化仍交给 AdamW，这也是 Muon 作者的建议。两者共用一套学习率调度：开头几步学习率逐渐升高，等滑动平均攒起来（**预热**，warm-up），之后沿**余弦**降到零（余弦退火，cosine schedule），让单个批次的运气在最后互相抵消。
 #
-# 换它值不值？存下来的几次训练，起点的权重相同，见到的批次也相同。600 步之后，Muon 比下界高 1.88 奈特；AdamW 试了两个学习率，较好的一个（0.003）高 2.47，另一个（0.01）高 2.66。一个种子，一个小任务，AdamW 只试了两个学习率：在这里够做选择了，要评判优化器还差得远。
+# 换它值不值？存下来的训练里，同一个种子的几次，起点的权重相同，见到的批次也相同；Muon 只试了一个学习率，AdamW 试了两个。三个种子里，Muon 最后都比 AdamW 的任何一个更低，低了约半奈特，或者更多。一个小任务，600 步，AdamW 只试了两个学习率：在这里够做选择了，要评判优化器还差得远。
 
-# %% alt_en="Two panels. Left, on a logarithmic axis: the singular values of a gradient fall by four powers of ten, while after orthogonalisation the first half lie near 1. Right: three falling loss curves; the blue one, Muon, ends below the two orange ones, AdamW; a dashed line marks the floor." alt_zh="左右两图。左图纵轴为对数：梯度的奇异值下降了四个数量级，正交化之后前一半都在 1 附近。右图：三条下降的损失曲线，蓝色的 Muon 最后低于两条橙色的 AdamW；虚线是下界。"
+# %%
+names = {"muon": "Muon 0.01", "adamw_0.003": "AdamW 0.003", "adamw_0.01": "AdamW 0.01"}
+print(arms.table(short, names, ("excess",)))
+for name in ("adamw_0.003", "adamw_0.01"):
+    assert arms.beats(short, name, "muon", "excess", by=0.45)  # nats: more is worse
+
+# %% alt_en="Two panels. Left, on a logarithmic axis: the singular values of a gradient fall by four powers of ten, while after orthogonalisation the first half lie near 1. Right: falling loss curves, three of each kind close together; the blue ones, Muon, end below the orange ones, AdamW; a dashed line marks the floor." alt_zh="左右两图。左图纵轴为对数：梯度的奇异值下降了四个数量级，正交化之后前一半都在 1 附近。右图：下降的损失曲线，每种三条，挨得很近；蓝色的 Muon 最后低于橙色的 AdamW；虚线是下界。"
 fig, (left, right) = figure(2, width=7.6, height=3.0)
 left.semilogy(np.arange(1, 65), before / before[0], ".", color=COLORS["ref"], label="$s_i/s_1$")
 left.semilogy(np.arange(1, 65), after, ".", color=COLORS["policy"], label="Muon")
 left.set(xlabel="$i$", ylim=(1e-4, 3))
 left.legend(loc="lower left")
-for name, color, style in (("adamw_0.01", "baseline", ":"), ("adamw_0.003", "baseline", "-"), ("muon", "policy", "-")):
-    run = runs[name]
-    label = f"{'Muon' if name == 'muon' else 'AdamW'} {run['learning_rate']}"
-    right.plot(run["step"][2:], run["nats"][2:], style, color=COLORS[color], label=label)
+STYLES = {"adamw_0.01": ("AdamW", "baseline", ":"), "muon": ("Muon", "policy", "-"),
+          "adamw_0.003": ("AdamW", "baseline", "-")}  # fmt: skip
+for run in short:
+    if run["name"] in STYLES:
+        word, color, line = STYLES[run["name"]]
+        label = f"{word} {run['learning_rate']}" if run["seed"] == 0 else None
+        x, y = run["step"][2:], run["nats"][2:]
+        right.plot(x, y, line, color=COLORS[color], label=label, linewidth=1)
 right.axhline(task.entropy, color=COLORS["theory"], linestyle="--")
 right.text(600, task.entropy + 0.1, "$H(Y|X)$", color=COLORS["theory"], ha="right")
 right.set(xlabel="step", ylabel="nats", ylim=(5.5, 11))
 right.legend()
-values = [f"{runs[name]['excess_nats']['value']:.2f}" for name in ("muon", "adamw_0.003", "adamw_0.01")]
-assert values == ["1.88", "2.47", "2.66"]
+assert sum(run["name"] in STYLES for run in short) == 9
 
 # %% [markdown] lang="en"
-# **Figure 3.1.** Left: the singular values of a gradient, as shares of the largest (grey), and after Muon's five rounds (blue). All that were above 1 % of the largest end between 0.6 and 1.3. Right: 600 steps from the same weights on the same batches; the number is the learning rate.
+# **Figure 3.1.** Left: the singular values of a gradient, as shares of the largest (grey), and after Muon's five rounds (blue). All that were above 1 % of the largest end between 0.6 and 1.3. Right: 600 steps, three seeds of each; runs of a seed have the same first weights and the same batches; the number is the learning rate.
 
 # %% [markdown] lang="zh"
-# **图 3.1** 左：一个梯度的奇异值，按最大的一个折算（灰）；过完 Muon 的五遍之后（蓝）。原先超过最大者 1% 的，都落到了 0.6 与 1.3 之间。右：从同样的权重出发、用同样的批次训练 600 步；数字是学习率。
+# **图 3.1** 左：一个梯度的奇异值，都除以最大的一个（灰）；过完 Muon 的五遍之后（蓝）。原先超过最大者 1% 的，都落到了 0.6 与 1.3 之间。右：训练 600 步，每种三个种子；同一个种子的各次训练，起点的权重和用到的批次都相同；数字是学习率。
 
 # %% [markdown] lang="en"
 # ## From random weights
 # What follows has the loss and the mask of **supervised fine-tuning** (SFT), the first stage of the usual recipe for assistants ([Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)). It lacks SFT's start. SFT begins with a *pretrained* model, which has learnt a language, and facts, and some arithmetic, by predicting the next token of an enormous mass of text. Fine-tuning then mostly shows it which of its abilities to use: [Zhou et al. 2023](https://arxiv.org/abs/2305.11206) fine-tune on 1,000 chosen examples and conclude that almost all knowledge comes from pretraining.
 #
-# Our network starts from **random weights**. It must learn from the same texts what a digit is, how a sum is written, how to add, and how careless the authors are. Pretraining would have brought the first three. We leave it out because this world contains no other texts to learn from, and because we can afford to: the population writes as much as we want. The shipped model saw 1,152,000 texts, each drawn afresh. For the same reason the training loss is also a test loss: each batch is measured before the model has learnt from it.
+# Our network starts from **random weights**. It must learn from the same texts what a digit is, how a sum is written, how to add, and how careless the authors are. Pretraining would have brought the first three. We leave it out because this world contains no other texts to learn from, and because we can afford to: the population writes as much as we want. The shipped model saw 1,152,000 texts, each drawn afresh.
+#
+# So the training loss estimates the expected loss on the next draw: each batch is measured before the model has learnt from it. That is not the loss on *new* texts. A text of two numbers without a slip is drawn 121 times on average, one with a slip 40 times; of three numbers 2.6 and 0.86 times. What the model makes of texts and prompts that it never saw must be measured apart, and the end of this chapter does.
 #
 # Here is the whole loop. `dpo_core.training.train` adds accumulation, a metrics file and resuming, and computes the same; the second cell compares the two over three steps.
 
@@ -414,7 +442,9 @@ assert values == ["1.88", "2.47", "2.66"]
 # ## 从随机权重出发
 # 接下来的训练，损失和掩码都是**监督微调**（supervised fine-tuning，SFT）的；训练对话助手的通行做法里，它是第一步（[Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)）。缺的是它的起点。SFT 从一个**预训练**（pretraining）过的模型开始：那个模型在海量文本上预测下一个词元，已经学会了语言、常识，还有一点算术。微调主要是告诉它，该拿出哪样本事。[Zhou et al. 2023](https://arxiv.org/abs/2305.11206) 用 1,000 个精选的例子做微调，结论是：知识几乎都来自预训练。
 #
-# 我们的网络从**随机权重**开始。数字是什么、算式怎么写、加减怎么算、作者有多粗心，全得从同一批文本里学。前三样，本来可以由预训练带来。我们省掉它，一是因为这个世界里没有别的文本可读，二是因为省得起：要多少文本，群体就写多少。随书的模型读过 1,152,000 段，段段都是新抽的。也正因如此，训练损失同时就是测试损失：每个批次都是先量、后学。
+# 我们的网络从**随机权重**开始。数字是什么、算式怎么写、加减怎么算、作者有多粗心，全得从同一批文本里学。前三样，本来可以由预训练带来。我们省掉它，一是因为这个世界里没有别的文本可读，二是因为省得起：要多少文本，群体就写多少。随书的模型读过 1,152,000 段，段段都是新抽的。
+#
+# 每个批次都是先量、后学，所以训练损失估计的，就是下一次抽取的期望损失。但这不等于在**没见过**的文本上的损失：没有失误的两数文本，每一种平均抽到 121 次，有失误的 40 次；三个数的，分别是 2.6 次和 0.86 次。没读过的文本、没见过的提示，模型答得怎样，得另外量，本章末尾就来量。
 #
 # 整个循环就在下面。`dpo_core.training.train` 多了梯度累积、指标文件和断点续训，算的是同一件事；第二个单元格拿两者跑三步，对一对。
 
@@ -444,16 +474,20 @@ config = LoopConfig(steps=3, learning_rate=0.01, optimizer="muon", warmup=50, lo
 theirs = train(Llama(ModelConfig()).reset_parameters(0).to(device), batch_at, sft_step, config, progress=False)
 assert np.allclose(ours, [line["nats_per_completion"] for line in theirs], atol=1e-3)
 assert 9_000 * 128 == 1_152_000
+views = 1_152_000 * table.probability  # of each text, on average
+kinds = [(s, e) for s in (False, True) for e in (True, False)]
+means = [float(views[(table.style == s) & (table.exact == e)].mean()) for s, e in kinds]
+assert [f"{mean:.3g}" for mean in means] == ["121", "40.3", "2.59", "0.864"]
 
 # %% [markdown] lang="en"
 # How fast this runs depends on who else is computing. Torch computes with several *threads*, and in a model this small they spend much of a step waiting for each other, and they wait spinning, with their core at full load: on one machine with two cores we measured a step at 53 ms with one thread and 35 ms with two, but beside one busy process at 58 ms with one and 107 to 490 ms with two. So `use_threads()`, at the top of this chapter, goes by the cores that are idle, as the commands do when they start; `use_threads(1)` in its place, a command's `--threads`, or `OMP_NUM_THREADS` set before Python starts, overrides the choice.
 #
-# Now 600 steps: the blue curve of Figure 3.1 once more, live, with a look at the model's own writing at a few of them: 500 answers each, to prompts from a separate stream of random numbers, marked by the checker of chapter 1.
+# Now 600 steps: one of the blue curves of Figure 3.1 once more, live, with a look at the model's own writing at a few of them: 500 answers each, to prompts from a separate stream of random numbers, marked by the checker of chapter 1.
 
 # %% [markdown] lang="zh"
 # 跑得快不快，还要看机器上有没有别的程序在忙。torch 用好几个**线程**（thread）一起算；模型这么小，它们大半工夫花在互相等待上，而且是空转着等，照样把核占满：在一台双核机器上量过，一个线程一步 53 毫秒，两个线程 35 毫秒；旁边有一个程序在忙，一个线程 58 毫秒，两个反而要 107 到 490 毫秒。所以本章开头的 `use_threads()` 先看有几个核闲着，再定线程数，各条命令启动时也是这样；想自己定，就在那里改成 `use_threads(1)`，或者给命令加 `--threads`，或者在启动 Python 之前设好 `OMP_NUM_THREADS`。
 #
-# 现在训练 600 步，也就是图 3.1 里那条蓝线，现场再跑一遍，中途停下来看几次它自己写的东西：每次 500 个回答，提示来自另一串随机数，由第 1 章的判分程序批改。
+# 现在训练 600 步，也就是图 3.1 里的一条蓝线，现场再跑一遍，中途停下来看几次它自己写的东西：每次 500 个回答，提示来自另一串随机数，由第 1 章的判分程序批改。
 
 # %% tags=["nbval-ignore-output"]
 watch = (0, 25, 50, 100, 200, 400)
@@ -553,10 +587,169 @@ assert abs(sampled["style"].value - 0.30) < 0.03 and abs(sampled["exact"].value 
 assert greedy["exact"].value > 0.99 and greedy["style"].value < 0.02
 
 # %% [markdown] lang="en"
-# Less than 0.04 nats of 5.736: next-token training reaches the floor, or nearly. Now look at what lies there. Drawn at random from the model, three answers in ten have three numbers and three in four are exact, as among the authors. The model has learnt to add: if it takes the most probable token every time (*greedy* decoding, chapter 4), more than 99 % of its answers are exact. Yet left to itself it forgets the carry one time in four, because they do. A faithful imitation of careless authors is careless, and no amount of further training on their texts will change that. To want something else, a model needs another kind of data: preferences. That is [chapter 9](09_dpo.ipynb).
+# Less than 0.04 nats of 5.736: next-token training reaches the floor, or nearly. Now look at what lies there. Drawn at random from the model, three answers in ten have three numbers and three in four are exact, as among the authors. If it takes the most probable token every time (*greedy* decoding, chapter 4), more than 99 % of its answers are exact.
 
 # %% [markdown] lang="zh"
-# 5.736 奈特里只多了不到 0.04：预测下一个词元，确实能走到下界，至少近在咫尺。再看看那儿有什么。让模型随机地写，十个回答里有三个写三个数，四个里有三个正确，同作者们一样。加减法它是会的：每次都取最可能的词元（**贪心**解码，见第 4 章），正确的超过 99%。可放手让它写，四次里有一次照样忘进位，因为作者就是这样。学粗心的人，学得再像也是粗心；再拿他们的文本训练多久，也改不了。要让模型另有所好，得给它另一种数据：偏好。那是[第 9 章](09_dpo.ipynb)的事。
+# 5.736 奈特里只多了不到 0.04：预测下一个词元，确实能走到下界，至少近在咫尺。再看看那儿有什么。让模型随机地写，十个回答里有三个写三个数，四个里有三个正确，同作者们一样。如果每次都取最可能的词元（**贪心**解码，见第 4 章），正确的超过 99%。
+
+# %% [markdown] lang="en"
+# ## Learnt, or only stored?
+# Has the model learnt to add? More than 99 % looks like a yes. But think of a *table* with 166 rows: for each prompt, the text that follows it most often. It adds nothing, and it is right every time. All these prompts were in the training, most of them thousands of times, and the texts that greedy decoding picks are of the commonest kind. Nothing measured so far tells an adder from that table.
+
+# %% [markdown] lang="zh"
+# ## 学会了，还是只是存下来了？
+# 模型学会加减了吗？99% 以上，看起来是学会了。可是设想一张**表**，一共 166 行：每个提示后面，最常出现的是哪段文本，就记哪段。它什么也不会算，却次次都对。这些提示在训练里个个都有，大多出现过几千次；贪心解码挑中的，又是最常见的那类文本。到现在为止量过的数，没有一个分得清它是会算，还是一张表。
+
+# %%
+best = {}  # what the table stores
+for x, y, weight in texts(task):
+    best[x] = max(best.get(x, (0, "")), (weight, y))
+assert len(best) == 166 and all(judge(x, y).exact for x, (_, y) in best.items())
+asked = 1_152_000 * p_x  # how often each prompt was drawn, on average
+assert (asked > 1_000).mean() > 0.8 and np.median(asked) > 2_000
+
+# %% [markdown] lang="en"
+# Prompts that the network has never seen can tell. We train again by the same recipe, from three seeds, each without any text of twenty prompts (**held-out prompts**), drawn beforehand from the targets that two numbers reach; a fresh draw for each seed (`chapters/data/held_out.py`). Then we ask those twenty, 200 answers each and one greedily. The yardstick is the share of exact answers; the authors have 0.75.
+#
+# For comparison, the same prompts are asked of the base model of the same seed; its training had those texts too, and as many texts in all. And three ways to answer without arithmetic, from the same texts: the table, which has no such row; the texts of the nearest seen prompt; any text at all. (The answers themselves are not all new. `27+27E` to `S54=` is kept out, but after `S44=` it occurs as a slip.)
+#
+# Before you run the cell: where between chance and 0.75 will the unseen prompts come out?
+
+# %% [markdown] lang="zh"
+# 要分清，得拿网络从没见过的提示来问。照同一个配方再训练三次，种子各不相同，每次都把二十个提示的文本全部拿掉（**留出的提示**，held-out prompt）。这些提示事先从两个数够得着的目标里抽好，每个种子另抽一批（`chapters/data/held_out.py`）。训练完就问这二十个：每个抽 200 个回答，再贪心地答一次。拿正确率来比，作者们是 0.75。
+#
+# 作对照的，先有同一种子的基座模型：问它同样的提示；它的训练里有那些文本，文本的总数一样多。再有三种不用算术的答法，用的是同一批文本：查表，表里没有这一行；照抄最近的、见过的提示的文本；随便拿一段。（回答本身并不全是新的：`S54=` 之后的 `27+27E` 拿掉了，但 `S44=` 之后它会作为失误出现。）
+#
+# 运行之前先猜：没见过的提示，正确率会落在瞎蒙和 0.75 之间的什么地方？
+
+# %%
+held = json.loads(Path("data/held_out.json").read_text())
+rows, networks = held["runs"], held["networks"]
+WHO = {"authors": "the authors", "everything": "trained on all", "unseen": "kept out",
+       "nearest": "nearest seen", "chance": "any text", "table": "table"}  # fmt: skip
+print(arms.table(rows, WHO, ("exact", "greedy", "style", "well_formed")))
+exact = arms.values(rows, "unseen", "exact")  # one share a seed
+assert all(abs(share - 0.75) < 0.02 for share in exact.values()) and len(exact) == 3
+full = arms.gaps(rows, "unseen", "everything", "exact")
+assert max(map(abs, full.values())) < 0.03
+assert set(arms.values(rows, "unseen", "greedy").values()) == {1.0}  # all sixty
+for other in ("nearest", "chance", "table"):
+    assert arms.beats(rows, "unseen", other, "exact", by=0.7)
+    assert max(arms.values(rows, other, "exact").values()) < 0.01
+for net in networks:  # a seen target is never far away
+    known = [t for t in range(-58, 108) if t not in net["held"]]
+    assert max(min(abs(t - k) for k in known) for t in net["held"]) <= 2
+
+# %% [markdown] lang="en"
+# The unseen prompts are answered as the authors would answer them: within two points of 0.75 in every seed, and within three of what the model trained on all makes of the same prompts. Greedily, all sixty are right. Without arithmetic, next to nothing is: the table has no row, the nearest prompt has another value, and a text drawn blindly hits less than once in a hundred. So the network does not look answers up. Between the targets it has seen, it *computes*.
+#
+# How far does that reach? Targets go from −58 to 107. We also ask for the twenty below and the twenty above. Some of the sums there could be written with numbers that authors do write: 108 is `49+59`, and the 59 is known from slips.
+
+# %% [markdown] lang="zh"
+# 没见过的提示，答得就像作者来答一样：每个种子的正确率，离 0.75 都不到两个百分点；同全部见过的模型在同样提示上的成绩相比，差距也不到三个百分点。贪心地答，六十个全对。不用算术的三种答法几乎一无所获：表里没有这一行；最近的提示，值不是这一个；随便拿一段，一百次里碰不对一次。可见网络不是在查表。在见过的目标之间，它确实在**计算**。
+#
+# 这本事能用到多远？目标的范围是 −58 到 107。我们再往下问二十个，往上问二十个。其中有些算式，用作者写过的数就写得出来：108 是 `49+59`，而 59 在失误里出现过。
+
+# %% alt_en="The share of exact answers over the target. Grey dots, seen targets, and blue dots, kept out of the training, lie together in a band around the dashed line at 0.75; near both ends, at 100 and more in one network at once, the grey ones come down. Beyond the ends the orange dots fall to zero within ten targets or so." alt_zh="横轴为目标，纵轴为答案正确的比例。灰点（见过的目标）和蓝点（训练时留出的目标）混在一起，都落在 0.75 那条虚线附近的一条带子里；靠近两端，灰点往下走，其中一个网络到 100 一下子就降下来。出了两端，橙点在十来个目标之内降到零。"
+fig, axes = figure(width=7.2, height=3.2)
+KINDS = {"seen": ("ref", 3), "kept out": ("policy", 5), "beyond": ("rejected", 3)}
+many = {}
+for kind, (color, size) in KINDS.items():
+    dots = []
+    for net in networks:
+        for at in net["targets"]:
+            inside = -58 <= at["target"] <= 107
+            out = "kept out" if at["target"] in net["held"] else "seen"
+            if kind == (out if inside else "beyond"):
+                dots.append((at["target"], at["exact"]))
+    axes.plot(*zip(*dots), "o", color=COLORS[color], markersize=size, label=kind)
+    many[kind] = len(dots)
+axes.hlines(0.75, -58, 107, color=COLORS["theory"], linestyle="--")
+axes.set(xlabel="target", ylabel="exact", ylim=(-0.03, 1.03))
+axes.legend(loc="upper right", ncols=3)
+assert many == {"seen": 3 * 146, "kept out": 60, "beyond": 120}
+# %% [markdown] lang="en"
+# **Figure 3.4.** The share of exact answers, 200 to each target, of three networks that were trained without twenty prompts each: blue the prompts kept out, grey those seen, orange targets that no author has. The dashed line is the authors' 0.75.
+
+# %% [markdown] lang="zh"
+# **图 3.4** 三个网络，训练时各留出二十个提示；每个目标抽 200 个回答，看正确的占多少。蓝点是留出的提示，灰点是见过的，橙点是作者从来没有的目标。虚线是作者的 0.75。
+
+# %%
+for side in ("below", "above"):
+    assert set(arms.values(rows, side, "greedy").values()) == {0.0}
+    assert max(arms.values(rows, side, "exact").values()) < 0.1
+    assert min(arms.values(rows, side, "well_formed").values()) > 0.95
+    assert arms.beats(rows, "unseen", side, "exact", by=0.6)
+for net in networks:
+    share = {at["target"]: at["exact"] for at in net["targets"]}
+    right = {at["target"] for at in net["targets"] if at["greedy_exact"]}
+    far = [share[t] for t in share if not -58 - 10 <= t <= 107 + 10]
+    rim = np.mean([share[t] for t in range(100, 108)])
+    unseen = exact[net["seed"]]
+    print(f"seed {net['seed']}: 100 to 107 {rim:.2f}, kept out {unseen:.2f}")
+    assert max(far) < 0.03 and rim < unseen - 0.1 and right == set(range(-58, 108))
+
+# %% [markdown] lang="en"
+# Beyond the ends the answers are still well formed, and fewer than one in ten is exact; of the greedy ones, none is right on either side, in any seed. More than ten away from the range, where not even slipped texts reach, next to nothing is right. Addition does not end at 107. What this network has learnt of it does.
+#
+# It grows thin before that. The targets from 100 to 107 *were* in the training, a few times each to over a hundred times, and in every seed they are answered worse than the prompts that were never seen; in one seed, one answer in seven is exact. Greedy decoding hides this: it is right on every one of them. So the number of views alone does not make an answer right here. The prompts kept out lie between targets that were seen often, at most two away; these eight lie at the rim. (That the place is the cause, these runs do not prove. And a wide gap, say all targets from 30 to 39 kept out, would ask more; we have not tried it.)
+#
+# Is nothing stored, then? The texts can tell. Two in five of the three-number slips were never drawn in the shipped model's training, and which ones they were, we know: a batch is a function of seed and step. Chance alone decided, so the texts that were drawn differ from the others in nothing else.
+
+# %% [markdown] lang="zh"
+# 出了两端，写出来的照样格式正确，答案正确的却不到十分之一；贪心的回答，两边都是一个不对，三个种子都如此。离开范围十以上，连失误的文本也够不到，就几乎没有对的了。加减法到 107 并没有完，网络学到的那部分却到头了。
+#
+# 其实不到头就已经变薄。从 100 到 107 的目标，训练里**有**，少的几次，多的一百多次；可是每个种子里，它们都答得不如那些从没见过的提示，有一个种子，七个回答里才对一个。贪心解码看不出这一点：这八个它全答对。可见在这里，单凭见过多少次，决定不了答得对不对。留出的提示夹在常见的目标中间，两步之内就有一个见过的；这八个目标却在边缘上。（原因是不是就在位置，这几次训练证明不了。要是把 30 到 39 一整段都留出来，题目会更难；我们也没有试。）
+#
+# 那么，一点也没有存下来吗？这要看文本。三个数的失误里，有五分之二在随书模型的训练中一次也没抽到。是哪些，查得出来：批次由种子和步数决定。抽到没抽到纯凭运气，所以两类文本再没有别的差别。
+
+# %% tags=["nbval-ignore-output"]
+views = np.zeros(len(table.prompts), dtype=int)  # of each text, in gen's training
+cumulative = np.cumsum(table.probability)
+for step in range(9_000):
+    draws = stream("sft", seed=0, step=step).random(128) * cumulative[-1]
+    np.add.at(views, np.searchsorted(cumulative, draws, side="right"), 1)
+slips, above = table.style & ~table.exact, {}
+for count in (0, 1, 2, 3):
+    those = np.flatnonzero(slips & (views == count))
+    some = np.random.default_rng(0).permutation(those)[:4_000]
+    pairs = [(table.prompts[row], table.completions[row]) for row in some]
+    logps = score(gen, *map(list, zip(*pairs))).double().cpu().numpy()
+    above[count] = mean_interval([task.log_conditional[t] for t in pairs] - logps)
+    share = len(those) / slips.sum()
+    print(f"{count} views: {share:.2f} of the slips, +{above[count].value:.3f} nats")
+assert abs((slips & (views == 0)).sum() / slips.sum() - 0.42) < 0.005
+assert 0.06 < above[0].value < 0.085 and 0.03 < above[3].value < 0.045
+assert above[0].low > above[3].high and abs(math.exp(-above[0].value) - 0.93) < 0.01
+
+# %%
+print(arms.table(rows, ("unseen", "everything", "never drawn", "drawn"), ("excess",)))
+for new, old in (("never drawn", "drawn"), ("unseen", "everything")):
+    assert arms.beats(rows, new, old, "excess")  # dearer, in every seed
+dearer = sorted(arms.gaps(rows, "unseen", "everything", "excess").values())
+assert dearer[1] < 0.01 and abs(dearer[2] - 0.05) < 0.005
+
+# %% [markdown] lang="en"
+# A slip that the network never saw costs 0.07 nats more than the floor: it gets 93 % of its true probability. One that was drawn three times costs 0.04. So a view is worth about a hundredth of a nat, and that much is stored. The three held-out runs agree. In each, the slips that were drawn cost less than those that were not, and a prompt's texts cost less where they were in the training, by 0.05 nats in one seed and by much less in two.
+#
+# What these runs carry is this. Within the range of its targets the network has learnt to add and to subtract, and it has its authors' habits as a rule, not as a list: to prompts and texts that it never saw it gives nearly the probabilities that the authors give them. A little of each text is stored besides. Towards the ends of the range the rule wears thin, and beyond them it fails.
+
+# %% [markdown] lang="zh"
+# 从没见过的失误，比下界多花 0.07 奈特，也就是说，网络给它的概率是真实概率的 93%；抽到过三次的，多花 0.04 奈特。可见每见一次，大约值百分之一奈特，存下来的就是这么多。三次留出的训练也是这样：每一次，抽到过的失误都比没抽到的便宜；同一个提示的文本，训练里有它，就比没有它便宜：有一个种子差 0.05 奈特，另外两个差得少得多。
+#
+# 这几次训练能支持的结论是：在目标的范围之内，网络学会了加减，作者的习惯它也是当作规律、而不是当作清单学来的；没见过的提示、没见过的文本，它给的概率同作者几乎一样。除此之外，每段文本也存下了一点点。越靠近两端，规律越不牢；出了两端，就不灵了。
+
+# %% [markdown] lang="en"
+# ## Careless like its authors
+# Left to itself the model writes a number ten too large one time in four, because the authors do. A faithful imitation of careless authors is careless, and more of their texts will not change that: where the loss is lowest stand the authors themselves.
+#
+# Nor is a sharper choice the same as care. Greedy decoding makes the sums right, but it takes the third number away together with the slips; it prefers whatever is frequent. To want the one without the other, a model needs a signal other than imitation, something that says which answers are better. With a checker at hand one can filter the texts, keep the best of several answers, or reward exact ones ([chapter 12](12_rl.ipynb)). Preferences are another such signal, and the one that this book is about: [chapter 9](09_dpo.ipynb).
+
+# %% [markdown] lang="zh"
+# ## 和作者一样粗心
+# 放手让模型写，四次里有一次，某个数多写了十，因为作者就是这样。学粗心的人，学得再像也是粗心；再多读他们的文本也改不了，因为损失最低的地方，站着的就是作者自己。
+#
+# 挑得更尖，也不等于细心。贪心解码把算式做对了，可第三个数也同失误一起没了：什么常见，它就偏向什么。想要其一而不要其二，模型就得有模仿以外的信号，告诉它哪些回答更好。手边有判分程序，就可以筛选文本，可以多写几个、挑最好的留下，也可以奖励正确的回答（[第 12 章](12_rl.ipynb)）。偏好也是这样的信号，而且是本书的主角：见[第 9 章](09_dpo.ipynb)。
 
 # %% [markdown] lang="en"
 # ## The same from the command line
@@ -630,16 +823,16 @@ with tempfile.TemporaryDirectory() as folder:
 assert all(torch.equal(uninterrupted[name], resumed[name]) for name in uninterrupted)
 
 # %% [markdown] lang="en"
-# > **What the toy hides.** A real base model is pretrained, on trillions of tokens, and SFT is a short last stretch with a small learning rate. Its texts are wrapped in a chat template, with several turns, of which only the assistant's count. To waste no cells on padding, short texts are *packed* into one row, and attention must then be kept from looking across their borders. The data are of mixed quality, and choosing among them is most of the work; here the quality is one number, the slip rate, and we left it bad on purpose. Texts are seen more than once or too few times, so training loss and test loss part. And nobody knows the floor: outside a toy one can see a loss fall, but not how far it still could.
+# > **What the toy hides.** A real base model is pretrained, on trillions of tokens, and SFT is a short last stretch with a small learning rate. Its texts are wrapped in a chat template, with several turns, of which only the assistant's count. To waste no cells on padding, short texts are *packed* into one row, and attention must then be kept from looking across their borders. The data are of mixed quality, and choosing among them is most of the work; here the quality is one number, the slip rate, and we left it bad on purpose. Texts are seen more than once or too few times, so training loss and test loss part. Whether the questions of a test were among the training texts is hard to find out; here we kept them out ourselves. And nobody knows the floor: outside a toy one can see a loss fall, but not how far it still could.
 
 # %% [markdown] lang="zh"
-# > **玩具没告诉你的。** 真实的基座模型经过预训练，读过数以万亿计的词元；SFT 只是最后一小段，学习率也小。文本套着对话模板，一来一回好几轮，只有助手说的话计入损失。为了不把格子浪费在填充上，短文本会**打包**（packing）进同一行，这时要拦住注意力，不让它看过界。数据良莠不齐，大部分功夫花在挑选上；而在这里，质量只是一个数，就是失误的比例，我们还故意让它不好。真实的文本要么反复读，要么读不够，训练损失和测试损失会分开。还有，没有人知道下界在哪里：出了玩具世界，只看得见损失在降，看不见还能降多少。
+# > **玩具没告诉你的。** 真实的基座模型经过预训练，读过数以万亿计的词元；SFT 只是最后一小段，学习率也小。文本套着对话模板，一来一回好几轮，只有助手说的话计入损失。为了不把格子浪费在填充上，短文本会**打包**（packing）进同一行，这时要拦住注意力，不让它看过界。数据良莠不齐，大部分功夫花在挑选上；而在这里，质量只是一个数，就是失误的比例，我们还故意让它不好。真实的文本要么反复读，要么读不够，训练损失和测试损失会分开。测试题有没有混进训练文本，事后很难查清；在这里，是我们自己留出来的。还有，没有人知道下界在哪里：出了玩具世界，只看得见损失在降，看不见还能降多少。
 
 # %% [markdown] lang="en"
-# > **To remember.** The loss of a model is the entropy of its data plus the KL divergence from the data to the model. The first part is fixed by the authors; training works on the second, and ours brought it close to zero. What it reaches is the authors: their form first, then their arithmetic, and in the end their mistakes.
+# > **To remember.** The loss of a model is the entropy of its data plus the KL divergence from the data to the model. The first part is fixed by the authors; training works on the second, and ours brought it close to zero. What it reaches is the authors: their form first, then their arithmetic, and in the end their mistakes. Whether that was learnt or stored, only prompts can tell that were kept out of the training.
 
 # %% [markdown] lang="zh"
-# > **记住。** 模型的损失，等于数据的熵，加上从数据到模型的 KL 散度。前一半由作者定死，训练只能动后一半，我们把它压到了接近零。训练最终走到的地方就是作者：先是他们的形式，再是他们的算术，最后连他们的错误也一并学来。
+# > **记住。** 模型的损失，等于数据的熵，加上从数据到模型的 KL 散度。前一半由作者定死，训练只能动后一半，我们把它压到了接近零。训练最终走到的地方就是作者：先是他们的形式，再是他们的算术，最后连他们的错误也一并学来。是学会了还是存下来了，只有留出来不让它见的提示才分得清。
 
 # %% [markdown] lang="en"
 # ## Exercises
