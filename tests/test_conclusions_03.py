@@ -78,6 +78,7 @@ PLANTED = [
     ("unseen", exchanged("unseen", "above")),
     ("unseen", exchanged("everything", "chance")),
     ("unseen", exchanged("table", "seen")),
+    ("unseen", exchanged("authors", "below")),
     *[("unseen", without("name", arm)) for arm in ("unseen", "everything", "nearest", "chance")],
     ("unseen", without("name", "table")),
     ("unseen", without("seed", 0)),
