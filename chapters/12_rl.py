@@ -568,7 +568,7 @@ assert [name for name, how in METHODS.items() if how.token_mean] == ["dapo", "pp
 
 # %% [markdown] lang="en"
 # ## ⋆ GRPO's relatives
-# In 2022 the algorithm after a reward model was PPO. The open recipes of 2025 descend from GRPO, and each changes a part that this chapter has taken apart. What the names mean, and what TRL 1.16 does when one says them:
+# In 2022 the algorithm after a reward model was PPO. Many of the open recipes of 2025 descend from GRPO, and each changes a part that this chapter has taken apart. What the names mean, and what TRL 1.16 does when one says them:
 #
 # | name | what it changes | in TRL 1.16 |
 # |---|---|---|
@@ -584,7 +584,7 @@ assert [name for name, how in METHODS.items() if how.token_mean] == ["dapo", "pp
 
 # %% [markdown] lang="zh"
 # ## ⋆ GRPO 的亲戚
-# 2022 年，有了奖励模型，接下来就是 PPO。2025 年公开的配方，大多从 GRPO 来，各自改动一处，改的都是本章拆开看过的零件。下表列出每个名字指什么，以及在 TRL 1.16 里说出这个名字，实际得到什么：
+# 2022 年，有了奖励模型，接下来就是 PPO。2025 年公开的配方，不少从 GRPO 来，各自改动一处，改的都是本章拆开看过的零件。下表列出每个名字指什么，以及在 TRL 1.16 里说出这个名字，实际得到什么：
 #
 # | 名字 | 改了什么 | 在 TRL 1.16 里 |
 # |---|---|---|
@@ -899,10 +899,10 @@ axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
 axes.minorticks_off()
 
 # %% [markdown] lang="en"
-# **Figure 12.7.** What stored pairs cost: $J$ against the number $N$ of judged answers, a point a seed. Round: DPO on stored pairs; filled, the shipped recipe, which has a warm-up of 20 updates for 10 and no bound on the gradient. Squares: online DPO. Line: the optimum.
+# **Figure 12.7.** What stored pairs cost: $J$ against the number $N$ of judged answers, a point a seed. Round: DPO on stored pairs; filled, the shipped recipe, three seeds, with a warm-up of 20 updates for 10, no bound on the gradient, and prompts of its own to be measured on. Squares: online DPO. Line: the optimum.
 
 # %% [markdown] lang="zh"
-# **图 12.7** 存好的偏好对贵在哪里：$J$ 随评判过的回答数 $N$ 的变化，一个种子一个点。圆：用存好的偏好对做 DPO；实心的是随书的配方，它预热 20 次更新而不是 10 次，也不限制梯度的长度。方块：在线 DPO。横线：最优解。
+# **图 12.7** 存好的偏好对贵在哪里：$J$ 随评判过的回答数 $N$ 的变化，一个种子一个点。圆：用存好的偏好对做 DPO；实心的是随书的配方，三个种子，预热 20 次更新而不是 10 次，不限制梯度的长度，测量用的提示也是另抽的。方块：在线 DPO。横线：最优解。
 
 # %%
 few, twice = (dict(enumerate(J[panel]["dpo"]))
@@ -1029,16 +1029,20 @@ for panel, judge in zip(axes, ("digit", "model")):
 # **图 12.8** 每个裁判五个点：最左是基座模型，然后是四种松紧的绳子，最右完全不拴。橙：代理奖励，裁判说的。蓝：真奖励，我们要的。绿：诚实的裁判之下的真奖励。（奖励模型的分数可以整体加减一个常数；图里把它平移过，让代理奖励和真奖励从同一点出发。）
 
 # %% [markdown] lang="en"
-# At $\beta=0.25$ the network does what was foretold for `digit`: the judge sees 1.93 points, and we see 1.68, with 0.74 of the answers right. This is not hacking yet, since gold has risen, from 1.04: the judge does not pay for exactness, and exactness is not learnt. But nothing in the training shows it; the honest judge, too, saw 1.90. Loosen the leash to 0.03, and little changes. Take it off, and exactness, which nothing holds any more, falls on all five seeds, to 0.50. (A likely reason: of all the values that pass, only one is right.) The judge sees 1.99. Now it is hacking. DPO finds the same hole: from pairs that `digit` has labelled, 0.71 are right at $\beta=0.25$, where honest labels led to 0.93. It takes no exploration, for the hole lies in what the base model already writes.
+# At $\beta=0.25$ the network does what was foretold for `digit`: the judge sees 1.93 points, and we see 1.68, with 0.74 of the answers right. This is not hacking yet, since gold has risen, from 1.04: the judge does not pay for exactness, and exactness is not learnt. But nothing in the training shows it; the honest judge, too, saw 1.90. Loosen the leash to 0.03, and little changes. Take it off, and exactness, which nothing holds any more, falls on all five seeds, to 0.50. (A likely reason: of all the values that pass, only one is right.) The judge sees 1.99. Compared with $\beta=0.25$, the proxy has risen and gold has fallen, on every seed: now it is hacking.
 #
-# The reward model is a subtler case, and a common one. That of [chapter 5](05_preferences.ipynb) had learnt the style and hardly the sums. This one, from far more pairs, ranks 97 to 98 % of new pairs of the base model's answers right. Take that apart (`python chapters/data/rl_scores.py`). Of pairs with unlike style and of pairs with two numbers each, it ranks more than 0.99 right; of pairs with three numbers each, 0.48 to 0.70, not much better than a coin. The base model writes few such pairs, 6 % of those that are no tie, so the mean does not show them. But three numbers are where the reward sends the policy: soon most of its answers are of the kind that its judge cannot tell apart. At $\beta=0.25$, 0.77 are right, against 0.96 under the honest judge. On the leash gold rises all the same, to 1.69, and to 1.78 at 0.03. Without one the policy drifts to answers that the model likes still better, far from any that it was fitted to: 0.08 of them are right, and gold is back where it began, 1.02 against 1.04, at a KL of 17. It is the curve of [Gao et al. 2023](https://arxiv.org/abs/2210.10760): as the KL grows, gold first rises with the proxy and then falls. [DeepSeek-AI 2025](https://arxiv.org/abs/2501.12948) name this danger as the reason to train reasoning without a neural reward model; [Lambert et al. 2024](https://arxiv.org/abs/2411.15124) call rewards that a program checks *verifiable*. With the honest judge the leash could come off, and 0.985 are right.
+# DPO finds the same hole: from pairs that `digit` has labelled, 0.71 are right at $\beta=0.25$, where honest labels led to 0.93. It takes no exploration, for the hole lies in what the base model already writes.
+#
+# The reward model is a subtler case, and a common one. That of [chapter 5](05_preferences.ipynb) had learnt the style and hardly the sums. This one, from far more pairs, ranks 97 to 98 % of new pairs of the base model's answers right. Take that apart (`python chapters/data/rl_scores.py`). Of pairs with unlike style and of pairs with two numbers each, it ranks more than 0.99 right; of pairs with three numbers each, 0.48 to 0.70, not much better than a coin. The base model writes few such pairs, 6 % of those that are no tie, so the mean does not show them. But three numbers are where the reward sends the policy: soon most of its answers are of the kind that its judge cannot tell apart. At $\beta=0.25$, 0.77 are right, against 0.96 under the honest judge. On the leash gold rises all the same, to 1.69, and to 1.78 at 0.03. Without one the policy drifts to answers that the model likes still better, far from any that it was fitted to: 0.08 of them are right, and gold is back where it began, 1.02 against 1.04, at a KL of 17. This is hacking too, on every seed. It is the curve of [Gao et al. 2023](https://arxiv.org/abs/2210.10760): as the KL grows, gold first rises with the proxy and then falls. [DeepSeek-AI 2025](https://arxiv.org/abs/2501.12948) name this danger as the reason to train reasoning without a neural reward model; [Lambert et al. 2024](https://arxiv.org/abs/2411.15124) call rewards that a program checks *verifiable*. With the honest judge the leash could come off, and 0.985 are right.
 #
 # What helps, then? A judge without the hole, first; and one whose accuracy was measured where the policy is going, not where it came from. A leash, which limits what a hole can cost; it does not close it. And a look at gold: a small sample, judged by something better than what the policy is paid by. Figure 12.9 shows why the training's own curves are no substitute.
 
 # %% [markdown] lang="zh"
-# $\beta=0.25$ 时，`digit` 之下的网络同预言的一样：裁判看到 1.93 分，我们看到 1.68 分，算对的占 0.74。这还不算奖励作弊，真奖励毕竟从 1.04 升了上来：算对不给分，也就没有学算对。可是训练中什么也看不出来，诚实的裁判看到的也是 1.90。绳子松到 0.03，变化不大。完全解开，就没东西拉着正确率了，五个种子全都往下掉，平均掉到 0.50。（原因多半是：放过的那些值里，对的只有一个。）裁判看到的是 1.99。这就是奖励作弊了。DPO 找到的是同一个洞：用 `digit` 标的偏好对来训练，$\beta=0.25$ 时算对的占 0.71；用诚实的标签，是 0.93。不需要什么探索，洞就在基座模型本来就会写的东西里。
+# $\beta=0.25$ 时，`digit` 之下的网络同预言的一样：裁判看到 1.93 分，我们看到 1.68 分，算对的占 0.74。这还不算奖励作弊，真奖励毕竟从 1.04 升了上来：算对不给分，也就没有学算对。可是训练中什么也看不出来，诚实的裁判看到的也是 1.90。绳子松到 0.03，变化不大。完全解开，就没东西拉着正确率了，五个种子全都往下掉，平均掉到 0.50。（原因多半是：放过的那些值里，对的只有一个。）裁判看到的是 1.99。同 $\beta=0.25$ 时相比，五个种子都是代理奖励升了、真奖励降了：这就是奖励作弊了。
 #
-# 奖励模型的情形更微妙，也更常见。[第 5 章](05_preferences.ipynb)的那个学会了风格，算得对不对却没学到多少。这一个用的偏好对多得多，基座模型新写的偏好对，它能排对 97% 到 98%。把这个数拆开看（`python chapters/data/rl_scores.py`）：风格不同的，或都写两个数的，排对的超过 0.99；都写三个数的，只有 0.48 到 0.70，比抛硬币好不了多少。基座模型很少写出这样的一对，只占不分平局的 6%，所以平均数里看不出来。可奖励偏偏把策略往三个数上赶，不久它的回答就大多是裁判分不出好坏的那种。$\beta=0.25$ 时算对的占 0.77，诚实的裁判之下是 0.96。拴着绳子，真奖励还是升了，到 1.69；松到 0.03，到 1.78。不拴，策略就漂向奖励模型更喜欢的回答，离奖励模型拟合时见过的那些越来越远：算对的只有 0.08，真奖励回到了起点，1.02 对 1.04，此时 KL 是 17。这就是 [Gao et al. 2023](https://arxiv.org/abs/2210.10760) 的那条曲线：KL 越来越大，真奖励先跟着代理奖励升，然后降。[DeepSeek-AI 2025](https://arxiv.org/abs/2501.12948) 训练推理能力时不用神经网络奖励模型，理由正是这个危险；[Lambert et al. 2024](https://arxiv.org/abs/2411.15124) 把程序能核对的奖励叫做*可验证的*（verifiable）。裁判若是诚实，绳子解开也无妨，算对的有 0.985。
+# DPO 找到的是同一个洞：用 `digit` 标的偏好对来训练，$\beta=0.25$ 时算对的占 0.71；用诚实的标签，是 0.93。不需要什么探索，洞就在基座模型本来就会写的东西里。
+#
+# 奖励模型的情形更微妙，也更常见。[第 5 章](05_preferences.ipynb)的那个学会了风格，算得对不对却没学到多少。这一个用的偏好对多得多，基座模型新写的偏好对，它能排对 97% 到 98%。把这个数拆开看（`python chapters/data/rl_scores.py`）：风格不同的，或都写两个数的，排对的超过 0.99；都写三个数的，只有 0.48 到 0.70，比抛硬币好不了多少。基座模型很少写出这样的一对，只占不分平局的 6%，所以平均数里看不出来。可奖励偏偏把策略往三个数上赶，不久它的回答就大多是裁判分不出好坏的那种。$\beta=0.25$ 时算对的占 0.77，诚实的裁判之下是 0.96。拴着绳子，真奖励还是升了，到 1.69；松到 0.03，到 1.78。不拴，策略就漂向奖励模型更喜欢的回答，离奖励模型拟合时见过的那些越来越远：算对的只有 0.08，真奖励回到了起点，1.02 对 1.04，此时 KL 是 17。五个种子，个个又是奖励作弊。这就是 [Gao et al. 2023](https://arxiv.org/abs/2210.10760) 的那条曲线：KL 越来越大，真奖励先跟着代理奖励升，然后降。[DeepSeek-AI 2025](https://arxiv.org/abs/2501.12948) 训练推理能力时不用神经网络奖励模型，理由正是这个危险；[Lambert et al. 2024](https://arxiv.org/abs/2411.15124) 把程序能核对的奖励叫做*可验证的*（verifiable）。裁判若是诚实，绳子解开也无妨，算对的有 0.985。
 #
 # 那么什么管用？首先，换个没有洞的裁判；它的准确率，要在策略去的地方量，不在策略来的地方量。其次是绳子：它限住洞能造成的损失，却堵不上洞。还有，要看真奖励：抽一小份回答，另请一个更可靠的裁判来评，不用训练时给分的那个。训练时的曲线为什么代替不了这一步，看图 12.9。
 
@@ -1050,6 +1054,11 @@ def shown(judge, beta, *names, method="rloo"):
 assert shown("digit", 0.25, "proxy", "reward", "exact") == "1.93 1.68 0.74" and shown("honest", 0.25, "proxy") == "1.90"
 assert shown("digit", 0.0, "proxy", "reward", "exact") == "1.99 1.50 0.50" and shown("digit", 0.03, "reward", "exact") == "1.73 0.74"
 assert all(run["exact"]["value"] < 0.65 for run in under("digit", 0.0))
+for judge in ("digit", "model"):  # hacking, by its definition, seed by seed
+    held, free = ({run["seed"]: run for run in under(judge, beta)} for beta in (0.25, 0.0))
+    assert sorted(held) == sorted(free) == [0, 1, 2, 3, 4]
+    assert all(free[n]["proxy"]["value"] > held[n]["proxy"]["value"] for n in held)
+    assert all(free[n]["reward"]["value"] < held[n]["reward"]["value"] for n in held)
 assert shown("digit", 0.25, "exact", method="dpo") == "0.71" and f"{seeds(of('equal_answers', 'dpo'), 'exact').value:.2f}" == "0.93"
 assert shown("model", 0.25, "reward", "exact") == "1.69 0.77" and shown("honest", 0.25, "exact") == "0.96"
 assert shown("model", 0.03, "reward") == "1.78" and shown("model", 0.0, "reward", "exact") == "1.02 0.08"

@@ -14,12 +14,18 @@ import sources
 
 DATA = sources.CHAPTERS / "data"
 (CHAPTER,) = [path for path in sources.chapters() if path.stem.startswith("12")]
-FILES = ("rl_ends", "rl_frontier", "seeds")
+FILES = ("rl_ends", "rl_frontier", "seeds", "rl_leak", "rl_scores")
 LEASH = ("from dpo_core import BookTask", "task, REWARD, BETA = BookTask()", "TERMS = {")
 BUDGET = ("stored = json.loads", "def seeds(runs, name)", "trained = json.loads")
 VERDICT = ("few, twice = ", "def paired(one, other")
 FORKS = ("end_of = dict(end_J)",)
-ALL = (*LEASH, *BUDGET, *VERDICT, "once = [run for run", *FORKS)
+LEAKS = (
+    "leaky = json.loads",
+    "def shown(judge, beta",
+    "ranks = json.loads",
+    "gold = {judge: np.mean",
+)
+ALL = (*LEASH, *BUDGET, *VERDICT, "once = [run for run", *FORKS, *LEAKS)
 
 
 def conclude(monkeypatch, folder, change=lambda files: None, cells=ALL):
@@ -87,6 +93,32 @@ def ceiling(files):
         seed["dpo"]["exact"]["value"] -= 0.06
 
 
+def fooled_for_honest(files):
+    """The judge that can be fooled and the honest one exchange their names."""
+    names = {"honest": "digit", "digit": "honest"}
+    for run in files["rl_leak"]["runs"]:
+        run["judge"] = names.get(run["judge"], run["judge"])
+
+
+def proxy_for_gold(files):
+    for run in files["rl_leak"]["runs"]:
+        run["proxy"], run["reward"] = run["reward"], run["proxy"]
+        for point in run.get("trace", []):
+            point["proxy"], point["gold"] = point["gold"], point["proxy"]
+
+
+def no_hole(files):
+    """Without a leash gold holds on one seed."""
+    for run in files["rl_leak"]["runs"]:
+        if (run["judge"], run["beta"], run["seed"]) == ("digit", 0.0, 3):
+            run["reward"]["value"] += 0.4
+
+
+def easy_pairs(files):
+    for seed in files["rl_scores"]["seeds"]:
+        seed["three"], seed["two"] = seed["two"], seed["three"]
+
+
 def free_kl(files):
     for end in files["rl_ends"]["ends"].values():
         end["kl"] = 0.0
@@ -116,6 +148,10 @@ def test_the_stored_runs_carry_the_conclusions(monkeypatch, tmp_path):
         ceiling,
         lambda files: files["seeds"]["seeds"].pop(),
         lambda files: files["rl_ends"]["ends"].pop("dapo_ratio"),
+        fooled_for_honest,
+        proxy_for_gold,
+        no_hole,
+        easy_pairs,
     ],
     ids=[
         "Dr. GRPO's terms",
@@ -135,6 +171,10 @@ def test_the_stored_runs_carry_the_conclusions(monkeypatch, tmp_path):
         "a ceiling",
         "a seed of the recipe missing",
         "an end missing",
+        "the fooled judge for the honest one",
+        "proxy for gold",
+        "one seed that holds",
+        "three numbers for two",
     ],
 )
 def test_other_runs_do_not(monkeypatch, tmp_path, change):

@@ -457,6 +457,27 @@ def test_advantages_equal_trls(trl, setting, method):
     assert torch.allclose(ours.flatten(), known["advantages"], atol=1e-12)
 
 
+def test_rloos_advantages_equal_trls_at_its_own_beta(trl):
+    """Nothing set: the leash is in the reward, at beta 0.05, summed over an answer's tokens, and nothing is divided."""
+    from trl.trainer import rloo_trainer
+
+    source = inspect.getsource(trl.RLOOTrainer._generate_and_score_completions)
+    lines = source[source.index("# Include the KL penalty in the reward") :]
+    lines = " " * 8 + lines[: lines.index("is_std_zero")]  # their own lines, and no others
+    generator = torch.Generator().manual_seed(0)
+    old, ref = -3 * torch.rand(2, 8, 5, generator=generator, dtype=torch.float64)
+    mask = torch.randint(0, 2, (8, 5), generator=generator).double()
+    rewards = torch.tensor([[2.0, 1, 0, 1], [0, 0, 1, 2]]).double()
+    known = {"torch": torch, "nanstd": rloo_trainer.nanstd, "gather": lambda x: x}
+    known |= {"self": SimpleNamespace(**defaults(trl.RLOOConfig)), "num_generations": 4}
+    known |= {"old_per_token_logps": old, "ref_per_token_logps": ref, "completion_mask": mask}
+    known["rewards"] = rewards.flatten().clone()
+    exec(textwrap.dedent(lines), known)
+    leash = ((old - ref) * mask).sum(-1).view(2, 4)
+    ours = advantages(rewards - 0.05 * leash, METHODS["rloo"].baseline, METHODS["rloo"].scale)
+    assert torch.allclose(ours.flatten(), known["advantages"], atol=1e-12)
+
+
 def test_trls_defaults_are_those_that_chapter_12_names(trl):
     """A reader who carries settings over; a release that changes one must be noticed here first."""
     assert trl.__version__ == "1.16.0"

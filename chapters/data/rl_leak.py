@@ -1,8 +1,8 @@
 """Judges that can be fooled, for chapter 12: writes rl_leak.json.
 
-    python chapters/data/rl_leak.py [FOLDER]        (about 35 CPU-minutes in two processes, base models not counted)
+    python chapters/data/rl_leak.py [FOLDER]        (about 30 CPU-minutes in two processes)
 
-FOLDER, default runs, holds the base models gen-SEED.model of chapters/data/seeds.py; a missing one is trained.
+FOLDER, default runs, holds the base models gen-SEED.model; a missing one is trained.
 
 Three judges are to reward style + exact. `honest` is the exact checker. `digit` takes a value for right if it differs
 from the target by a multiple of ten, so that it lets every slip pass. `model` is a reward model fitted to 12,800
@@ -12,19 +12,16 @@ model. A run has its proxy, what its judge says, and its gold, what the honest j
 has both along the training, from the answers that were trained on, ten points a run.
 """
 
-import json
-import multiprocessing
-import sys
-from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict
-from pathlib import Path
+from functools import lru_cache
 
 import numpy as np
 import torch
-from beta_sweep import base_model
-from rl_frontier import DRAWS, JUDGED, REWARD, SEEDS, TASK, N, config, measured
+from recording import Recorder, base_model, folder_argument
+from rl_frontier import DRAWS, JUDGED, REWARD, TASK, N, config
 
-from dpo_core import Llama, generate, rl
+from dpo_core import Llama, evaluation, generate, rl
 from dpo_core.evaluation import mean_interval, own_answers
 from dpo_core.pairs import Pairs, with_reference
 from dpo_core.preferences import label, on_policy_pairs
@@ -33,9 +30,8 @@ from dpo_core.steps import dpo_step, reward_step, rl_step
 from dpo_core.task import judge, read_prompt, stream
 from dpo_core.training import train
 
-HERE = Path(__file__).resolve().parent
 JUDGES, BETAS, DPO_BETAS = ("honest", "digit", "model"), (0.25, 0.1, 0.03, 0.0), (0.25, 0.1, 0.03)
-PROMPTS, ANSWERS, RATE, POINTS = 32, 4, 4e-3, 10
+SEEDS, PROMPTS, ANSWERS, RATE, POINTS = (0, 1, 2, 3, 4), 32, 4, 4e-3, 10
 DPO_RATE, TEMPERATURES = 2e-3, (1.5, 2.0)
 HONEST = rl.checker(TASK, REWARD)
 
@@ -52,17 +48,24 @@ def last_digit(prompts: list[str], texts: list[str]) -> torch.Tensor:
 
 def reward_model(base: Llama, seed: int) -> rl.Judge:
     """A judge that was fitted to honest soft labels."""
-    data, model = (
-        on_policy_pairs(base, TASK, JUDGED // 2, reward=REWARD, seed=seed),
-        RewardModel(base),
-    )
+    data = on_policy_pairs(base, TASK, JUDGED // 2, reward=REWARD, seed=seed)
+    model = RewardModel(base)
     train(model, data.batches(64, seed), reward_step, config(len(data) // 64, 2e-3), progress=False)
     return lambda prompts, texts: predict_rewards(model, prompts, texts)
 
 
-def labelled(base: Llama, judge_of: rl.Judge, seed: int) -> Pairs:
+@lru_cache(maxsize=1)
+def judge_of(name: str, seed: int, folder: str) -> rl.Judge:
+    """The judge of that name, for a base model's seed."""
+    if name == "model":
+        return reward_model(base_model(seed, folder), seed)
+    return {"honest": HONEST, "digit": last_digit}[name]
+
+
+@lru_cache(maxsize=1)
+def labelled(name: str, seed: int, folder: str) -> Pairs:
     """Pairs of the base model's answers with soft labels of any judge."""
-    rng = stream("leaky pairs", seed)
+    base, rng = base_model(seed, folder), stream("leaky pairs", seed)
     prompts, _ = TASK.demonstrations(JUDGED // 2, rng)
     first = generate(base, prompts, seed=int(rng.integers(2**31)))
     second = [""] * len(prompts)
@@ -71,23 +74,16 @@ def labelled(base: Llama, judge_of: rl.Judge, seed: int) -> Pairs:
         second[mine] = generate(
             base, prompts[mine], seed=int(rng.integers(2**31)), temperature=temperature
         )
-    gap = (judge_of(prompts, first) - judge_of(prompts, second)).double().numpy()
+    proxy = judge_of(name, seed, folder)
+    gap = (proxy(prompts, first) - proxy(prompts, second)).double().numpy()
     swap, probability, _ = label(gap, "soft", rng)
     pairs = [(b, a) if turned else (a, b) for a, b, turned in zip(first, second, swap)]
     return with_reference(base, prompts, *map(list, zip(*pairs)), probability.tolist())
 
 
-def report(policy: Llama, base: Llama, proxy: rl.Judge, seed: int) -> dict:
-    """What the honest judge says, and what the proxy says, of the same fresh answers."""
-    judged = proxy(*own_answers(policy, TASK, n=N, seed=DRAWS + seed))
-    return measured(policy, base, DRAWS + seed) | {"proxy": asdict(mean_interval(judged.numpy()))}
-
-
-def climb(
-    base: Llama, proxy: rl.Judge, beta: float, seed: int, folder: Path
-) -> tuple[Llama, list[dict]]:
-    """RLOO, and both rewards along the way."""
-    policy, seen = base_model(seed, folder), []
+def climb(base: Llama, policy: Llama, proxy: rl.Judge, beta: float, seed: int) -> list[dict]:
+    """RLOO; returned are both rewards along the way."""
+    seen = []
 
     def watched(prompts: list[str], texts: list[str]) -> torch.Tensor:
         rewards = proxy(prompts, texts)
@@ -99,82 +95,55 @@ def climb(
         policy, base, TASK, watched, "rloo", beta=beta, prompts=PROMPTS, answers=ANSWERS, seed=seed
     )
     train(policy, batches, rl_step("rloo", beta=beta), config(steps, RATE), progress=False)
-    means = np.array(seen).reshape(POINTS, -1, 2).mean(1).round(4).tolist()
-    return policy, [
+    means = np.array(seen).reshape(POINTS, -1, 2).mean(1).tolist()
+    return [
         {"judged": (i + 1) * JUDGED // POINTS, "proxy": p, "gold": g}
         for i, (p, g) in enumerate(means)
     ]
 
 
-def run(job: tuple[str, int, str]) -> list[dict]:
-    """All strengths of the leash for one judge and one seed."""
-    torch.set_num_threads(1)
-    name, seed, folder = job[0], job[1], Path(job[2])
-    base = base_model(seed, folder)
-    makers: dict[str, Callable[[], rl.Judge]] = {
-        "honest": lambda: HONEST,
-        "digit": lambda: last_digit,
-        "model": lambda: reward_model(base, seed),
-    }
-    proxy = makers[name]()
-    runs = [
-        {"judge": name, "method": None, "beta": None, "seed": seed}
-        | report(base, base, proxy, seed)
-    ]
-    for beta in BETAS:
-        policy, trace = climb(base, proxy, beta, seed, folder)
-        known = {"judge": name, "method": "rloo", "beta": beta, "seed": seed}
-        runs.append(known | report(policy, base, proxy, seed) | {"trace": trace})
-    if name == "digit":
-        data = labelled(base, proxy, seed)
-        for beta in DPO_BETAS:
-            policy = base_model(seed, folder)
-            train(
-                policy,
-                data.batches(64, seed),
-                dpo_step(beta),
-                config(len(data) // 64, DPO_RATE),
-                progress=False,
-            )
-            known = {"judge": name, "method": "dpo", "beta": beta, "seed": seed}
-            runs.append(known | report(policy, base, proxy, seed))
-    return runs
+def run(job: dict) -> dict:
+    """One strength of the leash for one judge and one seed; without a method, the base model."""
+    name, seed, beta, folder = job["judge"], job["seed"], job["beta"], job["folder"]
+    base, proxy = base_model(seed, folder), judge_of(name, seed, folder)
+    policy, found = deepcopy(base), {}
+    if job["method"] == "rloo":
+        found["trace"] = climb(base, policy, proxy, beta, seed)
+    elif job["method"] == "dpo":
+        data = labelled(name, seed, folder)
+        loop = config(len(data) // 64, DPO_RATE)
+        train(policy, data.batches(64, seed), dpo_step(beta), loop, progress=False)
+    draws = {"n": N, "seed": DRAWS + seed}
+    report = evaluation.evaluate(
+        policy, TASK, **draws, reference=base, reward=HONEST, beta=beta or 0.0
+    )
+    report["proxy"] = mean_interval(proxy(*own_answers(policy, TASK, **draws)).numpy())
+    return found | {key: asdict(estimate) for key, estimate in report.items()}
 
 
 def main() -> None:
     """Train, measure, write."""
-    folder, runs = sys.argv[1] if len(sys.argv) > 1 else "runs", []
+    folder = folder_argument()
     for seed in SEEDS:
-        base_model(seed, Path(folder))
-    jobs = [(name, seed, folder) for name in JUDGES for seed in SEEDS]
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        for done, (job, found) in enumerate(zip(jobs, pool.imap(run, jobs)), start=1):
-            runs += found
-            print(
-                done,
-                "of",
-                len(jobs),
-                job,
-                [round(r["reward"]["value"], 2) for r in found],
-                flush=True,
-            )
+        base_model(seed, folder)
+    jobs = []
+    for name in JUDGES:
+        for seed in SEEDS:
+            ways = [(None, None), *(("rloo", beta) for beta in BETAS)]
+            ways += [("dpo", beta) for beta in DPO_BETAS] * (name == "digit")
+            known = {"judge": name, "seed": seed, "folder": folder}
+            jobs += [known | {"method": method, "beta": beta} for method, beta in ways]
+    recorder = Recorder(__file__, jobs=len(jobs))
     settings = {
         "reward": REWARD,
         "judged": JUDGED,
         "n": N,
         "seeds": SEEDS,
-        "evaluation_seeds": [DRAWS + s for s in SEEDS],
+        "evaluation_seeds": [DRAWS + seed for seed in SEEDS],
         "rloo": {"rate": RATE, "prompts": PROMPTS, "answers": ANSWERS},
         "dpo": {"rate": DPO_RATE, "temperatures": TEMPERATURES},
     }
-    written = {
-        "command": "python chapters/data/rl_leak.py",
-        "settings": settings,
-        "torch": torch.__version__,
-    }
-    (HERE / "rl_leak.json").write_text(
-        json.dumps(written | {"runs": runs}, indent=1) + "\n", encoding="utf-8"
-    )
+    recorder.write({"settings": settings, "runs": recorder.all(run, jobs)})
 
 
 if __name__ == "__main__":
