@@ -217,6 +217,13 @@ MISTAKES["9.6"] = [
     ("weighs with the reference", (0.3052, 1.8214)),
     ("gives one number", 0.3052),
 ]
+MISTAKES["9.7"] = [
+    ("exchanges the two", (0.51, 1.0)),
+    ("takes the base model", (0.3, 0.51)),
+    ("forgets that two winners can tie", (1.0, 0.42)),
+    ("keeps the base rate with the ties", (1.0, 0.3)),
+    ("gives one number", 1.0),
+]
 
 # ---------------------------------------------------------------- chapter 7
 
@@ -423,11 +430,12 @@ MISTAKES["10.2"] = [
     ("does not normalise", 2.7),
 ]
 MISTAKES["10.3"] = [
-    ("turns the sign round", Edit("len(chosen) - len(rejected)", "len(rejected) - len(chosen)")),
+    ("turns the sign round", Edit("wins[long, short] / wins[short, long]", "wins[short, long] / wins[long, short]")),
     ("forgets the logarithm", Edit("math.log(", "(")),
-    ("counts equal lengths as short", Edit("gap < 0", "gap <= 0")),
-    ("counts equal lengths as long", Edit("gap > 0", "gap >= 0")),
-    ("adds up the characters", Edit("sum(gap > 0 for", "sum(max(gap, 0) for")),
+    ("keeps equal lengths", Edit("long > short", "long >= short")),
+    ("names the longer first", Edit("(short, long): math", "(long, short): math")),
+    ("throws all lengths together", Edit("(len(c), len(r))", "(4 + 2 * (len(c) > len(r)), 4 + 2 * (len(c) < len(r)))")),
+    ("leaves out two steps", Edit("if long > short", "if long == short + 2")),
 ]
 MISTAKES["10.4"] = [
     ("drops equal lengths", Edit(", *equal", "")),

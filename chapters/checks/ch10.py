@@ -1,4 +1,4 @@
-"""The checks of chapter 10: the winners' share, a leash made of noise, and the length in a file of pairs."""
+"""The checks of chapter 10: the winners' share, a leash made of noise, and the lengths in a file of pairs."""
 
 import math
 
@@ -24,7 +24,7 @@ def winners_share(answer):
     expect(
         abs(value - 0.32 * win) > 2e-3,
         "Two answers with three numbers make a pair too.",
-        "两个都写三个数，也是一对。",
+        "两个都写三个数的，也算在内。",
     )
     expect(
         abs(value - 0.36) > 2e-3,
@@ -56,32 +56,68 @@ def leash_of_noise(answer):
     expect(
         abs(value - 2.7 / 3.4) < 3e-3,
         "The odds of winning, 0.9 to 0.1, multiply the odds of writing, 0.3 to 0.7.",
-        "写它的几率 0.3 比 0.7，要乘上胜负比 0.9 比 0.1。",
+        "写它的几率 0.3 比 0.7，要乘上获胜的几率 0.9 比 0.1。",
     )
+
+
+def three_lengths():
+    """Pairs of answers of 4, 6 and 8 characters, thinned as in the chapter: 40 to 10 for each two lengths, and ties."""
+    short, middle, long = "1+1E", "1+1+1E", "1+1+1+1E"
+    texts = [(middle, short), (long, middle), (long, short)]
+    texts = texts * 40 + [pair[::-1] for pair in texts] * 10 + [(middle, middle)] * 7
+    texts += [("11+11+1111E", "1E")] * 3  # the shorter never won
+    n = len(texts)
+    chosen, rejected = (list(side) for side in zip(*(texts[::2] + texts[1::2])))
+    return Pairs([f"S{i}=" for i in range(n)], chosen, rejected, [1.0] * n, [-1.0] * n, [-2.0] * n)
 
 
 @exercise("10.3")
-def length_in_a_file(answer):
-    """log(longer / shorter), equal lengths left out."""
-    reward = function(answer)
-    value = number(reward(file_of_pairs(40, 10, 30)))
+def lengths_in_a_file(answer):
+    """log(longer / shorter) for each two lengths, equal lengths and one-sided ones left out."""
+    odds = function(answer)
+    for data, wanted in (
+        (file_of_pairs(40, 10, 30), {(4, 6): math.log(4)}),
+        (three_lengths(), {key: math.log(4) for key in ((4, 6), (6, 8), (4, 8))}),
+    ):
+        value = odds(data)
+        if not isinstance(value, dict):
+            raise Wrong("Return a dictionary.", "应返回一个字典。")
+        expect(
+            not any(key[::-1] in value for key in wanted),
+            "The key is (shorter, longer).",
+            "键是 (短, 长)。",
+        )
+        expect(
+            all(short != long for short, long in value),
+            "Pairs of equal length do not count.",
+            "一样长的不计。",
+        )
+        expect(
+            set(value) == set(wanted),
+            "One entry for each two lengths of which both have won.",
+            "两种长度各有胜场的，才列一项，一项也不能少。",
+        )
+        for key, log_odds in wanted.items():
+            found = number(value[key])
+            expect(
+                abs(found + log_odds) > 1e-6,
+                "The sign is turned round: here the longer answers win.",
+                "符号反了：这里是长的赢得多。",
+            )
+            expect(
+                abs(found - 4) > 1e-6,
+                "That is the odds; take the logarithm.",
+                "这是几率，还要取对数。",
+            )
+            expect(
+                abs(found - log_odds) < 1e-6,
+                "40 longer winners and 10 shorter ones: log 4.",
+                "长的赢 40，短的赢 10：应是 log 4。",
+            )
     expect(
-        abs(value + math.log(4)) > 1e-6,
-        "The sign is turned round: here the longer answers win.",
-        "符号反了：这里是长的赢得多。",
-    )
-    expect(
-        abs(value - 4) > 1e-6, "That is the odds; take the logarithm.", "这是胜负比，还要取对数。"
-    )
-    expect(
-        abs(value - math.log(4)) < 1e-6,
-        "40 longer winners, 10 shorter ones, 30 of equal length: log 4.",
-        "长的赢 40，短的赢 10，一样长 30：应是 log 4。",
-    )
-    expect(
-        abs(number(reward(file_of_pairs(10, 10, 3)))) < 1e-9,
-        "A balanced file gives 0.",
-        "平衡的文件应得 0。",
+        odds(file_of_pairs(10, 10, 3)) == {(4, 6): 0.0},
+        "Where both win equally often the entry is 0.",
+        "两边赢得一样多，这一项应是 0。",
     )
 
 
