@@ -1,4 +1,4 @@
-"""The checks of chapter 9: an optimum by hand, who loses and who gains, the loss floor, sampled labels, entropy."""
+"""The checks of chapter 9: an optimum by hand, who loses and who gains, the loss floor, sampled labels, entropy, baselines."""
 
 import math
 
@@ -218,4 +218,30 @@ def entropy_and_cross_entropy(answer):
         abs(crossed - 0.7374) < 2e-3,
         "The answers come from the optimum: weigh -log of the reference with the optimum.",
         "回答是从最优解抽的：对 -log π_ref，要按最优解的概率加权。",
+    )
+
+
+@exercise("9.7")
+def the_fair_baseline(answer):
+    """Imitation of the winners: 1 without ties, 1 - .7^2 with them."""
+    untied, tied = _several(answer, 2)
+    expect(
+        abs(untied - 0.51) > 1e-3,
+        "That is with the ties kept; on the file itself every pair has a winner.",
+        "这是留着平局的结果；文件里的每一对都分了胜负。",
+    )
+    expect(
+        abs(untied - 1) < 1e-3,
+        "Without ties: can an answer of two numbers ever be the chosen one?",
+        "丢掉平局以后，写两个数的回答还当得上 chosen 吗？",
+    )
+    expect(
+        abs(tied - 0.42) > 1e-3,
+        "The ties between two answers of three numbers are winners too.",
+        "两个回答都写三个数的平局，也要算。",
+    )
+    expect(
+        abs(tied - 0.51) < 1e-3,
+        "With ties the chosen answer is the better of two draws: when has it two numbers?",
+        "留着平局，chosen 就是两次抽样里较好的那个：什么时候它只写两个数？",
     )
