@@ -51,6 +51,9 @@ CONCLUSIONS = [
     ("reach", '("sft 5", "demonstrations 5"),', ("sft 5", "gentle 5")),
     ("reach", '("sft 5", "demonstrations 5"),', ("sft 5", "start")),
     ("reach", '("sft 5", "demonstrations 5"),', ("start", "dpo 5")),
+    ("finals", '("start", "dpo 1", "both@64"),', ("imitation", "demonstrations")),
+    ("finals", '("start", "dpo 1", "both@64"),', ("demonstrations", "start")),
+    ("finals", '("start", "dpo 1", "both@64"),', ("start", "dpo 1")),
 ]
 BASELINES = [  # without these nothing may be concluded
     ("labels", '("kept sft", "sampled dpo"),', "sampled sft"),
@@ -65,6 +68,7 @@ BASELINES = [  # without these nothing may be concluded
     ("iterate", 'run["J3"] =', "imitation 2"),
     ("reach", '("sft 5", "demonstrations 5"),', "start"),
     ("reach", '("sft 5", "demonstrations 5"),', "sft 5"),
+    ("finals", '("start", "dpo 1", "both@64"),', "start"),
 ]
 
 
@@ -96,7 +100,7 @@ def chapter():
 def conclude(chapter, place, line, change):
     """Run the cell that has the line, on changed runs; then put the runs back."""
     (source,) = [source for source in code() if line in source]
-    runs = chapter["reach"] if place == "reach" else chapter["runs"][place]
+    runs = chapter[place] if place in ("reach", "finals") else chapter["runs"][place]
     kept = copy.deepcopy(runs)
     try:
         runs[:] = change(copy.deepcopy(kept))
