@@ -1135,7 +1135,8 @@ spots["shipped"] = [(row["kl"], row["style"] + row["exact"]) for row in shares]
 colors = ("ref", "baseline", "rejected", "policy", "rejected", "ref", "ref", "policy")
 for (name, where), color in zip(spots.items(), colors):
     axes.plot(*zip(*where), "o", color=COLORS[color], markersize=5)
-    place = {"shipped": (-14, 10), "sft term": (8, -6)}.get(name, (5, -14))
+    place = {"shipped": (-64, 2), "sft term": (8, -6), "dpo soft": (-12, 9),
+             "$T=1$": (-20, -16)}.get(name, (5, -14))  # fmt: skip
     axes.annotate(WORDS.get(name, name), max(where), xytext=place,
                   textcoords="offset points", fontsize=9)  # fmt: skip
 _ = axes.set(xlabel=r"$\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$", ylabel=r"$\mathbb{E}[r]$",
