@@ -279,12 +279,12 @@ assert ends["sampled dpo"]["J"] > ends["kept sft"]["J"] > ends["sampled sft"]["J
 assert arms.beats(runs["labels"], "dropped sft", "dropped dpo", "exact")
 
 # %% [markdown] lang="en"
-# From sampled labels DPO is ahead of imitation of the same file, and it has still a way to go: imitation has reached its end and DPO has not. But the highest $J$ belongs to imitation of a file whose judge never errs, with ties kept: the best of two. Its end is lower than DPO's, it is simply there already. With ties dropped, DPO falls below the base model; it goes past every leash, and right answers are lost on the way, which imitation of the same file keeps.
+# From sampled labels DPO is ahead of imitation of the same file, so narrowly that other base models may turn it round, but it has still a way to go: imitation has reached its end and DPO has not. But the highest $J$ belongs to imitation of a file whose judge never errs, with ties kept: the best of two. Its end is lower than DPO's, it is simply there already. With ties dropped, DPO falls below the base model; it goes past every leash, and right answers are lost on the way, which imitation of the same file keeps.
 #
 # So **when does the rejected side earn its keep?** When the label is one draw of an unsure judge. Then a chosen answer is only a little better than a rejected one on average, and so is its imitation; the difference between the two carries the strength of the preference, and DPO reads it and divides it by $\beta$. When the judge is certain and the question is a single yes or no, the chosen answers are already clean examples. Imitating them is called **rejection sampling**: draw, keep what passes, fine-tune. With the bare sigmoid the rejected side can then add only a pressure that never ends. That is a property of this loss, not of rejected answers: smoothed labels, and IPO's square, give the pressure an end (chapter 9's remedies, [chapter 11](11_family.ipynb)).
 
 # %% [markdown] lang="zh"
-# 采样标签下，DPO 领先于同一份文件的模仿，而且还有路可走：模仿到了终点，DPO 没到。可是 $J$ 最高的，是另一份文件的模仿：裁判从不出错，平局留着，即二选一取优。它的终点比 DPO 的低，只是已经到了。丢掉平局，DPO 跌到基座以下：什么绳子都拉不住它，路上还丢了正确的回答；同一份文件，模仿就没有丢。
+# 采样标签下，DPO 领先于同一份文件的模仿，只是领先不多，换一批基座也许就反过来；不过它还有路可走：模仿到了终点，DPO 没到。可是 $J$ 最高的，是另一份文件的模仿：裁判从不出错，平局留着，即二选一取优。它的终点比 DPO 的低，只是已经到了。丢掉平局，DPO 跌到基座以下：什么绳子都拉不住它，路上还丢了正确的回答；同一份文件，模仿就没有丢。
 #
 # 那么，**rejected 什么时候才有用？** 裁判没把握、标签又只抽一次的时候。这时 chosen 平均只比 rejected 好一点，照着它学，也只好一点；偏好有多强，藏在两者之差里，DPO 把它读出来，再除以 $\beta$。若裁判有把握，问的又只是一个是与否，那么 chosen 本身就是干净的范例。照着它们学，叫**拒绝采样**（rejection sampling）：多抽，合格的留下，拿来微调。这时用光秃秃的 sigmoid，rejected 能添的只有没有尽头的压力。不过这是这个损失的性质，怪不得 rejected：标签平滑，还有 IPO 的平方，都给压力一个尽头（第 9 章的补救，[第 11 章](11_family.ipynb)）。
 
