@@ -22,10 +22,12 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from dpo_core import Llama, load_model, load_pretrained
 from dpo_core.commands import parser
 from dpo_core.progress import progress_bar
+from dpo_core.storage import sync_folder
 
 Run = Callable[[dict], dict]
 PROCESSES = 2
@@ -58,17 +60,32 @@ class Recorder:
         source = hashlib.sha256(self.script.read_bytes()).hexdigest()
         self.head = {"script": source, "torch": torch.__version__}
         self.done: dict[str, dict] = {}
-        if self.journal.exists():
-            head, *lines = map(json.loads, self.journal.read_text(encoding="utf-8").splitlines())
-            if head != self.head:
-                raise SystemExit(
-                    f"{self.journal.name} is of another version of {self.script.name} or of torch; "
-                    "remove it to begin anew"
-                )
-            self.done = {line["job"]: line["result"] for line in lines}
-        else:
-            self._append(self.head)
+        self.lock = FileLock(self.script.with_suffix(".lock"))  # held until this process ends
+        try:
+            self.lock.acquire(timeout=0)
+        except Timeout:
+            raise SystemExit(f"{self.script.name} is being recorded by another process") from None
+        self._take_up()
         self.bar = progress_bar(total=jobs, unit="job", shown=True)
+
+    def _take_up(self) -> None:
+        """Read what an earlier run has done. A line that it was killed in writing is no result."""
+        text = self.journal.read_text(encoding="utf-8") if self.journal.exists() else ""
+        *lines, torn = text.split("\n")
+        try:
+            head, *found = map(json.loads, lines) if lines else (self.head,)
+            self.done = {line["job"]: line["result"] for line in found}
+        except (ValueError, KeyError, TypeError):
+            head = None
+        if head != self.head or (not lines and not json.dumps(self.head).startswith(torn)):
+            raise SystemExit(
+                f"{self.journal.name} is not of this version of {self.script.name} and of torch; "
+                "remove it to begin anew"
+            )
+        if torn:
+            self.journal.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        if not lines:
+            self._append(self.head)
 
     def _append(self, line: dict) -> None:
         with self.journal.open("a", encoding="utf-8") as file:
@@ -100,9 +117,14 @@ class Recorder:
         }
         place = self.script.with_suffix(".json")
         part = place.with_name(f".{place.name}.new")
-        part.write_text(json.dumps(whole, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        with part.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(whole, indent=1, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(part, place)
+        sync_folder(place.parent)
         self.journal.unlink()
+        self.lock.release()
 
 
 def timed(task: tuple[str, Run, dict]) -> tuple[str, dict]:
