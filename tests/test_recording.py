@@ -55,7 +55,8 @@ def test_a_line_that_was_cut_off_is_no_result(script):
     recorder = recording.Recorder(str(script), 3)
     assert len(recorder.done) == 2
     recorder._append({"job": "x", "result": {}})  # a line of its own again
-    assert len(journal.read_text(encoding="utf-8").splitlines()) == 4
+    lines = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
+    assert len(lines) == 4 and lines[-1] == {"job": "x", "result": {}}
 
 
 @pytest.mark.parametrize("content", ["not ours\n", "not ours", "{}\n", "{}\n{", "[1]\n[2]\n"])
