@@ -1,7 +1,8 @@
 """Selects the cells of one language and labels the headings of both alike.
 
-A cell names its language in its metadata (`lang`); a cell that names none belongs to both. The same
-selection makes the pages of an edition and the notebook that a reader downloads in one language.
+A cell names its language in its metadata (`lang`), and so does a picture in a cell's output; what
+names none belongs to both. The same selection makes the pages of an edition and the notebook that a
+reader downloads in one language.
 """
 
 import re
@@ -19,8 +20,16 @@ class SourceError(Exception):
 
 
 def in_language(cells: list[NotebookNode], lang: str) -> list[NotebookNode]:
-    """The cells that a reader of `lang` sees, in their order."""
-    return [cell for cell in cells if cell.metadata.get("lang", lang) == lang]
+    """The cells that a reader of `lang` sees, in their order, with the pictures drawn in that language."""
+    kept = [cell for cell in cells if cell.metadata.get("lang", lang) == lang]
+    for cell in kept:
+        if "outputs" in cell:
+            cell.outputs = [
+                output
+                for output in cell.outputs
+                if output.get("metadata", {}).get("lang", lang) == lang
+            ]
+    return kept
 
 
 def headings(source: str) -> list[tuple[int, str]]:

@@ -28,7 +28,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = ROOT / "chapters"
 
-CELL_KEYS = {"lang", "free", "alt_en", "alt_zh", "tags"}
+CELL_KEYS = {"lang", "free", "alt_en", "alt_zh", "checked_en", "checked_zh", "tags"}
 NOTEBOOK_METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"file_extension": ".py", "mimetype": "text/x-python", "name": "python"},
@@ -177,7 +177,8 @@ def tidy(notebook):
                 complaints.append((cell, output.text))
                 continue
             if "data" in output:
-                output.metadata = nbformat.from_dict({})
+                lang = {k: v for k, v in output.metadata.items() if k == "lang"}
+                output.metadata = nbformat.from_dict(lang)
                 if "image/png" in output.data:
                     png = without_text(base64.b64decode(output.data["image/png"]))
                     output.data["image/png"] = base64.b64encode(png).decode()

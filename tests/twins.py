@@ -24,6 +24,8 @@ FORMS = {
     "the card": ("> **In this chapter.**", "> **本章。**"),
     "the paragraph to remember": ("> **To remember.**", "> **记住。**"),
     "what the toy hides": ("> **What the toy hides.**", "> **玩具没告诉你的。**"),
+    "a question": ("> **Before you run it.**", "> **先猜一猜。**"),
+    "its answer": ("<summary>Answer</summary>", "<summary>答案</summary>"),
     "hint": ("<summary>Hint</summary>", "<summary>提示</summary>"),
     "solution": ("<summary>Solution</summary>", "<summary>解答</summary>"),
 }
@@ -232,14 +234,15 @@ def _differences(en, zh, bibliography):
 
 
 def _within(cell):
-    """Faults of one cell alone: its language's typography, and its alt texts as twins of their own."""
-    alts = {lang: cell.metadata.get(f"alt_{lang}", "") for lang in ("en", "zh")}
-    if detail := numerals(alts["en"], alts["zh"]):
-        yield Fault(cell.where, "alt texts", detail, tuple(alts.values()))
-    for lang, text in alts.items():
-        found = typography.faults(text, lang)
-        yield from (Fault(cell.where, f"alt_{lang}: {rule}", why, (text,)) for rule, why in found)
-    if cell.lang in alts:
+    """Faults of one cell alone: its language's typography, and the texts of its metadata as twins of their own."""
+    for key, name in (("alt", "alt texts"), ("checked", "what was checked")):
+        texts = {lang: cell.metadata.get(f"{key}_{lang}", "") for lang in ("en", "zh")}
+        if detail := numerals(texts["en"], texts["zh"]):
+            yield Fault(cell.where, name, detail, tuple(texts.values()))
+        for lang, text in texts.items():
+            for rule, why in typography.faults(text, lang):
+                yield Fault(cell.where, f"{key}_{lang}: {rule}", why, (text,))
+    if cell.lang in ("en", "zh"):
         yield from (
             _fault(cell, rule, why) for rule, why in typography.faults(cell.source, cell.lang)
         )
