@@ -25,6 +25,8 @@ class Edition:
     next: str
     show_code: str
     hide_code: str
+    checked: str  # what a folded proof says that does not say more
+    second_reading: str  # how long a section marked ⋆ is
     to_exercise: str
     cited_in: str
     chapter: str  # "chapter 3"
@@ -59,6 +61,8 @@ EN = Edition(
     next="Next",
     show_code="Show the code",
     hide_code="Hide the code",
+    checked="Checked in code",
+    second_reading="Second reading · {} min",
     to_exercise="Back to the exercise",
     cited_in="Cited in",
     chapter="chapter {}",
@@ -88,6 +92,8 @@ ZH = Edition(
     next="下一页",
     show_code="展开代码",
     hide_code="收起代码",
+    checked="由代码验证",
+    second_reading="第二遍再读 · {} 分钟",
     to_exercise="回到这道练习",
     cited_in="引用于",
     chapter="第 {} 章",

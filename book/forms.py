@@ -2,7 +2,7 @@
 
 A chapter must read well in Jupyter and on a code host, so it uses no site directives. These transforms
 find the forms in the parsed document: cards, figures with captions, exercises, citations, section ids;
-and what only a page needs, formulas that stay with their punctuation.
+and what only a page needs: second readings that are folded, formulas that stay with their punctuation.
 """
 
 import re
@@ -14,7 +14,7 @@ from sphinx.transforms import SphinxTransform
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 
-from book import bibliography
+from book import bibliography, reading
 from book.editions import EDITIONS
 
 logger = logging.getLogger(__name__)
@@ -26,11 +26,20 @@ CALLOUTS = {
     "记住。": "remember",
     "What the toy hides.": "hides",
     "玩具没告诉你的。": "hides",
+    "Before you run it.": "ask",
+    "先猜一猜。": "ask",
 }
 CAPTION = re.compile(r"(?:Figure|图) *(\d+\.\d+)[.。]?$")
 EXERCISE = re.compile(r"(?:Exercise|练习) *(\d+\.\d+)")
 CLOSING = re.compile(r"[，。；：？！、）」』》,.;:?!)\]]+")
-FOLDS = {"Hint": "hint", "提示": "hint", "Solution": "solution", "解答": "solution"}
+FOLDS = {
+    "Answer": "answer",
+    "答案": "answer",
+    "Hint": "hint",
+    "提示": "hint",
+    "Solution": "solution",
+    "解答": "solution",
+}
 
 
 class SectionIds(SphinxTransform):
@@ -104,6 +113,29 @@ class Figures(SphinxTransform):
         figure += nodes.caption("", "", *paragraph.children)
         self.document.ids[name] = figure
         parent.replace(paragraph, [found_by_number("figure", number, name), figure])
+        if "tag_figure" in cell.get(
+            "classes", []
+        ):  # the picture first, then the code that draws it
+            parent.remove(cell)
+            parent.insert(parent.index(figure) + 1, cell)
+
+
+class SecondReadings(SphinxTransform):
+    """Fold what stands under a heading that begins with ⋆, and say how long it is."""
+
+    # after SectionIds
+    default_priority = 850
+
+    def apply(self, **kwargs: object) -> None:
+        edition = EDITIONS[self.config.book_lang]
+        for section in list(self.document.findall(nodes.section)):
+            if not section[0].astext().startswith(reading.STAR):
+                continue
+            minutes = reading.second_minutes(self.env.docname)[section["ids"][0]]
+            line = edition.second_reading.format(minutes)
+            opening = f'<details class="second-reading"><summary>{line}</summary>'
+            section.insert(1, nodes.raw("", opening, format="html"))
+            section += nodes.raw("", "</details>", format="html")
 
 
 class Exercises(SphinxTransform):
@@ -213,7 +245,7 @@ def remove_with_empty_parents(node: nodes.Node, top: nodes.Node) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    for transform in (SectionIds, Callouts, Figures, Exercises, Formulas):
+    for transform in (SectionIds, Callouts, Figures, SecondReadings, Exercises, Formulas):
         app.add_transform(transform)
     app.add_post_transform(Citations)
     return {"parallel_read_safe": True}

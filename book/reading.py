@@ -13,10 +13,12 @@ import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from nbformat import NotebookNode
 
-from book.languages import headings, in_language
+from book import contents
+from book.languages import headings, in_language, slug
 
 STAR = "⋆"
 WORDS_A_MINUTE, MINUTES_A_FORMULA, MINUTES_A_LINE = 230, 1.0, 0.05
@@ -65,6 +67,13 @@ def lengths(cells: Iterable[NotebookNode]) -> tuple[Length, dict[str, Length]]:
         else:
             road += part
     return road, second
+
+
+@cache
+def second_minutes(chapter: str) -> dict[str, int]:
+    """The minutes of each section marked ⋆, by the id that it has on the site."""
+    second = lengths(contents.read_notebook(chapter).cells)[1]
+    return {slug(title): max(1, round(length.minutes)) for title, length in second.items()}
 
 
 def passages(cells: Iterable[NotebookNode]) -> Iterable[tuple[str | None, int, Length]]:

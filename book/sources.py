@@ -43,12 +43,27 @@ def chapter_cells(chapter: Chapter, edition: Edition) -> list[NotebookNode]:
     label_headings(cells, chapter.file)
     cells = in_language(cells, edition.lang)
     for cell in cells:
-        if alt := cell.metadata.get(f"alt_{edition.lang}"):
-            cell.metadata["mystnb"] = {"image": {"alt": alt}}
+        fold(cell, edition)
     first = next(cell for cell in cells if cell.cell_type == "markdown")
     title = f"# {chapter.number} · {chapter.title}"
     first.source = re.sub(r"^# .*$", lambda _: title, first.source, count=1, flags=re.MULTILINE)
     return cells
+
+
+def fold(cell: NotebookNode, edition: Edition) -> None:
+    """Tell Sphinx how to show a cell of code, in place: its picture's alt text, and what is folded behind a line.
+
+    Code that draws is folded below its picture; code that only checks, under what it has checked.
+    """
+    tags = cell.metadata.get("tags", [])
+    shown = cell.metadata.setdefault("mystnb", {})
+    if alt := cell.metadata.get(f"alt_{edition.lang}"):
+        shown["image"] = {"alt": alt}
+    if "proof" in tags:
+        shown["code_prompt_show"] = cell.metadata.get(f"checked_{edition.lang}", edition.checked)
+        shown["code_prompt_hide"] = shown["code_prompt_show"]
+    if {"proof", "figure"} & set(tags):
+        cell.metadata["tags"] = [*tags, "hide-input"]
 
 
 def page_text(name: str, edition: Edition) -> str:

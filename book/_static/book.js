@@ -1,4 +1,5 @@
-// The language switch keeps the section that is being read, and the site remembers the edition.
+// The language switch keeps the section that is being read, the site remembers the edition, and an address or a
+// printer finds what is folded.
 "use strict";
 
 /** The id of the section at the top of the window, or "" above the first heading below the title. */
@@ -19,6 +20,21 @@ function placeToKeep() {
   }
   return sectionInView();
 }
+
+/** Unfold the second reading that the address leads into. */
+function unfoldTarget() {
+  for (let at = document.querySelector(":target"); at; at = at.parentElement) {
+    if (at.matches("details")) at.open = true;
+    for (const fold of at.querySelectorAll(":scope > details.second-reading")) fold.open = true;
+    if (at.matches(".bd-article")) break;
+  }
+}
+
+addEventListener("hashchange", unfoldTarget);
+addEventListener("DOMContentLoaded", unfoldTarget);
+addEventListener("beforeprint", () => {
+  for (const fold of document.querySelectorAll("details.second-reading")) fold.open = true;
+});
 
 localStorage.setItem("edition", document.documentElement.lang.slice(0, 2));
 
