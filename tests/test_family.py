@@ -1,5 +1,6 @@
 """Chapter 11: every loss of the family, against what TRL's own code computed, and against what each claims to be."""
 
+import dataclasses
 import json
 import math
 
@@ -389,3 +390,26 @@ def test_the_table_of_chapter_11_lists_the_family(lang):
     )
     rows = [line.split("`")[1] for line in cell.splitlines() if line.startswith("# | `")]
     assert sorted(rows) == sorted(["loss_type", *LOSS_TYPES, "kto_loss"])
+
+
+def test_trls_defaults_are_those_that_chapter_11_names():
+    """A reader who carries settings over; a release that changes one must be noticed here first."""
+    import trl
+    from trl.experimental.cpo import CPOConfig
+    from trl.experimental.orpo import ORPOConfig
+
+    named = {
+        trl.DPOConfig: {
+            "beta": 0.1,
+            "label_smoothing": 0.0,
+            "discopop_tau": 0.05,
+            "precompute_ref_log_probs": False,
+        },
+        trl.KTOConfig: {"beta": 0.1, "desirable_weight": 1.0, "undesirable_weight": 1.0},
+        CPOConfig: {"beta": 0.1, "simpo_gamma": 0.5, "cpo_alpha": 1.0},
+        ORPOConfig: {"beta": 0.1},
+    }
+    assert trl.__version__ == "1.16.0"
+    for config, settings in named.items():
+        found = {field.name: field.default for field in dataclasses.fields(config)}
+        assert {name: found[name] for name in settings} == settings
