@@ -100,6 +100,20 @@ MISTAKES["2.4"] = [
     ("hides the past instead", Edit("masked_fill(hidden,", "masked_fill(~hidden,")),
     ("takes the softmax over the queries", Edit("softmax(-1)", "softmax(-2)")),
 ]
+MISTAKES["2.5"] = [
+    ("forgets the mask", [1 / 8] * 8),
+    ("does not let a position look at itself", [1 / 6] * 6 + [0, 0]),
+    ("takes zero scores for zero weights", [0] * 8),
+    ("looks at itself alone", [0] * 6 + [1, 0]),
+    ("stops at position 6", [1 / 7] * 7),
+]
+MISTAKES["2.6"] = [
+    ("exchanges the two faults of positions", "1342"),
+    ("takes the fault at every position for the missing mask", "4213"),
+    ("takes A for another gate", "2314"),
+    ("uses one fault twice", "4311"),
+    ("writes a number", 4312),
+]
 
 # ---------------------------------------------------------------- chapter 3
 

@@ -1,11 +1,42 @@
-"""The checks of chapter 2: RMSNorm, parameters, RoPE and grouped-query attention."""
+"""The checks of chapter 2: RMSNorm, parameters, RoPE, attention, and four models with one fault each."""
 
 import math
+from unittest.mock import patch
 
 import torch
 
 from checks import exercise, expect, function, number, tensor
-from dpo_core.model import apply_rope
+from dpo_core import CharTokenizer, load_pretrained
+from dpo_core.model import Layout, apply_rope
+
+
+def symptoms():
+    """What four models with one fault each, A to D, say of S54=27+27E: (4, 2, 10) bool.
+
+    Of each: where its logits differ from the right ones, and where they move when the last token is replaced. The
+    faults stand here, not in the chapter, whose exercise 2.6 asks for them.
+    """
+    model, encode = load_pretrained("gen"), CharTokenizer().encode
+    ids = torch.tensor([encode("S54=27+27E"), encode("S54=27+27-")])
+    steps = torch.arange(10)
+    future = steps > steps[:, None]
+
+    @torch.no_grad()
+    def logits(positions=steps, hidden=future):
+        states = model.model(ids.flatten(), Layout(positions.repeat(2), hidden, ids))
+        return model.lm_head(states).view(2, 10, -1)
+
+    right = logits()
+    model.model.sin.neg_()
+    backwards = logits()
+    model.model.sin.neg_()
+    without_mask = logits(hidden=torch.zeros_like(future))
+    counted_again = logits(positions=torch.tensor([0, 1, 2, 3, 0, 1, 2, 3, 4, 5]))
+    with patch("torch.nn.functional.silu", torch.relu):
+        other_gate = logits()
+    faulty = torch.stack((backwards, without_mask, counted_again, other_gate))
+    differs, moves = faulty[:, 0] - right[0], faulty[:, 0] - faulty[:, 1]  # (4, 10, V)
+    return torch.stack((differs, moves), 1).abs().amax(-1) > 0.01
 
 
 @exercise("2.1")
@@ -154,4 +185,66 @@ def attention_with_shared_keys(answer):
         same(result(groups)),
         "Scores, scale, mask, softmax over the keys (the last dimension), then the values.",
         "先打分，再缩放、遮挡，对键（最后一维）做 softmax，最后乘值。",
+    )
+
+
+@exercise("2.5")
+def weights_of_a_head_that_asks_nothing(answer):
+    """A seventh for each of the positions 0 to 6."""
+    values = answer.tolist() if isinstance(answer, torch.Tensor) else answer
+    expect(
+        isinstance(values, (list, tuple)), "The answer is a list of numbers.", "答案应是一列数。"
+    )
+    expect(
+        len(values) == 8,
+        f"There are 8 positions; your list has {len(values)}.",
+        f"一共 8 个位置，你的列表有 {len(values)} 个数。",
+    )
+    values = [number(value) for value in values]
+    expect(
+        abs(values[7]) < 1e-6,
+        "Position 7 is the future of position 6: the mask leaves it no weight.",
+        "位置 7 是位置 6 的未来，有掩码在，它的权重是 0。",
+    )
+    expect(
+        abs(sum(values) - 1) < 1e-3,
+        "Weights come out of a softmax: their sum is 1.",
+        "权重是 softmax 的结果，加起来是 1。",
+    )
+    expect(
+        values[6] > 0,
+        "A position may look at itself.",
+        "一个位置也可以看自己。",
+    )
+    expect(
+        all(abs(value - 1 / 7) < 1e-3 for value in values[:7]),
+        "All scores are 0; what does a softmax make of equal scores?",
+        "分数全是 0；分数都相等，softmax 会给出什么？",
+    )
+
+
+@exercise("2.6")
+def four_faults(answer):
+    """RoPE backwards, no mask, positions counted again, another gate."""
+    expect(isinstance(answer, str), "The answer is a string of digits.", "答案应是一串数字（字符串）。")
+    expect(
+        sorted(answer) == list("1234"),
+        "Each of the four digits 1 to 4 belongs to one copy.",
+        "1 到 4 四个数字，每个副本配一个。",
+    )
+    a, b, c, d = answer
+    expect(
+        b == "3",
+        "The right panel: only one copy changes before the last token. Which fault shows the future?",
+        "看右图：只有一个副本在最后一个词元之前就变了。哪种毛病会让它看见未来？",
+    )
+    expect(
+        d == "2",
+        "D is wrong at position 0 too, which reads nobody but itself: no fault of positions shows there.",
+        "D 在位置 0 也错，那里除了自己谁也不读；位置数错，在那里看不出来。",
+    )
+    expect(
+        (a, c) == ("4", "1"),
+        "C is right for the whole prompt, A for its first token only.",
+        "C 在整段提示里都对，A 只有第一个词元对。",
     )
