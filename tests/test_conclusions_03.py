@@ -57,6 +57,7 @@ CHAPTER_CELLS = {  # the cells that conclude, by a piece of each; a later one ne
     "optimisers": (SHORT, ["masks = {", "names = {"]),
     "unseen": (HELD, ["WHO = {"]),
     "beyond": (HELD, ["WHO = {", 'for side in ("below"']),
+    "rim": (HELD, ["WHO = {", "rim, unseen = "]),
     "stored": (HELD, ["WHO = {", 'for new, old in (("never drawn"']),
 }
 
@@ -85,6 +86,8 @@ PLANTED = [
     ("beyond", exchanged("below", "seen")),
     ("beyond", exchanged("above", "everything")),
     ("beyond", without("name", "above")),
+    ("rim", exchanged("unseen", "everything")),
+    ("rim", exchanged("authors", "below")),
     ("stored", exchanged("never drawn", "drawn")),
     ("stored", exchanged("unseen", "everything")),
     ("stored", without("name", "drawn")),

@@ -160,3 +160,83 @@ def one_answer_one_vote(answer):
         "切成一个回答的一块和两个回答的一块，损失就变了。返回各回答之和，以及回答的个数。",
         within=1e-4,
     )
+
+
+@exercise("3.5")
+def four_curves(answer):
+    """Mismatched prompts, all tokens, a mask that begins late, nats a token."""
+    expect(isinstance(answer, str), "The answer is a text of four letters.", "答案是四个字母。")
+    letters = answer.strip().lower()
+    expect(
+        sorted(letters) == list("abcd"),
+        "Four letters, each once: what was the matter at 10.15, at 10.60, at 4.08, at 0.92?",
+        "四个字母各用一次：10.15、10.60、4.08、0.92 各是哪种毛病？",
+    )
+    expect(
+        letters[3] == "b",
+        "Which of the four divides a loss by about six?",
+        "四种毛病里，哪一种会让数小到约六分之一？",
+    )
+    expect(
+        letters[2] == "d",
+        "4.08 lies below the floor. What was left out of the count?",
+        "4.08 比下界还低。少算了什么？",
+    )
+    expect(
+        letters == "cadb",
+        "H(Y) is 10.14, H(X, Y) is 10.59: which of them belongs to counting the prompt?",
+        "H(Y) 是 10.14，H(X, Y) 是 10.59：提示也计入时，该是哪一个？",
+    )
+
+
+@exercise("3.6")
+def authors_who_try_harder(answer):
+    """Slips of 0.05: 0.95 exact, a floor of 5.37, and KL of the new coin to the old, 0.14."""
+    expect(
+        isinstance(answer, (tuple, list)) and len(answer) == 3,
+        "The answer is three numbers.",
+        "答案是三个数。",
+    )
+    exact, floor, above = map(number, answer)
+    without_slips = 5.736 - _entropy(0.25)
+    close(
+        exact,
+        0.95,
+        "A perfect imitator slips as often as its authors.",
+        "学得一丝不差，失误也和作者一样多。",
+        within=0.006,
+    )
+    expect(
+        abs(floor - 5.736 - _entropy(0.05)) > 0.02,
+        "The old yes or no is still in the floor; take it off first.",
+        "原来那份「失误与否」的熵还在里面，要先减掉。",
+    )
+    expect(
+        abs(floor - without_slips) > 0.02,
+        "That is the floor of authors who never slip; add what the new slips cost.",
+        "这是从不失误的作者的下界，还要加上新的失误带来的熵。",
+    )
+    close(
+        floor,
+        without_slips + _entropy(0.05),
+        "The floor loses the entropy of the old coin and gains that of the new one.",
+        "下界减去旧硬币的熵，加上新硬币的熵。",
+        within=0.006,
+    )
+    expect(
+        abs(above - _kl(0.25, 0.05)) > 0.006,
+        "Right formula, wrong direction: the new authors do the averaging.",
+        "公式对，方向反了：按新作者求平均。",
+    )
+    expect(
+        abs(above - (5.736 - floor)) > 0.006,
+        "The old model's loss is not the old floor: other authors write the texts now.",
+        "旧模型的损失不是旧的下界：写文本的人已经换了。",
+    )
+    close(
+        above,
+        _kl(0.05, 0.25),
+        "The excess is KL(new coin || old coin).",
+        "高出的部分是 KL（新硬币 || 旧硬币）。",
+        within=0.006,
+    )
