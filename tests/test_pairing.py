@@ -14,7 +14,7 @@ import sample
 import sources
 from book import notebooks
 
-MOST_BYTES = 700_000
+MOST_BYTES = 1_500_000
 MOST_LINES = 25
 MOST_COLUMNS = 88
 
