@@ -19,7 +19,7 @@ DONE  := book/_build/.done
 FROM  := $(shell find book chapters dpo_core -type f -not -path '*/_build/*' -not -path '*/.*' -not -path '*/__pycache__/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help env book serve test test-reader test-slow chapters models bench lint format lock clean
+.PHONY: help env book serve read test test-reader test-slow chapters models bench lint format lock clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -48,6 +48,10 @@ $(DONE): $(READY) $(FROM)
 serve: book  ## build the site and serve it on localhost (PORT=8000)
 	@echo "English: http://localhost:$(PORT)/en/    中文: http://localhost:$(PORT)/zh/    Ctrl-C stops"
 	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory $(SITE)
+
+# LANG is the system's too; a locale by that name need not exist, so what runs gets a plain one.
+read: $(READY)  ## open the book in Jupyter, in one language (LANG=en or zh), at chapter 0 (ARGS=07)
+	@LANG=C.UTF-8 $(BIN)/python -m book.read --lang $(if $(filter zh%,$(LANG)),zh,$(if $(filter command line,$(origin LANG)),$(LANG),en)) $(ARGS)
 
 test: $(READY)  ## run everything: unit, property and parity tests, every chapter, the site (ARGS="-k losses")
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)

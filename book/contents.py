@@ -24,7 +24,7 @@ NUMBER = re.compile(r"(Chapter\s+|第\s*)?\d+(\s*章)?(\s*[·.:：、])?\s+")
 @dataclass(frozen=True)
 class Chapter:
     file: str
-    part: str  # "Part I", by edition language
+    part: str  # "Part I", by edition language; the title of a part without a number
     title: str
     question: str
     exists: bool
@@ -36,9 +36,14 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Part:
-    label: str
+    label: str  # "Part I"; empty for one without a number
     title: str
     chapters: tuple[Chapter, ...]
+
+    @property
+    def heading(self) -> str:
+        """How the navigation names it."""
+        return f"{self.label} · {self.title}" if self.label else self.title
 
 
 @cache
@@ -57,9 +62,10 @@ def chapters(edition: Edition) -> list[Chapter]:
 
 
 def _part(part: dict, edition: Edition) -> Part:
-    label = edition.part.format(part["number"][edition.lang])
-    members = tuple(_chapter(chapter, label, edition) for chapter in part["chapter"])
-    return Part(label, part["title"][edition.lang], members)
+    label = edition.part.format(part["number"][edition.lang]) if "number" in part else ""
+    title = part["title"][edition.lang]
+    members = tuple(_chapter(chapter, label or title, edition) for chapter in part["chapter"])
+    return Part(label, title, members)
 
 
 def _chapter(plan: dict, label: str, edition: Edition) -> Chapter:

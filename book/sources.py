@@ -98,7 +98,8 @@ def chapter_map(edition: Edition) -> str:
     """The parts and chapters of the book as lists; a chapter that exists is a link."""
     blocks = []
     for part in contents.parts(edition):
-        blocks.append(f"{{.map-part}}\n**{part.label}** {part.title}")
+        label = f"**{part.label}** " if part.label else ""
+        blocks.append(f"{{.map-part}}\n{label}{part.title}")
         items = []
         for chapter in part.chapters:
             title = (
@@ -115,7 +116,7 @@ def toctrees(edition: Edition) -> str:
     """The order of the pages, for the navigation."""
     groups = [
         (
-            f"{part.label} · {part.title}",
+            part.heading,
             [chapter.file for chapter in part.chapters if chapter.exists],
         )
         for part in contents.parts(edition)

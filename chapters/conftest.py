@@ -17,6 +17,7 @@ from nbval.plugin import NbCellError
 from book.notebooks import ENVIRONMENT
 
 BUDGET = {  # CPU-seconds of a chapter, by its number: start of the kernel and imports included
+    0: 60,
     1: 25,
     2: 25,
     3: 80,

@@ -6,6 +6,7 @@ and on a dark one. What is on a picture is in words: `picture` draws it once for
 refuses one whose axes are letters. The finding stands in the caption.
 """
 
+import builtins
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,6 @@ from functools import cache
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from IPython.display import display
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -34,7 +34,7 @@ LANGUAGES = ("en", "zh")
 # The library carries its font (SIL Open Font License, beside it), so that Chinese is drawn on every
 # machine: letters, signs, and the characters of GB 2312. book/vendor.sh makes it.
 FONT = Path(__file__).parent / "fonts" / "NotoSansSC-Regular.ttf"
-HAN = re.compile(r"[\u4e00-\u9fff]")
+HAN = re.compile(r"[\u3400-\u9fff\U00020000-\U0003ffff]")
 WORD = re.compile(r"[A-Za-z]{3}|[\u4e00-\u9fff]{2}")
 
 STYLE = {
@@ -92,6 +92,9 @@ def picture(draw: Callable[[Say], None]) -> Callable[[Say], None]:
     ValueError
         when `draw` makes no figure or more than one, or one that `faults` objects to.
     """
+    display = getattr(
+        builtins, "display", None
+    )  # a notebook's kernel has it; a script shows nothing
     for lang in languages():
         plt.close("all")
         try:
@@ -101,7 +104,8 @@ def picture(draw: Callable[[Say], None]) -> Callable[[Say], None]:
             shown = plt.figure(numbers[0])
             if found := list(faults(shown, lang)):
                 raise ValueError(f"{draw.__name__}, in {lang}: {'; '.join(found)}")
-            display(shown, metadata={"lang": lang})
+            if display:
+                display(shown, metadata={"lang": lang})
         finally:
             plt.close("all")
     return draw
@@ -194,3 +198,51 @@ def points(
         label=label,
         zorder=3,
     )
+
+
+def diagram(width: float = 6.4, height: float = 3.0) -> tuple[Figure, Axes]:
+    """An empty figure for boxes and arrows; its places are inches, from the lower left."""
+    shown, axes = figure(width=width, height=height)
+    axes.set(xlim=(0, width), ylim=(0, height))
+    axes.axis("off")
+    return shown, axes
+
+
+def box(axes: Axes, x: float, y: float, text: str, color: str = INK, **options: object) -> Text:
+    """A framed text, its middle at (x, y)."""
+    frame = {"boxstyle": "round,pad=0.45", "facecolor": "none", "edgecolor": color}
+    options = {"ha": "center", "va": "center", "color": color, "bbox": frame} | options
+    return axes.text(x, y, text, **options)
+
+
+def arrow(
+    axes: Axes,
+    one: Text,
+    other: Text,
+    text: str = "",
+    color: str = INK,
+    shift: tuple[float, float] = (0, 0.16),
+    bend: float = 0.0,
+) -> None:
+    """An arrow from the edge of one box to the edge of another; its text stands `shift` from the
+    middle.
+    """
+    (x1, y1), (x2, y2) = one.get_position(), other.get_position()
+    axes.annotate(
+        "",
+        (x2, y2),
+        (x1, y1),
+        arrowprops={
+            "arrowstyle": "-|>",
+            "color": color,
+            "lw": 1.6,
+            "patchA": one.get_bbox_patch(),
+            "patchB": other.get_bbox_patch(),
+            "shrinkA": 4,
+            "shrinkB": 4,
+            "connectionstyle": f"arc3,rad={bend}",
+        },
+    )
+    if text:
+        place = (x1 + x2) / 2 + shift[0], (y1 + y2) / 2 + shift[1]
+        axes.text(*place, text, color=color, ha="center", va="center", fontsize=9.5)
