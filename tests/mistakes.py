@@ -42,6 +42,17 @@ class Crash:
 
 MISTAKES = {}
 
+# ---------------------------------------------------------------- chapter 0
+
+MISTAKES["0.1"] = [
+    ("forgets beta", math.log(1 + math.exp(-2))),
+    ("subtracts chosen from rejected", math.log(1 + math.exp(1))),
+    ("stops at the margin", 1.0),
+    ("stops at the probability", 1 / (1 + math.exp(-1))),
+    ("forgets the reference", math.log(1 + math.exp(-0.5 * 4))),
+    ("adds the gains", math.log(1 + math.exp(2))),
+]
+
 # ---------------------------------------------------------------- chapter 1
 
 MISTAKES["1.1"] = [
@@ -68,6 +79,20 @@ MISTAKES["1.4"] = [
     ("does not shift the ids", Edit("input_ids[:, 1:]", "input_ids[:, :-1]")),
     ("masks the completion instead", Edit("~completion_mask", "completion_mask")),
     ("fills with the padding id", Edit("-100", "0")),
+]
+MISTAKES["1.5"] = [
+    ("leaves the slips out", 0.6),
+    ("lets every slip add a digit", 0.85),
+    ("gives the new mean", 6.9),
+    ("counts the third number without its sign", 0.35),
+    ("takes the new rates for the change", 1.3),
+]
+MISTAKES["1.6"] = [
+    ("exchanges the two that lack a token", "2314"),
+    ("takes the padding for the missing end", "4213"),
+    ("takes the early mask for the late one", "1342"),
+    ("uses one line twice", "4332"),
+    ("writes a number", 4312),
 ]
 
 # ---------------------------------------------------------------- chapter 2
@@ -149,6 +174,21 @@ MISTAKES["3.4"] = [
     ("forgets the minus sign", Edit("-(logps", "(logps")),
     ("returns the loss alone", Edit("(nats, len(ids))", "nats / len(ids)")),
     ("cuts the gradient", Edit("(nats, len(ids))", "(nats.detach(), len(ids))")),
+]
+MISTAKES["3.5"] = [
+    ("confuses the two floors above ten", "acdb"),
+    ("takes the late mask for nats a token", "cabd"),
+    ("thinks that the prompt lowers the loss", "cdab"),
+    ("reads the letters as the order of the mistakes", "bdac"),
+    ("gives one letter", "c"),
+]
+MISTAKES["3.6"] = [
+    ("believes that the model stays as it is", (0.75, 5.37, 0.14)),
+    ("adds the new slips to the old ones", (0.95, 5.93, 0.14)),
+    ("takes the slips off altogether", (0.95, 5.17, 0.14)),
+    ("turns the direction round", (0.95, 5.37, 0.225)),
+    ("compares two floors", (0.95, 5.37, 0.364)),
+    ("forgets the third number", (0.95, 5.37)),
 ]
 
 # ---------------------------------------------------------------- chapter 4
@@ -238,6 +278,22 @@ MISTAKES["9.7"] = [
     ("keeps the base rate with the ties", (1.0, 0.3)),
     ("gives one number", 1.0),
 ]
+MISTAKES["9.8"] = [
+    ("trusts the accuracy", ("fine", "rate", "labels", "pairs")),
+    ("thinks that a small KL is a low rate", ("pairs", "fine", "labels", "rate")),
+    ("takes the fallen chosen answer for the pairs", ("labels", "rate", "pairs", "fine")),
+    ("names one twice", ("pairs", "rate", "labels", "labels")),
+    ("gives one name", "pairs"),
+]
+MISTAKES["9.9"] = [
+    ("takes the authors of the chapter", (0.959, 0.994, 1.639)),
+    ("multiplies by beta", (0.125, 0.562, 0.6)),
+    ("exchanges the two", (0.982, 0.858, 1.294)),
+    ("gives the reward", (0.8585, 0.9820, 1.8405)),
+    ("forgets beta before log Z", (0.8585, 0.9820, 5.175)),
+    ("does not normalise", (5.46, 27.3, 1.294)),
+    ("gives the shares alone", (0.8585, 0.9820)),
+]
 
 # ---------------------------------------------------------------- chapter 7
 
@@ -259,13 +315,13 @@ MISTAKES["7.2"] = [
     ("gives the probability alone", 0.8008),
 ]
 MISTAKES["7.3"] = [
-    ("forgets the losses", Edit("(wins + wins.T) * claims", "wins * claims")),
+    ("forgets the losses", Edit("(wins + wins.T) * predictions", "wins * predictions")),
     ("forgets the mean", Edit(" / wins.sum()", "")),
     ("forgets beta in front", Edit("by_logit = beta * (", "by_logit = (")),
     ("forgets beta inside", Edit("gaps(beta * (features @ theta))", "gaps(features @ theta)")),
     ("gets the sign wrong", Edit("features.T @ by_logit", "-(features.T @ by_logit)")),
     ("stops at the logits", Edit("features.T @ by_logit", "by_logit")),
-    ("takes the label for the claim", Edit("- wins).sum(-1)", "- wins.T).sum(-1)")),
+    ("takes the label for the prediction", Edit("- wins).sum(-1)", "- wins.T).sum(-1)")),
 ]
 MISTAKES["7.4"] = [
     ("forgets beta", Edit("beta * (target - ref_logps)", "target - ref_logps")),
@@ -274,6 +330,20 @@ MISTAKES["7.4"] = [
     ("turns the pair round", Edit("(target - ref_logps)", "(ref_logps - target)")),
     ("lets the likelier answer always win", Edit("torch.sigmoid(gaps(beta * (target - ref_logps)))", "(gaps(target - ref_logps) > 0).double()")),
     ("gives the rewards", Edit("torch.sigmoid(gaps(beta * (target - ref_logps)))", "beta * (target - ref_logps)")),
+]
+MISTAKES["7.5"] = [
+    ("keeps the old reference", Edit("toy.ref_logps.flip(0)", "toy.ref_logps")),
+    ("throws the ties away", Edit("(rare.ref_logps, rare.ref_logps)", "(rare.ref_logps, rare.ref_logps, distinct=True)")),
+    ("watches the rejected answer", Edit("judged.sum(1)", "judged.sum(0)")),
+    ("draws pairs uniformly", Edit("tabular.independent_pairs(rare.ref_logps, rare.ref_logps)", "tabular.uniform_pairs(3)")),
+    ("searches the wrong way", Edit("< 0 else", "> 0 else")),
+]
+MISTAKES["7.6"] = [
+    ("takes a falling loss for health", {"A": "right", "B": "reference", "C": "exchanged", "D": "deterministic"}),
+    ("does not look at the start", {"A": "deterministic", "B": "right", "C": "exchanged", "D": "reference"}),
+    ("does not look at the reward", {"A": "deterministic", "B": "reference", "C": "right", "D": "exchanged"}),
+    ("uses a word twice", {"A": "deterministic", "B": "reference", "C": "right", "D": "right"}),
+    ("gives a list", ["deterministic", "reference", "exchanged", "right"]),
 ]
 
 # ---------------------------------------------------------------- chapter 6
@@ -354,6 +424,23 @@ MISTAKES["5.4"] = [
     ("takes one step only", Edit("range(answers)", "range(0)")),
     ("stops after two steps", Edit("range(answers)", "range(1)")),
 ]
+MISTAKES["5.5"] = [
+    ("keeps the old judge", (0.614, 0.641)),
+    ("leaves out the ties", (0.182, 0.720)),
+    ("works in bits", (0.705, 0.720)),
+    ("lets ties be right", (0.488, 0.941)),
+    ("halves the rewards", (0.654, 0.583)),
+    ("exchanges the two", (0.720, 0.488)),
+    ("gives one number", 0.488),
+]
+MISTAKES["5.6"] = [
+    ("takes noise for flips", ("flips", "threshold", "noise")),
+    ("sees a threshold in the bend", ("noise", "flips", "threshold")),
+    ("takes the slope for a swap", ("swapped", "threshold", "flips")),
+    ("takes the diagonal for a sure judge", ("noise", "sure", "flips")),
+    ("invents a name", ("noise", "threshold", "cap")),
+    ("gives two names", ("noise", "threshold")),
+]
 
 # ---------------------------------------------------------------- chapter 8
 
@@ -426,6 +513,24 @@ MISTAKES["11.4"] = [
     ("returns the cost", Edit("h[cost.argmin(-1)]", "cost.min(-1).values")),
     ("averages over the labels", Edit("cost.argmin(-1)", "cost.mean(0).argmin(-1)")),
 ]  # fmt: skip
+MISTAKES["11.5"] = [
+    ("takes the token for the sum", Edit('"C": "ipo", "D": "ipo_sum"', '"C": "ipo_sum", "D": "ipo"')),
+    ("gives DPO an end", Edit('"B": "sigmoid", "C": "ipo"', '"B": "ipo", "C": "sigmoid"')),
+    ("forgets that h is beta m", Edit('"A": "hinge", "B"', '"A": "cdpo", "B"')),
+    ("exchanges hinge and cdpo", {"A": "cdpo", "B": "sigmoid", "C": "ipo", "D": "ipo_sum", "E": "hinge"}),
+    ("exchanges hinge and IPO", {"A": "ipo_sum", "B": "sigmoid", "C": "ipo", "D": "hinge", "E": "cdpo"}),
+    ("gives a list", ["hinge", "sigmoid", "ipo", "ipo_sum", "cdpo"]),
+    ("gives the levels", {"A": 10, "B": math.inf, "C": 30, "D": 5, "E": 22}),
+]
+MISTAKES["11.6"] = [
+    ("starts from one half", Edit("math.log(0.4 / 0.6) + ", "")),
+    ("forgets beta", Edit("margins / 0.5", "margins")),
+    ("multiplies by beta", Edit("margins / 0.5", "margins * 0.5")),
+    ("takes the other answer for the better one", Edit("0.4 / 0.6", "0.6 / 0.4")),
+    ("takes a certain judge for IPO", Edit("0.8 - 0.5, 1.0", "0.5, 1.0")),
+    ("takes the label for the margin", Edit("math.log(0.8 / 0.2), 0.8 - 0.5, 1.0", "0.8, 0.8, 0.8")),
+    ("gives the margins", (math.log(4), 0.3, 1.0)),
+]  # fmt: skip
 
 # ---------------------------------------------------------------- chapter 10
 
@@ -459,6 +564,23 @@ MISTAKES["10.4"] = [
     ("loses the order", Edit("sorted([*kept[0], *kept[1], *equal])", "[*kept[0], *kept[1], *equal]")),
     ("forgets the seed", Edit("default_rng(seed)", "default_rng()")),
 ]
+MISTAKES["10.5"] = [
+    ("takes learning by heart for certainty", {"A": "few", "B": "no ties", "C": "noise", "D": "skewed"}),
+    ("takes style for the only sign", {"A": "no ties", "B": "skewed", "C": "noise", "D": "few"}),
+    ("takes a small accuracy for few pairs", {"A": "no ties", "B": "noise", "C": "few", "D": "skewed"}),
+    ("gives one cause twice", {"A": "no ties", "B": "few", "C": "noise", "D": "few"}),
+    ("leaves one out", {"A": "no ties", "B": "few", "C": "noise"}),
+]
+MISTAKES["10.6"] = [
+    ("forgets beta", Edit("** (1 / beta)", "")),
+    ("multiplies by beta", Edit("** (1 / beta)", "** beta")),
+    ("turns the filter round", Edit("(1 / kept)", "kept")),
+    ("gives the odds", Edit("odds / (1 + odds)", "odds")),
+    ("forgets the pairs of two long answers", Edit("long_wins = p**2 + p * (1 - p)", "long_wins = p * (1 - p)")),
+    ("forgets what was lost", Edit("kept * p * (1 - p)", "p * (1 - p)")),
+    ("exchanges the two", Edit("return odds / (1 + odds), long_wins / (long_wins + short_wins)",
+                               "return long_wins / (long_wins + short_wins), odds / (1 + odds)")),
+]  # fmt: skip
 
 # ---------------------------------------------------------------- chapter 12
 
@@ -505,6 +627,20 @@ MISTAKES["12.5"] = [
     ("multiplies by 1/2 over beta", 0.75 * 2 / 1.75),
     ("forgets to divide by beta", 3 * math.exp(0.5) / (3 * math.exp(0.5) + 1)),
     ("forgets the base model", math.exp(2) / (math.exp(2) + 1)),
+]
+MISTAKES["12.6"] = [
+    ("takes the highest for the right one", {"A": "reward", "B": "k3", "C": "twice", "D": "k1"}),
+    ("takes the KL turned round for two leashes", {"A": "k1", "B": "twice", "C": "k3", "D": "reward"}),
+    ("takes k3 for the right one", {"A": "k1", "B": "reward", "C": "twice", "D": "k3"}),
+    ("names one of them twice", {"A": "k1", "B": "k3", "C": "k3", "D": "reward"}),
+    ("gives the names alone", ("k1", "k3", "twice", "reward")),
+]
+MISTAKES["12.7"] = [
+    ("thinks that K does not matter", Edit("(1 - 1 / K) / 0.5", "1 / 0.5")),
+    ("loosens the leash", Edit("(1 - 1 / K) / 0.5", "K / (K - 1) / 0.5")),
+    ("exchanges the two", (0.6576, 0.5381)),
+    ("gives the odds", Edit("return odds / (1 + odds)", "return odds")),
+    ("forgets beta", Edit("(1 - 1 / K) / 0.5", "(1 - 1 / K)")),
 ]
 
 

@@ -1,4 +1,7 @@
-"""The checks of chapter 5: odds along a path, how many comparisons, the gradient of the fit, and when there is one scale."""
+"""The checks of chapter 5: odds along a path, how many comparisons, the gradient of the fit, when there is one scale,
+a sharper judge, and three judges to tell apart."""
+
+import math
 
 import torch
 
@@ -12,13 +15,13 @@ def along_the_path(answer):
     expect(
         abs(value - 6) > 1e-6,
         "Those are the odds; the probability is odds / (1 + odds).",
-        "这是胜负比；概率是胜负比除以（1 + 胜负比）。",
+        "这是几率；概率是几率除以（1 + 几率）。",
     )
     expect(0 < value < 1, "A probability lies between 0 and 1.", "概率在 0 和 1 之间。")
     expect(
         abs(value - 0.5) > 5e-3,
         "Probabilities do not multiply along the path; the odds do.",
-        "沿着路径相乘的不是概率，是胜负比。",
+        "沿着路径相乘的不是概率，是几率。",
     )
     expect(
         abs(value - 6 / 7) < 5e-3,
@@ -40,7 +43,7 @@ def how_many_comparisons(answer):
     expect(
         value not in (5, 6),
         "That is the interval of the share q; here it is that of the log-odds.",
-        "这是比例 q 的区间；这里要的是对数胜负比的区间。",
+        "这是比例 q 的区间；这里要的是对数几率的区间。",
     )
     expect(
         value not in (2731, 2732),
@@ -130,4 +133,92 @@ def is_there_a_scale(answer):
         has_scale(ring),
         "In a circle of twelve answers every one is reached, if one follows the arrows far enough.",
         "十二个回答兜成一圈，沿着箭头走得够远，谁都走得到。",
+    )
+
+
+@exercise("5.5")
+def a_sharper_judge(answer):
+    """The mean entropy and the mean probability of the likelier label, at differences 0, 2, 4."""
+    if not isinstance(answer, (tuple, list)) or len(answer) != 2:
+        raise Wrong(
+            "Give two numbers: the floor of the loss, then the ceiling of the agreement.",
+            "要给两个数：先是损失的下界，再是一致率的上限。",
+        )
+    floor, ceiling = map(number, answer)
+    shares = (0.4417, 0.4797, 0.0785)
+    likelier = [1 / (1 + math.exp(-d)) for d in (0, 2, 4)]
+    entropies = [-(p * math.log(p) + (1 - p) * math.log(1 - p)) for p in likelier]
+    lowest = sum(share * h for share, h in zip(shares, entropies))
+    highest = sum(share * p for share, p in zip(shares, likelier))
+    expect(
+        abs(floor - 0.614) > 2e-3 and abs(ceiling - 0.641) > 2e-3,
+        "That is the world of the chapter; here the differences are 0, 2 and 4.",
+        "这是正文里的那个世界；这里的差是 0、2、4。",
+    )
+    expect(
+        abs(floor - lowest / math.log(2)) > 2e-3,
+        "That floor is in bits; the loss takes natural logarithms.",
+        "这个下界是以比特计的；损失用的是自然对数。",
+    )
+    expect(
+        abs(floor - (lowest - shares[0] * entropies[0])) > 2e-3,
+        "The ties are missing in the floor: their label is a coin, which costs ln 2.",
+        "下界里漏了平局：平局的标签是抛硬币，要付 ln 2。",
+    )
+    expect(
+        abs(floor - lowest) < 2e-3,
+        "The floor: for each difference the entropy of the label, weighted by the share of pairs.",
+        "下界：每种差算出标签的熵，再按所占比例加权平均。",
+    )
+    expect(
+        abs(ceiling - (highest - shares[0] * 0.5 + shares[0])) > 2e-3,
+        "On ties nobody can do better than a coin: they count half.",
+        "平局谁也强不过硬币：只能算一半。",
+    )
+    expect(
+        abs(ceiling - highest) < 2e-3,
+        "The ceiling: for each difference the probability of the likelier label, weighted.",
+        "上限：每种差取较可能的标签的概率，再加权平均。",
+    )
+
+
+JUDGES = ("flips", "noise", "threshold", "swapped", "sure")
+
+
+@exercise("5.6")
+def which_judge_is_which(answer):
+    """Straight with half the slope, flat and then right, capped: noise, threshold, flips."""
+    if not isinstance(answer, (tuple, list)) or len(answer) != 3:
+        raise Wrong("Give three names, for judges 1, 2 and 3.", "要给三个名字，依次是裁判 1、2、3。")
+    for name in answer:
+        expect(
+            isinstance(name, str) and name in JUDGES,
+            f"The names are {', '.join(JUDGES)}.",
+            f"名字只有 {'、'.join(JUDGES)}。",
+        )
+    first, second, third = answer
+    expect(
+        "swapped" not in answer,
+        "Swapped columns turn every difference round; no curve falls.",
+        "两列放反，每个差都要变号；图里没有往下走的线。",
+    )
+    expect(
+        "sure" not in answer,
+        "If the better answer always won, no finite difference would fit.",
+        "好的总胜，就没有有限的差合得上。",
+    )
+    expect(
+        first == "noise",
+        "Judge 1 shrinks small and large differences alike. Who does that?",
+        "裁判 1 把小的差、大的差缩成同样的倍数。谁会这样？",
+    )
+    expect(
+        second == "threshold",
+        "Judge 2 sees nothing of small differences and gets large ones right. Who does that?",
+        "裁判 2 看不见小的差，大的差却判得准。谁会这样？",
+    )
+    expect(
+        third == "flips",
+        "Judge 3 caps large differences, near log 4. Who does that?",
+        "裁判 3 给大的差封了顶，在 log 4 附近。谁会这样？",
     )
