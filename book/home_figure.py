@@ -1,4 +1,4 @@
-"""The picture of the home page and of the README: `python -m book.home_figure` writes book/_static/home.png.
+"""The picture of the home page and of the README: `python -m book.home_figure` writes book/_static/home-en.png and -zh.png.
 
 Each prompt's share of three-number answers, before and after DPO. Lines are closed forms: what the
 population of authors does, and the KL-regularised optimum computed from it. Points are the two
@@ -11,13 +11,13 @@ import numpy as np
 
 from dpo_core import generate, judge, load_pretrained
 from dpo_core.evaluation import wilson
-from dpo_core.plotting import COLORS, figure, points
+from dpo_core.plotting import COLORS, LANGUAGES, Say, drawn, figure, points
 from dpo_core.tabular import optimal_policy
 from dpo_core.task import BookTask, read_prompt
 from dpo_core.theory import class_problem
 
 ANSWERS, SEED = 200, 0
-OUTPUT = Path(__file__).parent / "_static" / "home.png"
+STATIC = Path(__file__).parent / "_static"
 
 
 def style_shares(name: str, prompts: list[str]) -> list:
@@ -31,33 +31,37 @@ def style_shares(name: str, prompts: list[str]) -> list:
 
 
 def main() -> None:
-    """Sample both models, draw, write."""
+    """Sample both models; draw and write the picture in each language."""
     task = BookTask()
     every = list(task.prompt_distribution)
     targets = [int(read_prompt(prompt)) for prompt in every]
-    optimum = (
-        optimal_policy(class_problem(task, "style+exact"), beta=0.25)
-        .exp()
-        .numpy()
-        .reshape(-1, 2, 2)
-    )
-    fig, axes = figure(width=7.2, height=3.6)
+    optimum = optimal_policy(class_problem(task, "style+exact"), beta=0.25).exp().numpy()
+    rates = {"gen": task.class_rates, "dpo": optimum.reshape(-1, 2, 2)}
     some = slice(None, None, 3)  # every third prompt, so that intervals stay apart
-    for name, color, rates, label in (
-        ("dpo", "policy", optimum, r"$\pi_\theta$"),
-        ("gen", "ref", task.class_rates, r"$\pi_{\mathrm{ref}}$"),
-    ):
-        axes.plot(
-            targets,
-            rates[:, 1].sum(1),
-            color=COLORS["theory"],
-            linestyle="-" if name == "dpo" else "--",
+    measured = {name: style_shares(name, every[some]) for name in rates}
+
+    def shares(say: Say) -> None:
+        _, axes = figure(width=7.2, height=3.6)
+        for name, color, style in (("gen", "ref", "--"), ("dpo", "policy", "-")):
+            line = rates[name][:, 1].sum(1)
+            axes.plot(targets, line, color=COLORS["theory"], linestyle=style)
+            points(axes, targets[some], measured[name], color)
+        texts = (
+            (0.80, "policy", say("dpo, after the training", "dpo，训练之后")),
+            (0.62, "theory", say("lines: computed, nothing trained", "线：算出来的，没有训练")),
+            (0.44, "ref", say("gen, before", "gen，训练之前")),
         )
-        points(axes, targets[some], style_shares(name, every[some]), color, label=label)
-    axes.set(xlabel="n  (S n =)", ylabel="P(a ± b ± c)", ylim=(0, 1.03))
-    axes.legend(loc="center")
-    OUTPUT.parent.mkdir(exist_ok=True)
-    fig.savefig(OUTPUT, dpi=200, metadata={"Software": None})
+        for height, color, text in texts:
+            axes.text(24, height, text, color=COLORS[color], ha="center", fontsize=12)
+        axes.set(
+            xlabel=say("the number that is asked for", "题目要的数"),
+            ylabel=say("share with three numbers", "写三个数的比例"),
+            ylim=(0, 1.03),
+        )
+
+    for lang in LANGUAGES:
+        path = STATIC / f"home-{lang}.png"
+        drawn(shares, lang).savefig(path, dpi=200, metadata={"Software": None})
 
 
 if __name__ == "__main__":

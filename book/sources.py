@@ -26,9 +26,9 @@ def write_sources(edition: Edition, folder: Path) -> None:
         notebook.cells = cells[chapter.file]
         nbformat.write(notebook, folder / f"{chapter.file}.ipynb")
     pages = {name: page_text(name, edition) for name in ("index", *contents.APPENDICES)}
-    pages["index"] = with_picture(pages["index"]).replace(MAP, chapter_map(edition)) + toctrees(
-        edition
-    )
+    pages["index"] = with_picture(pages["index"], edition).replace(
+        MAP, chapter_map(edition)
+    ) + toctrees(edition)
     pages["solutions"] += "\n\n" + collected_solutions(chapters, cells, edition)
     pages["references"] += "\n\n" + bibliography.reference_list(
         edition, citations(chapters, cells, edition)
@@ -73,23 +73,15 @@ def page_text(name: str, edition: Edition) -> str:
     return "\n\n".join(cell.source for cell in in_language(cells, edition.lang))
 
 
-def with_picture(text: str) -> str:
-    """Put the home page's picture where its marker stands: one file, or a light one and a dark one."""
-    static = contents.BOOK / "_static"
-    single = [path for path in (static / "home.svg", static / "home.png") if path.exists()]
-    light, dark = static / "home-light.svg", static / "home-dark.svg"
-    if light.exists() and dark.exists():
-        images = [(light, "only-light"), (dark, "only-dark")]
-    else:
-        images = [(path, "dark-light") for path in single[:1]]
+def with_picture(text: str, edition: Edition) -> str:
+    """Put the home page's picture where its marker stands."""
 
     def figure(match: re.Match) -> str:
-        tags = (
-            f'<img src="_static/{path.name}" class="{theme}" alt="{match["alt"]}">'
-            for path, theme in images
+        image = (
+            f'<img src="_static/home-{edition.lang}.png" class="dark-light" alt="{match["alt"]}">'
         )
         caption = f"<figcaption>{match['caption']}</figcaption>"
-        return f'<figure class="home-picture">{"".join(tags)}{caption}</figure>' if images else ""
+        return f'<figure class="home-picture">{image}{caption}</figure>'
 
     return PICTURE.sub(figure, text)
 

@@ -92,23 +92,27 @@ def picture(draw: Callable[[Say], None]) -> Callable[[Say], None]:
     ValueError
         when `draw` makes no figure or more than one, or one that `faults` objects to.
     """
-    display = getattr(
-        builtins, "display", None
-    )  # a notebook's kernel has it; a script shows nothing
+    display = getattr(builtins, "display", None)  # a kernel has it; a script shows nothing
     for lang in languages():
-        plt.close("all")
         try:
-            draw(lambda en, zh, lang=lang: en if lang == "en" else zh)
-            if len(numbers := plt.get_fignums()) != 1:
-                raise ValueError(f"{draw.__name__}: {len(numbers)} figures, where one is due")
-            shown = plt.figure(numbers[0])
-            if found := list(faults(shown, lang)):
-                raise ValueError(f"{draw.__name__}, in {lang}: {'; '.join(found)}")
+            shown = drawn(draw, lang)
             if display:
                 display(shown, metadata={"lang": lang})
         finally:
             plt.close("all")
     return draw
+
+
+def drawn(draw: Callable[[Say], None], lang: str) -> Figure:
+    """The figure that `draw` makes in `lang`; raises as `picture` does."""
+    plt.close("all")
+    draw(lambda en, zh: en if lang == "en" else zh)
+    if len(numbers := plt.get_fignums()) != 1:
+        raise ValueError(f"{draw.__name__}: {len(numbers)} figures, where one is due")
+    shown = plt.figure(numbers[0])
+    if found := list(faults(shown, lang)):
+        raise ValueError(f"{draw.__name__}, in {lang}: {'; '.join(found)}")
+    return shown
 
 
 def faults(shown: Figure, lang: str) -> Iterator[str]:
