@@ -15,637 +15,603 @@
 # # 11 DPO 家族
 
 # %% [markdown] lang="en"
-# > **In this chapter.** You will be able to read a preference loss that you have never seen: to say how hard it pulls on a pair, where it stops pulling, and what that means for the policy. You will know what the names in TRL's `loss_type` stand for, where code and paper differ, and how all of them did on the same pairs. You need [chapter 7](07_derivation.ipynb) (the DPO loss and its minimum) and [chapter 9](09_dpo.ipynb) (what it does to a network). 50 minutes to read, 30 seconds to run.
+# > **In this chapter.** You will be able to read a preference loss that you have never seen: to say what it sees of a pair, how hard it pulls, where it stops, and what that means for the policy. You will know what the names in TRL's `loss_type` stand for, where code and paper differ, and what became of nineteen losses on the same pairs, beside imitation of the same file. You need [chapter 7](07_derivation.ipynb) (the DPO loss and its minimum) and [chapter 9](09_dpo.ipynb) (what it does to a network). 28 minutes to read, and 15 more for the sections marked ⋆; 30 seconds to run.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，面对一个没见过的偏好损失，你能说出它拉一对回答用多大的力、到哪里松手、对策略意味着什么。TRL 的 `loss_type` 里那些名字各是什么，代码和论文在哪里不一致，同一批回答对上各自表现如何，你也会知道。需要读过[第 7 章](07_derivation.ipynb)（DPO 的损失和它的最小值）和[第 9 章](09_dpo.ipynb)（它对网络做了什么）。阅读 50 分钟，运行 30 秒。
+# > **本章。** 读完后，面对一个没见过的偏好损失，你能说出它看见偏好对的什么、用多大的力拉、到哪里松手，这些对策略意味着什么。TRL 的 `loss_type` 里那些名字各是什么，代码和论文在哪里不一致，你也会知道；还会看到十九种损失用同一批偏好对训练的结果，旁边放着同一份文件的模仿。需要读过[第 7 章](07_derivation.ipynb)（DPO 的损失和它的最小值）和[第 9 章](09_dpo.ipynb)（它对网络做了什么）。阅读 28 分钟，带 ⋆ 的几节另需 15 分钟；运行 30 秒。
 
 # %%
 import copy
 import json
 import math
+from functools import partial
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from torch.nn.functional import logsigmoid, relu
 
 from checks import check
-from dpo_core import BookTask, load_pretrained, tabular, use_threads
+from dpo_core import BookTask, arms, load_pretrained, tabular, use_threads
 from dpo_core.evaluation import evaluate
 from dpo_core.family import FAMILY, discopop
 from dpo_core.losses import kto_loss, preference_loss
-from dpo_core.plotting import COLORS, figure, use_style
+from dpo_core.plotting import COLORS, figure, picture
 from dpo_core.preferences import on_policy_pairs
-from dpo_core.steps import dpo_step
+from dpo_core.rl import checker
+from dpo_core.steps import dpo_step, sft_step
 from dpo_core.tabular import Problem
 from dpo_core.theory import class_problem, predicted_optimum, predicted_shares
 from dpo_core.training import LoopConfig, default_device, train
 
 # %% [markdown] lang="en"
 # ## One pair, four opinions
-# After DPO came some twenty losses. Two questions are enough to compare them: how hard does a loss pull on a pair, and where does it stop pulling? One pair is enough to ask the first.
+# DPO was followed by some twenty losses, each with a paper and a name. They differ less than their names. Two questions tell them apart: how hard does a loss pull on a pair, and where does it stop pulling? One pair is enough to ask the first.
 #
-# A policy gives the chosen answer $y_w$ a log-probability of -5, the rejected answer $y_l$ one of -10. The reference says -7 and -9. The **log-ratios** $\rho=\log\pi-\log\pi_{\mathrm{ref}}$ are then $\rho_w=2$ and $\rho_l=-1$, their difference $m=\rho_w-\rho_l$ is 3, and with $\beta=0.4$ the margin is $h=\beta m=1.2$. What does the pair cost? And how hard does the loss $\mathcal{L}$ still pull, that is, what is $-\partial\mathcal{L}/\partial m$?
+# A policy gives the chosen answer $y_w$ a log-probability of -5 and the rejected answer $y_l$ one of -10. The reference says -7 and -9. So the **log-ratios** $\Delta=\log\pi-\log\pi_{\mathrm{ref}}$ are $\Delta_w=2$ and $\Delta_l=-1$: the policy writes the first more readily than the reference does, and the second less. Their difference is $m=\Delta_w-\Delta_l=3$. With $\beta=0.4$ the reward margin is $h=\beta m=1.2$.
 #
-# - DPO: $-\log\sigma(h)=-\log\sigma(1.2)=0.263$. The pull is $\beta\,\sigma(-1.2)=0.093$. It never ends; it only fades.
-# - Hinge: $\max(0,1-h)=\max(0,1-1.2)=0$. The pair is won by more than 1, so nothing pulls.
-# - IPO: $(m-\frac{1}{2\beta})^2=(3-\frac{1}{0.8})^2=3.06$. The pull is $-2\,(3-1.25)=-3.5$, backwards: this pair has been won by too much.
-# - SPPO: $(\rho_w-\frac{1}{2\beta})^2+(\rho_l+\frac{1}{2\beta})^2=(2-1.25)^2+(-1+1.25)^2=0.625$. It has an opinion on each answer, not on the difference: $\rho_w$ should come down to 1.25, and $\rho_l$ to -1.25.
+# Four losses look at this pair. Three of them see only the difference; the fourth, KTO, sees each answer by itself.
 #
-# How hard a loss pulls at a given margin is its **gradient weight**. The cell prints the four costs, then the pull on the chosen answer and the push on the rejected one, which are equal in the first three losses, but not in SPPO.
+# | loss | what the pair costs | here |
+# |---|---|---|
+# | DPO ([Rafailov et al. 2023](https://arxiv.org/abs/2305.18290)) | $-\log\sigma(h)$ | $-\log\sigma(1.2)=0.263$ |
+# | hinge ([Liu et al. 2024](https://arxiv.org/abs/2309.06657)) | $\max(0,1-h)$ | 0 |
+# | IPO ([Azar et al. 2024](https://arxiv.org/abs/2310.12036)) | $(m-\frac{1}{2\beta})^2$ | $(3-1.25)^2=3.062$ |
+# | KTO ([Ethayarajh et al. 2024](https://arxiv.org/abs/2402.01306)), simplified | $\sigma(-\beta\Delta_w)+\sigma(\beta\Delta_l)$ | $\sigma(-0.8)+\sigma(-0.4)=0.711$ |
+#
+# The cost itself says little. What moves the policy is its slope. Call **pull** what the cost loses for each unit by which $\Delta_w$ rises, and **push** what it loses for each unit by which $\Delta_l$ falls.
+#
+# > **Before you run it.** The policy already prefers the right answer. Which of the four want the margin wider still, which leave it, which want it narrower?
+#
+# <details><summary>Answer</summary>
+#
+# DPO and KTO want it wider. The hinge has let go, since $h$ is above 1. IPO pulls back, and hard: it wants $m=1.25$, not 3.
+#
+# </details>
 
 # %% [markdown] lang="zh"
 # ## 一对回答，四种看法
-# DPO 之后又冒出二十来种损失。要比较它们，问两个问题就够：对一对回答，损失用多大的力拉？拉到哪里停？第一个问题，拿一对回答就能问清楚。
+# DPO 之后又冒出二十来种损失，各有论文，各有名字，其实没有名字看上去那么不同。问两个问题就能分清：对一个偏好对，损失用多大的力拉？拉到哪里停？第一个问题，拿一对回答就能问明白。
 #
-# 策略给 chosen（记作 $y_w$）的对数概率是 -5，给 rejected（记作 $y_l$）的是 -10；参考策略给的是 -7 和 -9。于是**对数比** $\rho=\log\pi-\log\pi_{\mathrm{ref}}$ 是 $\rho_w=2$、$\rho_l=-1$，两者之差 $m=\rho_w-\rho_l$ 是 3。取 $\beta=0.4$，间隔 $h=\beta m=1.2$。这一对代价多大？损失 $\mathcal{L}$ 还在用多大的力拉，也就是 $-\partial\mathcal{L}/\partial m$ 等于多少？
+# 策略给 chosen（记作 $y_w$）的对数概率是 -5，给 rejected（记作 $y_l$）的是 -10；参考策略给的是 -7 和 -9。于是**对数比** $\Delta=\log\pi-\log\pi_{\mathrm{ref}}$ 是 $\Delta_w=2$、$\Delta_l=-1$：前一个回答，策略比参考策略更爱写；后一个，更不爱写。两者之差 $m=\Delta_w-\Delta_l=3$。取 $\beta=0.4$，奖励间隔 $h=\beta m=1.2$。
 #
-# - DPO：$-\log\sigma(h)=-\log\sigma(1.2)=0.263$。拉力是 $\beta\,\sigma(-1.2)=0.093$，永远不会到零，只会越来越小。
-# - 合页损失（hinge）：$\max(0,1-h)=\max(0,1-1.2)=0$。赢的幅度已经超过 1，不再拉。
-# - IPO：$(m-\frac{1}{2\beta})^2=(3-\frac{1}{0.8})^2=3.06$。拉力是 $-2\,(3-1.25)=-3.5$，方向反了：它嫌这一对赢得太多。
-# - SPPO：$(\rho_w-\frac{1}{2\beta})^2+(\rho_l+\frac{1}{2\beta})^2=(2-1.25)^2+(-1+1.25)^2=0.625$。它不看差，对两个回答各有要求：$\rho_w$ 该降到 1.25，$\rho_l$ 该降到 -1.25。
+# 四种损失来看这一对。前三种只看见差；第四种 KTO，两个回答分开看。
 #
-# 间隔是多少时，损失用多大的力拉，叫它的**梯度权重**（gradient weight）。下面先打印四个代价，再打印把 chosen 往上拉的力、把 rejected 往下推的力：前三个损失里两者相等，SPPO 里不等。
+# | 损失 | 这一对的代价 | 这里 |
+# |---|---|---|
+# | DPO（[Rafailov et al. 2023](https://arxiv.org/abs/2305.18290)） | $-\log\sigma(h)$ | $-\log\sigma(1.2)=0.263$ |
+# | 合页损失 hinge（[Liu et al. 2024](https://arxiv.org/abs/2309.06657)） | $\max(0,1-h)$ | 0 |
+# | IPO（[Azar et al. 2024](https://arxiv.org/abs/2310.12036)） | $(m-\frac{1}{2\beta})^2$ | $(3-1.25)^2=3.062$ |
+# | KTO（[Ethayarajh et al. 2024](https://arxiv.org/abs/2402.01306)），简化 | $\sigma(-\beta\Delta_w)+\sigma(\beta\Delta_l)$ | $\sigma(-0.8)+\sigma(-0.4)=0.711$ |
+#
+# 代价本身说明不了什么，推动策略的是它的斜率。$\Delta_w$ 每升一个单位，代价减少多少，叫对 chosen 的**拉力**；$\Delta_l$ 每降一个单位，代价减少多少，叫对 rejected 的**推力**。
+#
+# > **先猜一猜。** 这一对，策略已经偏向该偏的一边了。四种损失里，谁还要把间隔拉宽，谁随它去，谁要收窄？
+#
+# <details><summary>答案</summary>
+#
+# DPO 和 KTO 还要拉宽。合页损失已经松手，因为 $h$ 超过了 1。IPO 往回拉，力气还不小：它要的是 $m=1.25$，不是 3。
+#
+# </details>
+
 
 # %% tags=["setup"]
-SMOOTHED = {"label_smoothing": 0.1}
-CALLS = {name: {"loss_type": name} for name in FAMILY} | {"cdpo": {"loss_type": "sigmoid", **SMOOTHED}}
-CALLS["robust"], CALLS["exo_pair"] = CALLS["robust"] | SMOOTHED, CALLS["exo_pair"] | SMOOTHED
+def dpo(won, lost, beta):
+    """Each takes the two log-ratios of a pair, that of the chosen answer first."""
+    return -logsigmoid(beta * (won - lost))
 
 
-def losses(name, chosen, rejected, ref_chosen=None, ref_rejected=None, beta=1.0, lengths=None):
-    """The losses of pairs; without a reference the log-probabilities given are log-ratios, without lengths all are 1."""
-    zero, one = torch.zeros_like(chosen), torch.ones_like(chosen)
-    reference = (zero if ref is None else ref for ref in (ref_chosen, ref_rejected))
-    sizes = dict(zip(("chosen_lengths", "rejected_lengths"), (one, one) if lengths is None else lengths))
-    return preference_loss(chosen, rejected, *reference, beta=beta, **sizes, **CALLS[name])[0]
+def hinge(won, lost, beta):
+    return relu(1 - beta * (won - lost))
 
 
-def pulls(name, chosen, rejected, beta=1.0):
-    """How hard a loss pulls the chosen answer up, and how hard it pushes the rejected one down."""
-    sides = [side.double().clone().requires_grad_() for side in (chosen, rejected)]
-    up, down = torch.autograd.grad(losses(name, *sides, beta=beta).sum(), sides)
+def ipo(won, lost, beta):
+    return (won - lost - 1 / (2 * beta)) ** 2
+
+
+def kto(won, lost, beta):
+    return torch.sigmoid(-beta * won) + torch.sigmoid(beta * lost)
+
+
+def pulls(loss, won, lost, beta=1.0):
+    """How hard a loss pulls the chosen answer up and pushes the rejected one down."""
+    sides = [side.double().clone().requires_grad_() for side in (won, lost)]
+    up, down = torch.autograd.grad(loss(*sides, beta).sum(), sides)
     return -up, down
 
 
 # %%
-hand = [torch.tensor([value]).double() for value in (-5.0, -10.0, -7.0, -9.0)]
-for name, cost in (("sigmoid", 0.263), ("hinge", 0.0), ("ipo_sum", 3.06), ("sppo_hard", 0.625)):
-    up, down = pulls(name, torch.tensor([2.0]), torch.tensor([-1.0]), beta=0.4)
-    print(f"{name:10} {losses(name, *hand, beta=0.4).item():6.3f}  {up.item():7.3f} {down.item():7.3f}")
-    assert abs(losses(name, *hand, beta=0.4).item() - cost) < 4e-3
-assert abs(pulls("sigmoid", torch.tensor([2.0]), torch.tensor([-1.0]), 0.4)[0] - 0.093) < 5e-4
-assert abs(pulls("ipo_sum", torch.tensor([2.0]), torch.tensor([-1.0]), 0.4)[0] + 3.5) < 1e-9
-up, down = pulls("sppo_hard", torch.tensor([2.0]), torch.tensor([-1.0]), 0.4)
-assert up < 0 < down  # both answers are to come down
+FOUR = {"sigmoid": dpo, "hinge": hinge, "ipo_sum": ipo, "kto": kto}
+COST = {"sigmoid": 0.263, "hinge": 0.0, "ipo_sum": 3.062, "kto": 0.711}
+two = [torch.tensor([value]).double() for value in (2.0, -1.0)]
+print("loss        cost    pull    push")
+for name, loss in FOUR.items():
+    cost, (pull, push) = loss(*two, 0.4), pulls(loss, *two, 0.4)
+    print(f"{name:8}{cost.item():8.3f}{pull.item():8.3f}{push.item():8.3f}")
+    assert abs(cost - COST[name]) < 6e-4
+assert pulls(dpo, *two, 0.4)[0] > 0 and min(pulls(kto, *two, 0.4)) > 0
+assert pulls(hinge, *two, 0.4)[0] == 0 and pulls(ipo, *two, 0.4)[0] < -3
 
 # %% [markdown] lang="en"
+# The names in the first column are the library's. `preference_loss` takes the four log-probabilities and the name of a loss; KTO needs no pairs, only answers called good or bad, and so has a function of its own. Both say what we wrote:
+
+# %% [markdown] lang="zh"
+# 第一列是库里的名字。`preference_loss` 收四个对数概率和损失的名字；KTO 用不着成对，只要给每个回答标个好坏，所以另有一个函数。它们算的就是我们上面写的：
+
+# %%
+raw = [torch.tensor([value]).double() for value in (-5.0, -10.0, -7.0, -9.0)]
+yes = torch.tensor([True])
+for name in ("sigmoid", "hinge", "ipo_sum"):
+    theirs = preference_loss(*raw, beta=0.4, loss_type=name)[0]
+    assert abs(theirs - FOUR[name](*two, 0.4)) < 1e-12
+good = kto_loss(raw[0], raw[2], yes, beta=0.4, kl=0.0)[0]
+bad = kto_loss(raw[1], raw[3], ~yes, beta=0.4, kl=0.0)[0]
+assert abs(good + bad - kto(*two, 0.4)) < 1e-12
+
+# %% [markdown] lang="en"
+# (The `kl=0.0` is our simplification. KTO compares each log-ratio with a reference point $z_0$, an estimate of the policy's KL; the library's training step estimates it as the authors do.)
+#
+# ## How hard it pulls
+# DPO, hinge and IPO cost what they cost through the margin alone: $f(h)$. So pull and push are the same number, $-f'(h)$, the **gradient weight**, and one curve tells all about each.
+#
+# One more loss of this kind, because it is used so often. **cDPO** ([Mitchell 2023](https://ericmitchell.ai/cdpo.pdf)) supposes that a share $\varepsilon$ of the labels is wrong, and mixes the loss of the pair with that of the pair turned round:
+#
+# $$f(h)=-(1-\varepsilon)\log\sigma(h)-\varepsilon\log\sigma(-h).$$
+#
+# In code it is DPO with `label_smoothing`, here $\varepsilon=0.1$.
+#
+# > **Before you run it.** A curve above zero widens the margin, a curve below zero narrows it. Which of the four curves cross zero?
+#
+# <details><summary>Answer</summary>
+#
+# IPO, at $h=\frac12$, and cDPO, at $h=2.197$, where $\sigma(h)=1-\varepsilon$. The hinge drops to zero at 1 and stays there. DPO never gets there.
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# （`kl=0.0` 是我们的简化。KTO 拿每个对数比同一个参考点 $z_0$ 比，$z_0$ 是策略 KL 的估计；库里的训练步照作者的办法估它。）
+#
+# ## 用多大的力拉
+# DPO、合页损失、IPO 的代价只取决于间隔：$f(h)$。所以拉力和推力是同一个数 $-f'(h)$，叫**梯度权重**（gradient weight），一条曲线就能把一种损失说尽。
+#
+# 这一类里再添一个，因为用得很多。**cDPO**（[Mitchell 2023](https://ericmitchell.ai/cdpo.pdf)）假定有 $\varepsilon$ 的标签是错的，把这一对的损失和反过来那一对的损失掺在一起：
+#
+# $$f(h)=-(1-\varepsilon)\log\sigma(h)-\varepsilon\log\sigma(-h)$$
+#
+# 在代码里，它就是加了 `label_smoothing` 的 DPO，这里取 $\varepsilon=0.1$。
+#
+# > **先猜一猜。** 曲线在零以上，间隔会被拉宽；在零以下，会被收窄。四条曲线里，哪几条穿过零？
+#
+# <details><summary>答案</summary>
+#
+# IPO 在 $h=\frac12$ 处穿过；cDPO 在 $h=2.197$ 处，那里 $\sigma(h)=1-\varepsilon$。合页损失在 1 处落到零，就此停住。DPO 永远到不了零。
+#
+# </details>
+
+# %% tags=["setup"]
+SMOOTHED = {"label_smoothing": 0.1}
+CALLS = {name: {"loss_type": name} for name in FAMILY}
+CALLS["cdpo"] = {"loss_type": "sigmoid"} | SMOOTHED
+for needs in ("robust", "exo_pair"):
+    CALLS[needs] |= SMOOTHED
+LENGTHS = ("chosen_lengths", "rejected_lengths")
+
+
+def library(name, won, lost, beta=1.0, refs=None, lengths=None):
+    """A library loss; without `refs` of log-ratios, without `lengths` of one token."""
+    refs = (torch.zeros_like(won),) * 2 if refs is None else refs
+    if name == "kto":
+        good = torch.ones(won.shape, dtype=torch.bool)
+        sides = ((won, refs[0], good), (lost, refs[1], ~good))
+        return sum(kto_loss(*side, beta=beta, kl=0.0)[0] for side in sides)
+    sizes = (torch.ones_like(won),) * 2 if lengths is None else lengths
+    options = CALLS[name] | dict(zip(LENGTHS, sizes))
+    return preference_loss(won, lost, *refs, beta=beta, **options)[0]
+
+
+# %%
+margin = torch.linspace(-4, 4, 801).double()
+SHAPES = {
+    name: partial(library, name) for name in ("sigmoid", "cdpo", "hinge", "ipo_sum")
+}
+weight = {
+    name: pulls(loss, margin, 0 * margin)[0].numpy() for name, loss in SHAPES.items()
+}
+assert weight["sigmoid"].min() > 0 and weight["cdpo"][-1] < 0 > weight["ipo_sum"][-1]
+assert weight["hinge"][-1] == 0
+LINES = {  # one look for each loss, here and in figure 11.2
+    "sigmoid": ("DPO", COLORS["policy"], "-"),
+    "cdpo": ("cDPO", COLORS["policy"], "--"),
+    "hinge": ("hinge", COLORS["baseline"], "-"),
+    "ipo_sum": ("IPO", COLORS["chosen"], "-."),
+}
+
+
+# %% tags=["figure"] alt_en="Gradient weight against reward margin from -4 to 4. DPO falls smoothly from 1 towards 0 and stays above it. cDPO runs a little below it and crosses zero near 2.2. The hinge is 1 up to the margin 1, then 0. IPO is a steep straight line that crosses zero at one half." alt_zh="梯度权重随奖励间隔的变化，间隔从 -4 到 4。DPO 从 1 平滑降向 0，始终在零以上。cDPO 略低，在 2.2 附近穿过零。合页损失在间隔 1 以前是 1，之后是 0。IPO 是一条很陡的直线，在二分之一处穿过零。"
+@picture
+def gradient_weights(say):
+    fig, axes = figure(width=6.0, height=3.6)
+    axes.axhline(0, color=COLORS["ref"], linewidth=0.8)
+    places = {
+        "sigmoid": (1.3, 0.28),
+        "cdpo": (2.5, -0.3),
+        "hinge": (0.1, 1.09),
+        "ipo_sum": (-0.2, 2.0),
+    }
+    for name, (word, color, style) in LINES.items():
+        axes.plot(margin, weight[name], style, color=color)
+        word = say(word, "合页损失") if name == "hinge" else word
+        axes.text(*places[name], word, color=color)
+    axes.set(
+        ylim=(-1.4, 2.4),
+        xlabel=say("reward margin $h$", "奖励间隔 $h$"),
+        ylabel=say("gradient weight $-f'(h)$", "梯度权重 $-f'(h)$"),
+    )
+
+
+# %% [markdown] lang="en"
+# **Figure 11.1.** How hard four losses pull at a given margin ($\beta=1$, $\varepsilon=0.1$). They differ most on the right, where the pair is won: DPO's pull fades and never ends, the hinge's is cut off, cDPO and IPO turn back. On the left, where it is lost, DPO and hinge pull with at most $\beta$, IPO the harder the worse the pair stands.
+
+# %% [markdown] lang="zh"
+# **图 11.1** 间隔是多少时，四种损失用多大的力拉（$\beta=1$，$\varepsilon=0.1$）。差别主要在右边，也就是赢了的一边：DPO 的力越来越小，却没有尽头；合页损失一刀切断；cDPO 和 IPO 掉过头来。左边是输了的一边，DPO 和合页损失至多用 $\beta$ 的力，IPO 则输得越惨拉得越狠。
+
+# %% [markdown] lang="en"
+# A pull that turns back is a brake. It matters most where the judge is certain: chapter 9's network, trained with labels that never doubt, had no other brake than the number of steps.
+#
 # ## Where the pulling stops
-# Real labels are noisy. Say the first of two answers is preferred with probability $q$. Then with probability $q$ the pair costs $f(h)$, and with probability $1-q$ it stands the other way round and costs $f(-h)$. The mean cost is flat where the two pulls balance:
+# Most labels do doubt. Let the first of two answers be preferred with probability $q$. Then with probability $q$ the pair costs $f(h)$, and with probability $1-q$ it stands the other way round and costs $f(-h)$. The mean cost is flat where the two pulls balance:
 #
 # $$q\,f'(h)=(1-q)\,f'(-h).$$
 #
-# Such an $h$ is the **stationary point** of the loss for that label. Three of them by hand, for $q=\sigma(1)=0.731$, a Bradley–Terry label of two answers whose rewards differ by 1:
+# Such an $h$ is the **stationary point** of the loss for this label. By hand, for two answers whose rewards differ by 1, so that $q=\sigma(1)=0.731$:
 #
-# - DPO: $f'(h)=-\sigma(-h)$. The equation reads $q\,\sigma(-h)=(1-q)\,\sigma(h)$. *Divide*: $e^h=q/(1-q)$, so $h=\log\frac{q}{1-q}=1$. The margin becomes the true difference of rewards. The theorem of [chapter 7](07_derivation.ipynb) is this line.
-# - IPO, with $h=\beta m$, is $(h-\frac12)^2/\beta^2$. The equation reads $q\,(h-\frac12)=(1-q)(-h-\frac12)$. *Multiply out*, and $qh$ cancels: $h=q-\frac12=0.231$. A margin, too, but another function of the label.
-# - Hinge: $f(h)$ falls with slope -1 up to $h=1$ and is 0 beyond; $f(-h)$ rises with slope 1 from $h=-1$ on. For $\frac12<q<1$ the mean therefore falls up to $h=1$ (slope $1-2q$) and rises after (slope $1-q$). The answer is 1, and the hinge does not care how sure the label is.
-#
-# Why does it matter which function? With three answers the margins have to fit together: $h_{13}=h_{12}+h_{23}$, because all three come from one policy. Differences of rewards do fit. So with Bradley–Terry labels, whatever the rewards, a loss reaches all its wished-for margins at once only if its $h(q)$ is proportional to $\log\frac{q}{1-q}$. Otherwise its minimum is in general a compromise, and it depends on which pairs are common. The cell checks these stationary points, and three more that the next sections explain.
+# - DPO: $f'(h)=-\sigma(-h)$, so $q\,\sigma(-h)=(1-q)\,\sigma(h)$. *Divide*: $e^h=q/(1-q)$, and $h=\log\frac{q}{1-q}=1$. The margin becomes the difference of the rewards. The theorem of [chapter 7](07_derivation.ipynb) is this line.
+# - IPO is $(h-\frac12)^2/\beta^2$, so $q\,(h-\frac12)=(1-q)(-h-\frac12)$. *Multiply out*, and $qh$ cancels: $h=q-\frac12=0.231$.
+# - Hinge: up to $h=1$ the mean cost changes with slope $1-2q$, which is downhill if $q>\frac12$, and after it with slope $1-q$, uphill. So $h=1$, however sure the label is.
+# - cDPO is DPO with the label $\varepsilon+(1-2\varepsilon)q$ in place of $q$: $h=\log\frac{0.685}{0.315}=0.776$.
 
 # %% [markdown] lang="zh"
+# 会掉头的力，就是刹车。裁判从不犹豫的时候，刹车最要紧：第 9 章的网络用的就是从不犹豫的标签，除了步数，没有别的刹车。
+#
 # ## 拉到哪里停
-# 真实的标签有噪声。设两个回答里第一个胜出的概率是 $q$：以概率 $q$，这一对的代价是 $f(h)$；以概率 $1-q$，它反过来，代价是 $f(-h)$。两股拉力相抵，平均代价就平了：
+# 标签多半是有犹豫的。设两个回答里，第一个被偏好的概率是 $q$：以概率 $q$，这一对的代价是 $f(h)$；以概率 $1-q$，它反过来，代价是 $f(-h)$。两股力相抵，平均代价就平了：
 #
 # $$q\,f'(h)=(1-q)\,f'(-h)$$
 #
-# 满足它的 $h$，叫这个损失对该标签的**驻点**（stationary point）。取 $q=\sigma(1)=0.731$，即奖励相差 1 的两个回答的 Bradley–Terry 标签，手算三个：
+# 满足它的 $h$，叫这种损失对这个标签的**驻点**（stationary point）。手算几个，设两个回答的奖励相差 1，即 $q=\sigma(1)=0.731$：
 #
-# - DPO：$f'(h)=-\sigma(-h)$。方程是 $q\,\sigma(-h)=(1-q)\,\sigma(h)$。*两边相除*，$e^h=q/(1-q)$，所以 $h=\log\frac{q}{1-q}=1$。间隔变成真实的奖励差。[第 7 章](07_derivation.ipynb)的定理就是这一行。
-# - IPO：用 $h=\beta m$ 写，是 $(h-\frac12)^2/\beta^2$。方程是 $q\,(h-\frac12)=(1-q)(-h-\frac12)$。*乘开*，$qh$ 消掉，$h=q-\frac12=0.231$。也是一个间隔，只是随标签变化的方式不同。
-# - 合页损失：$f(h)$ 以斜率 -1 降到 $h=1$，以后是 0；$f(-h)$ 从 $h=-1$ 起以斜率 1 升。所以 $\frac12<q<1$ 时，平均代价一路降到 $h=1$（斜率 $1-2q$），再往后就升（斜率 $1-q$）。答案是 1；标签有多肯定，它不管。
-#
-# 是哪个函数，要紧吗？有三个回答时，间隔必须对得上：$h_{13}=h_{12}+h_{23}$，因为三个间隔出自同一个策略。奖励差是对得上的。所以标签出自 Bradley–Terry 模型时，要让奖励不论多少，想要的间隔都能同时达到，只有一种可能：$h(q)$ 与 $\log\frac{q}{1-q}$ 成正比。不然，最小值一般就是折中，哪些回答对常见，就偏向哪些。下面验证这几个驻点，另有三个，后面几节再讲。
+# - DPO：$f'(h)=-\sigma(-h)$，方程是 $q\,\sigma(-h)=(1-q)\,\sigma(h)$。*两边相除*，$e^h=q/(1-q)$，所以 $h=\log\frac{q}{1-q}=1$。间隔变成了奖励之差。[第 7 章](07_derivation.ipynb)的定理就是这一行。
+# - IPO 是 $(h-\frac12)^2/\beta^2$，方程是 $q\,(h-\frac12)=(1-q)(-h-\frac12)$。*乘开*，$qh$ 消掉，$h=q-\frac12=0.231$。
+# - 合页损失：$h=1$ 以前，平均代价的斜率是 $1-2q$，只要 $q>\frac12$ 就是下坡；以后的斜率是 $1-q$，是上坡。所以 $h=1$，标签有多肯定都一样。
+# - cDPO 就是 DPO，只是标签 $q$ 换成 $\varepsilon+(1-2\varepsilon)q$：$h=\log\frac{0.685}{0.315}=0.776$。
 
-# %%
-logit = torch.logit
+# %% tags=["setup"]
 STOPS = {
-    "sigmoid": logit,
-    "cdpo": lambda q: logit(0.1 + 0.8 * q),
-    "robust": lambda q: logit((q - 0.1) / 0.8),
-    "exo_pair": lambda q: (2 * q - 1) * math.log(0.9 / 0.1),
+    "sigmoid": torch.logit,
+    "cdpo": lambda q: torch.logit(0.1 + 0.8 * q),
+    "hinge": torch.ones_like,
     "ipo_sum": lambda q: q - 0.5,
 }
-q20 = 0.5 + 0.38 * torch.rand(20, generator=torch.Generator().manual_seed(0)).double()  # 20 random labels
+
+
+def imbalance(loss, q, h):
+    """How far the two pulls are from balance at the margin h."""
+    return q * pulls(loss, h, 0 * h)[0] - (1 - q) * pulls(loss, -h, 0 * h)[0]
+
+
+# %%
+sure = torch.sigmoid(torch.tensor([1.0, 1.0, 2.0]).double())  # labels of 1-2, 2-3, 1-3
+print("label        " + "  ".join(f"{q:.3f}" for q in sure))
 for name, stop in STOPS.items():
-    h = stop(q20)
-    balance = q20 * pulls(name, h, 0 * h)[0] - (1 - q20) * pulls(name, -h, 0 * h)[0]
-    assert balance.abs().max() < 1e-12
-    shown = stop(torch.sigmoid(torch.tensor([1.0, 2.0]).double())).tolist()
-    print(f"{name:9} h(0.731) = {shown[0]:6.3f}   h(0.881) = {shown[1]:6.3f}")
-for name, first in (("sigmoid", 1.0), ("cdpo", 0.776), ("robust", 1.318), ("exo_pair", 1.015), ("ipo_sum", 0.231)):
-    assert abs(STOPS[name](torch.sigmoid(torch.tensor(1.0).double())) - first) < 6e-4
+    print(f"{name:11}  " + "  ".join(f"{h:.3f}" for h in stop(sure)))
+    if name != "hinge":  # whose slope jumps there
+        assert imbalance(SHAPES[name], sure, stop(sure)).abs().max() < 1e-12
+BY_HAND = {"sigmoid": 1.0, "cdpo": 0.776, "hinge": 1.0, "ipo_sum": 0.231}
+assert all(abs(STOPS[name](sure)[0] - h) < 6e-4 for name, h in BY_HAND.items())
+below, above = (imbalance(hinge, sure, torch.full_like(sure, h)) for h in (0.99, 1.01))
+assert below.min() > 0 > above.max()
 
-# %% [markdown] lang="en"
-# ## One table
-# Every loss is one line. $\rho$ is a log-ratio, $m=\rho_w-\rho_l$, $h=\beta m$; $|y|$ is the number of tokens, and a bar divides by it: $\bar\rho=\rho/|y|$, $\bar m=\bar\rho_w-\bar\rho_l$. Where there is no reference, $s=\log\pi$ stands alone. Four letters are options: $\varepsilon$ is `label_smoothing`, $\tau$ `discopop_tau`, $\alpha$ `sft_weight`, and $\gamma$ is $\beta$ times `gamma_beta_ratio`; $z_0$ comes with KTO below. The formulas are those of `dpo_core.family.FAMILY`, one line of code each. Look rows up when the text comes to them.
-#
-# | `loss_type` | the loss of a pair | source |
-# |---|---|---|
-# | `sigmoid` | $-(1-\varepsilon)\log\sigma(h)-\varepsilon\log\sigma(-h)$ | DPO [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290), eq. 7; $\varepsilon>0$ is cDPO [Mitchell 2023](https://ericmitchell.ai/cdpo.pdf), eq. 3 |
-# | `robust` | $\frac{-(1-\varepsilon)\log\sigma(h)+\varepsilon\log\sigma(-h)}{1-2\varepsilon}$ | [Chowdhury et al. 2024](https://arxiv.org/abs/2403.00409) |
-# | `hinge` | $\max(0,1-h)$ | [Liu et al. 2024](https://arxiv.org/abs/2309.06657) |
-# | `ipo_sum` | $(m-\frac{1}{2\beta})^2$ | [Azar et al. 2024](https://arxiv.org/abs/2310.12036), eq. 17 |
-# | `exo_pair` | $\mathrm{KL}(\sigma(h)\,\Vert\,1-\varepsilon)$, two coins | [Ji et al. 2024](https://arxiv.org/abs/2402.00856), eq. 16 |
-# | `discopop` | $\sigma(-\frac h\tau)\log(1+e^{-h})+\sigma(\frac h\tau)\,e^{-h}$ | [Lu et al. 2024](https://arxiv.org/abs/2406.08414), eq. 5 |
-# | `sigmoid_norm` | `sigmoid` with $\bar m$ for $m$ | [Lambert et al. 2024](https://arxiv.org/abs/2411.15124), eq. 6; [Meng et al. 2024](https://arxiv.org/abs/2405.14734), app. I |
-# | `ipo` | $(\bar m-\frac{1}{2\beta})^2$ | TRL's reading of eq. 17 |
-# | `slic` | $\max(0,1-\beta(s_w-s_l))$ | [Zhao et al. 2023](https://arxiv.org/abs/2305.10425), without its regulariser |
-# | `simpo` | $-\log\sigma(\beta(\bar s_w-\bar s_l)-\gamma)$ | [Meng et al. 2024](https://arxiv.org/abs/2405.14734) |
-# | `orpo` | $-\bar s_w-\beta\log\sigma(\mathrm{lo}(\bar s_w)-\mathrm{lo}(\bar s_l))$, log-odds $\mathrm{lo}(\bar s)=\bar s-\log(1-e^{\bar s})$ | [Hong et al. 2024](https://arxiv.org/abs/2403.07691) |
-# | `sigmoid_sft` | $-\log\sigma(h)-\alpha\,\bar s_w$ | [Pang et al. 2024](https://arxiv.org/abs/2404.19733) |
-# | `nca_pair` | $-\log\sigma(\beta\rho_w)-\frac12\log\sigma(-\beta\rho_w)-\frac12\log\sigma(-\beta\rho_l)$ | [Chen et al. 2024](https://arxiv.org/abs/2402.05369) |
-# | `bco_pair` | $-\log\sigma(\beta\rho_w)-\log\sigma(-\beta\rho_l)$ | [Jung et al. 2024](https://arxiv.org/abs/2404.04656), without its reward shift |
-# | `sppo_hard` | $(\rho_w-\frac{1}{2\beta})^2+(\rho_l+\frac{1}{2\beta})^2$ | [Wu et al. 2024](https://arxiv.org/abs/2405.00675), eq. 4.7 |
-# | `apo_zero` | $\sigma(-\beta\rho_w)+\sigma(\beta\rho_l)$ | [D'Oosterlinck et al. 2024](https://arxiv.org/abs/2408.06266), eq. 7 |
-# | `apo_down` | $\sigma(\beta\rho_w)+\sigma(-h)$ | the same, eq. 8 |
-# | `kto_loss` | $\sigma(\mp\beta(\rho-z_0))$: minus for a desirable answer, plus for another | [Ethayarajh et al. 2024](https://arxiv.org/abs/2402.01306), eq. 7 |
-#
-# One function computes the pairs: `preference_loss(..., loss_type=...)`. Losses that divide by a length ask for `chosen_lengths` and `rejected_lengths`; losses without a reference take none. An option that a loss does not know is an error, not a silence. KTO needs no pairs, so it is a function of its own. The numbers of equations are those that TRL's or the authors' own code names.
-#
-# TRL 1.16 has three more names. `aot` and `aot_unpaired` sort the log-ratios of a batch and compare them rank by rank ([Melnyk et al. 2024](https://arxiv.org/abs/2406.05882)), so no pair has a loss of its own. `sft` compares nothing; with `sigmoid` beside it, it is `sigmoid_sft`.
-
-# %% [markdown] lang="zh"
-# ## 一张表
-# 每个损失一行。$\rho$ 是对数比，$m=\rho_w-\rho_l$，$h=\beta m$；$|y|$ 是词元数，加横线表示除以它：$\bar\rho=\rho/|y|$，$\bar m=\bar\rho_w-\bar\rho_l$。没有参考策略的地方，单用 $s=\log\pi$。另有四个字母是选项：$\varepsilon$ 是 `label_smoothing`，$\tau$ 是 `discopop_tau`，$\alpha$ 是 `sft_weight`，$\gamma$ 是 $\beta$ 乘 `gamma_beta_ratio`；$z_0$ 讲到 KTO 再说。这些式子就是 `dpo_core.family.FAMILY` 里的那些，每个一行代码。不必从头读，讲到哪个查哪个。
-#
-# | `loss_type` | 一对的损失 | 出处 |
-# |---|---|---|
-# | `sigmoid` | $-(1-\varepsilon)\log\sigma(h)-\varepsilon\log\sigma(-h)$ | DPO [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290)，式 7；$\varepsilon>0$ 是 cDPO [Mitchell 2023](https://ericmitchell.ai/cdpo.pdf)，式 3 |
-# | `robust` | $\frac{-(1-\varepsilon)\log\sigma(h)+\varepsilon\log\sigma(-h)}{1-2\varepsilon}$ | [Chowdhury et al. 2024](https://arxiv.org/abs/2403.00409) |
-# | `hinge` | $\max(0,1-h)$ | [Liu et al. 2024](https://arxiv.org/abs/2309.06657) |
-# | `ipo_sum` | $(m-\frac{1}{2\beta})^2$ | [Azar et al. 2024](https://arxiv.org/abs/2310.12036)，式 17 |
-# | `exo_pair` | $\mathrm{KL}(\sigma(h)\,\Vert\,1-\varepsilon)$，两枚硬币之间 | [Ji et al. 2024](https://arxiv.org/abs/2402.00856)，式 16 |
-# | `discopop` | $\sigma(-\frac h\tau)\log(1+e^{-h})+\sigma(\frac h\tau)\,e^{-h}$ | [Lu et al. 2024](https://arxiv.org/abs/2406.08414)，式 5 |
-# | `sigmoid_norm` | `sigmoid`，$m$ 换成 $\bar m$ | [Lambert et al. 2024](https://arxiv.org/abs/2411.15124)，式 6；[Meng et al. 2024](https://arxiv.org/abs/2405.14734)，附录 I |
-# | `ipo` | $(\bar m-\frac{1}{2\beta})^2$ | TRL 对式 17 的读法 |
-# | `slic` | $\max(0,1-\beta(s_w-s_l))$ | [Zhao et al. 2023](https://arxiv.org/abs/2305.10425)，不含正则项 |
-# | `simpo` | $-\log\sigma(\beta(\bar s_w-\bar s_l)-\gamma)$ | [Meng et al. 2024](https://arxiv.org/abs/2405.14734) |
-# | `orpo` | $-\bar s_w-\beta\log\sigma(\mathrm{lo}(\bar s_w)-\mathrm{lo}(\bar s_l))$，对数几率 $\mathrm{lo}(\bar s)=\bar s-\log(1-e^{\bar s})$ | [Hong et al. 2024](https://arxiv.org/abs/2403.07691) |
-# | `sigmoid_sft` | $-\log\sigma(h)-\alpha\,\bar s_w$ | [Pang et al. 2024](https://arxiv.org/abs/2404.19733) |
-# | `nca_pair` | $-\log\sigma(\beta\rho_w)-\frac12\log\sigma(-\beta\rho_w)-\frac12\log\sigma(-\beta\rho_l)$ | [Chen et al. 2024](https://arxiv.org/abs/2402.05369) |
-# | `bco_pair` | $-\log\sigma(\beta\rho_w)-\log\sigma(-\beta\rho_l)$ | [Jung et al. 2024](https://arxiv.org/abs/2404.04656)，不含奖励平移 |
-# | `sppo_hard` | $(\rho_w-\frac{1}{2\beta})^2+(\rho_l+\frac{1}{2\beta})^2$ | [Wu et al. 2024](https://arxiv.org/abs/2405.00675)，式 4.7 |
-# | `apo_zero` | $\sigma(-\beta\rho_w)+\sigma(\beta\rho_l)$ | [D'Oosterlinck et al. 2024](https://arxiv.org/abs/2408.06266)，式 7 |
-# | `apo_down` | $\sigma(\beta\rho_w)+\sigma(-h)$ | 同上，式 8 |
-# | `kto_loss` | $\sigma(\mp\beta(\rho-z_0))$：好回答取负号，坏回答取正号 | [Ethayarajh et al. 2024](https://arxiv.org/abs/2402.01306)，式 7 |
-#
-# 成对的损失都由一个函数来算：`preference_loss(..., loss_type=...)`。要除以长度的，得给 `chosen_lengths` 和 `rejected_lengths`；没有参考策略的，不用给。某个损失用不上的选项，给了就报错，不会悄悄略过。KTO 不用回答对，另有一个函数。式号取自 TRL 或作者自己的代码。
-#
-# TRL 1.16 还有三个名字。`aot` 和 `aot_unpaired` 把一批对数比排序，再按名次比（[Melnyk et al. 2024](https://arxiv.org/abs/2406.05882)），没有哪一对有自己的损失。`sft` 什么也不比；与 `sigmoid` 放在一起，就是 `sigmoid_sft`。
+# %% tags=["proof"] checked_en="Checked on twenty random labels: at the stop of DPO, of cDPO and of IPO the two pulls balance." checked_zh="在二十个随机标签上验证：DPO、cDPO、IPO 停下的地方，两股力相抵。"
+chance = torch.rand(20, generator=torch.Generator().manual_seed(0)).double()
+labels20 = 0.5 + 0.48 * chance
+for name in ("sigmoid", "cdpo", "ipo_sum"):
+    rests = STOPS[name](labels20)
+    assert imbalance(SHAPES[name], labels20, rests).abs().max() < 1e-12
 
 # %%
-MARGIN = ["sigmoid", "robust", "exo_pair", "hinge", "discopop", "ipo_sum"]  # another f of the same margin
-ARGUMENT = ["sigmoid_norm", "ipo", "slic", "simpo"]  # another margin: a token, or without reference
-ANSWERS = ["nca_pair", "bco_pair", "sppo_hard", "apo_zero", "apo_down", "sigmoid_sft", "orpo"]  # not of one margin alone
-assert {*MARGIN, *ARGUMENT, *ANSWERS} == {*FAMILY}
-for name, options in (("hinge", {"label_smoothing": 0.1}), ("exo_pair", {}), ("ipo", {}), ("sigmoid", {"discopop_tau": 0.1})):
-    try:
-        preference_loss(*hand, beta=0.4, loss_type=name, **options)
-        raise AssertionError("not noticed")
-    except ValueError as error:
-        print(error)
+doubt = torch.linspace(0.5, 0.995, 200).double()
+stops_at = {name: stop(doubt).numpy() for name, stop in STOPS.items()}
+certain = {name: STOPS[name](torch.ones(1).double()).item() for name in STOPS}
+assert certain["sigmoid"] == math.inf and round(certain["cdpo"], 3) == 2.197
+assert certain["ipo_sum"] == 0.5
+
+
+# %% tags=["figure"] alt_en="The margin at which four losses stop, against how sure the label is, from 0.5 to 1. DPO rises from 0 and runs off upwards near 1. cDPO rises more slowly and ends at 2.2. The hinge is flat at 1. IPO is a low straight line from 0 to one half." alt_zh="四种损失停下时的间隔，横轴是标签有多肯定，从 0.5 到 1。DPO 从 0 升起，靠近 1 时一路冲上去。cDPO 升得慢些，到 2.2 为止。合页损失是 1 处的水平线。IPO 是一条很低的直线，从 0 到二分之一。"
+@picture
+def stationary_points(say):
+    fig, axes = figure(width=6.0, height=3.4)
+    places = {
+        "sigmoid": (0.86, 2.9),
+        "cdpo": (0.94, 1.6),
+        "hinge": (0.53, 1.1),
+        "ipo_sum": (0.93, 0.52),
+    }
+    for name, (word, color, style) in LINES.items():
+        axes.plot(doubt, stops_at[name], style, color=color)
+        word = say(word, "合页损失") if name == "hinge" else word
+        axes.text(*places[name], word, color=color)
+    axes.set(
+        ylim=(0, 4),
+        xlabel=say(
+            "probability that the first answer is preferred, $q$",
+            "第一个回答被偏好的概率 $q$",
+        ),
+        ylabel=say("margin at the stop, $h$", "停下时的间隔 $h$"),
+    )
+
 
 # %% [markdown] lang="en"
-# ## Another shape
-# Six losses (seven with cDPO, which is `sigmoid` with $\varepsilon>0$) read the same margin $h$ and differ in the shape of $f$. Beside them stand four that read another margin; in the figure each is drawn against its own.
+# **Figure 11.2.** Where each loss stops, by how sure the label is. Towards a certain judge ($q=1$) DPO runs off; cDPO stops at 2.197, the hinge at 1, IPO at 0.5. Only DPO's curve turns a probability back into the reward difference it came from.
 
 # %% [markdown] lang="zh"
-# ## 换一个形状
-# 六个损失（算上 cDPO 是七个，它就是 $\varepsilon>0$ 的 `sigmoid`）看的是同一个间隔 $h$，差别在 $f$ 的形状。旁边四个看的是别的间隔；图里各按自己的间隔来画。
-
-# %% alt_en="Eleven small panels with the same axes: gradient weight from -1.4 to 2.4 against the margin from -4 to 4. sigmoid falls smoothly from 1 to 0; cdpo falls from 0.9 to -0.1; robust from 1.125 to 0.125; exo_pair is a positive bump that turns slightly negative; hinge and slic are 1 up to the margin 1 and then 0; discopop falls like a mixture and has a sharp negative notch around 0; ipo_sum and ipo are straight lines crossing zero at one half; sigmoid_norm equals sigmoid; simpo is sigmoid moved to the right by one half." alt_zh="十一幅小图，坐标相同：纵轴是梯度权重，-1.4 到 2.4；横轴是间隔，-4 到 4。sigmoid 从 1 平滑降到 0；cdpo 从 0.9 降到 -0.1；robust 从 1.125 降到 0.125；exo_pair 是一个正的鼓包，之后略为负；hinge 和 slic 在间隔 1 以前是 1，之后是 0；discopop 大体是下降的，但在 0 附近有一道很窄的负缺口；ipo_sum 和 ipo 是直线，在二分之一处过零；sigmoid_norm 与 sigmoid 一样；simpo 是 sigmoid 向右移二分之一。"
-use_style()
-fig, panels = plt.subplots(3, 4, figsize=(7.6, 5.2), sharex=True, sharey=True, layout="constrained")
-h = torch.linspace(-4, 4, 1601).double()
-shown = ["sigmoid", "cdpo", *MARGIN[1:], *ARGUMENT]
-for axes, name in zip(panels.flat, shown):
-    axes.axhline(0, color=COLORS["ref"], linewidth=0.8)
-    axes.plot(h, pulls("sigmoid", h, 0 * h)[0], color=COLORS["ref"], linewidth=1, linestyle=":")
-    axes.plot(h, pulls(name, h, 0 * h)[0], color=COLORS["policy"])
-    axes.set_title(name, fontsize=9)
-    axes.set(ylim=(-1.4, 2.4), xticks=[-4, 0, 4])
-panels.flat[-1].set_axis_off()
-fig.supxlabel("$h$", fontsize=10)
-_ = fig.supylabel("$-f'(h)$", fontsize=10)
+# **图 11.2** 每种损失停在哪里，看标签有多肯定。裁判越接近完全肯定（$q=1$），DPO 跑得越远；cDPO 停在 2.197，合页损失停在 1，IPO 停在 0.5。只有 DPO 的曲线能把概率还原成它所出自的奖励差。
 
 # %% [markdown] lang="en"
-# **Figure 11.1.** Gradient weight against margin, $\beta=1$, all lengths 1, $\varepsilon=0.1$. Dotted: DPO. What differs is where a curve crosses zero and what it does on the right: it fades (`sigmoid`), is cut (`hinge`), turns back (`cdpo`, `exo_pair`, `ipo_sum`), or never fades (`robust`). `discopop` pushes the wrong way in a narrow notch around 0.
+# Why does it matter which curve it is? Take three answers with rewards 1, 0, -1. All their margins come from one policy, so they have to fit together: $h_{13}=h_{12}+h_{23}$. In the table above, DPO's do: $2=1+1$. IPO's do not: it wishes for 0.381 where two of its wishes add up to 0.462. Then the minimum is a compromise, and it leans to the pairs that are common.
+#
+# For Bradley–Terry labels of any rewards, the wishes fit only if $h(q)$ is proportional to $\log\frac{q}{1-q}$. That is what the sigmoid has and the other shapes have not.
+#
+# **KTO stops nowhere.** An answer that wins the share $v$ of its comparisons costs $v\,\sigma(-\hat r)+(1-v)\,\sigma(\hat r)$ on average, with $\hat r=\beta\Delta$. The slope is $(1-2v)\,\sigma(\hat r)\,\sigma(-\hat r)$. It has one sign everywhere: who wins more than half goes up without end, even if the labels doubt. It only gets slower, on both sides: an answer that is hopelessly wrong is let go as well as one that is won.
 
 # %% [markdown] lang="zh"
-# **图 11.1** 梯度权重随间隔的变化，$\beta=1$，长度都取 1，$\varepsilon=0.1$。点线：DPO。要看的是曲线在哪里过零、在右边怎么走：渐渐没力（`sigmoid`），一刀切断（`hinge`），掉过头来（`cdpo`、`exo_pair`、`ipo_sum`），还是一直拉下去（`robust`）。`discopop` 在 0 附近有一道窄缺口，那里推的方向是反的。
-
-# %% [markdown] lang="en"
-# **`sigmoid`** is logistic regression on the margin. Its stationary point is the true difference of rewards, so its minimum is $\pi^*$ and no compromise is needed. With a deterministic label ($q=1$) it has no stationary point.
+# 是哪条曲线，要紧吗？取三个回答，奖励 1、0、-1。三个间隔出自同一个策略，必须对得上：$h_{13}=h_{12}+h_{23}$。看上面那张表，DPO 对得上：$2=1+1$。IPO 对不上：前两个愿望加起来是 0.462，第三个愿望却是 0.381。于是最小值只能折中，哪种偏好对常见，就偏向哪种。
 #
-# **cDPO** assumes that a share $\varepsilon$ of the labels is wrong and asks for no more certainty than that. With deterministic labels the margin stops at $\log\frac{1-\varepsilon}{\varepsilon}$, 2.197 for $\varepsilon=0.1$; with Bradley–Terry labels it stops short (0.776 in place of 1).
+# 标签出自 Bradley–Terry 模型时，要不论奖励多少都对得上，$h(q)$ 就得与 $\log\frac{q}{1-q}$ 成正比。sigmoid 有这一条，别的形状没有。
 #
-# **`robust`** makes the same assumption and corrects for it. Averaged over labels that are flipped with probability $\varepsilon$, its loss *is* the DPO loss of the clean labels: it undoes exactly the noise that it is told of. If the noise is not there, it overshoots (1.318 in place of 1), and where $q>1-\varepsilon$ it has no lower bound.
-#
-# **`hinge`** stops at margin 1, whatever the label, as long as it leans to one side. It is easy to reason about, but how sure the label is makes no difference to it.
-#
-# **`ipo_sum`** asks each pair for a difference $m$ of exactly $\frac{1}{2\beta}$, which keeps a policy on its leash even when the judge is certain. Its minimum is not DPO's: for pairs of two independent draws it is $\pi\propto\pi_{\mathrm{ref}}\,e^{w/\beta}$, where $w(y)$ is the probability that $y$ beats such a draw. That is the tilted reference of [chapter 6](06_objective.ipynb) again, tilted by win rate, not by reward.
-#
-# **`exo_pair`** turns the cross-entropy round: $\mathrm{KL}(\text{policy}\,\Vert\,\text{label})$, between the coins $\sigma(h)$ and $1-\varepsilon$. With deterministic labels it stops where cDPO does, at $\sigma(h)=1-\varepsilon$. Averaged over noisy labels it does not: its margin becomes $(2q-1)\log\frac{1-\varepsilon}{\varepsilon}$. At $\varepsilon=0$ the loss is infinite, so `label_smoothing` is not optional here.
-#
-# **`discopop`** was found by letting a language model propose losses and trying them out. With its temperature of 0.05 it is not monotone: a valley at $h=-0.119$, a hill at $h=0.072$. Training starts at $h=0$, between the two, where the slope is +0.784: the first step *lowers* the margin. On the toy below it never comes out of the valley.
-
-# %% [markdown] lang="zh"
-# **`sigmoid`**：在间隔上做逻辑回归。驻点就是真实的奖励差，所以最小值是 $\pi^*$，不用折中。遇上确定性标签（$q=1$），它就没有驻点。
-#
-# **cDPO**：假定有 $\varepsilon$ 的标签是错的，肯定到这个程度就够了。遇上确定性标签，间隔停在 $\log\frac{1-\varepsilon}{\varepsilon}$，$\varepsilon=0.1$ 时是 2.197；标签出自 Bradley–Terry 模型时，它停得太早（0.776，该是 1）。
-#
-# **`robust`**：同样的假定，但它把错纠回来。标签以概率 $\varepsilon$ 翻转，把它的损失对翻转取平均，得到的*就是*干净标签的 DPO 损失：告诉它多少噪声，它就恰好去掉多少。若噪声并不存在，它就冲过头（1.318，该是 1）；$q>1-\varepsilon$ 的地方，它没有下界。
-#
-# **`hinge`**：只要标签偏向一边，不管偏多少，都停在间隔 1。分析起来省事，只是标签有多肯定，对它没有分别。
-#
-# **`ipo_sum`**：要每一对的 $m$ 恰好是 $\frac{1}{2\beta}$，于是裁判再肯定，绳子也在。它的最小值与 DPO 的不同：若一对回答是两次独立抽取，最小值是 $\pi\propto\pi_{\mathrm{ref}}\,e^{w/\beta}$，其中 $w(y)$ 是 $y$ 胜过这样一次抽取的概率。还是[第 6 章](06_objective.ipynb)那种加权，只不过按胜率加，不按奖励加。
-#
-# **`exo_pair`**：把交叉熵反过来，写成 $\mathrm{KL}(\text{policy}\,\Vert\,\text{label})$，两枚硬币是 $\sigma(h)$ 和 $1-\varepsilon$。遇上确定性标签，它与 cDPO 停在同一处，$\sigma(h)=1-\varepsilon$；对有噪声的标签取平均，就不同了：间隔变成 $(2q-1)\log\frac{1-\varepsilon}{\varepsilon}$。$\varepsilon=0$ 时损失是无穷大，所以在这里 `label_smoothing` 非给不可。
-#
-# **`discopop`**：让语言模型提出损失，逐个去试，试出来的就是它。温度取 0.05 时它不单调：$h=-0.119$ 处是谷，$h=0.072$ 处是坡顶。训练从 $h=0$ 出发，正在两者之间，斜率 +0.784：第一步就把间隔*推低*。在后面的玩具上，它再没出过这个谷。
+# **KTO 哪里都不停。** 一个回答在自己的比较里胜出的比例是 $v$，平均代价就是 $v\,\sigma(-\hat r)+(1-v)\,\sigma(\hat r)$，其中 $\hat r=\beta\Delta$。斜率是 $(1-2v)\,\sigma(\hat r)\,\sigma(-\hat r)$，处处同号：胜率过半的一直升上去，标签有犹豫也一样，只是越来越慢。慢在两头：赢定的松手，错得没救的也松手。
 
 # %%
-fine = torch.linspace(-0.3, 0.3, 60_001).double()
-slope = -pulls("discopop", fine, 0 * fine)[0]
-turns = fine[:-1][(slope[1:] * slope[:-1]) < 0].tolist()
-print([round(turn, 4) for turn in turns], round(slope[30_000].item(), 4))
-assert abs(turns[0] + 0.119) < 5e-4 and abs(turns[1] - 0.072) < 5e-4 and abs(slope[30_000] - 0.784) < 5e-4
-always = torch.ones(1).double()  # a deterministic label
-assert abs(STOPS["cdpo"](always) - 2.197) < 5e-4 and abs(STOPS["exo_pair"](always) - STOPS["cdpo"](always)) < 1e-12
+first, second, both = (STOPS["sigmoid"](sure)[k] for k in range(3))
+assert abs(first + second - both) < 1e-12
+first, second, both = (STOPS["ipo_sum"](sure)[k] for k in range(3))
+assert abs(both - 0.381) < 5e-4 and abs(first + second - 0.462) < 5e-4
+up, down = pulls(kto, margin, margin)
+assert (0.6 * up - 0.4 * down).min() > 0  # wins 60%: pulled up wherever it is
+assert up.argmax() == len(margin) // 2  # and hardest where the policy has not moved
 
-one, other = torch.randn(2, 20, generator=torch.Generator().manual_seed(1)).double()  # 20 random pairs
-averaged = 0.9 * losses("robust", one, other) + 0.1 * losses("robust", other, one)
-assert (averaged - losses("sigmoid", one, other)).abs().max() < 1e-12  # robust undoes the noise it is told
+# %% [markdown] lang="en"
+# ## What it sees
+# So far every loss saw log-ratios. Three well-known ones see something else. With $|y|$ the number of tokens, write $\bar s=\log\pi(y)/|y|$, the log-probability a token, without any reference.
+#
+# - **SimPO** ([Meng et al. 2024](https://arxiv.org/abs/2405.14734)): $-\log\sigma(\beta(\bar s_w-\bar s_l)-\gamma)$, DPO on $\bar s$, with a target $\gamma$ that every pair shall exceed.
+# - **ORPO** ([Hong et al. 2024](https://arxiv.org/abs/2403.07691)): $-\bar s_w-\beta\log\sigma(\mathrm{lo}(\bar s_w)-\mathrm{lo}(\bar s_l))$, where $\mathrm{lo}(\bar s)=\bar s-\log(1-e^{\bar s})$ is the log-odds of a token. The first term is imitation.
+# - **DPO with an SFT term** ([Pang et al. 2024](https://arxiv.org/abs/2404.19733); in Llama 3, too, [Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783)): $-\log\sigma(h)-\alpha\,\bar s_w$. It has the reference and the imitation.
+#
+# **What does leaving out the reference save?** Often it is said: memory, for one model instead of two. But every loss of this chapter needs one model only, once the reference's log-probabilities are stored beside the pairs. `make-pairs` stores them; TRL 1.16 does so with `precompute_ref_log_probs=True` (the default is `False`). What a loss without a reference then saves is one pass over the data, before training.
+#
+# **What does it cost?** Nothing in the loss says where the policy came from. SimPO on answers of one token, with $\gamma=0$, *is* DPO with the same number in place of every $\log\pi_{\mathrm{ref}}$. So with Bradley–Terry labels its minimum is $\pi\propto e^{r/\beta}$, the tilted uniform distribution; a reference of 0.5, 0.3, 0.2 might as well not exist. What keeps such a policy near the base model is that training ends. ORPO is held by its other term.
 
-# %%
+# %% [markdown] lang="zh"
+# ## 它看见什么
+# 到这里，每种损失看的都是对数比。有三种出名的，看的是别的。设 $|y|$ 是词元数，记 $\bar s=\log\pi(y)/|y|$，即平均每个词元的对数概率，不带参考策略。
+#
+# - **SimPO**（[Meng et al. 2024](https://arxiv.org/abs/2405.14734)）：$-\log\sigma(\beta(\bar s_w-\bar s_l)-\gamma)$，把 DPO 用在 $\bar s$ 上，另设目标 $\gamma$，要每一对都超过。
+# - **ORPO**（[Hong et al. 2024](https://arxiv.org/abs/2403.07691)）：$-\bar s_w-\beta\log\sigma(\mathrm{lo}(\bar s_w)-\mathrm{lo}(\bar s_l))$，其中 $\mathrm{lo}(\bar s)=\bar s-\log(1-e^{\bar s})$ 是一个词元的对数几率。第一项就是模仿。
+# - **带 SFT 项的 DPO**（[Pang et al. 2024](https://arxiv.org/abs/2404.19733)；Llama 3 也带，[Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783)）：$-\log\sigma(h)-\alpha\,\bar s_w$。参考策略有，模仿也有。
+#
+# **去掉参考策略，省下什么？** 常听到的回答是内存：两个模型变成一个。其实参考策略的对数概率一旦随偏好对存好，本章的损失个个都只要一个模型。`make-pairs` 就存着；TRL 1.16 设 `precompute_ref_log_probs=True` 也存（默认是 `False`）。这样一来，不带参考策略的损失省下的，只是训练前过一遍数据。
+#
+# **代价呢？** 损失里没有一个字提到策略从哪里来。回答只有一个词元、$\gamma=0$ 时，SimPO *就是* DPO，只不过每个 $\log\pi_{\mathrm{ref}}$ 都换成同一个数。所以标签出自 Bradley–Terry 模型时，它的最小值是 $\pi\propto e^{r/\beta}$，也就是按奖励加权的均匀分布；参考策略是 0.5、0.3、0.2 还是别的，全无分别。这样的策略还留在基座模型附近，只因为训练会结束。ORPO 另有一项拉着它。
+
+# %% [markdown] lang="en"
+# ## Where they rest
+# Now follow eight losses to their end, on the book's example: one prompt, three answers, reference probabilities 0.5, 0.3, 0.2, rewards 1, 0, -1, $\beta=0.5$, all three pairs equally often, lengths 1. `tabular` is chapter 5's module for such problems: `comparisons` makes the table `wins` of who beat whom and how often; `minimise` finds where a loss is least. We average each loss over the table and minimise from the reference: once with **soft labels** (the Bradley–Terry probability itself), once with **deterministic labels** (the better answer always wins).
+#
+# > **Before you run it.** DPO's optimum $\pi^*$ is 0.919, 0.075, 0.007. Under deterministic labels, which of the eight will not end at 1, 0, 0?
+#
+# <details><summary>Answer</summary>
+#
+# Those whose margin has an end, cDPO, hinge and IPO; and those with an imitation term, which hold the middle answer, because it wins half of its comparisons. DPO, SimPO and KTO run to 1.
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# ## 停在哪里
+# 现在跟着八种损失走到头，还用全书那个例子：一个提示，三个回答，参考概率 0.5、0.3、0.2，奖励 1、0、-1，$\beta=0.5$，三种配对出现得一样多，长度都是 1。`tabular` 是第 5 章那个专管这类问题的模块：`comparisons` 造出一张表 `wins`，谁胜过谁、占多少；`minimise` 找损失最小的地方。我们把每种损失对这张表取平均，从参考策略出发求最小值：一次用**软标签**（就是 Bradley–Terry 概率本身），一次用**确定性标签**（好的一方总是赢）。
+#
+# > **先猜一猜。** DPO 的最优解 $\pi^*$ 是 0.919、0.075、0.007。换成确定性标签，八种里哪些不会停在 1、0、0？
+#
+# <details><summary>答案</summary>
+#
+# 间隔有尽头的：cDPO、合页损失、IPO。还有带模仿项的两种，它们留得住中间那个回答，因为它的比较有一半是赢的。DPO、SimPO、KTO 都跑向 1。
+#
+# </details>
+
+# %% tags=["setup"]
+toy = Problem(
+    torch.tensor([0.5, 0.3, 0.2]).double().log(),
+    torch.tensor([1.0, 0.0, -1.0]).double(),
+)
+
+
 def expected(name, logps, ref, wins, beta=1.0, lengths=None):
-    """The mean loss over a table of comparisons, wins[i, j] being the weight of "i was preferred to j"."""
-    i, j = torch.ones_like(wins[0] if wins.dim() > 2 else wins).nonzero().T
-    columns = [values.expand_as(logps)[..., k].flatten() for values in (logps, ref) for k in (i, j)]
-    sizes = None if lengths is None else [lengths[..., k].flatten() for k in (i, j)]
-    each = losses(name, *columns, beta=beta, lengths=sizes).view(*logps.shape[:-1], -1)
+    """The mean loss over a table; wins[i, j]: how often i was preferred to j."""
+    i, j = torch.ones(wins.shape[-2:]).nonzero().T
+    sides = [logps[..., k].flatten() for k in (i, j)]
+    refs = [ref.expand_as(logps)[..., k].flatten() for k in (i, j)]
+    sizes = lengths if lengths is None else [lengths[..., k].flatten() for k in (i, j)]
+    each = library(name, *sides, beta, refs, sizes).view(*logps.shape[:-1], -1)
     return (wins[..., i, j] * each).sum(-1)
 
 
 def settle(name, problem, wins, beta=1.0, lengths=None):
     """Where a loss comes to rest, started at the reference: log-probabilities."""
     ref = problem.ref_logps
-    found = tabular.minimise(lambda logits: expected(name, logits.log_softmax(-1), ref, wins, beta, lengths), ref)
+    found = tabular.minimise(
+        lambda logits: expected(name, logits.log_softmax(-1), ref, wins, beta, lengths),
+        ref,
+    )
     return found.log_softmax(-1)
 
 
 # %%
-problems = tabular.random_problems(20, 6, seed=0)  # 20 random problems, six answers each
-draws = tabular.independent_pairs(problems.ref_logps, problems.ref_logps)
-wins = tabular.comparisons(problems.reward, draws)  # soft labels
-w = wins.sum(-1) / (wins.sum(-1) + wins.sum(-2))  # the share of its comparisons that an answer wins
-by_win_rate = (problems.ref_logps + w / 0.5).log_softmax(-1)
-assert (settle("ipo_sum", problems, wins, beta=0.5) - by_win_rate).abs().max() < 1e-9
-assert (settle("sigmoid", problems, wins, beta=0.5) - tabular.optimal_policy(problems, 0.5)).abs().max() < 1e-9
-
-# %% [markdown] lang="en"
-# ## Another argument
-# **By the token.** `sigmoid_norm` and `ipo` divide each log-ratio by the length of its answer. Where all answers have length $L$, that is $\beta/L$ in place of $\beta$. Where they differ, it changes the optimum: the log-ratio *a token* becomes $(r+c)/\beta$, with one constant $c$ for the prompt, so a long answer moves further for the same reward. This is why a useful $\beta$ is some $L$ times larger here. The authors of IPO wrote sums; TRL divides by lengths, and says in its code that the authors confirmed it. We keep both, under two names.
-#
-# **No reference.** `slic`, `simpo` and `orpo` read $\log\pi$ alone. They are often praised for needing one model in memory. So does every loss of this chapter, once the reference's log-probabilities are stored beside the pairs, as `make-pairs` does here and `precompute_ref_log_probs=True` in TRL 1.16; what a loss without a reference then saves is one pass over the data. And it has no leash: SimPO on answers of length 1 with $\gamma=0$ has the optimum $\pi\propto e^{r/\beta}$, DPO's for a reference that is uniform. Nothing of the true reference is in it. $\gamma>0$ asks for more on every pair, whatever its label; with deterministic labels it changes how fast the policy runs, not where to. SLiC's paper adds the cross-entropy of a target answer; our `slic` is the other half alone, to show what happens without that term. ORPO carries such a term within it, the next-token loss of the chosen answer.
-
-# %% [markdown] lang="zh"
-# ## 换一个自变量
-# **按词元算。** `sigmoid_norm` 和 `ipo` 把对数比除以回答的长度。回答都一样长（$L$）时，无非是 $\beta$ 换成 $\beta/L$。长短不一时，最优解就变了：*每个词元*的对数比变成 $(r+c)/\beta$，同一个提示共用一个常数 $c$；奖励相同，长回答走得更远。所以这里好用的 $\beta$ 要大上 $L$ 倍左右。IPO 的论文写的是和，TRL 除以长度，代码里的注释说，这一点向作者求证过。两种读法我们都留着，各有名字。
-#
-# **不要参考策略。** `slic`、`simpo`、`orpo` 只看 $\log\pi$。常听人说，它们的好处是内存里只要一个模型。其实参考策略的对数概率一旦随偏好对存好（这里由 `make-pairs` 来存，TRL 1.16 里是 `precompute_ref_log_probs=True`），本章的损失个个都只要一个模型；不要参考策略，省下的只是事先过一遍数据。绳子却没了：回答长度都是 1、$\gamma=0$ 时，SimPO 的最优解是 $\pi\propto e^{r/\beta}$，等于拿均匀分布当参考策略的 DPO。真正的参考策略，一点影子也没有。$\gamma>0$ 的意思是，不管标签如何，每一对都多要一截；遇上确定性标签，它只改变跑得多快，不改变跑向哪里。SLiC 的论文还有一项，是目标回答的交叉熵；我们的 `slic` 只取另一半，好看看没有那一项会怎样。ORPO 自带这样一项：chosen 的下一个词元预测损失。
+MAIN = ["sigmoid", "cdpo", "hinge", "ipo_sum", "sigmoid_sft", "simpo", "orpo", "kto"]
+LABELS = ("soft", "deterministic")
+tables = {
+    labels: tabular.comparisons(toy.reward, tabular.uniform_pairs(3), labels)
+    for labels in LABELS
+}
+rest = {
+    name: [settle(name, toy, tables[labels], 0.5).exp().tolist() for labels in LABELS]
+    for name in MAIN
+}
+print("loss         soft                  deterministic")
+for name, ends in rest.items():
+    print(f"{name:11}", *("  ".join(f"{p:.3f}" for p in end) for end in ends), sep="  ")
 
 # %%
-sizes = torch.randint(2, 9, (20, 6), generator=torch.Generator().manual_seed(2)).double()  # 20 x 6 random lengths
-
-
-def apart(values):
-    """value_i - value_j for every two answers."""
-    return values[..., :, None] - values[..., None, :]
-
-
-found = settle("sigmoid_norm", problems, wins, beta=4.0, lengths=sizes)
-assert (apart((found - problems.ref_logps) / sizes) - apart(problems.reward) / 4.0).abs().max() < 1e-9
-same = torch.full_like(sizes, 5.0)
-assert (settle("sigmoid_norm", problems, wins, 2.5, same) - settle("sigmoid", problems, wins, 0.5)).abs().max() < 1e-9
-CALLS["simpo, γ = 0"] = {"loss_type": "simpo", "gamma_beta_ratio": 0.0}
-assert (settle("simpo, γ = 0", problems, wins, 0.5) - (problems.reward / 0.5).log_softmax(-1)).abs().max() < 1e-9
-
-# %% [markdown] lang="en"
-# ## An opinion on each answer
-# The remaining losses are not functions of one margin. They have two pulls: one on the chosen answer, one on the rejected. DPO, by contrast, never changes its cost when both log-ratios rise by the same amount, and that is how a chosen answer can fall ([chapter 9](09_dpo.ipynb)).
-#
-# Four of them are a term for the chosen answer plus a term for the rejected one. For these the stationary point is found answer by answer. Let $w(y)$ be the share of its comparisons that an answer wins, and $u=\beta\rho$. On average the answer costs $w$ times the first term and $1-w$ times the second. For `bco_pair`: $-w\log\sigma(u)-(1-w)\log\sigma(-u)$, which is flat where $\sigma(u)=w$. So
-#
-# | loss | stationary $u$ | in words |
-# |---|---|---|
-# | `bco_pair` | $\log\frac{w}{1-w}$ | a classifier of good and bad answers |
-# | `nca_pair` | $\log 2w$ | the density of the chosen answers |
-# | `sppo_hard` | $w-\frac12$ | the reference, tilted by win rate |
-# | `apo_zero`, `kto_loss` | none | every winner up, every loser down, for ever |
-#
-# These would hold for each answer by itself, but probabilities sum to 1, so in general they cannot all hold at once. In one case they do: `nca_pair` with $\beta=1$ and pairs of two draws from the reference. Then $\pi_{\mathrm{ref}}\,e^u=2\,\pi_{\mathrm{ref}}\,w$ sums to 1. It is the density of the chosen answers: what fine-tuning on them alone would reach. In general that sum is not 1, and the minimum is a compromise. BCO's paper has a reward shift $\delta$ in both terms, $\sigma(\beta\rho-\delta)$, which can take up what is left over; TRL's `bco_pair` has none, and is the loss that NCA's authors call `biasedNCA`.
-
-# %% [markdown] lang="zh"
-# ## 对每个回答各有看法
-# 剩下的损失，不是哪一个间隔的函数。它们有两股拉力，一股拉 chosen，一股推 rejected。DPO 则不然：两个对数比一同升高，它的代价一点不变，chosen 会降正是因为这个（[第 9 章](09_dpo.ipynb)）。
-#
-# 其中有四个，是 chosen 一项加 rejected 一项。它们的驻点可以一个回答一个回答地算。设 $w(y)$ 是一个回答在自己的比较里胜出的比例，$u=\beta\rho$。平均下来，它的代价是 $w$ 乘前一项，加 $1-w$ 乘后一项。拿 `bco_pair` 来说：$-w\log\sigma(u)-(1-w)\log\sigma(-u)$，在 $\sigma(u)=w$ 处是平的。于是
-#
-# | 损失 | 驻点 $u$ | 白话 |
-# |---|---|---|
-# | `bco_pair` | $\log\frac{w}{1-w}$ | 分好坏的分类器 |
-# | `nca_pair` | $\log 2w$ | chosen 的密度 |
-# | `sppo_hard` | $w-\frac12$ | 参考策略，按胜率加权 |
-# | `apo_zero`、`kto_loss` | 无 | 赢多的一直升，输多的一直降 |
-#
-# 每个回答单看，都该如此；但概率之和是 1，一般没法同时成立。有一种情形恰好能：`nca_pair` 取 $\beta=1$，一对回答是参考策略的两次抽取。这时 $\pi_{\mathrm{ref}}\,e^u=2\,\pi_{\mathrm{ref}}\,w$ 加起来就是 1，正是 chosen 的密度：只拿 chosen 做微调，终点也在那里。一般情形下，和对不上 1，最小值只好折中。BCO 的论文在两项里都放了一个奖励平移 $\delta$，写成 $\sigma(\beta\rho-\delta)$，多出来的可以由它吸收；TRL 的 `bco_pair` 没有这个 $\delta$，与 NCA 作者代码里的 `biasedNCA` 是同一个损失。
-
-# %%
-share = 0.05 + 0.9 * torch.rand(20, generator=torch.Generator().manual_seed(3)).double()  # 20 random shares of wins
-rest = {"bco_pair": logit(share), "nca_pair": (2 * share).log(), "sppo_hard": share - 0.5}
-for name, u in rest.items():
-    up, down = pulls(name, u, u)
-    assert (share * up - (1 - share) * down).abs().max() < 1e-12  # the winner's pull balances the loser's
-u = torch.linspace(-6, 6, 49).double()
-up, down = pulls("apo_zero", u, u)
-assert ((0.6 * up - 0.4 * down) > 0).all()  # an answer that wins more than it loses is pulled up everywhere
-low = u[u < -0.1]  # where the rejected answer has fallen, the chosen one is pushed down from 0 to half as far
-assert pulls("apo_down", 0 * low, low)[0].max() < 0 and pulls("apo_down", low / 2, low)[0].abs().max() < 1e-12
-assert (settle("nca_pair", problems, wins, beta=1.0).exp() - 2 * problems.ref_logps.exp() * w).abs().max() < 1e-12
-totals = (problems.ref_logps + logit(w)).exp().sum(-1)
-print([round(total, 2) for total in totals[:5].tolist()])  # bco_pair, beta 1: what would have to be 1
-assert totals.min() > 1.05
-yes = torch.ones(20, dtype=torch.bool)
-kto = sum(kto_loss(side, 0 * side, good, beta=1.0, kl=0.0)[0] for side, good in ((one, yes), (other, ~yes)))
-assert (kto - losses("apo_zero", one, other)).abs().max() < 1e-12  # with z_0 = 0, KTO is apo_zero
-
-# %% alt_en="Eight small panels with two curves each: green, the pull on the chosen answer, orange, the push on the rejected one, against the answer's own log-ratio times beta, from -4 to 4. nca_pair and bco_pair: green falls, orange rises; nca_pair's green turns negative. sppo_hard: straight lines crossing zero at one half and minus one half. apo_zero: two identical bumps around 0. apo_down: the green curve is zero and the orange one a bump. sigmoid_sft: green falls to a positive constant, orange rises from 0 to 1. orpo, against the log-probability a token. kto_loss with z_0 = 1: two bumps around 1." alt_zh="八幅小图，每幅两条曲线：绿线是对 chosen 的拉力，橙线是对 rejected 的推力；横轴是该回答自己的 beta 乘对数比，-4 到 4。nca_pair 和 bco_pair：绿线降，橙线升，nca_pair 的绿线降到零以下。sppo_hard：两条直线，在正负二分之一处过零。apo_zero：两个重合的鼓包，在 0 附近。apo_down：绿线是零，橙线是鼓包。sigmoid_sft：绿线降到一个正的常数，橙线从 0 升到 1。orpo 的横轴是每个词元的对数概率。kto_loss 取 z_0 = 1：鼓包在 1 附近。"
-fig, panels = plt.subplots(2, 4, figsize=(7.6, 3.9), layout="constrained")
-u = torch.linspace(-4, 4, 401).double()
-for axes, name in zip(panels.flat, [*ANSWERS, "kto_loss"]):
-    x, fixed = (u / 2 - 2.02, torch.full_like(u, -1.0)) if name == "orpo" else (u, torch.zeros_like(u))
-    if name == "kto_loss":
-        sides = [x.clone().requires_grad_() for _ in range(2)]
-        total = sum(kto_loss(s, fixed, good.expand(401), beta=1.0, kl=1.0)[0].sum() for s, good in zip(sides, (yes[:1], ~yes[:1])))
-        (up, down) = torch.autograd.grad(total, sides)
-        up = -up
-    else:
-        up, down = pulls(name, x, fixed)[0], pulls(name, fixed, x)[1]
-    axes.axhline(0, color=COLORS["ref"], linewidth=0.8)
-    axes.plot(x, up, color=COLORS["chosen"])
-    axes.plot(x, down, color=COLORS["rejected"], linestyle="--")
-    axes.set_title(name, fontsize=9)
-    axes.set_ylim(-1.1, 2.2)
-_ = fig.supxlabel(r"$\beta\rho$", fontsize=10)
-
-# %% [markdown] lang="en"
-# **Figure 11.2.** Two pulls. Green: how hard the chosen answer is pulled up, against its own $\beta\rho$ while the rejected answer stays where the reference has it; orange: how hard the rejected answer is pushed down, the chosen staying. `orpo` is drawn against $\bar s$, the other answer at $\bar s=-1$; `kto_loss` with $z_0=1$. In `apo_down` the chosen answer feels nothing as long as the rejected one is at the reference; once that has fallen, it is pushed down after it, half as far. In `sigmoid_sft` its pull never ends.
-
-# %% [markdown] lang="zh"
-# **图 11.2** 两股拉力。绿：把 chosen 往上拉多大力，横轴是它自己的 $\beta\rho$，这时 rejected 停在参考策略处；橙：把 rejected 往下推多大力，这时 chosen 不动。`orpo` 的横轴是 $\bar s$，另一个回答在 $\bar s=-1$；`kto_loss` 取 $z_0=1$。`apo_down` 里，rejected 还在参考策略处时，chosen 不受力；rejected 降下去以后，chosen 也跟着被往下推，推到它的一半深。`sigmoid_sft` 对 chosen 的拉力永不归零。
-
-# %% [markdown] lang="en"
-# **`nca_pair`** comes from noise contrastive estimation: it fits each answer's own density, not a difference. **`bco_pair`** trains a classifier whose logit is the implicit reward; each answer is judged alone. **`sppo_hard`** is one round of a game that the policy plays against itself: winners go to $+\frac{1}{2\beta}$, losers to $-\frac{1}{2\beta}$ (the authors' code halves the sum and can take soft win rates; TRL's does neither). **`apo_zero`** anchors both answers at the reference, for data better than the model; **`apo_down`** lowers both, the loser more, for a model that is better than its data. **KTO** needs no pairs: each answer is called desirable or not, and compared with a reference point $z_0$, an estimate of the KL. Both **`sigmoid_sft`** and **`orpo`** add the next-token loss of the chosen answer, which pulls it up for ever and so works against its fall.
-#
-# KTO, `apo_zero` and `apo_down` use $\sigma$ where DPO has $\log\sigma$. Such a term fades on *both* sides: an answer that is hopelessly wrong is let go as well as one that is won. So a wrong label pulls little once the policy is sure of the opposite. The price is that there is no stationary point: with noisy labels too, an answer that wins more than it loses goes up without end.
-
-# %% [markdown] lang="zh"
-# **`nca_pair`** 出自噪声对比估计（noise contrastive estimation）：拟合的是每个回答自己的密度，不是差。**`bco_pair`** 训练一个分类器，logit 就是隐式奖励，每个回答单独评判。**`sppo_hard`** 是策略同自己博弈的一个回合：赢家去 $+\frac{1}{2\beta}$，输家去 $-\frac{1}{2\beta}$（作者的代码把和除以二，还能用软的胜率；TRL 的两样都没有）。**`apo_zero`** 把两个回答都锚在参考策略上，用于数据比模型好的时候；**`apo_down`** 让两个都降，输家降得更多，用于模型比数据好的时候。**KTO** 不用回答对：每个回答只标好坏，再同参考点 $z_0$ 比，$z_0$ 是 KL 的估计。**`sigmoid_sft`** 和 **`orpo`** 都加上 chosen 的下一个词元预测损失，永远把它往上拉，用来抵住它的下降。
-#
-# DPO 用 $\log\sigma$ 的地方，KTO、`apo_zero`、`apo_down` 用的是 $\sigma$。这样的一项在*两头*都没力：赢定的松手，错得没救的也松手。所以策略一旦认定相反的一方，错标签就拉不动它了。代价是没有驻点：标签有噪声也一样，赢多输少的回答会一直升上去。
-
-# %% [markdown] lang="en"
-# ## Where they rest
-# Now the example of the book: one prompt, three answers, reference probabilities 0.5, 0.3, 0.2, rewards 1, 0, -1, $\beta=0.5$, all three pairs equally often, lengths 1. Each loss is minimised from the reference, once with soft Bradley–Terry labels, once with deterministic ones: a judge who is always certain. DPO's optimum $\pi^*$ is 0.919, 0.075, 0.007.
-
-# %% [markdown] lang="zh"
-# ## 它们停在哪里
-# 再用全书那个例子：一个提示，三个回答，参考概率 0.5、0.3、0.2，奖励 1、0、-1，$\beta=0.5$，三对回答出现得一样多，长度都是 1。每个损失都从参考策略出发，降到最小：一次用 Bradley–Terry 软标签，一次用确定性标签，裁判总是很肯定。DPO 的最优解 $\pi^*$ 是 0.919、0.075、0.007。
-
-# %%
-toy = Problem(torch.tensor([0.5, 0.3, 0.2]).double().log(), torch.tensor([1.0, 0.0, -1.0]).double())
-REST, NAMES = {}, ["sigmoid", "cdpo", *MARGIN[1:], *ARGUMENT[2:], *ANSWERS]  # with lengths 1 the others are doubles
-for name in NAMES:
-    for labels in ("soft", "deterministic"):
-        if (name, labels) != ("robust", "deterministic"):  # which has no lower bound
-            table = tabular.comparisons(toy.reward, tabular.uniform_pairs(3), labels)
-            REST[name, labels] = settle(name, toy, table, beta=0.5).exp().tolist()
-    print(f"{name:12}", *(" ".join(f"{p:.3f}" for p in REST.get((name, labels), [])) for labels in ("soft", "deterministic")), sep="   ")
 star = tabular.optimal_policy(toy, 0.5).exp().tolist()
-assert all(abs(a - b) < 1e-9 for a, b in zip(REST["sigmoid", "soft"], star)) and abs(star[0] - 0.919) < 5e-4
-for name, soft, certain in (("cdpo", 0.863, 0.977), ("ipo_sum", 0.635, 0.707), ("exo_pair", 0.905, 0.986), ("sppo_hard", 0.639, 0.693),
-                            ("nca_pair", 0.734, 0.789), ("simpo", 0.893, 1.0), ("orpo", 0.542, 0.713), ("apo_zero", 1.0, 1.0)):
-    assert abs(REST[name, "soft"][0] - soft) < 6e-4 and abs(REST[name, "deterministic"][0] - certain) < 6e-4
-assert abs(REST["discopop", "soft"][0] - 0.435) < 6e-4 and abs(REST["bco_pair", "soft"][0] - 0.801) < 6e-4
-for name in ("nca_pair", "bco_pair", "sigmoid_sft", "orpo"):
-    assert REST[name, "deterministic"][1] > 0.15 and REST[name, "deterministic"][2] < 1e-3
+assert np.allclose(rest["sigmoid"][0], star) and abs(star[0] - 0.919) < 5e-4
+assert np.allclose(rest["hinge"][0], star)  # by accident: neighbours differ by 1
+for name in ("sigmoid", "simpo", "kto"):
+    assert rest[name][1][0] > 0.999
+for name in ("cdpo", "hinge", "ipo_sum", "sigmoid_sft", "orpo"):
+    assert rest[name][1][0] < 0.99
+for name in ("sigmoid_sft", "orpo"):  # hold the middle answer, drop the last
+    assert rest[name][1][1] > 0.15 and rest[name][1][2] < 1e-3
+CALLS["simpo, γ = 0"] = {"loss_type": "simpo", "gamma_beta_ratio": 0.0}
+tilted = (toy.reward / 0.5).softmax(-1)
+assert torch.allclose(settle("simpo, γ = 0", toy, tables["soft"], 0.5).exp(), tilted)
 
-# %% alt_en="One row for each loss: the probability of the best answer, from 0.4 to 1, where the loss comes to rest; a filled dot for Bradley-Terry labels, an open one for deterministic labels. A pink line stands at 0.919, a grey one at 0.5. sigmoid, hinge and exo_pair lie at or next to the pink line; cdpo, simpo and slic near it; sppo_hard, ipo_sum and orpo far left of it; discopop left of the grey line; apo_zero and apo_down at 1." alt_zh="每个损失一行：停下时最好那个回答的概率，从 0.4 到 1；实心点是 Bradley-Terry 标签，空心点是确定性标签。粉线在 0.919，灰线在 0.5。sigmoid、hinge、exo_pair 在粉线上或紧挨着它；cdpo、simpo、slic 不远；sppo_hard、ipo_sum、orpo 在左边很远处；discopop 在灰线左边；apo_zero 和 apo_down 在 1 处。"
-fig, axes = figure(width=6.4, height=4.2)
-axes.axvline(star[0], color=COLORS["theory"])
-axes.axvline(0.5, color=COLORS["ref"])
-for row, name in enumerate(reversed(NAMES)):
-    axes.plot(REST[name, "soft"][0], row, "o", color=COLORS["policy"], zorder=3)
-    if (name, "deterministic") in REST:
-        axes.plot(REST[name, "deterministic"][0], row, "o", color=COLORS["policy"], fillstyle="none", markersize=9)
-axes.set(yticks=range(len(NAMES)), yticklabels=reversed(NAMES), xlabel=r"$\pi(y_1)$")
-axes.tick_params(axis="y", labelsize=9)
 
-# %% [markdown] lang="en"
-# **Figure 11.3.** The probability of the best answer where each loss rests. Filled: Bradley–Terry labels. Open: deterministic labels. Lines: $\pi^*$ (pink), the reference (grey). At the same $\beta$ the losses end far apart, and on the pink line only `sigmoid` and, by accident, `hinge`.
+# %% tags=["figure"] alt_en="One row for each of eight losses: the probability of the best answer where the loss comes to rest, from 0.4 to 1. A filled dot for soft labels, an open one for deterministic labels. A pink line marks the optimum at 0.919, a grey one the reference at 0.5. With soft labels sigmoid and hinge lie on the pink line, cdpo and simpo near it, ipo_sum, sigmoid_sft and orpo far left, kto at 1. With deterministic labels sigmoid, simpo and kto lie at 1; the others stay below." alt_zh="八种损失各占一行：停下时最好那个回答的概率，从 0.4 到 1。实心点是软标签，空心点是确定性标签。粉线是最优解，在 0.919；灰线是参考策略，在 0.5。软标签下，sigmoid 和 hinge 在粉线上，cdpo 和 simpo 不远，ipo_sum、sigmoid_sft、orpo 远在左边，kto 在 1。确定性标签下，sigmoid、simpo、kto 在 1，其余都在它左边。"
+@picture
+def resting_places(say):
+    fig, axes = figure(width=6.0, height=3.8)
+    axes.axvline(star[0], color=COLORS["theory"])
+    axes.axvline(0.5, color=COLORS["ref"])
+    names = list(reversed(MAIN))
+    looks = (("o", "full", 7), ("o", "none", 10))
+    words = (say("soft labels", "软标签"), say("deterministic labels", "确定性标签"))
+    for k, (marker, fill, size) in enumerate(looks):
+        where = [rest[name][k][0] for name in names]
+        look = {"fillstyle": fill, "markersize": size, "color": COLORS["policy"]}
+        axes.plot(where, range(8), marker, **look, label=words[k])
+    axes.text(0.51, 7.55, say("reference", "参考策略"), color=COLORS["ref"])
+    axes.text(0.90, 7.55, say("optimum", "最优解"), color=COLORS["theory"], ha="right")
+    axes.set(
+        yticks=range(8),
+        yticklabels=names,
+        ylim=(-0.5, 8.2),
+        xlabel=say("probability of the best answer", "最好那个回答的概率"),
+    )
+    axes.legend(loc="lower left", bbox_to_anchor=(0.08, 0), fontsize=9)
 
-# %% [markdown] lang="zh"
-# **图 11.3** 每个损失停下时，最好那个回答的概率。实心：Bradley–Terry 标签。空心：确定性标签。线：$\pi^*$（粉）、参考策略（灰）。$\beta$ 相同，终点却相差很远；落在粉线上的只有 `sigmoid`，还有碰巧的 `hinge`。
-
-# %% [markdown] lang="en"
-# Only `sigmoid` rests at $\pi^*$ for a reason. `hinge` does so by accident: it wants margin 1, and neighbouring answers of this example differ by exactly 1. `exo_pair` is close because $(2q-1)\log 9$ is close to the logit for moderate $q$. `ipo_sum` and `sppo_hard`, at the same $\beta$, move much less: what tilts them is a win rate, and that cannot exceed 1. `simpo` comes near by accident too; the reference is not in it. `discopop` sits in its valley, with the best answer *below* the reference.
-#
-# With deterministic labels the family splits. `sigmoid`, `simpo`, `apo_zero` and `apo_down` run to 1, and `robust` has no lower bound at all. `cdpo`, `exo_pair`, `hinge`, `slic`, `ipo_sum`, `sppo_hard` stay where a finite margin holds them. In between stand other losses with an opinion on each answer: `nca_pair`, `bco_pair`, `sigmoid_sft` and `orpo` give up the answer that always loses, but hold the one that wins half of its comparisons. `apo_zero` runs to 1 even with soft labels.
-
-# %% [markdown] lang="zh"
-# 有理由停在 $\pi^*$ 的，只有 `sigmoid`。`hinge` 是碰巧：它要的间隔是 1，而这个例子里相邻回答的奖励正好差 1。`exo_pair` 挨得近，是因为 $q$ 不太极端时，$(2q-1)\log 9$ 与 logit 很接近。`ipo_sum` 和 `sppo_hard` 在同样的 $\beta$ 下动得少得多：给它们加权的是胜率，胜率超不过 1。`simpo` 挨得近也是碰巧，它里面没有参考策略。`discopop` 待在谷里，最好的回答反而*低于*参考策略。
-#
-# 换成确定性标签，家族就分成几支。`sigmoid`、`simpo`、`apo_zero`、`apo_down` 跑向 1，`robust` 干脆没有下界。`cdpo`、`exo_pair`、`hinge`、`slic`、`ipo_sum`、`sppo_hard` 有有限的间隔拉住，停得下来。中间是另外几个对每个回答各有看法的：`nca_pair`、`bco_pair`、`sigmoid_sft`、`orpo` 放弃总输的回答，却留得住胜负各半的那个。`apo_zero` 用软标签也跑向 1。
-
-# %% [markdown] lang="en"
-# ## Held against TRL
-# `chapters/data/trl_losses.py` runs TRL's own methods on eight pairs and stores losses and gradients (TRL 1.16). Here they are compared with ours: all but `slic` and `ipo_sum`, which TRL does not have. KTO's are compared in the test suite. Printed are the version, the number of losses, and those that differ by more than $10^{-12}$.
-
-# %% [markdown] lang="zh"
-# ## 与 TRL 对账
-# `chapters/data/trl_losses.py` 拿八对回答，跑 TRL 自己的方法，存下损失和梯度（TRL 1.16）。下面与我们的比一比。TRL 没有的 `slic` 和 `ipo_sum` 除外；KTO 的在测试里比。打印的是版本、损失的个数，以及相差超过 $10^{-12}$ 的那些。
-
-# %%
-stored = json.loads(Path("data/trl_losses.json").read_text(encoding="utf-8"))
-column = {name: torch.tensor([pair[name] for pair in stored["pairs"]], dtype=torch.float64) for name in stored["pairs"][0]}
-worst = {}
-for case in (case for case in stored["cases"] if case["loss_type"] != "kto"):
-    four = {name: column[name].clone().requires_grad_() for name in column if name.endswith("logps")}
-    settings = {name: value for name, value in case.items() if name not in ("loss", "grad_chosen", "grad_rejected")}
-    ours = preference_loss(**four, chosen_lengths=column["chosen_lengths"], rejected_lengths=column["rejected_lengths"], **settings)[0]
-    sides = torch.autograd.grad(ours.sum(), [four["policy_chosen_logps"], four["policy_rejected_logps"]], allow_unused=True)
-    for mine, theirs in zip((ours, *sides), ("loss", "grad_chosen", "grad_rejected")):
-        theirs = torch.tensor(case[theirs], dtype=torch.float64)
-        gap = ((mine if mine is not None else 0 * theirs) - theirs).abs() / theirs.abs().clamp(min=1)
-        worst[case["loss_type"]] = max(worst.get(case["loss_type"], 0.0), gap.max().item())
-print(stored["trl"], len(worst), [name for name, gap in worst.items() if gap > 1e-12])
-assert {name for name, gap in worst.items() if gap > 1e-12} == {"exo_pair", "orpo"}
-assert stored["trl"].startswith("1.16") and max(worst.values()) < 1e-5 and len(worst) == 15
 
 # %% [markdown] lang="en"
-# What differs is named. `orpo` and `exo_pair` agree to float32 only, because TRL casts there. Beyond that:
-#
-# - **`label_smoothing` on `sigmoid`.** TRL 1.16 takes the option and ignores it; ours is cDPO. A smoothing that a loss does not know is an error here.
-# - **`hinge`.** TRL's index of papers lists it under SLiC as well; it has the reference of [Liu et al. 2024](https://arxiv.org/abs/2309.06657) in it and no regulariser. SLiC itself has no reference: our `slic`.
-# - **`ipo`.** TRL divides by lengths, the authors' formula does not: `ipo`, `ipo_sum`.
-# - **`bco_pair`** lacks the paper's reward shift; **`sppo_hard`** is twice the authors' loss.
-# - **`discopop`** in TRL is `exp(-h)` times a sigmoid, infinity times zero where $h$ is very negative. Ours adds the exponents first and stays finite.
-# - **`sft`** is a mean over all tokens of a batch in TRL; in `sigmoid_sft` each answer has its own mean, so that a pair has a loss.
-# - **`simpo`** is in TRL's `CPOConfig`, where `cpo_alpha` is 1 by default and adds a next-token loss; SimPO needs 0. **`orpo`** in TRL's trainer takes the next-token loss over prompt and answer together, ours over the answer alone; what agrees above is the rest.
-# - **KTO's $z_0$** should be the KL of the policy. TRL and the authors estimate it from answers to *other* prompts in the batch, clamped at 0.
+# **Figure 11.3.** Where eight losses rest on the toy, by the probability of its best answer. At the same $\beta$ the ends lie far apart. With soft labels only `sigmoid` rests at the optimum, and by accident `hinge`; with deterministic labels three of the eight have no end.
 
 # %% [markdown] lang="zh"
-# 不一样的地方，一一指明。`orpo` 和 `exo_pair` 只在 float32 的精度上一致，因为 TRL 在那里转了类型。此外：
-#
-# - **`sigmoid` 的 `label_smoothing`。** TRL 1.16 收下这个选项，却不用；我们这里它就是 cDPO。损失不认的平滑，在这里会报错。
-# - **`hinge`。** TRL 的论文索引把它也列在 SLiC 名下；可它带着 [Liu et al. 2024](https://arxiv.org/abs/2309.06657) 的参考策略，也没有正则项。SLiC 本身没有参考策略，那是我们的 `slic`。
-# - **`ipo`。** TRL 除以长度，作者的公式不除：`ipo` 与 `ipo_sum`。
-# - **`bco_pair`** 少了论文里的奖励平移；**`sppo_hard`** 是作者的损失的两倍。
-# - **`discopop`** 在 TRL 里是 `exp(-h)` 乘一个 sigmoid，$h$ 很负时是无穷乘零。我们先把指数相加，结果总是有限的。
-# - **`sft`** 在 TRL 里是对一批的所有词元取平均；在 `sigmoid_sft` 里每个回答各取各的平均，一对才有自己的损失。
-# - **`simpo`** 在 TRL 里归 `CPOConfig` 管，那里 `cpo_alpha` 默认是 1，会加上一项下一个词元预测损失；要 SimPO，得设成 0。**`orpo`** 的下一个词元预测损失，TRL 的训练器对提示和回答一起算，我们只算回答；上面对得上的是其余部分。
-# - **KTO 的 $z_0$** 本该是策略的 KL。TRL 和作者都拿同一批里*别的*提示的回答来估计，截到不低于 0。
-
-# %%
-extreme = torch.tensor(-800.0)
-print((torch.exp(-extreme) * torch.sigmoid(extreme / 0.05)).item(), discopop(extreme, 0.05).item())
-assert (torch.exp(-extreme) * torch.sigmoid(extreme / 0.05)).isnan() and discopop(extreme, 0.05).isfinite()
+# **图 11.3** 八种损失在玩具上停在哪里，看最好那个回答的概率。$\beta$ 相同，终点却相差很远。软标签下，停在最优解的只有 `sigmoid`，还有碰巧的 `hinge`；确定性标签下，八种里有三种没有终点。
 
 # %% [markdown] lang="en"
-# In TRL the family is spelt like this (the names of ours carry over):
-#
-# ```python
-# DPOConfig(loss_type="sigmoid", beta=0.1)                         # also hinge, ipo, nca_pair, bco_pair, sppo_hard,
-#                                                                  # apo_zero, apo_down, sigmoid_norm
-# DPOConfig(loss_type="robust", beta=0.1, label_smoothing=0.1)
-# DPOConfig(loss_type="exo_pair", beta=0.1, label_smoothing=1e-3)  # must be above 0
-# DPOConfig(loss_type="discopop", beta=0.05, discopop_tau=0.05)
-# DPOConfig(loss_type=["sigmoid", "sft"], loss_weights=[1.0, 1.0]) # sigmoid_sft
-# CPOConfig(loss_type="simpo", beta=2.0, simpo_gamma=1.0,          # gamma = beta * gamma_beta_ratio
-#           cpo_alpha=0.0)                                         # trl.experimental.cpo
-# ORPOConfig(beta=0.1)                                             # trl.experimental.orpo
-# KTOConfig(beta=0.1, desirable_weight=1.0, undesirable_weight=1.0)
-# ```
-#
-# `cdpo`, `slic` and `ipo_sum` are not there.
+# `hinge` sits there by accident: it wants margin 1, and neighbours in this example differ by exactly 1. IPO moves less at the same $\beta$ because what tilts its policy is a win rate, which cannot exceed 1. The two losses with an imitation term stop early for another reason: they want the chosen answers as they were drawn. A number $\beta$ means something else in each loss, so a comparison at equal $\beta$ is no comparison; below, each gets its own.
 
 # %% [markdown] lang="zh"
-# 在 TRL 里，这个家族这样写（名字与我们的相通）：
-#
-# ```python
-# DPOConfig(loss_type="sigmoid", beta=0.1)                         # also hinge, ipo, nca_pair, bco_pair, sppo_hard,
-#                                                                  # apo_zero, apo_down, sigmoid_norm
-# DPOConfig(loss_type="robust", beta=0.1, label_smoothing=0.1)
-# DPOConfig(loss_type="exo_pair", beta=0.1, label_smoothing=1e-3)  # must be above 0
-# DPOConfig(loss_type="discopop", beta=0.05, discopop_tau=0.05)
-# DPOConfig(loss_type=["sigmoid", "sft"], loss_weights=[1.0, 1.0]) # sigmoid_sft
-# CPOConfig(loss_type="simpo", beta=2.0, simpo_gamma=1.0,          # gamma = beta * gamma_beta_ratio
-#           cpo_alpha=0.0)                                         # trl.experimental.cpo
-# ORPOConfig(beta=0.1)                                             # trl.experimental.orpo
-# KTOConfig(beta=0.1, desirable_weight=1.0, undesirable_weight=1.0)
-# ```
-#
-# `cdpo`、`slic`、`ipo_sum` 那里没有。
+# `hinge` 落在那里是碰巧：它要的间隔是 1，而这个例子里相邻回答的奖励正好差 1。同样的 $\beta$，IPO 动得少，因为给它的策略加权的是胜率，胜率超不过 1。带模仿项的两种停得早，是另一个缘故：它们要照抽到的样子写 chosen。同一个 $\beta$，在各种损失里意思不同，所以拿相等的 $\beta$ 来比，等于没比；后面的比较，每种损失各用各的。
 
 # %% [markdown] lang="en"
 # ## On a network
-# Does any of this show on a network? `chapters/data/family_runs.py` trained all of them on the same pairs: 9,600 pairs of the base model's own answers, one point for three numbers and one for the right value, each label drawn once. Three seeds, each with its own base model, pairs and order; AdamW at 1e-3, 150 steps of 64. Each loss was tried on the first base model at three values of $\beta$ (half, once and twice a middle value), and at a fourth beyond where the best of them was an end, on draws kept for tuning. The best by $J$, mean reward minus 0.25 KL, was trained again on fresh draws from all three seeds; that is what is shown, each run measured on 3,000 answers. Learning rate and steps are the same for all; the learning rate was chosen with `sigmoid`. `sft` imitates the chosen answers.
-#
-# Three losses run here, in small: 3,840 pairs, 60 steps.
+# Does any of this show on a network? Three trainings first, live and small: 3,840 pairs of the base model's own answers, one point for three numbers and one for the right value, each label drawn once, 60 updates. DPO, SimPO, and the baseline that belongs beside every loss, **imitation**: fine-tuning on the chosen answers of the same file. The yardstick is chapter 9's, $J$ = mean reward - 0.25 KL.
 
 # %% [markdown] lang="zh"
 # ## 放到网络上
-# 这些在网络上看得出来吗？`chapters/data/family_runs.py` 在同一批回答对上把它们都训练了一遍：基座自己的回答 9,600 对，写三个数得一分，值对得一分，标签各抽一次。三个种子，各有各的基座、回答对和顺序；AdamW，学习率 1e-3，每步 64 对，150 步。每个损失先在第一个基座上，用留作调参的抽样试三个 $\beta$（一个中间值，加上它的一半和两倍）；最好的若在两端，就朝那头再试一个。哪个 $\beta$ 最好，看 $J$：平均奖励减去 0.25 倍的 KL。选定之后换抽样，三个种子重训，每次用 3,000 个回答来测，结果列在下面。学习率和步数大家一样；学习率当初是拿 `sigmoid` 选的。`sft` 是模仿 chosen。
-#
-# 这里现场跑三个小的：3,840 对，60 步。
+# 这些在网络上看得出来吗？先现场跑三个小的：基座模型自己写的 3,840 对回答，写三个数得一分，答案正确得一分，标签各抽一次，更新 60 步。一个 DPO，一个 SimPO，再加上每种损失旁边都该有的基线：**模仿**，即拿同一份文件的 chosen 做微调。标准与第 9 章相同：$J$ = 平均奖励 - 0.25 KL。
 
 # %% tags=["nbval-ignore-output"]
 use_threads()
 task, device = BookTask(), default_device()
 base = load_pretrained("gen").to(device)
-data = on_policy_pairs(base, task, 3840, reward="style+exact", labels="sampled", temperatures=(1.5, 2.0), seed=0)
+settings = {"reward": "style+exact", "temperatures": (1.5, 2.0), "seed": 0}
+live_pairs = on_policy_pairs(base, task, 3840, labels="sampled", **settings)
+batch_at = live_pairs.batches(64, seed=0)
+
+
+def chosen_at(step):
+    """The chosen answers of a batch, for imitation."""
+    batch = batch_at(step)
+    return {
+        "input_ids": batch["chosen_ids"],
+        "completion_mask": batch["chosen_mask"],
+    }
+
+
+# %% tags=["nbval-ignore-output"]
 live = {}
-for name, strength in (("sigmoid", 0.5), ("bco_pair", 0.25), ("simpo", 4.0)):
+for name, batches, step, rate in (
+    ("sigmoid", batch_at, dpo_step(0.5), 1e-3),
+    ("simpo", batch_at, dpo_step(4.0, "simpo"), 1e-3),
+    ("sft", chosen_at, sft_step, 5e-4),
+):
     policy = copy.deepcopy(base)
-    config = LoopConfig(steps=60, learning_rate=1e-3, log_every=20)
-    train(policy, data.batches(64, seed=0), dpo_step(strength, name), config, progress=False)
-    live[name] = evaluate(policy, task, n=1000, seed=502, reference=base)
-    print(f"{name:9}", *(f"{key} {live[name][key].value:.3f}" for key in ("style", "exact", "kl")))
-written = {len(text) for text, p in zip(task.table.completions, task.table.probability) if p > 0}
-assert (min(written), max(written)) == (4, 8)  # tokens of an answer, E included
-assert all(shares["style"].value > 0.4 for shares in live.values())
-assert live["simpo"]["kl"].value > 2 * live["sigmoid"]["kl"].value  # no reference, no leash
-assert live["simpo"]["exact"].value < live["sigmoid"]["exact"].value
+    config = LoopConfig(steps=60, learning_rate=rate, log_every=20)
+    train(policy, batches, step, config, progress=False)
+    judge = checker(task, "style+exact")
+    yardstick = {"reference": base, "reward": judge, "beta": 0.25}
+    live[name] = evaluate(policy, task, n=1000, seed=502, **yardstick)
+    shown = (
+        f"{key} {live[name][key].value:.3f}" for key in ("J", "style", "exact", "kl")
+    )
+    print(f"{name:8}", *shown)
+assert live["simpo"]["kl"].value > 2 * live["sigmoid"]["kl"].value
+assert live["simpo"]["J"].value < min(live[n]["J"].value for n in ("sigmoid", "sft"))
+
+# %% [markdown] lang="en"
+# That was in small. `chapters/data/family_runs.py` trained all of them on the same pairs: 9,600 pairs of the base model's own answers, one point for three numbers and one for the right value, each label drawn once. Three seeds, each with its own base model, pairs and order; AdamW at 1e-3, 150 steps of 64. Each loss was tried on the first base model at three values of $\beta$ (half, once and twice a middle value), and at a fourth beyond where the best of them was an end, on draws kept for tuning. The best by $J$, mean reward minus 0.25 KL, was trained again on fresh draws from all three seeds; that is what is shown, each run measured on 3,000 answers. Learning rate and steps are the same for all; the learning rate was chosen with `sigmoid`. `sft` imitates the chosen answers.
+
+# %% [markdown] lang="zh"
+# 刚才是小规模的。`chapters/data/family_runs.py` 在同一批偏好对上把它们都训练了一遍：基座自己的回答 9,600 对，写三个数得一分，值对得一分，标签各抽一次。三个种子，各有各的基座、偏好对和顺序；AdamW，学习率 1e-3，每步 64 对，150 步。每个损失先在第一个基座上，用留作调参的抽样试三个 $\beta$（一个中间值，加上它的一半和两倍）；最好的若在两端，就朝那头再试一个。哪个 $\beta$ 最好，看 $J$：平均奖励减去 0.25 倍的 KL。选定之后换抽样，三个种子重训，每次用 3,000 个回答来测，结果列在下面。学习率和步数大家一样；学习率当初是拿 `sigmoid` 选的。`sft` 是模仿 chosen。
 
 # %%
 report = json.loads(Path("data/family_runs.json").read_text(encoding="utf-8"))
+runs = report["runs"]
 
 
 def of(name, key):
     """What a loss reached, seed by seed."""
-    return np.array([run[key]["value"] for run in report["runs"] if run["name"] == name])
+    return np.array(list(arms.values(runs, name, key).values()))
 
 
-beta_of = {run["name"]: run["beta"] for run in report["runs"]}
+world = BookTask()
+print(arms.table(runs, None, ("J", "reward", "kl", "style", "exact")))
+beta_of = {run["name"]: run["beta"] for run in runs}
 order = sorted(beta_of, key=lambda name: -of(name, "J").mean())
-print("loss          beta  style exact  both     KL     J [lowest, highest]    chosen rejected")
-for name in order:
-    style, exact, both, kl, j, up, down = (of(name, key).mean() for key in
-                                           ("style", "exact", "both", "kl", "J", "chosen_ratio", "rejected_ratio"))
-    print(f"{name:12} {beta_of[name] or 0:5g}  {style:.3f} {exact:.3f} {both:.3f} {kl:6.3f} {j:6.3f} "
-          f"[{of(name, 'J').min():6.3f}, {of(name, 'J').max():6.3f}] {up:7.3f} {down:7.3f}")
-wanted = predicted_optimum(task, "style+exact", 0.25)
+wanted = predicted_optimum(world, "style+exact", 0.25)
 best = wanted["style"] + wanted["exact"] - 0.25 * wanted["kl"]
-print(f"optimum             {wanted['style']:.3f} {wanted['exact']:.3f} {wanted['both']:.3f} {wanted['kl']:6.3f} {best:6.3f}")
+reached = {name: arms.arm_mean(runs, name) for name in order if name != "apo_down"}
+print(f"optimum {best:.3f}", *(f"{key} {wanted[key]:.3f}" for key in wanted))
 
-# %% alt_en="Two panels. Left: one row for each loss, sorted; three small dots, one for each seed, at the J reached, from 0.1 to 1.65; a pink line at 1.64, a grey one at 1.05 for the base model. sppo_hard, bco_pair, orpo, nca_pair and hinge lead at about 1.4, sigmoid follows at 1.37; discopop, apo_zero, sft and kto lie near 1.25, slic and simpo at the bottom. Right: mean reward against KL with the pink frontier above; the points lie below it, most between KL 0.2 and 1.3, apo_zero, kto, slic and simpo further right and lower." alt_zh="左右两幅。左：每个损失一行，排好序；三个小点各是一个种子，横轴是达到的 J，从 0.1 到 1.65；粉线在 1.64，灰线在 1.05，是基座。sppo_hard、bco_pair、orpo、nca_pair、hinge 领先，约 1.4，sigmoid 随后，1.37；discopop、apo_zero、sft、kto 在 1.25 附近，slic 和 simpo 垫底。右：平均奖励对 KL，上方是粉色的前沿；点都在它下面，多数在 KL 0.2 到 1.3 之间，apo_zero、kto、slic、simpo 更靠右、更低。"
-fig, (left, right) = figure(columns=2, width=7.8, height=4.4)
-drawn = [name for name in reversed(order) if name != "apo_down"]  # far off both panels
-tone = {name: "policy" if name in MARGIN + ["cdpo"] else "baseline" if name in ARGUMENT else "chosen" for name in drawn}
-for row, name in enumerate(drawn):
-    color = COLORS["ref" if name == "sft" else tone[name]]
-    left.plot(of(name, "J"), [row] * 3, "o", color=color, markersize=4)
-    right.errorbar(of(name, "kl").mean(), of(name, "reward").mean(), fmt="o", color=color, markersize=5,
-                   xerr=[[np.ptp(of(name, "kl")) / 2]], yerr=[[np.ptp(of(name, "reward")) / 2]], elinewidth=1)  # fmt: skip
-left.set(yticks=range(len(drawn)), yticklabels=drawn, xlabel="$J$")
-left.tick_params(axis="y", labelsize=9)
-left.axvline(best, color=COLORS["theory"])
-left.axvline(1.05, color=COLORS["ref"], linestyle=":")
-edge = [predicted_shares(task, tabular.optimal_policy(class_problem(task, "style+exact"), b)) for b in np.geomspace(0.02, 40, 60)]
-right.plot([p["kl"] for p in edge], [p["style"] + p["exact"] for p in edge], color=COLORS["theory"])
-for name, shift in (("sigmoid", (9, -12)), ("sft", (7, -12)), ("orpo", (27, -29)), ("kto", (7, -12)), ("slic", (7, -12)), ("simpo", (7, -12))):
-    right.annotate(name, (of(name, "kl").mean(), of(name, "reward").mean()), shift, textcoords="offset points", fontsize=8,
-                   arrowprops={"arrowstyle": "-", "linewidth": 0.6, "color": COLORS["ref"]} if name == "orpo" else None)  # fmt: skip
-right.set(xlabel="KL", ylabel="$r$", xlim=(0, 6))
+
+# %% tags=["figure"] alt_en="One row for each loss, sorted: the J reached, with its interval over three seeds, from 0.1 to 1.65; a pink line at 1.64, a dotted one at 1.05 for the base model. sppo_hard, bco_pair, orpo, nca_pair and hinge lead at about 1.4; slic and simpo are at the bottom." alt_zh="每个损失一行，排好序：达到的 J 和三个种子的区间，从 0.1 到 1.65；粉线在 1.64，点线在 1.05，是基座。sppo_hard、bco_pair、orpo、nca_pair、hinge 领先，约 1.4；slic 和 simpo 垫底。"
+@picture
+def all_losses(say):
+    fig, axes = figure(width=6.2, height=4.8)
+    rows = list(reversed(reached))
+    found = [reached[name] for name in rows]
+    bars = [[e.value - e.low for e in found], [e.high - e.value for e in found]]
+    look = {"fmt": "o", "color": COLORS["policy"], "markersize": 5, "elinewidth": 1}
+    axes.errorbar([e.value for e in found], range(len(rows)), xerr=bars, **look)
+    axes.axvline(best, color=COLORS["theory"])
+    axes.axvline(1.05, color=COLORS["ref"], linestyle=":")
+    axes.set(yticks=range(len(rows)), yticklabels=rows, xlim=(0, 1.75))
+    axes.set_xlabel(say("reward minus 0.25 KL, $J$", "奖励减 0.25 KL，$J$"))
+
 
 # %% [markdown] lang="en"
-# **Figure 11.4.** All on the same pairs, three seeds. Left: $J$ against the optimum (pink) and the base model (dotted). Right: reward against KL under the exact frontier; points are means, bars reach half of the spread over seeds. Blue: functions of DPO's margin; orange: another margin; green: two pulls, and KTO; grey: imitation. `apo_down` is off the scale.
+# **Figure 11.4.** All on the same pairs, three seeds: $J$ against the optimum (line) and the base model (dotted). `apo_down` is off the scale.
 
 # %% [markdown] lang="zh"
-# **图 11.4** 同一批回答对，三个种子。左：$J$，最优解（粉）和基座（点线）作对照。右：奖励对 KL，上方是精确的前沿；点是平均，横竖线是种子间极差的一半。蓝：DPO 的间隔的函数；橙：别的间隔；绿：两股拉力，还有 KTO；灰：模仿。`apo_down` 在图外。
+# **图 11.4** 同一批偏好对，三个种子：$J$，最优解（实线）和基座（点线）作对照。`apo_down` 在图外。
 
 # %% [markdown] lang="en"
 # **Most of the family is one crowd.** Thirteen losses end with a $J$ between 1.32 and 1.42, `sigmoid` at 1.370; the optimum is 1.639, the base model 1.05, and imitation 1.253. Nobody reaches the optimum in 150 steps on labels drawn once. The seeds of one of these losses lie up to 0.16 apart, and the $J$ of one run is known to about $\pm0.02$, so most ranks mean nothing. `sppo_hard`, `orpo` and `hinge` are ahead of `sigmoid` on each of our three seeds, by 0.047, 0.025 and 0.021 on average. That is thin evidence: of twelve rivals exactly as good as `sigmoid`, 1.5 on average would be ahead all three times by luck. The choice of $\beta$ matters far more: on the tuning draws `sigmoid` alone goes from 0.252 at $\beta=0.125$ to 1.440 at 0.5.
@@ -673,6 +639,7 @@ right.set(xlabel="KL", ylabel="$r$", xlim=(0, 6))
 #
 # 有两点要当心。四个损失（`slic`、`discopop`、`apo_zero`、`kto`）选中的是给它们的最大的 $\beta$，真正最好的可能还在外面。学习率和步数大家一样，走得快的损失会占便宜；学习率又是拿 `sigmoid` 选的，`sigmoid` 或许也占了便宜。
 
+
 # %%
 def mean(name, key):
     """The mean over the seeds."""
@@ -680,31 +647,85 @@ def mean(name, key):
 
 
 crowd = [name for name in order if 1.315 < mean(name, "J") < 1.42]
-assert len(crowd) == 13 and order[:13] == crowd and 0.155 < max(np.ptp(of(name, "J")) for name in crowd) < 0.165
-for name, j in (("sigmoid", 1.370), ("orpo", 1.395), ("slic", 0.952), ("simpo", 0.231), ("apo_zero", 1.259), ("kto", 1.252),
-                ("sft", 1.253), ("discopop", 1.265)):  # fmt: skip
+assert (
+    len(crowd) == 13
+    and order[:13] == crowd
+    and 0.155 < max(np.ptp(of(name, "J")) for name in crowd) < 0.165
+)
+for name, j in (
+    ("sigmoid", 1.370),
+    ("orpo", 1.395),
+    ("slic", 0.952),
+    ("simpo", 0.231),
+    ("apo_zero", 1.259),
+    ("kto", 1.252),
+    ("sft", 1.253),
+    ("discopop", 1.265),
+):
     assert abs(mean(name, "J") - j) < 6e-4, name
+
+# %%
 for name, lead in (("sppo_hard", 0.047), ("orpo", 0.025), ("hinge", 0.021)):
-    assert (of(name, "J") > of("sigmoid", "J")).all() and abs(mean(name, "J") - mean("sigmoid", "J") - lead) < 6e-4
+    assert (of(name, "J") > of("sigmoid", "J")).all() and abs(
+        mean(name, "J") - mean("sigmoid", "J") - lead
+    ) < 6e-4
 assert abs(best - 1.639) < 5e-4 and np.ptp(of("orpo", "J")) < 0.003
-start = predicted_shares(task, class_problem(task, "style+exact").ref_logps)  # the base model's authors
-assert abs(start["style"] + start["exact"] - 1.05) < 5e-3 and mean("slic", "J") < 1.05
+
+# %%
+begin = predicted_shares(
+    world, class_problem(world, "style+exact").ref_logps
+)  # the base model's authors
+assert abs(begin["style"] + begin["exact"] - 1.05) < 5e-3 and mean("slic", "J") < 1.05
 ahead = [name for name in crowd if (of(name, "J") > of("sigmoid", "J")).all()]
 assert sorted(ahead) == ["hinge", "orpo", "sppo_hard"] and 12 / 2**3 == 1.5
-blur = [run["J"]["high"] - run["J"]["value"] for run in report["runs"] if run["name"] in crowd]
+blur = [
+    run["J"]["high"] - run["J"]["value"]
+    for run in report["runs"]
+    if run["name"] in crowd
+]
 assert 0.0175 < np.median(blur) < 0.0225
 
 # %%
-for name, key, value in (("apo_zero", "style", 0.972), ("kto", "style", 0.975), ("slic", "exact", 0.599), ("simpo", "exact", 0.475),
-                         ("apo_down", "exact", 0.014), ("sigmoid_sft", "style", 0.549)):  # fmt: skip
+for name, key, value in (
+    ("apo_zero", "style", 0.972),
+    ("kto", "style", 0.975),
+    ("slic", "exact", 0.599),
+    ("simpo", "exact", 0.475),
+    ("apo_down", "exact", 0.014),
+    ("sigmoid_sft", "style", 0.549),
+):
     assert abs(mean(name, key) - value) < 6e-4, name
-for name, kl in (("apo_zero", 2.17), ("kto", 2.17), ("nca_pair", 1.13), ("sigmoid", 0.61)):
+
+# %%
+for name, kl in (
+    ("apo_zero", 2.17),
+    ("kto", 2.17),
+    ("nca_pair", 1.13),
+    ("sigmoid", 0.61),
+):
     assert abs(mean(name, "kl") - kl) < 6e-3
-assert abs(wanted["kl"] - 1.26) < 5e-3 and 0.6 < max(run.get("kl_estimate", 0) for run in report["runs"]) < 0.615
-for name, moved in (("sigmoid_sft", 0.21), ("sft", 0.33), ("sigmoid", 0.02), ("nca_pair", -0.22), ("apo_down", -28.8)):
+assert (
+    abs(wanted["kl"] - 1.26) < 5e-3
+    and 0.6 < max(run.get("kl_estimate", 0) for run in report["runs"]) < 0.615
+)
+for name, moved in (
+    ("sigmoid_sft", 0.21),
+    ("sft", 0.33),
+    ("sigmoid", 0.02),
+    ("nca_pair", -0.22),
+    ("apo_down", -28.8),
+):
     assert abs(mean(name, "chosen_ratio") - moved) < 0.05
-tried = {name: [t["beta"] for t in report["tries"] if t["name"] == name] for name in beta_of if name != "sft"}
-assert {name for name in tried if beta_of[name] in (min(tried[name]), max(tried[name]))} == {"slic", "discopop", "apo_zero", "kto"}
+
+# %%
+tried = {
+    name: [t["beta"] for t in report["tries"] if t["name"] == name]
+    for name in beta_of
+    if name != "sft"
+}
+assert {
+    name for name in tried if beta_of[name] in (min(tried[name]), max(tried[name]))
+} == {"slic", "discopop", "apo_zero", "kto"}
 tuned = {t["beta"]: t["J"]["value"] for t in report["tries"] if t["name"] == "sigmoid"}
 assert abs(tuned[0.125] - 0.252) < 6e-4 and abs(tuned[0.5] - 1.440) < 6e-4
 
@@ -735,20 +756,494 @@ assert abs(tuned[0.125] - 0.252) < 6e-4 and abs(tuned[0.5] - 1.440) < 6e-4
 # | 裁判总是很肯定 | `ipo_sum`、`sppo_hard`、`cdpo` | 停在里面：0.707、0.693、0.977；DPO 跑向 1 | 各自的 $\beta$ 尺度不同 |
 # | chosen 不许降 | `sigmoid_sft` | 它升 0.21 奈特 | 学得少：三个数的比例 0.549 |
 # | 没有参考策略可以打分 | `orpo` | $J=$ 1.395，带下一个词元预测损失 | `simpo` 和 `slic` 没有这样一项：0.231、0.952 |
-# | 只有好坏，不成对 | `kto_loss` | 它不用回答对 | 没有什么让它停：KL 2.17 |
+# | 只有好坏，不成对 | `kto_loss` | 它不用偏好对 | 没有什么让它停：KL 2.17 |
 # | 回答很长 | `sigmoid_norm`、`simpo`、`ipo` | 对数比按词元算 | 这个玩具说明不了 |
 
 # %% [markdown] lang="en"
 # > **What the toy hides.** Our answers have four to eight tokens, so what dividing by the length does to answers of hundreds of tokens is not seen here; it is what SimPO and `sigmoid_norm` were made for. Our reference is a good model and our pairs are its own answers; ORPO was made for a model that has not been fine-tuned, APO for pairs from elsewhere. The reward is known and $J$ can be computed; elsewhere one compares win rates, and a loss that leaves its leash may look better than it is. We tuned only $\beta$ for each loss; a fair comparison tunes the learning rate and the number of steps as well, and then compares over many seeds.
 
 # %% [markdown] lang="zh"
-# > **玩具没告诉你的。** 我们的回答只有四到八个词元，几百个词元的回答除以长度会怎样，这里看不到，而 SimPO 和 `sigmoid_norm` 正是冲着它去的。我们的参考策略本来就好，回答对又是它自己写的；ORPO 是给没有微调过的模型准备的，APO 是给别处来的回答对准备的。这里奖励已知，$J$ 算得出来；换个地方只能比胜率，一个挣脱了绳子的损失，看上去可能比实际要好。我们给每个损失只调了 $\beta$；要比得公平，学习率和步数也该各调各的，再多换些种子。
+# > **玩具没告诉你的。** 我们的回答只有四到八个词元，几百个词元的回答除以长度会怎样，这里看不到，而 SimPO 和 `sigmoid_norm` 正是冲着它去的。我们的参考策略本来就好，偏好对又是它自己写的；ORPO 是给没有微调过的模型准备的，APO 是给别处来的偏好对准备的。这里奖励已知，$J$ 算得出来；换个地方只能比胜率，一个挣脱了绳子的损失，看上去可能比实际要好。我们给每个损失只调了 $\beta$；要比得公平，学习率和步数也该各调各的，再多换些种子。
 
 # %% [markdown] lang="en"
 # > **To remember.** Ask two questions of a preference loss: how hard does it pull at each margin, and where do the pulls of a noisy label balance? Only where the balance is a multiple of the logit does the minimum tilt the reference by the reward: a $\pi^*$. A finite balance under deterministic labels is a leash; none at all means that early stopping is the only brake. A loss without a reference has no leash unless something else holds it, such as the next-token term of ORPO. Among losses that have a balance and a leash, tuning mattered more here than the name.
 
 # %% [markdown] lang="zh"
 # > **记住。** 见到一个偏好损失，先问两句：间隔是多少时，它用多大的力拉？标签有噪声时，两股拉力在哪里相抵？只有相抵处是 logit 的倍数，最小值才是参考策略按奖励加权，也就是某个 $\pi^*$。遇上确定性标签，相抵处仍然有限，那就是绳子；一个都没有，就只能靠早停来刹车。没有参考策略的损失没有绳子，除非另有东西拉住它，比如 ORPO 的下一个词元预测损失。相抵处和绳子都不缺的损失之间，在这里调参比名字要紧。
+
+# %% [markdown] lang="en"
+# ## ⋆ The whole family in one table
+# Every loss is one line. $\Delta$ is a log-ratio, $m=\Delta_w-\Delta_l$, $h=\beta m$; $|y|$ is the number of tokens, and a bar divides by it: $\bar\Delta=\Delta/|y|$, $\bar m=\bar\Delta_w-\bar\Delta_l$, $\bar s=s/|y|$. Where there is no reference, $s=\log\pi$ stands alone. Four letters are options: $\varepsilon$ is `label_smoothing`, $\tau$ `discopop_tau`, $\alpha$ `sft_weight`, and $\gamma$ is $\beta$ times `gamma_beta_ratio`. The formulas are those of `dpo_core.family.FAMILY`, one line of code each. Look rows up when you meet their names.
+#
+# | `loss_type` | the loss of a pair | source |
+# |---|---|---|
+# | `sigmoid` | $-(1-\varepsilon)\log\sigma(h)-\varepsilon\log\sigma(-h)$ | DPO [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290), eq. 7; $\varepsilon>0$ is cDPO [Mitchell 2023](https://ericmitchell.ai/cdpo.pdf), eq. 3 |
+# | `robust` | $\frac{-(1-\varepsilon)\log\sigma(h)+\varepsilon\log\sigma(-h)}{1-2\varepsilon}$ | [Chowdhury et al. 2024](https://arxiv.org/abs/2403.00409) |
+# | `hinge` | $\max(0,1-h)$ | [Liu et al. 2024](https://arxiv.org/abs/2309.06657) |
+# | `ipo_sum` | $(m-\frac{1}{2\beta})^2$ | [Azar et al. 2024](https://arxiv.org/abs/2310.12036), eq. 17 |
+# | `exo_pair` | $\mathrm{KL}(\sigma(h)\,\Vert\,1-\varepsilon)$, two coins | [Ji et al. 2024](https://arxiv.org/abs/2402.00856), eq. 16 |
+# | `discopop` | $\sigma(-\frac h\tau)\log(1+e^{-h})+\sigma(\frac h\tau)\,e^{-h}$ | [Lu et al. 2024](https://arxiv.org/abs/2406.08414), eq. 5 |
+# | `sigmoid_norm` | `sigmoid` with $\bar m$ for $m$ | [Lambert et al. 2024](https://arxiv.org/abs/2411.15124), eq. 6; [Meng et al. 2024](https://arxiv.org/abs/2405.14734), app. I |
+# | `ipo` | $(\bar m-\frac{1}{2\beta})^2$ | TRL's reading of eq. 17 |
+# | `slic` | $\max(0,1-\beta(s_w-s_l))$ | [Zhao et al. 2023](https://arxiv.org/abs/2305.10425), without its regulariser |
+# | `simpo` | $-\log\sigma(\beta(\bar s_w-\bar s_l)-\gamma)$ | [Meng et al. 2024](https://arxiv.org/abs/2405.14734) |
+# | `orpo` | $-\bar s_w-\beta\log\sigma(\mathrm{lo}(\bar s_w)-\mathrm{lo}(\bar s_l))$, log-odds $\mathrm{lo}(\bar s)=\bar s-\log(1-e^{\bar s})$ | [Hong et al. 2024](https://arxiv.org/abs/2403.07691) |
+# | `sigmoid_sft` | $-\log\sigma(h)-\alpha\,\bar s_w$ | [Pang et al. 2024](https://arxiv.org/abs/2404.19733) |
+# | `nca_pair` | $-\log\sigma(\beta\Delta_w)-\frac12\log\sigma(-\beta\Delta_w)-\frac12\log\sigma(-\beta\Delta_l)$ | [Chen et al. 2024](https://arxiv.org/abs/2402.05369) |
+# | `bco_pair` | $-\log\sigma(\beta\Delta_w)-\log\sigma(-\beta\Delta_l)$ | [Jung et al. 2024](https://arxiv.org/abs/2404.04656), without its reward shift |
+# | `sppo_hard` | $(\Delta_w-\frac{1}{2\beta})^2+(\Delta_l+\frac{1}{2\beta})^2$ | [Wu et al. 2024](https://arxiv.org/abs/2405.00675), eq. 4.7 |
+# | `apo_zero` | $\sigma(-\beta\Delta_w)+\sigma(\beta\Delta_l)$ | [D'Oosterlinck et al. 2024](https://arxiv.org/abs/2408.06266), eq. 7 |
+# | `apo_down` | $\sigma(\beta\Delta_w)+\sigma(-h)$ | the same, eq. 8 |
+# | `kto_loss` | $\sigma(\mp\beta(\Delta-z_0))$: minus for a desirable answer, plus for another | [Ethayarajh et al. 2024](https://arxiv.org/abs/2402.01306), eq. 7 |
+#
+# Losses that divide by a length ask `preference_loss` for `chosen_lengths` and `rejected_lengths`; losses without a reference need none. An option that a loss does not know is an error, not a silence. The numbers of equations are those that TRL's or the authors' own code names.
+#
+# TRL 1.16 has three more names. `aot` and `aot_unpaired` sort the log-ratios of a batch and compare them rank by rank ([Melnyk et al. 2024](https://arxiv.org/abs/2406.05882)), so no pair has a loss of its own. `sft` compares nothing; with `sigmoid` beside it, it is `sigmoid_sft`.
+
+# %% [markdown] lang="zh"
+# ## ⋆ 整个家族，一张表
+# 每种损失一行。$\Delta$ 是对数比，$m=\Delta_w-\Delta_l$，$h=\beta m$；$|y|$ 是词元数，加横线表示除以它：$\bar\Delta=\Delta/|y|$，$\bar m=\bar\Delta_w-\bar\Delta_l$，$\bar s=s/|y|$。没有参考策略的地方，单用 $s=\log\pi$。另有四个字母是选项：$\varepsilon$ 是 `label_smoothing`，$\tau$ 是 `discopop_tau`，$\alpha$ 是 `sft_weight`，$\gamma$ 是 $\beta$ 乘 `gamma_beta_ratio`。这些式子就是 `dpo_core.family.FAMILY` 里的那些，每个一行代码。不必从头读，碰到名字再来查。
+#
+# | `loss_type` | 一对的损失 | 出处 |
+# |---|---|---|
+# | `sigmoid` | $-(1-\varepsilon)\log\sigma(h)-\varepsilon\log\sigma(-h)$ | DPO [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290)，式 7；$\varepsilon>0$ 是 cDPO [Mitchell 2023](https://ericmitchell.ai/cdpo.pdf)，式 3 |
+# | `robust` | $\frac{-(1-\varepsilon)\log\sigma(h)+\varepsilon\log\sigma(-h)}{1-2\varepsilon}$ | [Chowdhury et al. 2024](https://arxiv.org/abs/2403.00409) |
+# | `hinge` | $\max(0,1-h)$ | [Liu et al. 2024](https://arxiv.org/abs/2309.06657) |
+# | `ipo_sum` | $(m-\frac{1}{2\beta})^2$ | [Azar et al. 2024](https://arxiv.org/abs/2310.12036)，式 17 |
+# | `exo_pair` | $\mathrm{KL}(\sigma(h)\,\Vert\,1-\varepsilon)$，两枚硬币之间 | [Ji et al. 2024](https://arxiv.org/abs/2402.00856)，式 16 |
+# | `discopop` | $\sigma(-\frac h\tau)\log(1+e^{-h})+\sigma(\frac h\tau)\,e^{-h}$ | [Lu et al. 2024](https://arxiv.org/abs/2406.08414)，式 5 |
+# | `sigmoid_norm` | `sigmoid`，$m$ 换成 $\bar m$ | [Lambert et al. 2024](https://arxiv.org/abs/2411.15124)，式 6；[Meng et al. 2024](https://arxiv.org/abs/2405.14734)，附录 I |
+# | `ipo` | $(\bar m-\frac{1}{2\beta})^2$ | TRL 对式 17 的读法 |
+# | `slic` | $\max(0,1-\beta(s_w-s_l))$ | [Zhao et al. 2023](https://arxiv.org/abs/2305.10425)，不含正则项 |
+# | `simpo` | $-\log\sigma(\beta(\bar s_w-\bar s_l)-\gamma)$ | [Meng et al. 2024](https://arxiv.org/abs/2405.14734) |
+# | `orpo` | $-\bar s_w-\beta\log\sigma(\mathrm{lo}(\bar s_w)-\mathrm{lo}(\bar s_l))$，对数几率 $\mathrm{lo}(\bar s)=\bar s-\log(1-e^{\bar s})$ | [Hong et al. 2024](https://arxiv.org/abs/2403.07691) |
+# | `sigmoid_sft` | $-\log\sigma(h)-\alpha\,\bar s_w$ | [Pang et al. 2024](https://arxiv.org/abs/2404.19733) |
+# | `nca_pair` | $-\log\sigma(\beta\Delta_w)-\frac12\log\sigma(-\beta\Delta_w)-\frac12\log\sigma(-\beta\Delta_l)$ | [Chen et al. 2024](https://arxiv.org/abs/2402.05369) |
+# | `bco_pair` | $-\log\sigma(\beta\Delta_w)-\log\sigma(-\beta\Delta_l)$ | [Jung et al. 2024](https://arxiv.org/abs/2404.04656)，不含奖励平移 |
+# | `sppo_hard` | $(\Delta_w-\frac{1}{2\beta})^2+(\Delta_l+\frac{1}{2\beta})^2$ | [Wu et al. 2024](https://arxiv.org/abs/2405.00675)，式 4.7 |
+# | `apo_zero` | $\sigma(-\beta\Delta_w)+\sigma(\beta\Delta_l)$ | [D'Oosterlinck et al. 2024](https://arxiv.org/abs/2408.06266)，式 7 |
+# | `apo_down` | $\sigma(\beta\Delta_w)+\sigma(-h)$ | 同上，式 8 |
+# | `kto_loss` | $\sigma(\mp\beta(\Delta-z_0))$：好回答取负号，坏回答取正号 | [Ethayarajh et al. 2024](https://arxiv.org/abs/2402.01306)，式 7 |
+#
+# 要除以长度的损失，得给 `preference_loss` 传 `chosen_lengths` 和 `rejected_lengths`；没有参考策略的，不用给参考策略的对数概率。某种损失用不上的选项，给了就报错，不会悄悄略过。式号取自 TRL 或作者自己的代码。
+#
+# TRL 1.16 还有三个名字。`aot` 和 `aot_unpaired` 把一批对数比排序，再按名次比（[Melnyk et al. 2024](https://arxiv.org/abs/2406.05882)），没有哪一对有自己的损失。`sft` 什么也不比；与 `sigmoid` 放在一起，就是 `sigmoid_sft`。
+
+# %% tags=["setup"]
+MARGIN = ["sigmoid", "robust", "exo_pair", "hinge", "discopop", "ipo_sum"]
+TOKEN = ["sigmoid_norm", "ipo", "slic", "simpo"]  # another margin
+ANSWERS = ["nca_pair", "bco_pair", "sppo_hard", "apo_zero", "apo_down"]
+ANSWERS += ["sigmoid_sft", "orpo"]  # two pulls that differ
+assert {*MARGIN, *TOKEN, *ANSWERS} == {*FAMILY}
+
+# %%
+for name, options in (
+    ("hinge", {"label_smoothing": 0.1}),
+    ("exo_pair", {}),
+    ("ipo", {}),
+    ("sigmoid", {"discopop_tau": 0.1}),
+):
+    try:
+        preference_loss(*raw, beta=0.4, loss_type=name, **options)
+        raise AssertionError("not noticed")
+    except ValueError as error:
+        print(error)
+
+# %% [markdown] lang="en"
+# ## ⋆ Other shapes of the same margin
+# Three more losses see the margin $h$ alone, and three more see another margin: log-probabilities without a reference, or a log-ratio a token. Each is drawn against its own.
+
+# %% [markdown] lang="zh"
+# ## ⋆ 同一个间隔，别的形状
+# 还有三种损失只看间隔 $h$；另有三种看的是别的间隔，或者不带参考策略，或者按词元算。图里各按自己的间隔来画。
+
+# %%
+OTHERS = ["robust", "exo_pair", "discopop", "slic", "simpo", "sigmoid_norm"]
+fine = torch.linspace(-4, 4, 1601).double()
+shape = {name: pulls(partial(library, name), fine, 0 * fine)[0] for name in OTHERS}
+plain = pulls(dpo, fine, 0 * fine)[0]
+assert (shape["sigmoid_norm"] - plain).abs().max() < 1e-12  # of one token
+assert shape["robust"].min() > 0.12 and shape["exo_pair"].min() < 0
+
+
+# %% tags=["figure"] alt_en="Six small panels with the same axes: gradient weight from -1.4 to 2.4 against the margin from -4 to 4, DPO dotted in each. robust falls from 1.125 to 0.125; exo_pair is a positive bump that turns slightly negative; discopop falls like a mixture and has a sharp negative notch around 0; slic is 1 up to the margin 1 and then 0; simpo is DPO moved to the right by one half; sigmoid_norm equals DPO." alt_zh="六幅小图，坐标相同：纵轴是梯度权重，-1.4 到 2.4；横轴是间隔，-4 到 4；每幅里的点线是 DPO。robust 从 1.125 降到 0.125；exo_pair 是一个正的鼓包，之后略为负；discopop 大体下降，在 0 附近有一道很窄的负缺口；slic 在间隔 1 以前是 1，之后是 0；simpo 是 DPO 向右移二分之一；sigmoid_norm 与 DPO 重合。"
+@picture
+def other_shapes(say):
+    fig, first = figure(width=6.6, height=4.4)
+    first.remove()
+    panels = fig.subplots(2, 3, sharex=True, sharey=True)
+    for axes, name in zip(panels.flat, OTHERS):
+        axes.axhline(0, color=COLORS["ref"], linewidth=0.8)
+        axes.plot(fine, plain, ":", color=COLORS["ref"], linewidth=1.2)
+        axes.plot(fine, shape[name], color=COLORS["policy"])
+        axes.set_title(name, fontsize=10)
+        axes.set(ylim=(-1.4, 2.4), xticks=[-4, 0, 4])
+    panels[1, 1].set_xlabel(say("margin that the loss sees", "损失所看的间隔"))
+    panels[0, 0].set_ylabel(say("gradient weight", "梯度权重"))
+
+
+# %% [markdown] lang="en"
+# **Figure 11.6.** Six more shapes ($\beta=1$, lengths 1, $\varepsilon=0.1$; dotted: DPO). `robust` never fades, `exo_pair` fades on both sides and turns back, and `discopop` pushes the wrong way in a narrow notch around 0.
+
+# %% [markdown] lang="zh"
+# **图 11.6** 另外六种形状（$\beta=1$，长度都取 1，$\varepsilon=0.1$；点线是 DPO）。`robust` 的力从不衰减，`exo_pair` 两头都没力，还会掉头，`discopop` 在 0 附近有一道窄缺口，那里推的方向是反的。
+
+# %% [markdown] lang="en"
+# **`robust`** makes cDPO's assumption and corrects for it. Averaged over labels that are flipped with probability $\varepsilon$, its loss *is* the DPO loss of the clean labels: it undoes exactly the noise that it is told of. If the noise is not there, it overshoots (1.318 in place of 1), and where $q>1-\varepsilon$ it has no lower bound.
+#
+# **`exo_pair`** turns the cross-entropy round: $\mathrm{KL}(\text{policy}\,\Vert\,\text{label})$, between the coins $\sigma(h)$ and $1-\varepsilon$. With deterministic labels it stops where cDPO does. Averaged over labels that doubt it does not: its margin becomes $(2q-1)\log\frac{1-\varepsilon}{\varepsilon}$. At $\varepsilon=0$ the loss is infinite, so `label_smoothing` is not optional here (TRL 1.16 asks for it, too).
+#
+# **`discopop`** was found by letting a language model propose losses and trying them out. With its temperature of 0.05 it is not monotone: a valley at $h=-0.119$, a hill at $h=0.072$. Training starts at $h=0$, between the two, where the slope is +0.784: the first step *lowers* the margin.
+#
+# **`ipo_sum`** again, for its end is known. For pairs of two independent draws the minimum is $\pi\propto\pi_{\mathrm{ref}}\,e^{v/\beta}$, where $v(y)$ is the probability that $y$ beats such a draw: the tilted reference of [chapter 6](06_objective.ipynb), tilted by win rate instead of reward.
+
+# %% [markdown] lang="zh"
+# **`robust`**：假定与 cDPO 相同，但它把错纠回来。标签以概率 $\varepsilon$ 翻转，把它的损失对翻转取平均，得到的*就是*干净标签的 DPO 损失：告诉它多少噪声，它就恰好去掉多少。若噪声并不存在，它就冲过头（1.318，该是 1）；$q>1-\varepsilon$ 的地方，它没有下界。
+#
+# **`exo_pair`**：把交叉熵反过来，写成 $\mathrm{KL}(\text{policy}\,\Vert\,\text{label})$，两枚硬币是 $\sigma(h)$ 和 $1-\varepsilon$。遇上确定性标签，它与 cDPO 停在同一处；对有犹豫的标签取平均就不同了：间隔变成 $(2q-1)\log\frac{1-\varepsilon}{\varepsilon}$。$\varepsilon=0$ 时损失是无穷大，所以在这里 `label_smoothing` 非给不可（TRL 1.16 也这样要求）。
+#
+# **`discopop`**：让语言模型提出损失，逐个去试，试出来的就是它。温度取 0.05 时它不单调：$h=-0.119$ 处是谷，$h=0.072$ 处是坡顶。训练从 $h=0$ 出发，正在两者之间，斜率 +0.784：第一步就把间隔*推低*。
+#
+# **`ipo_sum`** 再说一句，因为它的终点是知道的。一对回答若是两次独立抽取，最小值是 $\pi\propto\pi_{\mathrm{ref}}\,e^{v/\beta}$，其中 $v(y)$ 是 $y$ 胜过这样一次抽取的概率。还是[第 6 章](06_objective.ipynb)那种加权，只不过按胜率加，不按奖励加。
+
+# %% tags=["setup"]
+STOPS["robust"] = lambda q: torch.logit((q - 0.1) / 0.8)
+STOPS["exo_pair"] = lambda q: (2 * q - 1) * math.log(0.9 / 0.1)
+
+# %%
+for name in ("robust", "exo_pair"):
+    balance = imbalance(partial(library, name), sure, STOPS[name](sure))
+    print(f"{name:11}  " + "  ".join(f"{h:.3f}" for h in STOPS[name](sure)))
+    assert balance.abs().max() < 1e-12
+assert abs(STOPS["robust"](sure)[0] - 1.318) < 6e-4
+always = torch.ones(1).double()  # a deterministic label
+assert abs(STOPS["exo_pair"](always) - STOPS["cdpo"](always)) < 1e-12
+near = torch.linspace(-0.3, 0.3, 60_001).double()
+slope = -pulls(partial(library, "discopop"), near, 0 * near)[0]
+turns = near[:-1][(slope[1:] * slope[:-1]) < 0]
+assert abs(turns[0] + 0.119) < 5e-4 and abs(turns[1] - 0.072) < 5e-4
+assert abs(slope[30_000] - 0.784) < 5e-4
+
+# %%
+draws = tabular.independent_pairs(toy.ref_logps, toy.ref_logps)
+wins = tabular.comparisons(toy.reward, draws)
+rate = wins.sum(-1) / (
+    wins.sum(-1) + wins.sum(-2)
+)  # v: comparisons that an answer wins
+by_rate = (toy.ref_logps + rate / 0.5).log_softmax(-1)
+assert (settle("ipo_sum", toy, wins, 0.5) - by_rate).abs().max() < 1e-9
+print("v", *(f"{v:.3f}" for v in rate), " end", *(f"{p:.3f}" for p in by_rate.exp()))
+
+# %% tags=["proof"] checked_en="Checked on twenty random problems with six answers: IPO ends at the reference tilted by win rate, DPO at the optimum; and on twenty random pairs: averaged over flipped labels, robust is the DPO loss of the clean ones." checked_zh="在二十个随机问题上验证，每个有六个回答：IPO 停在按胜率加权的参考策略，DPO 停在最优解；又在二十个随机的样本对上验证：对翻转取平均，robust 就是干净标签的 DPO 损失。"
+problems = tabular.random_problems(20, 6, seed=0)
+draws20 = tabular.independent_pairs(problems.ref_logps, problems.ref_logps)
+wins20 = tabular.comparisons(problems.reward, draws20)
+rate20 = wins20.sum(-1) / (wins20.sum(-1) + wins20.sum(-2))
+by_rate20 = (problems.ref_logps + rate20 / 0.5).log_softmax(-1)
+assert (settle("ipo_sum", problems, wins20, 0.5) - by_rate20).abs().max() < 1e-9
+optimum20 = tabular.optimal_policy(problems, 0.5)
+assert (settle("sigmoid", problems, wins20, 0.5) - optimum20).abs().max() < 1e-9
+seeded = torch.Generator().manual_seed(1)
+one20, other20 = torch.randn(2, 20, generator=seeded).double()
+flipped = 0.9 * library("robust", one20, other20) + 0.1 * library(
+    "robust", other20, one20
+)
+assert (flipped - dpo(one20, other20, 1.0)).abs().max() < 1e-12
+
+# %% [markdown] lang="en"
+# ## ⋆ By the token
+# `sigmoid_norm` and `ipo` divide each log-ratio by the length of its answer. Where all answers have length $L$, that is $\beta/L$ in place of $\beta$. Where they differ, it changes the optimum: the log-ratio *a token* becomes $(r+c)/\beta$, with one constant $c$ for the prompt, so a long answer moves further for the same reward. This is why a useful $\beta$ is some $L$ times larger here. The authors of IPO wrote sums; TRL divides by lengths, and says in its code that the authors confirmed it. We keep both, under two names.
+#
+# The first two losses without a reference are `slic` and `simpo`. SLiC's paper adds the cross-entropy of a target answer; our `slic` is the other half alone, to show what happens without that term. In SimPO, $\gamma>0$ asks for more on every pair, whatever its label; with deterministic labels it changes how fast the policy runs, not where to.
+
+# %% [markdown] lang="zh"
+# ## ⋆ 按词元算
+# `sigmoid_norm` 和 `ipo` 把对数比除以回答的长度。回答都一样长（$L$）时，无非是 $\beta$ 换成 $\beta/L$。长短不一时，最优解就变了：*每个词元*的对数比变成 $(r+c)/\beta$，同一个提示共用一个常数 $c$；奖励相同，长回答走得更远。所以这里好用的 $\beta$ 要大上 $L$ 倍左右。IPO 的论文写的是和，TRL 除以长度，代码里的注释说，这一点向作者求证过。两种读法我们都留着，各有名字。
+#
+# 没有参考策略的，前两种是 `slic` 和 `simpo`。SLiC 的论文还有一项，是目标回答的交叉熵；我们的 `slic` 只取另一半，好看看没有那一项会怎样。SimPO 的 $\gamma>0$，意思是不管标签如何，每一对都多要一截；遇上确定性标签，它只改变跑得多快，不改变跑向哪里。
+
+
+# %%
+def apart(values):
+    """value_i - value_j for every two answers."""
+    return values[..., :, None] - values[..., None, :]
+
+
+sizes = torch.tensor([4.0, 8.0, 6.0]).double()  # tokens of the toy's three answers
+found = settle("sigmoid_norm", toy, tables["soft"], beta=4.0, lengths=sizes)
+a_token = (found - toy.ref_logps) / sizes
+print(*(f"{p:.3f}" for p in found.exp()), "  a token", *(f"{x:.3f}" for x in a_token))
+assert (apart(a_token) - apart(toy.reward) / 4.0).abs().max() < 1e-9
+fives = settle("sigmoid_norm", toy, tables["soft"], 2.5, torch.full_like(sizes, 5.0))
+assert (fives - settle("sigmoid", toy, tables["soft"], 0.5)).abs().max() < 1e-9
+
+# %% tags=["proof"] checked_en="Checked on twenty random problems with random lengths: log-ratios a token differ by the difference of rewards over beta; and without a reference SimPO ends at the tilted uniform distribution." checked_zh="在二十个随机问题上验证，长度也是随机的：每个词元的对数比之差，等于奖励之差除以 beta；没有参考策略的 SimPO，停在按奖励加权的均匀分布。"
+seeded = torch.Generator().manual_seed(2)
+sizes20 = torch.randint(2, 9, (20, 6), generator=seeded).double()
+found20 = settle("sigmoid_norm", problems, wins20, beta=4.0, lengths=sizes20)
+a_token20 = (found20 - problems.ref_logps) / sizes20
+assert (apart(a_token20) - apart(problems.reward) / 4.0).abs().max() < 1e-9
+end20 = settle("simpo, γ = 0", problems, wins20, 0.5)
+assert (end20 - (problems.reward / 0.5).log_softmax(-1)).abs().max() < 1e-9
+
+# %% [markdown] lang="en"
+# ## ⋆ An opinion on each answer
+# The remaining losses are not functions of one margin. Pull and push differ. DPO, by contrast, never changes its cost when both log-ratios rise by the same amount, and that is how a chosen answer can fall ([chapter 9](09_dpo.ipynb)).
+#
+# Four of them are a term for the chosen answer plus a term for the rejected one, and for these the stationary point is found answer by answer, as it was for KTO. Let $v(y)$ be the share of its comparisons that an answer wins, and $\hat r=\beta\Delta$. On average the answer costs $v$ times the first term and $1-v$ times the second. For `bco_pair`: $-v\log\sigma(\hat r)-(1-v)\log\sigma(-\hat r)$, which is flat where $\sigma(\hat r)=v$. So
+#
+# | loss | stationary $\hat r$ | in words |
+# |---|---|---|
+# | `bco_pair` | $\log\frac{v}{1-v}$ | a classifier of good and bad answers |
+# | `nca_pair` | $\log 2v$ | the density of the chosen answers |
+# | `sppo_hard` | $v-\frac12$ | the reference, tilted by win rate |
+# | `apo_zero`, `kto_loss` | none | every winner up, every loser down, for ever |
+#
+# These would hold for each answer by itself, but probabilities sum to 1, so in general they cannot all hold at once. In one case they do: `nca_pair` with $\beta=1$ and pairs of two draws from the reference. Then $\pi_{\mathrm{ref}}\,e^{\hat r}=2\,\pi_{\mathrm{ref}}\,v$ sums to 1. It is the density of the chosen answers: what imitation of them would reach. In general that sum is not 1, and the minimum is a compromise. BCO's paper has a reward shift $\delta$ in both terms, $\sigma(\beta\Delta-\delta)$, which can take up what is left over; TRL's `bco_pair` has none, and is the loss that NCA's authors call `biasedNCA`.
+
+# %% [markdown] lang="zh"
+# ## ⋆ 对每个回答各有看法
+# 剩下的损失，不是哪一个间隔的函数，拉力和推力不相等。DPO 则不然：两个对数比一同升高，它的代价一点不变，chosen 会降正是因为这个（[第 9 章](09_dpo.ipynb)）。
+#
+# 其中有四个，是 chosen 一项加 rejected 一项，驻点可以像 KTO 那样，一个回答一个回答地算。设 $v(y)$ 是一个回答在自己的比较里胜出的比例，$\hat r=\beta\Delta$。平均下来，它的代价是 $v$ 乘前一项，加 $1-v$ 乘后一项。拿 `bco_pair` 来说：$-v\log\sigma(\hat r)-(1-v)\log\sigma(-\hat r)$，在 $\sigma(\hat r)=v$ 处是平的。于是
+#
+# | 损失 | 驻点 $\hat r$ | 白话 |
+# |---|---|---|
+# | `bco_pair` | $\log\frac{v}{1-v}$ | 分好坏的分类器 |
+# | `nca_pair` | $\log 2v$ | chosen 的密度 |
+# | `sppo_hard` | $v-\frac12$ | 参考策略，按胜率加权 |
+# | `apo_zero`、`kto_loss` | 无 | 赢多的一直升，输多的一直降 |
+#
+# 每个回答单看，都该如此；但概率之和是 1，一般没法同时成立。有一种情形恰好能：`nca_pair` 取 $\beta=1$，一对回答是参考策略的两次抽取。这时 $\pi_{\mathrm{ref}}\,e^{\hat r}=2\,\pi_{\mathrm{ref}}\,v$ 加起来就是 1，正是 chosen 的密度：照着 chosen 模仿，终点也在那里。一般情形下，和对不上 1，最小值只好折中。BCO 的论文在两项里都放了一个奖励平移 $\delta$，写成 $\sigma(\beta\Delta-\delta)$，多出来的可以由它吸收；TRL 的 `bco_pair` 没有这个 $\delta$，与 NCA 作者代码里的 `biasedNCA` 是同一个损失。
+
+# %%
+BY_ANSWER = {
+    "bco_pair": torch.logit,
+    "nca_pair": lambda v: (2 * v).log(),
+    "sppo_hard": lambda v: v - 0.5,
+}
+for name, stop_of in BY_ANSWER.items():
+    reward_hat = stop_of(rate)  # where each of the toy's answers would stop by itself
+    pull, push = pulls(partial(library, name), reward_hat, reward_hat)
+    assert (rate * pull - (1 - rate) * push).abs().max() < 1e-12
+    total = (toy.ref_logps + reward_hat).exp().sum()  # beta = 1: should be 1
+    print(f"{name:10}", *(f"{x:6.3f}" for x in reward_hat), f"   sum {total:.3f}")
+chosen_density = 2 * toy.ref_logps.exp() * rate
+assert torch.allclose(settle("nca_pair", toy, wins, 1.0).exp(), chosen_density)
+low = margin[margin < -0.1]  # the rejected answer has fallen: the chosen one follows,
+down = partial(library, "apo_down")  # from 0 to half as far
+assert pulls(down, 0 * low, low)[0].max() < 0
+assert pulls(down, low / 2, low)[0].abs().max() < 1e-12
+alike = library("apo_zero", *two, 0.4)  # with z_0 = 0, KTO is apo_zero
+assert abs(alike - library("kto", *two, 0.4)) < 1e-12
+
+# %% tags=["proof"] checked_en="Checked on twenty random shares of wins and on twenty random problems: the stationary points of the table, the end of nca_pair, and that those of bco_pair do not sum to 1." checked_zh="在二十个随机的胜出比例和二十个随机问题上验证：表里的驻点，nca_pair 的终点，以及 bco_pair 的驻点加起来不是 1。"
+shares = torch.rand(20, generator=torch.Generator().manual_seed(3)).double()
+shares = 0.05 + 0.9 * shares
+for name, stop_of in BY_ANSWER.items():
+    pull, push = pulls(partial(library, name), stop_of(shares), stop_of(shares))
+    assert (shares * pull - (1 - shares) * push).abs().max() < 1e-12
+density20 = 2 * problems.ref_logps.exp() * rate20
+assert (settle("nca_pair", problems, wins20, 1.0).exp() - density20).abs().max() < 1e-12
+assert (problems.ref_logps + torch.logit(rate20)).exp().sum(-1).min() > 1.05
+assert (
+    library("kto", one20, other20) - library("apo_zero", one20, other20)
+).abs().max() < 1e-12
+
+# %%
+own = torch.linspace(-4, 4, 401).double()  # beta times the answer's own log-ratio
+PULLED = {}
+for name in [*ANSWERS, "kto_loss"]:
+    if name == "kto_loss":  # with z_0 = 1
+        loss = partial(library, "kto")
+        PULLED[name] = own, *pulls(loss, own - 1, own - 1)
+        continue
+    loss = partial(library, name)
+    x, fixed = (own, 0 * own)
+    if name == "orpo":  # the log-probability a token, which is below 0
+        x, fixed = own / 2 - 2.02, torch.full_like(own, -1.0)
+    PULLED[name] = x, pulls(loss, x, fixed)[0], pulls(loss, fixed, x)[1]
+assert PULLED["nca_pair"][1].min() < 0 < PULLED["sigmoid_sft"][1].min()
+
+
+# %% tags=["figure"] alt_en="Eight small panels with two curves each: solid green, the pull on the chosen answer, dashed orange, the push on the rejected one, against the answer's own implicit reward from -4 to 4. nca_pair and bco_pair: green falls, orange rises; nca_pair's green turns negative. sppo_hard: straight lines crossing zero at one half and minus one half. apo_zero: two identical bumps around 0. apo_down: green is zero and orange a bump. sigmoid_sft: green falls to a positive constant, orange rises from 0 to 1. orpo, against the log-probability a token. kto_loss with its reference point at 1: two bumps around 1." alt_zh="八幅小图，每幅两条曲线：绿实线是对 chosen 的拉力，橙虚线是对 rejected 的推力；横轴是该回答自己的隐式奖励，-4 到 4。nca_pair 和 bco_pair：绿线降，橙线升，nca_pair 的绿线降到零以下。sppo_hard：两条直线，在正负二分之一处过零。apo_zero：两个重合的鼓包，在 0 附近。apo_down：绿线是零，橙线是鼓包。sigmoid_sft：绿线降到一个正的常数，橙线从 0 升到 1。orpo 的横轴是每个词元的对数概率。kto_loss 的参考点取 1：鼓包在 1 附近。"
+@picture
+def two_pulls(say):
+    fig, first = figure(width=5.8, height=7.0)
+    first.remove()
+    panels = fig.subplots(4, 2, sharey=True)
+    words = (say("pull", "拉力"), say("push", "推力"))
+    for axes, (name, (x, up, down)) in zip(panels.flat, PULLED.items()):
+        axes.axhline(0, color=COLORS["ref"], linewidth=0.8)
+        axes.plot(x, up, color=COLORS["chosen"], label=words[0])
+        axes.plot(x, down, "--", color=COLORS["rejected"], label=words[1])
+        axes.set_title(name, fontsize=10)
+        axes.set(ylim=(-1.1, 2.2), xticks=[-4, -2, 0] if name == "orpo" else [-4, 0, 4])
+        label = say("implicit reward", "隐式奖励")
+        if name == "orpo":
+            label = say("log-probability a token", "每个词元的对数概率")
+        axes.set_xlabel(label, fontsize=9)
+    panels[0, 0].set_ylabel(say("force on the answer", "对该回答的力"))
+    panels[0, 0].legend(fontsize=9)
+
+
+# %% [markdown] lang="en"
+# **Figure 11.7.** Two pulls. Solid: how hard the chosen answer is pulled up, against its own $\beta\Delta$ while the rejected answer stays where the reference has it. Dashed: how hard the rejected answer is pushed down, the chosen staying. (`orpo` is drawn against $\bar s$, the other answer at $\bar s=-1$; `kto_loss` with $z_0=1$.) In `apo_down` the chosen answer feels nothing as long as the rejected one is at the reference; once that has fallen, it is pushed down after it, half as far. In `sigmoid_sft` its pull never ends.
+
+# %% [markdown] lang="zh"
+# **图 11.7** 两股力。实线：把 chosen 往上拉多大力，横轴是它自己的 $\beta\Delta$，这时 rejected 停在参考策略处。虚线：把 rejected 往下推多大力，这时 chosen 不动。（`orpo` 的横轴是 $\bar s$，另一个回答在 $\bar s=-1$；`kto_loss` 取 $z_0=1$。）`apo_down` 里，rejected 还在参考策略处时，chosen 不受力；rejected 降下去以后，chosen 也跟着被往下推，推到它的一半深。`sigmoid_sft` 对 chosen 的拉力永不归零。
+
+# %% [markdown] lang="en"
+# **`nca_pair`** comes from noise contrastive estimation: it fits each answer's own density, not a difference. **`bco_pair`** trains a classifier whose logit is the implicit reward; each answer is judged alone. **`sppo_hard`** is one round of a game that the policy plays against itself: winners go to $+\frac{1}{2\beta}$, losers to $-\frac{1}{2\beta}$ (the authors' code halves the sum and can take soft win rates; TRL's does neither). **`apo_zero`** anchors both answers at the reference, for data better than the model; **`apo_down`** lowers both, the loser more, for a model that is better than its data.
+#
+# KTO, `apo_zero` and `apo_down` use $\sigma$ where DPO has $\log\sigma$. So a wrong label pulls little once the policy is sure of the opposite. The price was named above: no stationary point.
+
+# %% [markdown] lang="zh"
+# **`nca_pair`** 出自噪声对比估计（noise contrastive estimation）：拟合的是每个回答自己的密度，不是差。**`bco_pair`** 训练一个分类器，logit 就是隐式奖励，每个回答单独评判。**`sppo_hard`** 是策略同自己博弈的一个回合：赢家去 $+\frac{1}{2\beta}$，输家去 $-\frac{1}{2\beta}$（作者的代码把和除以二，还能用软的胜率；TRL 的两样都没有）。**`apo_zero`** 把两个回答都锚在参考策略上，用于数据比模型好的时候；**`apo_down`** 让两个都降，输家降得更多，用于模型比数据好的时候。
+#
+# DPO 用 $\log\sigma$ 的地方，KTO、`apo_zero`、`apo_down` 用的是 $\sigma$。所以策略一旦认定相反的一方，错标签就拉不动它了。代价前面说过：没有驻点。
+
+# %% [markdown] lang="en"
+# ## ⋆ Where all of them rest
+# The toy of the main road again, for the losses that it left out (with lengths 1, `sigmoid_norm` and `ipo` are doubles of `sigmoid` and `ipo_sum`).
+
+# %% [markdown] lang="zh"
+# ## ⋆ 其余的停在哪里
+# 还是主线上那个玩具，这回看没有讲到的那些损失（长度都是 1 时，`sigmoid_norm`、`ipo` 与 `sigmoid`、`ipo_sum` 一样）。
+
+# %%
+LATER = ["robust", "exo_pair", "discopop", "slic"] + ANSWERS[:5]
+for name in LATER:
+    ends = [settle(name, toy, tables["soft"], 0.5).exp().tolist()]
+    if name != "robust":  # which has no lower bound there
+        ends.append(settle(name, toy, tables["deterministic"], 0.5).exp().tolist())
+    rest[name] = ends
+    print(f"{name:11}", *("  ".join(f"{p:.3f}" for p in end) for end in ends), sep="  ")
+for name, soft, certainly in (("exo_pair", 0.905, 0.986), ("sppo_hard", 0.639, 0.693)):
+    assert abs(rest[name][0][0] - soft) < 6e-4
+    assert abs(rest[name][1][0] - certainly) < 6e-4
+assert abs(rest["discopop"][0][0] - 0.435) < 6e-4  # below the reference
+for name in ("nca_pair", "bco_pair"):
+    assert rest[name][1][1] > 0.15 and rest[name][1][2] < 1e-3
+assert (
+    min(rest[name][k][0] for name in ("apo_zero", "apo_down") for k in (0, 1)) > 0.999
+)
+
+# %% [markdown] lang="en"
+# `exo_pair` comes close to the optimum (0.905) because $(2q-1)\log 9$ is close to the logit for moderate $q$. `sppo_hard` is tilted by win rate, as IPO is, and moves as little. `discopop` sits in its valley, with the best answer *below* the reference, at 0.435.
+#
+# With deterministic labels `apo_zero` and `apo_down` run to 1, as they do with soft ones, and `robust` has no lower bound at all. `exo_pair`, `slic` and `sppo_hard` stay where a finite margin holds them. In between stand `nca_pair` and `bco_pair`: they give up the answer that always loses, and hold the one that wins half of its comparisons.
+
+# %% [markdown] lang="zh"
+# `exo_pair` 离最优解很近（0.905），因为 $q$ 不太极端时，$(2q-1)\log 9$ 与 logit 很接近。`sppo_hard` 同 IPO 一样按胜率加权，也动得很少。`discopop` 待在谷里，最好的回答反而*低于*参考策略，只有 0.435。
+#
+# 换成确定性标签，`apo_zero` 和 `apo_down` 跑向 1，它们用软标签也这样；`robust` 干脆没有下界。`exo_pair`、`slic`、`sppo_hard` 有有限的间隔拉住。中间是 `nca_pair` 和 `bco_pair`：总输的回答，它们放弃；胜负各半的，留得住。
+
+# %% [markdown] lang="en"
+# ## ⋆ Held against TRL
+# `chapters/data/trl_losses.py` runs TRL's own methods on eight pairs and stores losses and gradients (TRL 1.16.0). Here they are compared with ours: all but `slic` and `ipo_sum`, which TRL does not have. KTO's are compared in the test suite. Printed are the version, the number of losses, and those that differ by more than $10^{-12}$.
+
+# %% [markdown] lang="zh"
+# ## ⋆ 与 TRL 对账
+# `chapters/data/trl_losses.py` 拿八对回答，跑 TRL 自己的方法，存下损失和梯度（TRL 1.16.0）。下面与我们的比一比。TRL 没有的 `slic` 和 `ipo_sum` 除外；KTO 的在测试里比。打印的是版本、损失的个数，以及相差超过 $10^{-12}$ 的那些。
+
+# %%
+stored = json.loads(Path("data/trl_losses.json").read_text(encoding="utf-8"))
+column = {
+    name: torch.tensor([pair[name] for pair in stored["pairs"]], dtype=torch.float64)
+    for name in stored["pairs"][0]
+}
+FOUND = ("loss", "grad_chosen", "grad_rejected")
+
+
+def difference(case):
+    """The largest difference between TRL's losses and gradients and ours, one case."""
+    data = {name: values.clone() for name, values in column.items()}
+    sides = [data[f"policy_{side}_logps"] for side in ("chosen", "rejected")]
+    for side in sides:
+        side.requires_grad_()
+    options = {name: value for name, value in case.items() if name not in FOUND}
+    ours = preference_loss(**data, **options)[0]
+    slopes = torch.autograd.grad(ours.sum(), sides, allow_unused=True)
+    gaps = []
+    for name, mine in zip(FOUND, (ours, *slopes)):
+        theirs = torch.tensor(case[name], dtype=torch.float64)
+        mine = torch.zeros_like(theirs) if mine is None else mine
+        gaps.append(((mine - theirs).abs() / theirs.abs().clamp(min=1)).max().item())
+    return max(gaps)
+
+
+# %%
+worst = {}
+for case in stored["cases"]:
+    if (kind := case["loss_type"]) != "kto":
+        worst[kind] = max(worst.get(kind, 0.0), difference(case))
+apart_from_theirs = sorted(name for name, gap in worst.items() if gap > 1e-12)
+print(stored["trl"], len(worst), apart_from_theirs)
+assert apart_from_theirs == ["exo_pair", "orpo"] and max(worst.values()) < 1e-5
+assert stored["trl"] == "1.16.0" and len(worst) == 15
+
+# %% [markdown] lang="en"
+# What differs is named. `orpo` and `exo_pair` agree to float32 only, because TRL casts there. Beyond that:
+#
+# - **`label_smoothing` on `sigmoid`.** TRL 1.16 takes the option and ignores it; ours is cDPO. A smoothing that a loss does not know is an error here.
+# - **`hinge`.** TRL's index of papers lists it under SLiC as well; it has the reference of [Liu et al. 2024](https://arxiv.org/abs/2309.06657) in it and no regulariser. SLiC itself has no reference: our `slic`.
+# - **`ipo`.** TRL divides by lengths, the authors' formula does not: `ipo`, `ipo_sum`.
+# - **`bco_pair`** lacks the paper's reward shift; **`sppo_hard`** is twice the authors' loss.
+# - **`discopop`** in TRL is `exp(-h)` times a sigmoid, infinity times zero where $h$ is very negative. Ours adds the exponents first and stays finite.
+# - **`sft`** is a mean over all tokens of a batch in TRL; in `sigmoid_sft` each answer has its own mean, so that a pair has a loss.
+# - **`simpo`** is in TRL's `CPOConfig`, where `cpo_alpha` is 1 by default and adds a next-token loss; SimPO needs 0. **`orpo`** in TRL's trainer takes the next-token loss over prompt and answer together, ours over the answer alone; what agrees above is the rest.
+# - **KTO's $z_0$** should be the KL of the policy. TRL and the authors estimate it from answers to *other* prompts in the batch, clamped at 0.
+
+# %% [markdown] lang="zh"
+# 不一样的地方，一一指明。`orpo` 和 `exo_pair` 只在 float32 的精度上一致，因为 TRL 在那里转了类型。此外：
+#
+# - **`sigmoid` 的 `label_smoothing`。** TRL 1.16 收下这个选项，却不用；我们这里它就是 cDPO。损失不认的平滑，在这里会报错。
+# - **`hinge`。** TRL 的论文索引把它也列在 SLiC 名下；可它带着 [Liu et al. 2024](https://arxiv.org/abs/2309.06657) 的参考策略，也没有正则项。SLiC 本身没有参考策略，那是我们的 `slic`。
+# - **`ipo`。** TRL 除以长度，作者的公式不除：`ipo` 与 `ipo_sum`。
+# - **`bco_pair`** 少了论文里的奖励平移；**`sppo_hard`** 是作者的损失的两倍。
+# - **`discopop`** 在 TRL 里是 `exp(-h)` 乘一个 sigmoid，$h$ 很负时是无穷乘零。我们先把指数相加，结果总是有限的。
+# - **`sft`** 在 TRL 里是对一批的所有词元取平均；在 `sigmoid_sft` 里每个回答各取各的平均，一对才有自己的损失。
+# - **`simpo`** 在 TRL 里归 `CPOConfig` 管，那里 `cpo_alpha` 默认是 1，会加上一项下一个词元预测损失；要 SimPO，得设成 0。**`orpo`** 的下一个词元预测损失，TRL 的训练器对提示和回答一起算，我们只算回答；上面对得上的是其余部分。
+# - **KTO 的 $z_0$** 本该是策略的 KL。TRL 和作者都拿同一批里*别的*提示的回答来估计，截到不低于 0。
+
+# %%
+extreme = torch.tensor(-800.0)
+as_trl = torch.exp(-extreme) * torch.sigmoid(extreme / 0.05)
+print(as_trl.item(), discopop(extreme, 0.05).item())
+assert as_trl.isnan() and discopop(extreme, 0.05).isfinite()
+
+# %% [markdown] lang="en"
+# In TRL 1.16 the family is spelt like this, and the names of ours carry over (`CPOConfig` and `ORPOConfig` are in `trl.experimental`):
+#
+# ```python
+# DPOConfig(loss_type="sigmoid", beta=0.1)
+# DPOConfig(loss_type="robust", beta=0.1, label_smoothing=0.1)
+# DPOConfig(loss_type="exo_pair", beta=0.1, label_smoothing=1e-3)
+# DPOConfig(loss_type="discopop", beta=0.05, discopop_tau=0.05)
+# DPOConfig(loss_type=["sigmoid", "sft"], loss_weights=[1.0, 1.0])
+# CPOConfig(loss_type="simpo", beta=2.0, simpo_gamma=1.0, cpo_alpha=0.0)
+# ORPOConfig(beta=0.1)
+# KTOConfig(beta=0.1, desirable_weight=1.0, undesirable_weight=1.0)
+# ```
+#
+# `hinge`, `ipo`, `sigmoid_norm`, `nca_pair`, `bco_pair`, `sppo_hard`, `apo_zero` and `apo_down` are spelt as `sigmoid` is. The fifth line is our `sigmoid_sft`; `simpo_gamma` is $\beta$ times our `gamma_beta_ratio`. The defaults: `beta` 0.1 in all four, `label_smoothing` 0 (with which `robust` is plain DPO, and `exo_pair` is refused), `discopop_tau` 0.05, `simpo_gamma` 0.5, `cpo_alpha` 1, KTO's weights 1. `cdpo`, `slic` and `ipo_sum` are not there.
+
+# %% [markdown] lang="zh"
+# 在 TRL 1.16 里，这个家族这样写，名字与我们的相通（`CPOConfig` 和 `ORPOConfig` 在 `trl.experimental` 里）：
+#
+# ```python
+# DPOConfig(loss_type="sigmoid", beta=0.1)
+# DPOConfig(loss_type="robust", beta=0.1, label_smoothing=0.1)
+# DPOConfig(loss_type="exo_pair", beta=0.1, label_smoothing=1e-3)
+# DPOConfig(loss_type="discopop", beta=0.05, discopop_tau=0.05)
+# DPOConfig(loss_type=["sigmoid", "sft"], loss_weights=[1.0, 1.0])
+# CPOConfig(loss_type="simpo", beta=2.0, simpo_gamma=1.0, cpo_alpha=0.0)
+# ORPOConfig(beta=0.1)
+# KTOConfig(beta=0.1, desirable_weight=1.0, undesirable_weight=1.0)
+# ```
+#
+# `hinge`、`ipo`、`sigmoid_norm`、`nca_pair`、`bco_pair`、`sppo_hard`、`apo_zero`、`apo_down` 的写法与 `sigmoid` 相同。第五行就是我们的 `sigmoid_sft`；`simpo_gamma` 是 $\beta$ 乘我们的 `gamma_beta_ratio`。默认值：`beta` 在四个配置里都是 0.1；`label_smoothing` 是 0（这时 `robust` 就是普通的 DPO，`exo_pair` 不肯跑）；`discopop_tau` 是 0.05，`simpo_gamma` 是 0.5，`cpo_alpha` 是 1，KTO 的两个权重都是 1。`cdpo`、`slic`、`ipo_sum` 那里没有。
 
 # %% [markdown] lang="en"
 # ## Exercises
@@ -872,7 +1367,7 @@ check("11.2", answer_11_2)
 # ### 练习 11.3 · 指数损失
 # ★★☆ · 15 分钟
 #
-# 有人提议 $f(h)=e^{-h}$。Bradley–Terry 标签，回答对连成一片，策略是一张表：$\beta$ 取多少，它的终点与 DPO 取 $\beta=0.5$ 时相同？
+# 有人提议 $f(h)=e^{-h}$。Bradley–Terry 标签，偏好对连成一片，策略是一张表：$\beta$ 取多少，它的终点与 DPO 取 $\beta=0.5$ 时相同？
 #
 # <details><summary>提示</summary>
 #
@@ -930,9 +1425,9 @@ check("11.3", answer_11_3)
 #
 # </details>
 
+
 # %% tags=["exercise"]
-def stop(loss, q):
-    ...
+def stop(loss, q): ...
 
 
 check("11.4", stop)
@@ -962,12 +1457,172 @@ check("11.4", stop)
 # </details>
 
 # %% [markdown] lang="en"
+# The next exercise is about five trainings. One pair was trained again and again, under a judge who is always certain, with $\beta=0.1$ and two answers of six tokens. Each training used another loss: `cdpo` ($\varepsilon=0.1$), `hinge`, `ipo` (which divides by the length), `ipo_sum`, `sigmoid`. Learning rates were chosen so that all start equally fast. Which curve is whose was not written down.
+
+# %% [markdown] lang="zh"
+# 下一个练习讲的是五次训练。同一对回答反复训练，裁判总是很肯定，$\beta=0.1$，两个回答都是六个词元。每次用一种损失：`cdpo`（$\varepsilon=0.1$）、`hinge`、`ipo`（除以长度的那种）、`ipo_sum`、`sigmoid`。学习率调过，让它们起步一样快。哪条曲线是谁的，没有记下来。
+
+
+# %%
+def trained_margin(name, steps=400):
+    """The difference of log-ratios of one pair, step by step."""
+    tokens = torch.full((1,), 6.0).double()
+    loss = partial(library, name, lengths=(tokens, tokens))
+    path = [torch.zeros(1).double()]
+    first_pull = pulls(loss, path[0], path[0], 0.1)[0]
+    for _ in range(steps):
+        pull = pulls(loss, path[-1], 0 * path[-1], 0.1)[0]
+        path.append(path[-1] + 0.5 * pull / first_pull)
+    return torch.cat(path).numpy()
+
+
+hidden = np.random.default_rng(11).permutation(
+    ["cdpo", "hinge", "ipo", "ipo_sum", "sigmoid"]
+)
+curves = {letter: trained_margin(str(name)) for letter, name in zip("ABCDE", hidden)}
+
+
+# %% tags=["figure"] alt_en="Difference of log-ratios over 400 training steps for five trainings A to E. All start equally fast. D levels off at 5, A at 10, E near 22 and C near 30; B never levels off and passes 35." alt_zh="五次训练 A 到 E 的对数比之差，横轴是 400 个训练步。起步一样快。D 停在 5，A 停在 10，E 停在 22 附近，C 停在 30 附近；B 一直不停，超过 35。"
+@picture
+def five_trainings(say):
+    fig, axes = figure(width=6.0, height=3.4)
+    styles = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+    for (letter, path), style in zip(curves.items(), styles):
+        axes.plot(path, linestyle=style, color=COLORS["policy"])
+        axes.text(404, path[-1] - 0.7, letter)
+    axes.set(
+        xlim=(0, 420),
+        xlabel=say("training steps", "训练步数"),
+        ylabel=say("difference of log-ratios $m$", "对数比之差 $m$"),
+    )
+
+
+# %% [markdown] lang="en"
+# **Figure 11.9.** Five losses on the same pair at $\beta=0.1$: each stops elsewhere, one not at all.
+
+# %% [markdown] lang="zh"
+# **图 11.9** 五种损失训练同一对回答，$\beta=0.1$：停的地方各不相同，有一种不停。
+
+# %% [markdown] lang="en"
+# ### Exercise 11.5 · Whose curve is it?
+# ★★☆ · 10 minutes
+#
+# Say which loss made each curve of figure 11.9. (Somebody who had wanted IPO with sums and got a library that divides by the length would see one of them.)
+#
+# <details><summary>Hint</summary>
+#
+# Under a certain judge `ipo_sum` wants $m=\frac{1}{2\beta}$, `hinge` $h=1$, `cdpo` $h=2.197$. `ipo` wants $\frac{1}{2\beta}$ *a token*.
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# ### 练习 11.5 · 谁的曲线？
+# ★★☆ · 10 分钟
+#
+# 图 11.9 的每条曲线各是哪种损失？（有人要的是按和算的 IPO，用的库却除以长度，他看到的就是其中一条。）
+#
+# <details><summary>提示</summary>
+#
+# 裁判总是肯定时，`ipo_sum` 要 $m=\frac{1}{2\beta}$，`hinge` 要 $h=1$，`cdpo` 要 $h=2.197$。`ipo` 要的 $\frac{1}{2\beta}$ 是*每个词元*的。
+#
+# </details>
+
+# %% tags=["exercise"]
+answer_11_5 = ...  # {"A": "...", "B": "...", "C": "...", "D": "...", "E": "..."}
+check("11.5", answer_11_5)
+
+# %% [markdown] lang="en"
+# <details><summary>Solution</summary>
+#
+# The levels are 5 (`ipo_sum`), 10 (`hinge`), 22 (`cdpo`) and $6\cdot5=30$ (`ipo`). `sigmoid` has none.
+#
+# ```python
+# answer_11_5 = {"A": "hinge", "B": "sigmoid", "C": "ipo", "D": "ipo_sum", "E": "cdpo"}
+# ```
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# <details><summary>解答</summary>
+#
+# 停处是 5（`ipo_sum`）、10（`hinge`）、22（`cdpo`）和 $6\cdot5=30$（`ipo`）。`sigmoid` 没有停处。
+#
+# ```python
+# answer_11_5 = {"A": "hinge", "B": "sigmoid", "C": "ipo", "D": "ipo_sum", "E": "cdpo"}
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
+# ### Exercise 11.6 · A judge who slips
+# ★★☆ · 15 minutes
+#
+# Change the world: two answers, and a judge who names the better one with probability 0.8, whatever the rewards. The reference writes the better one with probability 0.4; $\beta=0.5$. Predict the probability of the better answer where `sigmoid`, `ipo_sum` and `hinge` rest. Then let `settle` run and see.
+#
+# <details><summary>Hint</summary>
+#
+# Each loss gives a margin $h$ for $q=0.8$. The difference of log-ratios is $h/\beta$, and it is added to the log-odds of the reference.
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# ### 练习 11.6 · 会失手的裁判
+# ★★☆ · 15 分钟
+#
+# 换一个世界：只有两个回答，裁判认出好的一个的概率是 0.8，与奖励无关。参考策略以概率 0.4 写好的那个；$\beta=0.5$。预言一下，`sigmoid`、`ipo_sum`、`hinge` 停下时，好的那个概率各是多少。再让 `settle` 跑一遍，对一对。
+#
+# <details><summary>提示</summary>
+#
+# $q=0.8$ 时，每种损失给出一个间隔 $h$。对数比之差是 $h/\beta$，把它加到参考策略的对数几率上。
+#
+# </details>
+
+# %% tags=["exercise"]
+answer_11_6 = ...  # (sigmoid, ipo_sum, hinge)
+check("11.6", answer_11_6)
+
+# %% [markdown] lang="en"
+# <details><summary>Solution</summary>
+#
+# The margins are $\log 4$, 0.3 and 1; the probabilities 0.914, 0.548 and 0.831.
+#
+# ```python
+# margins = torch.tensor([math.log(0.8 / 0.2), 0.8 - 0.5, 1.0]).double()
+# answer_11_6 = tuple(torch.sigmoid(math.log(0.4 / 0.6) + margins / 0.5).tolist())
+#
+# world = Problem(torch.tensor([0.4, 0.6]).double().log(), torch.zeros(2).double())
+# slips = torch.tensor([[0.0, 0.8], [0.2, 0.0]]).double()
+# ends = [settle(name, world, slips, 0.5) for name in ("sigmoid", "ipo_sum", "hinge")]
+# print(answer_11_6, [end.exp()[0].item() for end in ends])
+# ```
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# <details><summary>解答</summary>
+#
+# 间隔是 $\log 4$、0.3 和 1；概率是 0.914、0.548 和 0.831。
+#
+# ```python
+# margins = torch.tensor([math.log(0.8 / 0.2), 0.8 - 0.5, 1.0]).double()
+# answer_11_6 = tuple(torch.sigmoid(math.log(0.4 / 0.6) + margins / 0.5).tolist())
+#
+# world = Problem(torch.tensor([0.4, 0.6]).double().log(), torch.zeros(2).double())
+# slips = torch.tensor([[0.0, 0.8], [0.2, 0.0]]).double()
+# ends = [settle(name, world, slips, 0.5) for name in ("sigmoid", "ipo_sum", "hinge")]
+# print(answer_11_6, [end.exp()[0].item() for end in ends])
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
 # ## References
 # - [Azar et al. 2024](https://arxiv.org/abs/2310.12036): IPO.
 # - [Chen et al. 2024](https://arxiv.org/abs/2402.05369): NCA.
 # - [Chowdhury et al. 2024](https://arxiv.org/abs/2403.00409): robust DPO.
 # - [D'Oosterlinck et al. 2024](https://arxiv.org/abs/2408.06266): APO.
 # - [Ethayarajh et al. 2024](https://arxiv.org/abs/2402.01306): KTO.
+# - [Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783): Llama 3; DPO with a next-token term.
 # - [Hong et al. 2024](https://arxiv.org/abs/2403.07691): ORPO.
 # - [Ji et al. 2024](https://arxiv.org/abs/2402.00856): EXO.
 # - [Jung et al. 2024](https://arxiv.org/abs/2404.04656): BCO.
@@ -989,6 +1644,7 @@ check("11.4", stop)
 # - [Chowdhury et al. 2024](https://arxiv.org/abs/2403.00409)：稳健的 DPO（robust）。
 # - [D'Oosterlinck et al. 2024](https://arxiv.org/abs/2408.06266)：APO。
 # - [Ethayarajh et al. 2024](https://arxiv.org/abs/2402.01306)：KTO。
+# - [Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783)：Llama 3，带下一个词元预测损失的 DPO。
 # - [Hong et al. 2024](https://arxiv.org/abs/2403.07691)：ORPO。
 # - [Ji et al. 2024](https://arxiv.org/abs/2402.00856)：EXO。
 # - [Jung et al. 2024](https://arxiv.org/abs/2404.04656)：BCO。

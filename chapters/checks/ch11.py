@@ -1,4 +1,4 @@
-"""The checks of chapter 11: two margins, a ceiling, the exponential loss, and where any loss stops."""
+"""The checks of chapter 11: margins, a ceiling, losses of one's own, five curves, and a judge who slips."""
 
 import math
 
@@ -99,3 +99,76 @@ def where_it_stops(answer):
             "Another margin has a lower mean cost, or this is not a margin.",
             "还有平均代价更低的间隔，或者这不是间隔。",
         )
+
+
+@exercise("11.5")
+def whose_curve(answer):
+    """The levels: 10, none, 30, 5, 21.97."""
+    right = {"A": "hinge", "B": "sigmoid", "C": "ipo", "D": "ipo_sum", "E": "cdpo"}
+    if not isinstance(answer, dict) or set(answer) != set(right):
+        raise Wrong(
+            "A dictionary is asked for, with the letters A to E.", "要一个字典，键是字母 A 到 E。"
+        )
+    if not all(isinstance(name, str) for name in answer.values()):
+        raise Wrong("The values are names of losses.", "值是损失的名字。")
+    if set(answer.values()) != set(right.values()):
+        raise Wrong("Each of the five losses made one curve.", "五种损失各有一条曲线。")
+    expect(
+        answer["B"] == "sigmoid",
+        "One curve never levels off: whose pull never ends?",
+        "有一条一直不停：谁的拉力没有尽头？",
+    )
+    expect(
+        not (answer["C"] == "ipo_sum" and answer["D"] == "ipo"),
+        "With six tokens, 1/(2 beta) a token is six times as much in the sum.",
+        "六个词元，每个词元 1/(2β)，加起来是六倍。",
+    )
+    expect(
+        not (answer["E"] == "hinge" and answer["A"] == "cdpo"),
+        "Margins are h = beta m: a level of 10 is h = 1.",
+        "间隔 h = βm：停在 10，就是 h = 1。",
+    )
+    expect(
+        answer == right,
+        "Work out m for each loss first: h over beta, and for ipo six times 1/(2 beta).",
+        "先算出每种损失的 m：h 除以 β；ipo 是六倍的 1/(2β)。",
+    )
+
+
+@exercise("11.6")
+def a_judge_who_slips(answer):
+    """σ(log(0.4/0.6) + h/0.5) for h = log 4, 0.3, 1."""
+    if not isinstance(answer, (tuple, list)) or len(answer) != 3:
+        raise Wrong("Three numbers are asked for, in a tuple.", "要三个数，放在一个元组里。")
+    found = [number(value) for value in answer]
+    margins = [math.log(4), 0.3, 1.0]
+    right = [1 / (1 + 1.5 * math.exp(-h / 0.5)) for h in margins]
+
+    def near(other):
+        return all(abs(a - b) < 2e-3 for a, b in zip(found, other))
+
+    expect(
+        not near([1 / (1 + math.exp(-h / 0.5)) for h in margins]),
+        "These start from one half; the reference writes the better answer with 0.4.",
+        "这是从一半出发的；参考策略写好的那个，概率是 0.4。",
+    )
+    expect(
+        not near([1 / (1 + 1.5 * math.exp(-h)) for h in margins]),
+        "The difference of log-ratios is h over beta.",
+        "对数比之差是 h 除以 β。",
+    )
+    expect(
+        not near([1 / (1 + math.exp(-h / 0.5) / 1.5) for h in margins]),
+        "The better answer is the one that the reference writes less often.",
+        "好的那个，是参考策略写得少的那个。",
+    )
+    expect(
+        not (abs(found[1] - 1 / (1 + 1.5 * math.exp(-1))) < 2e-3),
+        "IPO stops at q - 1/2; one half is where a certain judge would send it.",
+        "IPO 停在 q - 1/2；停在二分之一，那是裁判总是肯定的时候。",
+    )
+    expect(
+        near(right),
+        "Add h over beta to the log-odds of the reference, log(0.4/0.6); h is log 4, 0.3 and 1.",
+        "把 h 除以 β 加到参考策略的对数几率 log(0.4/0.6) 上；h 是 log 4、0.3 和 1。",
+    )
