@@ -243,12 +243,12 @@ def the_plan(say):
 # %% [markdown] lang="en"
 # **Figure 2.1.** The whole model on the left; on the right one of its four blocks, opened, with the shape that leaves each part. Read both upwards. A block adds to the stream twice: what attention reads from other positions, and what the MLP works out at each position alone.
 #
-# The sections that follow write these boxes one after the other, from the inside out. What we need of the library is the trained numbers. They come as a dictionary from names to tensors, two of them tables, the rest in the blocks:
+# The sections that follow write these boxes one after the other, from the inside out. What we need of the library is the trained numbers. They come as a dictionary from names to tensors: the two tables at the ends, the last norm, and the rest in the blocks:
 
 # %% [markdown] lang="zh"
 # **图 2.1** 左边是整个模型；右边把四个块里的一个拆开，每个部件标着它输出的形状。两边都从下往上读。一个块往残差流里加两次：一次是注意力从别的位置读来的，一次是 MLP 在每个位置上独自算出来的。
 #
-# 下面几节由里到外，把这些方框一个个写出来。程序库只借一样东西：训练好的数。它们装在一本字典里，从名字查到张量；两张是头尾的表，其余的都在各个块里：
+# 下面几节由里到外，把这些方框一个个写出来。从程序库里只借一样东西：训练好的数。它们装在一本字典里，从名字查到张量：头尾两张表，最后一个 norm，其余的都在各个块里：
 
 # %%
 parameters = gen.state_dict()

@@ -226,7 +226,9 @@ def weights_of_a_head_that_asks_nothing(answer):
 @exercise("2.6")
 def four_faults(answer):
     """RoPE backwards, no mask, positions counted again, another gate."""
-    expect(isinstance(answer, str), "The answer is a string of digits.", "答案应是一串数字（字符串）。")
+    expect(
+        isinstance(answer, str), "The answer is a string of digits.", "答案应是一串数字（字符串）。"
+    )
     expect(
         sorted(answer) == list("1234"),
         "Each of the four digits 1 to 4 belongs to one copy.",
