@@ -1,4 +1,5 @@
-"""The checks of chapter 7: a pair by hand, a wrong reference, a gradient through features, and labels that undo beta."""
+"""The checks of chapter 7: a pair by hand, a wrong reference, a gradient through features, labels that undo beta,
+where the chosen answer stops falling, and four curves."""
 
 import math
 
@@ -106,8 +107,8 @@ def gradient_through_features(answer):
         if (result - ratio * right).abs().max() < 1e-6 and abs(ratio - 1) > 1e-6:
             expect(
                 abs(ratio + 1) > 1e-6,
-                "Right but for the sign: claim minus label.",
-                "只差一个正负号：声称减标签。",
+                "Right but for the sign: prediction minus label.",
+                "只差一个正负号：预测减标签。",
             )
             expect(
                 abs(ratio - wins.sum()) > 1e-3,
@@ -150,3 +151,57 @@ def labels_that_undo_beta(answer):
             f"With beta = {beta:g} DPO on these labels ends elsewhere; the log-probabilities are off by {miss:.2f}.",
             f"β = {beta:g} 时，用这些标签做 DPO，终点不是 target；对数概率差 {miss:.2f}。",
         )
+
+
+@exercise("7.5")
+def where_the_good_answer_is_rare(answer):
+    """The beta at which the mean log-ratio of chosen answers changes its sign; two decimals."""
+    beta = number(answer)
+    expect(
+        beta > 0,
+        "Beta is positive.",
+        "β 是正数。",
+    )
+    expect(
+        abs(beta - 1.0017) > 6e-3,
+        "That is the turn for the old reference, 0.5, 0.3, 0.2; here the best answer is the rarest.",
+        "这是原先的参考策略（0.5、0.3、0.2）的转折处；这里最好的回答最少见。",
+    )
+    expect(
+        abs(beta - 0.5574) > 6e-3,
+        "That is the turn when pairs of equal answers are thrown away; here they are kept.",
+        "这是扔掉相同回答时的转折处；这里相同的也留着。",
+    )
+    expect(
+        abs(beta - 1.3104) < 6e-3,
+        "At this beta the average chosen answer still moves. Set half of the mean m equal to the forward KL.",
+        "在这个 β 处，chosen 平均起来还在动。让 m 平均值的一半等于正向 KL。",
+    )
+
+
+@exercise("7.6")
+def four_curves(answer):
+    """A deterministic labels, B another reference, C exchanged, D as it should be."""
+    words = {"right", "deterministic", "exchanged", "reference"}
+    if not isinstance(answer, dict) or set(answer) != set("ABCD"):
+        raise Wrong("A word is asked for each of A, B, C, D.", "A、B、C、D 各要一个词。")
+    expect(
+        set(answer.values()) == words,
+        f"Each of these words is used once: {', '.join(sorted(words))}.",
+        f"这几个词各用一次：{'、'.join(sorted(words))}。",
+    )
+    expect(
+        answer["B"] == "reference",
+        "At the first step the loss must be ln 2, if the loss is given the policy that training starts from.",
+        "给损失的若是训练的起点，第一步的损失就该是 ln 2。",
+    )
+    expect(
+        answer["A"] == "deterministic",
+        "Which labels leave the loss without a minimum? Its curve does not come to rest.",
+        "哪一种标签下，损失没有最小值？它的曲线停不下来。",
+    )
+    expect(
+        answer["C"] == "exchanged",
+        "Look at the mean reward: one of the two learns the opposite of what the reward says.",
+        "看平均奖励：这两次里，有一次学的与奖励正好相反。",
+    )
