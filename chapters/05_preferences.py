@@ -15,10 +15,10 @@
 # # 5 人更喜欢哪一个
 
 # %% [markdown] lang="en"
-# > **In this chapter.** You will be able to turn a pile of comparisons into a scale with intervals, to say when there is none or more than one, to recognise what noisy and divided judges do to it, and to train a reward model and measure how well it ranks. You need [chapter 3](03_sft.ipynb) (training, entropy) and [chapter 4](04_sampling.ipynb) (intervals, KL), and you should know what a gradient is. 40 minutes to read, and 9 more for the sections marked ⋆; 20 seconds to run.
+# > **In this chapter.** You will be able to turn a pile of comparisons into a scale with intervals, to say when there is none or more than one, to recognise what noisy and divided judges do to it, and to train a reward model and measure how well it ranks. You need [chapter 3](03_sft.ipynb) (training, entropy) and [chapter 4](04_sampling.ipynb) (intervals, KL), and you should know what a gradient is. 41 minutes to read, and 9 more for the sections marked ⋆; 20 seconds to run.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能由一堆比较做出一把量回答好坏的尺子，并附上区间；看出什么时候一把也没有，什么时候又不止一把；认出裁判出错、裁判意见不一时，尺子会变成什么样；训练一个奖励模型，量一量它给回答排序排得准不准。需要读过[第 3 章](03_sft.ipynb)（训练、熵）和[第 4 章](04_sampling.ipynb)（区间、KL），还要知道什么是梯度。阅读 40 分钟，带 ⋆ 的几节另需 9 分钟；运行 20 秒。
+# > **本章。** 读完后，你能由一堆比较做出一把量回答好坏的尺子，并附上区间；看出什么时候一把也没有，什么时候又不止一把；认出裁判出错、裁判意见不一时，尺子会变成什么样；训练一个奖励模型，量一量它给回答排序排得准不准。需要读过[第 3 章](03_sft.ipynb)（训练、熵）和[第 4 章](04_sampling.ipynb)（区间、KL），还要知道什么是梯度。阅读 41 分钟，带 ⋆ 的几节另需 9 分钟；运行 20 秒。
 
 # %%
 import json
@@ -96,16 +96,6 @@ print("log-odds {}   SE {}   interval {} to {}".format(*by_hand))
 assert math.isclose(standard_error**2, 0.15) and low < 0 < high
 assert by_hand == ["0.69", "0.39", "-0.07", "1.45"]
 
-# %% tags=["proof"] checked_en="Checked for 99 values of q: the slope of the log-odds, and both forms of the squared SE." checked_zh="对 99 个 q 验证：对数几率的斜率，以及 SE 平方的两种写法。"
-grid = (torch.arange(1, 100) / 100).double().requires_grad_()
-(rise,) = torch.autograd.grad((grid / (1 - grid)).log().sum(), grid)
-grid = grid.detach()
-assert torch.allclose(rise, 1 / (grid * (1 - grid)))
-for n in (30, 400):
-    squared = rise**2 * grid * (1 - grid) / n
-    assert torch.allclose(squared, 1 / (n * grid * (1 - grid)))
-    assert torch.allclose(squared, 1 / (n * grid) + 1 / (n * (1 - grid)))
-
 # %% [markdown] lang="en"
 # ## Three answers on one scale
 # Add a third answer. A beats B by 20 to 10, and B beats C by 20 to 10.
@@ -151,7 +141,7 @@ for n in (30, 400):
 # $$\mathrm{odds}(i,j)=\frac{P(i\succ j)}{P(j\succ i)}=e^{r_i-r_j},\qquad\mathrm{odds}(i,k)=\mathrm{odds}(i,j)\cdot\mathrm{odds}(j,k)$$
 
 
-# %%
+# %% tags=["setup"]
 def preference_probs(reward):
     """P[i, j], the probability that answer i is preferred to answer j: (..., A, A)."""
     return torch.sigmoid(reward[..., :, None] - reward[..., None, :])
@@ -243,7 +233,7 @@ print(preference_probs(three + 10)[A].numpy().round(3), P[A].numpy().round(3))
 #
 # 从这里起，每个恒等式验证两遍：先在 A、B、C 上，摆在明处；再到二十个随机问题上，每个六个回答、3,000 次比较，那个单元格在网站上是折起来的。
 
-# %%
+# %% tags=["setup"]
 judged = tabular.comparisons(three, tabular.uniform_pairs(3))  # probabilities
 pile = tabular.draw_comparisons(judged, 90, seed=0)  # counts
 print(judged.numpy().round(3), pile.numpy(), sep="\n")
@@ -253,11 +243,23 @@ assert torch.allclose(
     judged, P * (1 - torch.eye(3)) / 3
 )  # each of three pairs has a third
 
-PROBLEMS, ANSWERS, SEED = 20, 6, 0
-truth = tabular.random_problems(PROBLEMS, ANSWERS, SEED).reward  # (20, 6)
+SEED = 0
+INSTANCES = 20
+ANSWERS = 6
+truth = tabular.random_problems(INSTANCES, ANSWERS, SEED).reward  # (20, 6)
 uniform = tabular.uniform_pairs(ANSWERS)  # (6, 6)
 probable = tabular.comparisons(truth, uniform)  # (20, 6, 6)
 counts = tabular.draw_comparisons(probable, 3_000, SEED)  # (20, 6, 6)
+
+# %% tags=["proof"] checked_en="Checked on 20 random problems: the slope of the log-odds of the first two answers, and both forms of the squared SE." checked_zh="在 20 个随机问题上验证：头两个回答的对数几率的斜率，以及 SE 平方的两种写法。"
+won, lost = counts[:, 0, 1], counts[:, 1, 0]
+ratio = (won / (won + lost)).requires_grad_()
+(rise,) = torch.autograd.grad((ratio / (1 - ratio)).log().sum(), ratio)
+ratio = ratio.detach()
+assert torch.allclose(rise, 1 / (ratio * (1 - ratio)))
+se_squared = rise**2 * ratio * (1 - ratio) / (won + lost)
+assert torch.allclose(se_squared, 1 / ((won + lost) * ratio * (1 - ratio)))
+assert torch.allclose(1 / won + 1 / lost, se_squared)
 
 # %% tags=["proof"] checked_en="Checked on 20 random problems: votes shared by strength, probabilities that add up to 1, odds that multiply along every path, and the constant that changes nothing." checked_zh="在 20 个随机问题上验证：按强弱分票；两边的概率加起来是 1；几率沿每条路径相乘；加一个常数，什么也不变。"
 many_P = preference_probs(truth)
@@ -271,7 +273,7 @@ assert torch.allclose(many_odds.log(), truth[:, :, None] - truth[:, None, :])
 paths = many_odds[:, :, :, None] * many_odds[:, None, :, :]  # i to j, then j to k
 assert torch.allclose(paths, many_odds[:, :, None, :].expand_as(paths))
 generator = torch.Generator().manual_seed(SEED)
-constants = 10 * torch.randn(PROBLEMS, 1, generator=generator, dtype=torch.float64)
+constants = 10 * torch.randn(INSTANCES, 1, generator=generator, dtype=torch.float64)
 assert torch.allclose(preference_probs(truth + constants), many_P)
 
 # %% [markdown] lang="en"
@@ -376,7 +378,7 @@ def noisy_impressions(say):
 # 它也是一份做法。先让奖励全相等；胜得比该胜的多，就往上提，胜得少，就往下压；一轮一轮地来，直到谁也不动。每次动多少？[Hunter 2004](https://doi.org/10.1214/aos/1079120141) 证明，每步走 $\log(\text{胜的次数}/\text{该胜的次数})$，从不会走过头；他把这个办法追溯到 Zermelo（1929）。
 
 
-# %%
+# %% tags=["setup"]
 def fit(wins, rounds=1_000):
     """The rewards under which this pile is most probable, summing to 0: (..., A)."""
     games = wins + wins.mT
@@ -430,9 +432,7 @@ def log_likelihood(reward, wins):
     return (wins * logsigmoid(margins)).sum((-1, -2))
 
 
-anywhere = tabular.random_policies(
-    PROBLEMS, ANSWERS, seed=SEED + 1
-)  # any rewards will do
+anywhere = tabular.random_policies(INSTANCES, ANSWERS, seed=SEED + 1)
 variable = anywhere.clone().requires_grad_()
 (gradient,) = torch.autograd.grad(log_likelihood(variable, counts).sum(), variable)
 played = counts + counts.mT
@@ -442,7 +442,7 @@ best, covariance = tabular.fit_rewards(counts)
 assert torch.allclose(fit(counts), best)
 assert torch.allclose(counts.sum(-1), (played * preference_probs(best)).sum(-1))
 centred = truth - truth.mean(-1, keepdim=True)
-one_logps, two_logps = tabular.random_policies(2, PROBLEMS, ANSWERS, seed=SEED)
+one_logps, two_logps = tabular.random_policies(2, INSTANCES, ANSWERS, seed=SEED)
 uneven = tabular.independent_pairs(one_logps, two_logps)  # some pairs rare
 for pairs in (uniform, uneven):
     fitted = tabular.fit_rewards(tabular.comparisons(truth, pairs))[0]
@@ -623,7 +623,7 @@ assert refusal(fitting) is None
 # **三条路，同一把尺子。** `fit_rewards` 用牛顿法，每步是斜率除以曲率 $K$。`minimise` 只认得损失 `bradley_terry_nll`。第三条路是逻辑回归：给每一对配一行特征，第一个回答处写 +1，第二个回答处写 -1，其余写 0，这样 $r_i-r_j$ 就是特征的线性函数。平的方向要去掉：删去最后一个回答那一列，等于让它的奖励取 0。
 
 
-# %%
+# %% tags=["setup"]
 def curvature(reward, wins):
     """K, minus the second derivatives of L: (..., A, A)."""
     probs = preference_probs(reward)
@@ -651,15 +651,17 @@ second_derivatives = vmap(jacrev(jacrev(log_likelihood)))
 many_K = curvature(anywhere, counts)  # (20, 6, 6)
 assert torch.allclose(-second_derivatives(anywhere, counts), many_K)
 generator = torch.Generator().manual_seed(SEED)
-v = torch.randn(PROBLEMS, ANSWERS, generator=generator, dtype=torch.float64)
+v = torch.randn(INSTANCES, ANSWERS, generator=generator, dtype=torch.float64)
 i, j = torch.triu_indices(ANSWERS, ANSWERS, 1)  # the 15 pairs with i < j
 squares = -many_K[:, i, j] * (v[:, i] - v[:, j]) ** 2
 assert torch.allclose((v[:, None] @ many_K @ v[:, :, None]).flatten(), squares.sum(-1))
 eigenvalues = torch.linalg.eigvalsh(many_K)  # (20, 6), ascending
-assert (eigenvalues[:, 0].abs() < 1e-9).all() and (eigenvalues[:, 1] > 1).all()
+assert (eigenvalues[:, 0].abs() < 1e-9).all()
+assert (eigenvalues[:, 1] > 1).all()
 same_island = torch.block_diag(torch.ones(3, 3), torch.ones(3, 3))
 eigenvalues = torch.linalg.eigvalsh(curvature(anywhere, counts * same_island))
-assert (eigenvalues[:, :2].abs() < 1e-9).all() and (eigenvalues[:, 2] > 1).all()
+assert (eigenvalues[:, :2].abs() < 1e-9).all()
+assert (eigenvalues[:, 2] > 1).all()
 
 # %% tags=["proof"] checked_en="Checked on 20 random problems: the variance of the slope is K, its pseudo-inverse is what fit_rewards returns, and for two answers it is 1/wins + 1/losses." checked_zh="在 20 个随机问题上验证：斜率的方差就是 K；它的伪逆就是 fit_rewards 给出的协方差；只有两个回答时，它是 1/胜 + 1/负。"
 edges = (torch.eye(ANSWERS)[i] - torch.eye(ANSWERS)[j]).double()  # (15, 6)
@@ -695,7 +697,7 @@ def regression_loss(coefficients):
     return (games * losses).sum(-1) / games.sum(-1)
 
 
-start = torch.zeros(PROBLEMS, ANSWERS).double()
+start = torch.zeros(INSTANCES, ANSWERS).double()
 descent = tabular.minimise(lambda r: tabular.bradley_terry_nll(r, counts), start)
 regression = tabular.minimise(regression_loss, start[:, :-1])
 mean_loss = tabular.bradley_terry_nll(anywhere, counts)
@@ -736,7 +738,7 @@ assert torch.allclose(best[:, :-1] - best[:, -1:], regression, atol=1e-8)
 # > </details>
 
 
-# %%
+# %% tags=["setup"]
 def flipped(d, epsilon):
     """How often the first answer wins when a share epsilon of the labels is flipped."""
     return epsilon + (1 - 2 * epsilon) * torch.sigmoid(d)
@@ -763,7 +765,7 @@ assert [f"{x:.2f}" for x in odds_seen.log()] == ["1.42", "1.42", "2.05"]
 # $\varepsilon$ 若是已知，就可以写进模型。[Christiano et al. 2017](https://arxiv.org/abs/1706.03741) 假设人有 10% 的可能随手乱选；乱选有一半是错的，所以他们的模型就是这里的 $\varepsilon=0.05$。
 
 # %% tags=["proof"] checked_en="Checked on 20 shares of flips: the formula, the fit, the slope at the origin, the limit, and two steps that exceed the whole way." checked_zh="对 20 种记反的比例验证：公式、拟合、零点处的斜率、上限，以及两步之和超过一步。"
-epsilon = torch.linspace(0.02, 0.4, PROBLEMS).double()[:, None]
+epsilon = torch.linspace(0.02, 0.4, INSTANCES).double()[:, None]
 d = 2 * truth
 one_way = (1 - epsilon) * torch.sigmoid(d) + epsilon * torch.sigmoid(-d)
 assert torch.allclose(one_way, flipped(d, epsilon))
@@ -777,7 +779,8 @@ origin = torch.zeros_like(epsilon).requires_grad_()
 assert torch.allclose(rise, 1 - 2 * epsilon)
 wide = torch.logit(flipped(torch.linspace(-20, 20, 401).double(), epsilon))  # (20, 401)
 limit = ((1 - epsilon) / epsilon).log()
-assert (wide.diff(dim=-1) > 0).all() and (wide < limit).all()
+assert (wide.diff(dim=-1) > 0).all()
+assert (wide < limit).all()
 assert torch.allclose(wide[:, -1:], limit)  # it comes as near as one likes
 high, middle, low = truth[:, :3].sort(descending=True).values.unbind(1)
 ways = torch.stack((high - middle, middle - low, high - low), -1)  # (20, 3)
@@ -863,7 +866,7 @@ assert refusal(tabular.comparisons(truth, uniform, "deterministic"))
 # 如果 Bradley–Terry 成立，比较也够多，$G^2$ 的平均值大约等于样本对的种数，减去能自由取值的奖励的个数：这里是 3 - 2 = 1，因为三个奖励只看差，自由的只有两个。这个数是 1 时，$G^2$ 的分布就像一个标准正态随机数的平方（自由度为一的**卡方分布**，chi-squared），超过 $1.96^2=3.84$ 的堆只占 5%。兜圈子的这一堆是 10.2。
 
 
-# %%
+# %% tags=["setup"]
 def misfit(wins):
     """G², by which a pile contradicts every Bradley-Terry scale."""
     games = wins + wins.mT
@@ -914,9 +917,9 @@ i, j = torch.triu_indices(ANSWERS, ANSWERS, 1)
 shares = coins((counts / played)[:, i, j], preference_probs(best)[:, i, j])
 by_coin = 2 * played[:, i, j] * tabular.kl(*shares)
 assert torch.allclose(misfit(counts), by_coin.sum(-1))
-other = tabular.random_problems(PROBLEMS, ANSWERS, SEED + 100).reward
+other = tabular.random_problems(INSTANCES, ANSWERS, SEED + 100).reward
 mixture = (many_P + preference_probs(other)) / 2
-assert torch.allclose(detour(many_P), torch.zeros(PROBLEMS).double())
+assert torch.allclose(detour(many_P), torch.zeros(INSTANCES).double())
 assert (detour(mixture) > 0.05).all()
 pooled, _ = tabular.fit_rewards(uniform * mixture)
 assert torch.equal(pooled.argsort(-1), mixture.sum(-1).argsort(-1))
@@ -962,7 +965,7 @@ assert torch.equal(pooled.argsort(-1), mixture.sum(-1).argsort(-1))
 # 所以损失有一个下界 $H(q)$，即标签的熵；$h=\log\frac{q}{1-q}$ 时正好落在下界上。（对所有样本对取平均，这个下界就是样本对给定之后标签的**条件熵**，conditional entropy。）这几种标签，[第 7 章](07_derivation.ipynb)和[第 9 章](09_dpo.ipynb)还会用到。
 
 
-# %%
+# %% tags=["setup"]
 def pair_loss(q, h):
     """Minus the log-likelihood of a label q where the model says h."""
     return -q * logsigmoid(h) - (1 - q) * logsigmoid(-h)
@@ -981,7 +984,7 @@ assert torch.isclose(pair_loss(q_AC, torch.logit(q_AC)), torch.tensor(floor_AC))
 # %% tags=["proof"] checked_en="Checked on 20 random problems: the loss averaged over draws, its floor, and the same for whole piles, over all outcomes of three comparisons; our loss equals the library's." checked_zh="在 20 个随机问题上验证：对抽签取平均的损失，它的下界；对一整堆比较也成立（走遍三次比较的所有结果）；我们的损失等于库里的。"
 from dpo_core.losses import bradley_terry_loss
 
-guesses = tabular.random_problems(PROBLEMS, ANSWERS, SEED + 200).reward
+guesses = tabular.random_problems(INSTANCES, ANSWERS, SEED + 200).reward
 q, h = torch.sigmoid(truth), guesses  # one judge's labels, another's differences
 one, zero = torch.ones_like(q), torch.zeros_like(q)
 assert torch.allclose(pair_loss(q, h), bradley_terry_loss(h, q))
@@ -994,9 +997,9 @@ assert torch.allclose(pair_loss(q, h), entropy + coin_kl)
 assert torch.allclose(pair_loss(q, torch.logit(q)), entropy)
 assert (pair_loss(q, h) > entropy).all()
 small = many_P[:, :3, :3]  # three answers, three pairs
-average = torch.zeros(PROBLEMS).double()
+average = torch.zeros(INSTANCES).double()
 for outcome in product([0, 1], repeat=3):  # who wins (0, 1), (0, 2), (1, 2)
-    wins, chance = torch.zeros_like(small), torch.ones(PROBLEMS).double()
+    wins, chance = torch.zeros_like(small), torch.ones(INSTANCES).double()
     for won, (a, b) in zip(outcome, ((0, 1), (0, 2), (1, 2))):
         winner, loser = (a, b) if won else (b, a)
         wins[:, winner, loser], chance = 1, chance * small[:, winner, loser]
@@ -1353,7 +1356,8 @@ Markdown("\n".join(f"| {' | '.join(row)} |" for row in rows))
 # %% [markdown] lang="zh"
 # 六次里，只差风格的，排对的都超过 95%。只差对错的，每次都比乱猜强，每次也都远不如风格；偏好对多到八倍，又好一些，仍不到 0.8。再多下去能学到哪一步，这几次训练没有说。判断对错为什么更难，我们也没有检验过。
 
-# %% tags=["proof"] checked_en="Checked on the fresh pairs: a number of its own for each prompt, added to the rewards of all its answers, leaves the loss what it was." checked_zh="在新的偏好对上验证：给每个提示任选一个数，加到它各个回答的奖励上，损失分毫不动。"
+# %%
+# a number of its own for each prompt, added to all its rewards, changes no loss
 prompts = list(task.prompt_distribution)
 offsets = dict(zip(prompts, stream("chapter 5", 1).normal(0, 10, size=len(prompts))))
 of_prompt = torch.tensor([offsets[prompt] for prompt in fresh.prompt])
