@@ -15,10 +15,10 @@
 # # 10 数据说了算
 
 # %% [markdown] lang="en"
-# > **In this chapter.** You will be able to say what a set of preference pairs will teach before you train on it: what imitation of its winners converges to, what DPO makes of its noise and of its length, when the rejected answers are worth having, and what no pair can teach. You need [chapter 9](09_dpo.ipynb); the closed forms are those of [chapter 6](06_objective.ipynb) and [chapter 7](07_derivation.ipynb). 35 minutes to read, and 25 more for the sections marked ⋆; 30 seconds to run.
+# > **In this chapter.** You will be able to say what a set of preference pairs will teach before you train on it: where imitation of its winners ends, what DPO makes of its length and of its labels, when the rejected answers are worth having, and what no pair can teach. You need [chapter 9](09_dpo.ipynb); the closed forms are those of [chapter 6](06_objective.ipynb) and [chapter 7](07_derivation.ipynb). 31 minutes to read, and 19 more for the sections marked ⋆; 30 seconds to run.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能在训练之前说出一份偏好数据会教出什么：照着赢家学，会收敛到哪里；数据里的噪声和长度，DPO 会怎样对待；rejected 什么时候值得要；哪些东西，什么样的偏好对都教不会。需要读过[第 9 章](09_dpo.ipynb)；闭式解出自[第 6 章](06_objective.ipynb)和[第 7 章](07_derivation.ipynb)。阅读 35 分钟，带 ⋆ 的几节另需 25 分钟；运行 30 秒。
+# > **本章。** 读完后，你能在训练之前说出一份偏好数据会教出什么：照着赢家学，会停在哪里；数据的长度和标签，DPO 会怎样对待；rejected 什么时候值得要；哪些东西，什么样的偏好对都教不会。需要读过[第 9 章](09_dpo.ipynb)；闭式解出自[第 6 章](06_objective.ipynb)和[第 7 章](07_derivation.ipynb)。阅读 31 分钟，带 ⋆ 的几节另需 19 分钟；运行 30 秒。
 
 # %%
 import contextlib
@@ -37,10 +37,10 @@ from torch.nn import functional as F
 
 from dpo_core import BookTask, arms, judge, load_pretrained, tabular, use_threads
 from dpo_core.commands.parser import main
-from dpo_core.evaluation import Estimate, evaluate, own_answers
+from dpo_core.evaluation import Estimate, evaluate
 from dpo_core.pairs import read_pairs
-from dpo_core.plotting import COLORS, figure, points
-from dpo_core.preferences import on_policy_pairs
+from dpo_core.plotting import COLORS, figure, picture, points
+from dpo_core.preferences import label, on_policy_pairs
 from dpo_core.rl import checker
 from dpo_core.sampling import generate
 from dpo_core.steps import dpo_step, sft_step
@@ -49,66 +49,32 @@ from dpo_core.training import LoopConfig, train
 
 # %% [markdown] lang="en"
 # ## The same loss, other pairs
-# Chapter 9 mostly changed the loss's settings and kept the pairs. Now the loss stays what it is, and the pairs change. Two files that look alike can differ in four things: who wrote the two answers, who judged them, which pairs were kept, and how many there are.
+# Chapter 9 kept the pairs and changed the loss's settings. Now the loss stays and the pairs change. Two files that look alike can differ in four things: who wrote the answers, who judged them, which pairs were kept, and how many there are.
 #
 # Every file is used twice. Once by DPO. Once by **fine-tuning on the chosen answers** alone: throw the rejected ones away and imitate the rest, with the loss of [chapter 3](03_sft.ipynb). This baseline needs no reference and no $\beta$. A preference loss that does not beat it has not earned its rejected answers.
 #
-# Beat it at what? At the objective of [chapter 6](06_objective.ipynb), $J=\mathbb{E}[r]-\beta\,\mathrm{KL}$, with the reward and the $\beta$ of the experiment, measured from the base model, for every arm and for the base model itself. Beside $J$ the tables show what it is made of.
+# Beat it at what? At the objective of [chapter 6](06_objective.ipynb), $J=\mathbb{E}[r]-\beta\,\mathrm{KL}$, with the reward and the $\beta$ of the experiment and the base model as reference. The tables give $J$ for every arm, the base model included.
 #
-# The runs are recorded: three seeds, each with its own base model and its own pairs; 6,400 comparisons and 100 updates of 64 pairs unless said otherwise; one learning rate, tuned for neither method; 2,000 fresh prompts to measure on (the base models: 2,000 others). "Ahead" means ahead in every seed. In a figure, a bar goes from the lowest seed to the highest. These runs are short: chapter 9's recipe has fifteen times the pairs.
+# The runs were recorded by `chapters/data/pair_sources.py`: three seeds, each with its own base model and its own pairs; 6,400 comparisons and 100 updates of 64 pairs unless said otherwise; one learning rate, tuned for neither method; 2,000 fresh prompts to measure on. “Ahead” means ahead in every seed; where the seeds disagree, nothing is concluded. These runs are short: chapter 9's recipe has fifteen times the pairs.
 
 # %% [markdown] lang="zh"
 # ## 损失不变，换数据
-# 第 9 章主要改损失的设置，偏好对很少动。这一章反过来：损失不动，换偏好对。两份看起来一样的文件，有四处可以不同：两个回答是谁写的，谁来评，留下了哪些，一共多少。
+# 第 9 章主要改损失的设置，偏好对很少动。这一章反过来：损失不动，换偏好对。两份看起来一样的文件，有四处可以不同：回答是谁写的，谁来评，留下了哪些，一共多少。
 #
-# 每份文件都用两次。一次做 DPO。另一次只在 chosen（被偏好的回答）上做**监督微调**（supervised fine-tuning，SFT）：扔掉 rejected（不被偏好的回答），照着剩下的学，损失就是[第 3 章](03_sft.ipynb)的那个。这条基线不要参考策略，也不要 $\beta$。偏好损失若赢不了它，就对不起那些 rejected。
+# 每份文件都用两次。一次做 DPO。另一次只在 chosen（被偏好的回答）上做**监督微调**（supervised fine-tuning，SFT）：扔掉 rejected（不被偏好的回答），照着剩下的学，损失就是[第 3 章](03_sft.ipynb)的那个。这条基线不要参考策略，也不要 $\beta$。偏好损失若赢不了它，那些 rejected 就白要了。
 #
-# 比什么呢？比[第 6 章](06_objective.ipynb)的目标，$J=\mathbb{E}[r]-\beta\,\mathrm{KL}$：奖励和 $\beta$ 用各实验自己的，从基座算起，每种做法都报，基座自己也报。表里除了 $J$，还列出它由什么组成。
+# 比什么呢？比[第 6 章](06_objective.ipynb)的目标 $J=\mathbb{E}[r]-\beta\,\mathrm{KL}$：奖励和 $\beta$ 用各实验自己的，参考是基座模型。表里每种做法都报 $J$，基座模型自己也报。
 #
-# 实验都跑好存下了：三个种子，各有自己的基座和偏好对；不另说明的，都是 6,400 次比较，更新 100 步，每步 64 对；一个学习率，对哪种方法都没有调过；在 2,000 个新提示上测量（基座用的是另外 2,000 个）。说「领先」，是指三个种子个个领先。图里的竖线从最低的种子画到最高的种子。这些训练都很短：第 9 章的配方用了十五倍的偏好对。
+# 实验由 `chapters/data/pair_sources.py` 事先跑好：三个种子，各有自己的基座模型和偏好对；不另说明的，都是 6,400 次比较，更新 100 步，每步 64 对；只用一个学习率，对哪种方法都没有调过；在 2,000 个新提示上测量。说「领先」，是指三个种子个个领先；种子之间说法不一，就不下结论。这些训练都很短：第 9 章的配方用了十五倍的偏好对。
 
 # %%
 task = BookTask()
-stored = json.loads(Path("data/data_decides.json").read_text(encoding="utf-8"))
-bases = json.loads(Path("data/seeds.json").read_text(encoding="utf-8"))["seeds"]
+stored = json.loads(Path("data/pair_sources.json").read_text(encoding="utf-8"))
 settings = stored["settings"]
 assert [settings[name] for name in ("pairs", "steps", "n")] == [6_400, 100, 2_000]
-assert settings["seeds"] == [entry["seed"] for entry in bases] == [0, 1, 2]
-assert 15 * settings["pairs"] == 96_000
-YARDSTICK = {  # of each experiment: reward and beta
-    "labels": ("style", 0.5),
-    "noise": ("style", 0.5),
-    "source": ("exact", 0.25),
-    "negatives": ("exact", 0.25),
-    "length": ("exact", 0.5),
-    "amount": ("style+exact", 0.25),
-    "iterate": ("style", 1.0),
-}
-MEASURES = ("J", "reward", "kl", "style", "exact", "both", "well_formed")
-
-
-# %%
-def weighed(run, name, experiment):
-    """The run under its arm's name, with the mean reward and J."""
-    reward, beta = YARDSTICK[experiment]
-    worth = sum(run[part]["value"] for part in reward.split("+"))
-    price = beta * run["kl"]["value"]
-    return run | {
-        "name": name,
-        "reward": {"value": worth},
-        "J": {"value": worth - price},
-    }
-
-
-runs = {}
-for experiment in YARDSTICK:
-    runs[experiment] = [
-        weighed(run, f"{run['name']} {run.get('method', run.get('round'))}", experiment)
-        for run in stored[experiment]
-    ]
-    for entry in bases:  # a base model is at no distance from itself
-        start = {"seed": entry["seed"], **entry["base"], "kl": {"value": 0.0}}
-        runs[experiment].append(weighed(start, "base", experiment))
+assert settings["seeds"] == [0, 1, 2] and 15 * settings["pairs"] == 96_000
+runs = {experiment: stored[experiment] for experiment in settings["yardstick"]}
+MEASURES = ("J", "kl", "style", "exact", "well_formed")
 
 
 # %%
@@ -124,9 +90,74 @@ def near(experiment, arm, metric, value):
 
 def end(experiment, policy):
     """What a policy over classes shows, J of the experiment included."""
-    shares, (reward, beta) = predicted_shares(task, policy), YARDSTICK[experiment]
+    shares, (reward, beta) = (
+        predicted_shares(task, policy),
+        settings["yardstick"][experiment],
+    )
     worth = sum(shares[name] for name in reward.split("+"))
     return shares | {"J": worth - beta * shares["kl"]}
+
+
+# %% tags=["proof"] checked_en="Checked: in every stored run J is the mean reward minus β times KL, and the reward is what the experiment says." checked_zh="已验证：每次存下的训练里，J 都等于平均奖励减去 KL 的 β 倍，奖励也正是该实验所说的那一种。"
+for experiment, (reward, beta) in settings["yardstick"].items():
+    for run in runs[experiment]:
+        for reading in run.get("rounds", [run]):
+            value = {
+                name: estimate["value"]
+                for name, estimate in reading.items()
+                if isinstance(estimate, dict)
+            }
+            worth = sum(value[name] for name in reward.split("+"))
+            assert abs(value["reward"] - worth) < 1e-5
+            assert abs(value["J"] - (worth - beta * value["kl"])) < 1e-5
+
+
+# %% tags=["figure"]
+def across(axes, y, estimate, color, marker, label=None):
+    """One measurement on a row, its bar lying."""
+    bar = [[estimate.value - estimate.low], [estimate.high - estimate.value]]
+    look = {"color": COLORS[color], "fmt": marker, "capsize": 3, "label": label}
+    axes.errorbar(estimate.value, y, xerr=bar, **look)
+
+
+# %% tags=["figure"]
+def row_panel(axes, say, experiment, names, metric, ends=()):
+    """A row for each file: DPO and imitation, and where they end by theory."""
+    imitated = say("imitation of chosen", "模仿 chosen")
+    looks = ("dpo", "DPO", "policy", "o"), ("sft", imitated, "baseline", "s")
+    theory = say("where it ends (theory)", "终点（理论）")
+    for height, (method, word, color, marker) in zip((-0.14, 0.14), looks):
+        for y, name in enumerate(names):
+            arm, at = f"{name} {method}", y + height
+            if arm in ends:
+                goal, tall = [ends[arm][metric]] * 2, [at - 0.13, at + 0.13]
+                axes.plot(goal, tall, color=COLORS["theory"], linewidth=3, label=theory)
+                theory = None  # one line in the legend
+            if any(run["name"] == arm for run in runs[experiment]):
+                found = reached(experiment, arm, metric)
+                across(axes, at, found, color, marker, word if y == 0 else None)
+    style = {"color": COLORS["ref"], "linestyle": ":"}
+    start = reached(experiment, "base", metric).value
+    axes.axvline(start, label=say("base model", "基座模型"), **style)
+    axes.set(ylim=(len(names) - 0.5, -0.5), yticks=range(len(names)), yticklabels=[])
+
+
+# %% tags=["figure"]
+def two_panels(say, experiment, names, metrics, rows, ends=(), height=3.6):
+    """Two panels of rows under one legend; `rows` are the files in words."""
+    fig, panels = figure(2, width=6.0, height=height)
+    words = {
+        "J": say("objective  $J$", "目标  $J$"),
+        "style": say("share with three numbers", "写三个数的比例"),
+        "new": say("wrong as no author is", "没有作者会那样错的比例"),
+    }
+    for axes, metric in zip(panels, metrics):
+        row_panel(axes, say, experiment, names, metric, ends)
+        axes.set_xlabel(words[metric])
+    panels[0].set_yticklabels(rows.split("|"))
+    marks = panels[0].get_legend_handles_labels()
+    fig.legend(*marks, loc="outside lower center", ncols=2, fontsize=10)
+    return panels
 
 
 # %% [markdown] lang="en"
@@ -139,15 +170,11 @@ def end(experiment, policy):
 # - **Deterministic labels, ties kept.** The better one always wins: $0.09+0.42=0.51$.
 # - **Deterministic labels, ties dropped.** Only the pairs that differ are left, and in all of them three numbers win: $1$.
 #
-# One base model, one taste, and three results, depending on what was done with the label. In general, let $p$ be the distribution that both answers are drawn from. An answer $y$ becomes the chosen one if it was drawn, first or second, and beat the other. So the chosen answers have the distribution
-#
-# $$p_w(y)=2\,p(y)\;\mathbb{E}_{y'\sim p}\big[P(y\succ y')\big],$$
-#
-# where $P(y\succ y')$ is the probability that $y$ is chosen over $y'$. Cross-entropy on them is smallest where the policy equals $p_w$ (chapter 3). Where pairs without a label are dropped, neither answer wins them, and the whole is divided by the share that is left. In the table of comparisons of chapter 5, it is the sum of row $i$ of `wins` over the sum of everything.
+# One base model, one taste, and three results, depending on what was done with the label. The same by counting, with labels by a function of our own:
 
 # %% [markdown] lang="zh"
 # ## 照着赢家学，会学到哪里
-# 先用手算得动的数。一个提示有两类回答：写三个数的，裁判喜欢（奖励 1）；写两个数的，奖励 0。基座有 30% 的回答写三个数。抽两个回答，裁判挑一个，照着它学。学成之后，写三个数的占多少？
+# 先用手算得动的数。一个提示有两类回答：写三个数的，裁判喜欢（奖励 1）；写两个数的，奖励 0。基座模型有 30% 的回答写三个数。抽两个回答，裁判挑一个，照着它学。学成之后，写三个数的占多少？
 #
 # 分三种情形。两个都写三个数：概率 $0.3\cdot0.3=0.09$，chosen 也是三个数。两个都写两个数：$0.49$，chosen 是两个数。两类各一个：$2\cdot0.3\cdot0.7=0.42$，谁当 chosen 由标签定。
 #
@@ -155,53 +182,92 @@ def end(experiment, policy):
 # - **确定性标签**（deterministic label），**留着平局**（tie）。好的一方必胜：$0.09+0.42=0.51$。
 # - **确定性标签，丢掉平局**。剩下的都是两类各一个，赢的全是三个数：$1$。
 #
-# 同一个基座，同一种口味，只因标签的处理不同，就有三种结局。一般地说，设两个回答都从分布 $p$ 里抽。回答 $y$ 要成为 chosen，得先被抽到（第一个或第二个），再赢过对手。所以 chosen 的分布是
-#
-# $$p_w(y)=2\,p(y)\;\mathbb{E}_{y'\sim p}\big[P(y\succ y')\big]$$
-#
-# 其中 $P(y\succ y')$ 是 $y$ 赢过 $y'$ 的概率。在这些回答上，交叉熵在策略等于 $p_w$ 时最小（第 3 章）。没有标签的偏好对若被丢掉，就谁也没赢，最后再除以剩下的比例。用第 5 章的比较表来说，它是 `wins` 第 $i$ 行之和除以总和。
+# 同一个基座模型，同一种口味，只因标签的处理不同，就有三种结局。再用自己写的函数打标签，数一遍看看：
 
 # %%
-p, win = 0.3, 1 / (1 + math.exp(-1))
+p, win = 0.3, 1 / (1 + math.exp(-1))  # the share of three numbers; σ(1)
 by_hand = {
     "sampled": p**2 + 2 * p * (1 - p) * win,
     "kept": p**2 + 2 * p * (1 - p),
     "dropped": 1.0,
 }
-print({name: round(value, 3) for name, value in by_hand.items()}, round(win, 3))
-assert [round(v, 3) for v in by_hand.values()] == [0.397, 0.51, 1.0] and round(
-    win, 3
-) == 0.731
+
+
+def label_by_hand(gap, kind, rng):
+    """Is the first answer the chosen one; and is the pair kept?"""
+    if kind == "sampled":
+        return rng.random(len(gap)) < 1 / (1 + np.exp(-gap)), gap == gap
+    if kind == "kept":
+        return gap >= 0, gap == gap
+    return gap > 0, gap != 0
+
+
+first, second = np.random.default_rng(10).random((2, 100_000)) < p  # three numbers?
+gap = first.astype(float) - second  # of the rewards
+for kind, share in by_hand.items():
+    ahead, kept = label_by_hand(gap, kind, np.random.default_rng(11))
+    counted = np.where(ahead, first, second)[kept].mean()
+    print(f"{kind:8} by hand {share:.3f}  counted {counted:.3f}")
+    assert abs(counted - share) < 0.005
+
+# %% tags=["proof"] checked_en="Checked: the three shares as the text states them, and our labels equal to those of `dpo_core.preferences.label`." checked_zh="已验证：三个比例与正文一致；我们打的标签与 `dpo_core.preferences.label` 打的相同。"
+assert [round(v, 3) for v in by_hand.values()] == [0.397, 0.51, 1.0]
+assert round(win, 3) == 0.731
+for kind, theirs in (("sampled", "sampled"), ("dropped", "deterministic")):
+    ahead, kept = label_by_hand(gap, kind, np.random.default_rng(11))
+    swap, _, stay = label(gap, theirs, np.random.default_rng(11))
+    assert (ahead == ~swap)[kept].all() and (kept == stay).all()
+
+# %% [markdown] lang="en"
+# In general, let $p$ be the distribution that both answers are drawn from. An answer $y$ becomes the chosen one if it was drawn, first or second, and beat the other. So the chosen answers have the distribution
+#
+# $$p_w(y)=2\,p(y)\;\mathbb{E}_{y'\sim p}\big[P(y\succ y')\big],$$
+#
+# where $P(y\succ y')$ is the probability that $y$ is chosen over $y'$. Cross-entropy on them is smallest where the policy equals $p_w$ (chapter 3): that is where imitation ends. Where pairs without a label are dropped, the whole is divided by the share that is left.
+#
+# Three answers make it a table. Let them have the probabilities 0.5, 0.3 and 0.2 and the rewards 0, 1 and 2. Row $i$, column $j$ holds how often $i$ is chosen over $j$; the chosen answer is $i$ as often as row $i$ says in all.
+
+# %% [markdown] lang="zh"
+# 一般地说，设两个回答都从分布 $p$ 里抽。回答 $y$ 要成为 chosen，得先被抽到（第一个或第二个），再赢过对手。所以 chosen 的分布是
+#
+# $$p_w(y)=2\,p(y)\;\mathbb{E}_{y'\sim p}\big[P(y\succ y')\big]$$
+#
+# 其中 $P(y\succ y')$ 是 $y$ 赢过 $y'$ 的概率。在这些回答上，交叉熵在策略等于 $p_w$ 时最小（第 3 章），模仿的终点就在那里。没有标签的样本对若被丢掉，最后再除以剩下的比例。
+#
+# 三个回答就成了一张表。设概率是 0.5、0.3、0.2，奖励是 0、1、2。第 $i$ 行第 $j$ 列，是 $i$ 赢过 $j$ 的次数占多少；chosen 是 $i$ 的比例，就是第 $i$ 行的和。
+
+# %%
+prob, points_each = [0.5, 0.3, 0.2], [0, 1, 2]
+wins = torch.zeros(3, 3).double()
+for i in range(3):
+    for j in range(3):
+        better = 1 / (1 + math.exp(points_each[j] - points_each[i]))
+        wins[i, j] = 2 * prob[i] * prob[j] * better  # 2: either may be drawn first
+for row in wins:
+    print(*(f"{entry:.3f}" for entry in row), f" row in all {row.sum():.3f}")
+assert abs(wins.sum() - 1) < 1e-12
+assert f"{wins[2].sum():.2f}" == "0.30"
 
 
 def imitation(wins):
-    """log p_w, the imitator of the chosen answers of a table of comparisons."""
+    """log p_w, where imitation of the chosen answers of such a table ends."""
     return (wins.sum(-1) / wins.sum((-1, -2)).unsqueeze(-1)).log()
 
 
-toy = torch.tensor([p, 1 - p]).double().log()  # three numbers, two numbers
-two = tabular.independent_pairs(toy, toy)
-for name, labels in (("sampled", "soft"), ("dropped", "deterministic")):
-    wins = tabular.comparisons(torch.tensor([1.0, 0.0]).double(), two, labels)
-    assert abs(imitation(wins).exp()[0] - by_hand[name]) < 1e-6
+three = torch.tensor(prob).double().log()
+drawn = tabular.independent_pairs(three, three)
+assert torch.allclose(tabular.comparisons(torch.tensor(points_each), drawn), wins)
 
-# %% [markdown] lang="en"
-# The formula against a minimiser, on 20 random problems with six answers each:
-
-# %% [markdown] lang="zh"
-# 再拿 20 道随机小题，各有六个回答，用数值方法求最小来核对公式：
-
-# %%
+# %% tags=["proof"] checked_en="Checked on 20 random problems with six answers each: imitation's end is the formula's p_w, and the minimiser of the cross-entropy." checked_zh="在 20 道随机小题上验证，每题六个回答：模仿的终点等于公式里的 p_w，也等于交叉熵的最小点。"
 problems = tabular.random_problems(20, 6, seed=10)
-probs = problems.ref_logps.exp()
+probs, rewards = problems.ref_logps.exp(), problems.reward
 two_draws = tabular.independent_pairs(problems.ref_logps, problems.ref_logps)
-reward = problems.reward
 beaten = {
-    "soft": tabular.preference_probs(reward),
-    "deterministic": (reward[:, :, None] > reward[:, None]).double(),
+    "soft": tabular.preference_probs(rewards),
+    "deterministic": (rewards[:, :, None] > rewards[:, None]).double(),
 }
 for labels, beats_it in beaten.items():
-    share = imitation(tabular.comparisons(reward, two_draws, labels)).exp()
+    share = imitation(tabular.comparisons(rewards, two_draws, labels)).exp()
     density = 2 * probs * (beats_it * probs[:, None]).sum(-1)
     assert torch.allclose(density / density.sum(-1, keepdim=True), share, atol=1e-12)
     if labels == "soft":
@@ -212,10 +278,30 @@ for labels, beats_it in beaten.items():
         assert (found.softmax(-1) - share).abs().max() < 1e-9
 
 # %% [markdown] lang="en"
-# Now the network, with the same reward, style, and $\beta=0.5$. The population's share of three numbers is 0.30 on average, but it differs from prompt to prompt, so the ends are averages over the prompts. DPO has its own end, 0.76, whichever way the pairs are drawn; under a deterministic judge it has none ([chapter 7](07_derivation.ipynb)). **Before you read the table:** which of the five arms will have the highest $J$?
+# The best answer is drawn in 0.2 of all answers and chosen in 0.30 of all pairs.
+#
+# Now the network, with style as the reward and $\beta=0.5$. The population's share of three numbers is 0.30 on average, but it differs from prompt to prompt, so the ends are averages over the prompts. DPO has its own end, the optimum at 0.76, whoever draws the pairs; under a deterministic judge it has none ([chapter 7](07_derivation.ipynb)).
+#
+# > **Before you run it.** Both methods on sampled labels, imitation of a judge who never errs with ties kept, both methods with ties dropped: which arm has the highest $J$, and which the lowest?
+#
+# <details><summary>Answer</summary>
+#
+# The highest: imitation of the judge who never errs, with or without ties. The lowest: DPO on the same clean pairs.
+#
+# </details>
 
 # %% [markdown] lang="zh"
-# 轮到网络，奖励还是风格，$\beta=0.5$。群体里写三个数的平均占 0.30，可是各个提示不同，所以终点要对提示取平均。DPO 有自己的终点，0.76，与怎么抽样本对无关；裁判若是确定性的，就没有终点（[第 7 章](07_derivation.ipynb)）。**看表之前先猜：** 五种做法里，哪一种的 $J$ 最高？
+# 最好的回答，抽到它的占 0.2，选中它的占 0.30。
+#
+# 轮到网络，奖励是风格，$\beta=0.5$。作者群体写三个数的平均占 0.30，可是各个提示不同，所以终点要对提示取平均。DPO 有自己的终点，即最优解，写三个数的占 0.76，与样本对由谁来抽无关；裁判若是确定性的，就没有终点（[第 7 章](07_derivation.ipynb)）。
+#
+# > **先猜一猜。** 五种做法：采样标签，两种方法都做；裁判从不出错、留着平局，只做模仿；再丢掉平局，两种方法都做。哪一种的 $J$ 最高，哪一种最低？
+#
+# <details><summary>答案</summary>
+#
+# 最高的：模仿那位从不出错的裁判选出的回答，平局留不留都行。最低的：拿同样干净的偏好对做 DPO。
+#
+# </details>
 
 # %%
 styles = class_problem(task, "style")
@@ -237,123 +323,182 @@ ends = {
 }
 print(arms.table(runs["labels"], None, MEASURES))
 for name, value in ends.items():
-    print(
-        f"end of {name:12}",
-        *(f"{m} {value[m]:.2f}" for m in ("J", "style", "exact", "kl")),
-    )
-assert f"{ends['sampled dpo']['style']:.2f}" == "0.76"
+    shown = (f"{metric} {value[metric]:.2f}" for metric in ("J", "kl", "style"))
+    print(f"end of {name:12}", *shown)
 
-# %% alt_en="Share of three-number answers for three kinds of label, left to right: sampled, deterministic with ties kept, deterministic with ties dropped. Dashes mark the predictions. Imitation sits near its dashes at 0.4 and 0.5, and at 0.87 below 1. DPO sits near 0.6 for sampled labels, below its dash at 0.76, and near 0.95 without ties. A second panel shows J: everything lies near 0.4 but DPO without ties, far below zero." alt_zh="三种标签下写三个数的比例，从左到右：采样标签、确定性标签留平局、确定性标签丢平局。短横是预言。模仿靠近 0.4 和 0.5 处的短横，第三种在 0.87，低于 1。DPO 在采样标签下约 0.6，低于 0.76 处的短横；丢掉平局时接近 0.95。另一幅是 J：都在 0.4 上下，只有丢平局的 DPO 远在零以下。"
-fig, panels = figure(2, width=7.4, height=3.2)
-for panel, metric in zip(panels, ("style", "J")):
-    for x, name in enumerate(("sampled", "kept", "dropped")):
-        line = [ends[f"{name} sft"][metric]] * 2
-        panel.plot([x - 0.25, x + 0.05], line, color=COLORS["theory"])
-        found = [reached("labels", f"{name} sft", metric)]
-        points(panel, [x - 0.1], found, "baseline", marker="s")
-        if name != "kept":
-            found = [reached("labels", f"{name} dpo", metric)]
-            points(panel, [x + 0.15], found, "policy")
-    panel.plot([0, 0.3], [ends["sampled dpo"][metric]] * 2, color=COLORS["theory"])
-    start = reached("labels", "base", metric).value
-    panel.axhline(start, color=COLORS["ref"], linestyle=":")
-    panel.set(title=metric, xlim=(-0.5, 2.5))
-    panel.set_xticks(range(3), ["$q$", "$q=1$\n$=$", "$q=1$\n$\\neq$"])
+
+# %% tags=["figure"] alt_en="Three rows: sampled labels, a certain judge with ties kept, one with ties dropped. Left, the share of three-number answers: imitation at 0.42, 0.52 and 0.82, near the theory's marks at 0.40, 0.51 and below that at 0.99; DPO at 0.59, short of its mark at 0.76, and at 0.94 without ties. Right, J: four points between 0.40 and 0.45, all above the base model's 0.32; DPO on sampled labels and its imitation overlap, and DPO without ties is off the scale to the left." alt_zh="三行：采样标签，裁判必准留平局，裁判必准丢平局。左图是写三个数的比例：模仿在 0.42、0.52、0.82，前两个靠近理论终点 0.40 和 0.51，第三个低于终点 0.99；DPO 在 0.59，没到终点 0.76，丢掉平局时在 0.94。右图是 J：四个点在 0.40 与 0.45 之间，都高于基座模型的 0.32；采样标签下 DPO 与模仿的竖线相互重叠，丢平局的 DPO 远在左边界之外。"
+@picture
+def who_wins(say):
+    files = ("sampled", "kept", "dropped")
+    rows = say(
+        "sampled\nlabels|always right,\nties kept|always right,\nties dropped",
+        "采样标签|从不出错，\n留平局|从不出错，\n丢平局",
+    )
+    panels = two_panels(say, "labels", files, ("style", "J"), rows, ends)
+    panels[0].set_xlim(0, 1.02)
+    panels[1].set_xlim(0.11, 0.58)
+    lost = f"{reached('labels', 'dropped dpo').value:.2f}".replace("-", "−")
+    away = say(f"← DPO at {lost}", f"← DPO 在 {lost}")
+    panels[1].text(0.115, 1.86, away, color=COLORS["policy"], fontsize=9, va="center")
+
 
 # %% [markdown] lang="en"
-# **Figure 10.1.** Three-number answers (left) and $J$ (right) after 100 updates: imitation of the chosen answers (squares), DPO (dots), the ends (dashes), the base model (dotted). From left to right: sampled labels; deterministic ones, ties kept ($=$); deterministic ones, ties dropped ($\neq$).
+# **Figure 10.1.** Three kinds of label, 100 updates. By $J$ nothing lies above imitation of a judge who is always right, and DPO without ties is lost. Bars here and below: from the lowest of three seeds to the highest.
 
 # %% [markdown] lang="zh"
-# **图 10.1** 更新 100 步之后写三个数的比例（左）与 $J$（右）：模仿 chosen（方块）、DPO（圆点）、终点（短横）、基座（点线）。从左到右：采样标签；确定性标签，留平局（$=$）；确定性标签，丢平局（$\neq$）。
+# **图 10.1** 三种标签，更新 100 步。论 $J$，没有哪一种高过模仿从不出错的裁判；丢掉平局的 DPO 则一败涂地。此处及以下，短线从三个种子里最低的画到最高的。
 
 # %%
 for one, other in (
-    ("sampled dpo", "sampled sft"),
     ("kept sft", "sampled dpo"),
+    ("dropped sft", "sampled dpo"),
+    ("sampled dpo", "base"),
     ("sampled sft", "base"),
-    ("dropped sft", "base"),
     ("base", "dropped dpo"),
 ):
     assert arms.beats(runs["labels"], one, other), (one, other)
+lead = arms.gaps(runs["labels"], "sampled dpo", "sampled sft")
+print("lead of DPO on sampled labels", [round(gap, 3) for gap in lead.values()])
+assert sorted(gap > 0 for gap in lead.values()) == [False, True, True]  # undecided
+assert arms.beats(runs["labels"], "sampled dpo", "sampled sft", "style", by=0.15)
+assert f"{ends['dropped sft']['J']:.2f}" == "0.40"
 assert ends["sampled dpo"]["J"] > ends["kept sft"]["J"] > ends["sampled sft"]["J"]
 assert arms.beats(runs["labels"], "dropped sft", "dropped dpo", "exact")
+needed = predicted_optimum(task, "style", 0.8)  # a share as DPO reached, at least KL
+assert abs(needed["style"] - reached("labels", "sampled dpo", "style").value) < 0.01
+assert 1.8 < reached("labels", "sampled dpo", "kl").value / needed["kl"] < 2.2
+assert near("labels", "sampled sft", "style", "0.42")
+assert near("labels", "sampled dpo", "style", "0.59")
+assert [f"{ends['sampled ' + m]['style']:.2f}" for m in ("sft", "dpo")] == [
+    "0.40",
+    "0.76",
+]
+assert [f"{ends['sampled ' + m]['J']:.2f}" for m in ("sft", "dpo")] == ["0.39", "0.53"]
 
 # %% [markdown] lang="en"
-# From sampled labels DPO is ahead of imitation of the same file, so narrowly that other base models may turn it round, but it has still a way to go: imitation has reached its end and DPO has not. But the highest $J$ belongs to imitation of a file whose judge never errs, with ties kept: the best of two. Its end is lower than DPO's, it is simply there already. With ties dropped, DPO falls below the base model; it goes past every leash, and right answers are lost on the way, which imitation of the same file keeps.
+# On sampled labels $J$ does not tell the two methods apart: DPO is ahead for two of the base models and behind for the third. Imitation has arrived, at 0.42 three-number answers where theory says 0.40. DPO is at 0.59 of its 0.76, and has spent twice the KL that such a share needs.
 #
-# So **when does the rejected side earn its keep?** When the label is one draw of an unsure judge. Then a chosen answer is only a little better than a rejected one on average, and so is its imitation; the difference between the two carries the strength of the preference, and DPO reads it and divides it by $\beta$. When the judge is certain and the question is a single yes or no, the chosen answers are already clean examples. Imitating them is called **rejection sampling**: draw, keep what passes, fine-tune. With the bare sigmoid the rejected side can then add only a pressure that never ends. That is a property of this loss, not of rejected answers: smoothed labels, and IPO's square, give the pressure an end (chapter 9's remedies, [chapter 11](11_family.ipynb)).
+# The highest $J$ belongs to imitation of a judge who is always right, with ties or without. (Without, it owes this to stopping on the way: at its end $J$ is 0.40.) DPO without ties falls below the base model: no leash holds it, and right answers are lost that imitation of the same file keeps.
+#
+# **What, then, is the rejected side good for?** For a further end. Where the label is one draw of an unsure judge, a chosen answer is only a little better than a rejected one, and so is its imitation. The *difference* between the two carries the strength of the preference; DPO reads it and divides it by $\beta$. So its end is the optimum, with $J=0.53$, and imitation's is 0.39. How much of that arrives is a matter of the training (How many pairs, below).
+#
+# Where the judge is certain and the question is one yes or no, the chosen answers are clean examples already. Imitating them is called **rejection sampling**: draw, keep what passes, fine-tune. With the bare sigmoid loss the rejected side then adds only a pressure that never ends; smoothed labels or IPO's square give it an end (chapter 9's remedies, [chapter 11](11_family.ipynb)).
 
 # %% [markdown] lang="zh"
-# 采样标签下，DPO 领先于同一份文件的模仿，只是领先不多，换一批基座也许就反过来；不过它还有路可走：模仿到了终点，DPO 没到。可是 $J$ 最高的，是另一份文件的模仿：裁判从不出错，平局留着，即二选一取优。它的终点比 DPO 的低，只是已经到了。丢掉平局，DPO 跌到基座以下：什么绳子都拉不住它，路上还丢了正确的回答；同一份文件，模仿就没有丢。
+# 采样标签下，论 $J$ 分不出两种方法的高下：三个基座模型，DPO 在两个上领先，在另一个上落后。模仿已经到了：写三个数的占 0.42，理论值是 0.40。DPO 要去 0.76，才走到 0.59，花掉的 KL 却是到这个比例所需的两倍。
 #
-# 那么，**rejected 什么时候才有用？** 裁判没把握、标签又只抽一次的时候。这时 chosen 平均只比 rejected 好一点，照着它学，也只好一点；偏好有多强，藏在两者之差里，DPO 把它读出来，再除以 $\beta$。若裁判有把握，问的又只是一个是与否，那么 chosen 本身就是干净的范例。照着它们学，叫**拒绝采样**（rejection sampling）：多抽，合格的留下，拿来微调。这时用光秃秃的 sigmoid，rejected 能添的只有没有尽头的压力。不过这是这个损失的性质，怪不得 rejected：标签平滑，还有 IPO 的平方，都给压力一个尽头（第 9 章的补救，[第 11 章](11_family.ipynb)）。
+# $J$ 最高的，是模仿从不出错的裁判，平局留不留都行。（丢掉平局的那一种，高在还没走到头：到了终点，$J$ 是 0.40。）丢掉平局的 DPO 跌到基座模型以下：什么绳子都拉不住它，还丢了正确的回答；同一份文件，模仿就没有丢。
+#
+# **那么 rejected 有什么用？** 它让终点更远。标签若由没把握的裁判只抽一次，chosen 平均只比 rejected 好一点，照着它学，也只好一点。偏好有多强，藏在两者之差里；DPO 把它读出来，再除以 $\beta$。所以 DPO 的终点就是最优解，$J=0.53$，模仿的终点只有 0.39。这段路能走多少，要看训练，见后面的「多少对，过几遍」。
+#
+# 若裁判有把握，问的又只是一个是与否，那么 chosen 本身就是干净的范例。照着它们学，叫**拒绝采样**（rejection sampling）：多抽，合格的留下，拿来微调。这时用不加处理的 sigmoid 损失，rejected 能添的只有没有尽头的压力；标签平滑，还有 IPO 的平方，才给它一个尽头（第 9 章的补救，[第 11 章](11_family.ipynb)）。
 
 # %% [markdown] lang="en"
 # ## Who wrote the answers
 # Now the reward is the right value, and $\beta=0.25$. Pairs of four origins, all from 6,400 comparisons:
 #
-# - **population**: two texts of the authors to one prompt. The model wrote neither; they come from the same people as its training data.
+# - **population**: two texts of the authors, the same people whom the model learnt from.
 # - **on-policy**: two answers of the model itself.
-# - **other**: two answers of another model, one that has only begun to learn and is much more rarely right.
-# - **checker**: the on-policy answers again, but the checker alone judges, right or wrong: labels are deterministic, and pairs of two right or two wrong answers are dropped.
+# - **other**: two answers of a model that has only begun to learn and is much more rarely right.
+# - **checker**: the on-policy answers again, judged right or wrong by the checker: labels are deterministic, ties dropped.
 #
-# The first three have soft labels, the probability itself in place of a draw. So the chosen answer is always the better one, or one of two equals, and imitation is heading for the **best of two** of whoever wrote them. DPO's minimiser does not depend on who draws the pairs, as long as every answer can occur (chapter 7). What is left of that promise in 100 updates?
+# The first three have soft labels, the probability itself in place of a draw. So the chosen answer is always the better one, or one of two equals, and imitation is heading for the **best of two** of whoever wrote them. DPO's minimiser does not depend on who draws the pairs (chapter 7).
+#
+# > **Before you run it.** In which of the four files is DPO ahead of imitation?
+#
+# <details><summary>Answer</summary>
+#
+# In the third alone. Its winners are worse than what the base model writes anyway, so imitating them is unlearning; what sets a winner apart from its loser still points the right way.
+#
+# </details>
 
 # %% [markdown] lang="zh"
 # ## 回答是谁写的
 # 现在奖励的是答案正确，$\beta=0.25$。四种来历的偏好对，都出自 6,400 次比较：
 #
-# - **population**（作者群体）：同一个提示，取作者们写的两个文本。不是模型写的，但与它的训练数据出自同一批人。
+# - **population**（作者群体）：作者们写的两个文本，模型当初就是照着这些人学的。
 # - **on-policy**（同策略）：模型自己的两个回答。
-# - **other**（异策略）：另一个模型的两个回答，那个模型才刚开始学，答对的少得多。
-# - **checker**（判分程序）：还是同策略的那些回答，但只由判分程序来评，不是对就是错：标签是确定性的，两个都对或都错的，丢掉。
+# - **other**（异策略）：另一个模型的两个回答，它才刚开始学，写对的少得多。
+# - **checker**（判分程序）：还是同策略的那些回答，由判分程序来评，非对即错：标签是确定性的，平局丢掉。
 #
-# 前三种用软标签（soft label）：不抽签，直接记概率。所以 chosen 总是好的那个，平局时是其中任一个；模仿的终点是写手的**二选一取优**（best of two）。DPO 的最小点，只要每个回答都可能出现，就与谁来抽无关（第 7 章）。这个保证落到网络上，更新 100 步，还剩多少？
+# 前三种用软标签（soft label）：不抽签，直接记概率。所以 chosen 总是好的那个，平局时是其中任一个；模仿的终点，是写手的**二选一取优**（best of two）。DPO 的最小点与谁来抽无关（第 7 章）。
+#
+# > **先猜一猜。** 四份文件里，DPO 在哪一份上领先于模仿？
+#
+# <details><summary>答案</summary>
+#
+# 只有第三份。它的赢家还不如基座模型平时写的，照着学等于越学越差；赢家与输家差在哪里，却仍指着正确的方向。
+#
+# </details>
 
 # %%
 exacts = class_problem(task, "exact")
 print(arms.table(runs["source"], None, MEASURES))
-for name in ("population", "on-policy", "other", "checker"):
-    found = [
-        f"{m} {reached('source', f'{name} {m}', 'new').value:.2f}"
-        for m in ("dpo", "sft")
-    ]
-    print(f"new, {name:10}", *found)
 for name, policy in (
     ("dpo, soft labels", tabular.optimal_policy(exacts, 0.25)),
     ("population sft", tabular.best_of_n(exacts, 2)),
     ("checker sft", tabular.best_of_n(exacts, 10_000)),
 ):
     value = end("source", policy)
-    print(f"end of {name:17}", *(f"{m} {value[m]:.3f}" for m in ("J", "exact", "kl")))
+    shown = (f"{metric} {value[metric]:.2f}" for metric in ("J", "kl", "exact"))
+    print(f"end of {name:17}", *shown)
+
+
+# %% tags=["figure"] alt_en="Four rows, by who wrote the answers. Left, J, with the base model at 0.76: imitation lies right of it for the population, the model's own answers and the checker, near 0.9, and far left, at 0.2, for the other model; DPO lies left of the base model in those three, at minus 1 for the checker, and slightly right of it for the other model. Right, the share of answers wrong as no author is: DPO at 0.15, 0.09 and 0.65 for the three, near 0 for the other model, where imitation has 0.2." alt_zh="四行，按回答由谁来写。左图是 J，基座模型在 0.76：作者群体、模型自己、判分程序这三行，模仿都在它右边，约 0.9；另一个模型那一行，模仿远在左边，约 0.2。DPO 在那三行都在基座模型左边，判分程序那一行低到负 1；另一个模型那一行略偏右。右图是没有作者会那样错的回答的比例：那三行的 DPO 依次是 0.15、0.09、0.65，另一个模型那一行近于 0，模仿则有 0.2。"
+@picture
+def who_wrote(say):
+    files = ("population", "on-policy", "other", "checker")
+    rows = say(
+        "the authors|the model\nitself|a worse\nmodel|itself,\nchecked",
+        "作者群体|模型自己|较差的模型|模型自己，\n程序判分",
+    )
+    two_panels(say, "source", files, ("J", "new"), rows, height=4.2)
+
+
+# %% [markdown] lang="en"
+# **Figure 10.2.** Pairs of four origins. Where DPO falls below the base model (left), it writes mistakes that no author makes (right). Where the winners are worse than the policy, it is imitation that falls.
+
+# %% [markdown] lang="zh"
+# **图 10.2** 四种来历的偏好对。DPO 跌到基座模型以下的地方（左），正是它写出没有作者会犯的错的地方（右）。赢家不如策略的那一份，跌下去的是模仿。
 
 # %%
 for name in ("population", "on-policy", "checker"):
     assert arms.beats(runs["source"], f"{name} sft", "base")
     assert arms.beats(runs["source"], "base", f"{name} dpo")
+    assert reached("source", f"{name} dpo", "new").low > 0.05
+    assert reached("source", f"{name} sft", "new").high < 0.02
+assert reached("source", "base", "new").high < 0.02
 assert arms.beats(runs["source"], "other dpo", "base")
 assert arms.beats(runs["source"], "base", "other sft")
-assert arms.beats(runs["source"], "on-policy dpo", "population dpo")
-assert arms.beats(runs["source"], "population dpo", "on-policy dpo", "new")
+lead = arms.gaps(runs["source"], "on-policy dpo", "population dpo")
+assert min(lead.values()) < 0 < max(lead.values())  # undecided
+assert arms.beats(runs["source"], "base", "other dpo", "style", by=0.1)
 assert reached("source", "other dpo", "style").high < 0.2
-for name in ("population", "on-policy", "checker"):
-    assert reached("source", f"{name} dpo", "new").value > 0.105
-assert near("source", "other sft", "J", "0.15")
-assert near("source", "other dpo", "J", "0.78")
+assert near("source", "other sft", "J", "0.19")
+assert near("source", "other dpo", "J", "0.78") and near("source", "base", "J", "0.76")
 
 # %% [markdown] lang="en"
-# By $J$, imitation is ahead in three of the four files, and there DPO even ends below the base model. The share of answers that are wrong in a way no author is, `new`, says why: it is 0.11 and more after DPO. Where a pair shows only the authors' mistakes, the base model's own rare ones are held down by nothing, and DPO moves probability into them: the leak of chapter 9, this time through the origin of the pairs. So the model's own answers serve it better than the population's. Imitation never pushes anything down.
+# In three of the four files imitation is ahead, and DPO even ends below the base model. The right panel says why: it counts answers wrong as no author is. Imitation leaves them as rare as they were; after DPO they are more than one answer in twenty, in every run. A pair shows only what was drawn; nothing holds down the base model's own rare mistakes, and DPO moves probability into them. As chapter 9 saw, it **leaks** to texts of no author. (Less on the model's own answers than on the authors'? Three seeds do not say.)
 #
-# The fourth file turns it round. The other model's winners are often only the better of two wrong answers, and imitating them imports its mistakes: $J$ falls to 0.15. DPO compares them and learns what *distinguishes* the better from the worse: 0.78, ahead of the base model. This is the case for rejected answers: **winners worse than the policy, differences that still point the right way**. It is called delta learning ([Geng et al. 2025](https://arxiv.org/abs/2507.06187)), and Olmo 3 was made so: of its starting point, 70.3 points on average, further imitation of the chosen answers made 64.5, DPO on the same pairs 72.9 ([Team Olmo 2025](https://arxiv.org/abs/2512.13961), table 21). Our run paid a price as well: three numbers fell below 0.2, from 0.3, for in that model's pairs two numbers are the better guess at right.
+# The third file turns it round. Its winners are often only the better of two wrong answers; imitation imports the mistakes, and $J$ falls from 0.76 to 0.19. DPO compares and learns what *distinguishes* the better from the worse: 0.78, a little ahead of the base model. Here the rejected side is needed: **winners worse than the policy, differences that still point the right way**. It is called delta learning ([Geng et al. 2025](https://arxiv.org/abs/2507.06187)), and Olmo 3 was made so: of its starting point, 70.3 points on average, further imitation of the chosen answers made 64.5, DPO on the same pairs 72.9 ([Team Olmo 2025](https://arxiv.org/abs/2512.13961), table 21). Our run paid a price as well: three numbers, the harder ones to get right, fell below 0.2.
 
 # %% [markdown] lang="zh"
-# 论 $J$，四份文件里有三份是模仿领先，DPO 在那三份上甚至不如基座。原因看 `new`，即没有作者会那样写的错误回答所占的比例：DPO 之后，不低于 0.11。偏好对里若只有作者们会犯的错，基座自己那些罕见的错就没有东西压着，DPO 把概率搬了过去：还是第 9 章那个漏洞，这回出在偏好对的来历上。所以用模型自己的回答，比用群体的好。模仿从不往下压。
+# 四份文件里有三份是模仿领先，DPO 在那三份上甚至不如基座模型。原因看右图，它数的是没有作者会那样写的错误回答。模仿之后，这种错还和原来一样罕见；DPO 之后，每一次训练都超过二十分之一。偏好对里只有抽到的东西；基座模型自己那些罕见的错，什么也压不住，DPO 就把概率搬了过去。第 9 章看到的也是这样：概率**漏**到了没有作者会写的文本上。（用模型自己的回答，是不是比用作者们的漏得少？三个种子说法不一。）
 #
-# 第四份文件反过来。另一个模型的赢家，往往只是两个错误回答里稍好的一个；照着学，就把它的错学了进来：$J$ 跌到 0.15。DPO 拿两个相比，学的是好的与差的*差在哪里*：0.78，领先于基座。rejected 的用处就在这里：**赢家还不如策略自己，差别却仍指着对的方向**。这叫 delta learning（[Geng et al. 2025](https://arxiv.org/abs/2507.06187)），Olmo 3 就是这么做的：起点平均 70.3 分，照着 chosen 接着学，得 64.5；用同一批偏好对做 DPO，得 72.9（[Team Olmo 2025](https://arxiv.org/abs/2512.13961)，表 21）。我们这次也付了代价：写三个数的从 0.3 掉到 0.2 以下，因为在那个模型的偏好对里，猜两个数的更容易猜对。
+# 第三份文件反过来。它的赢家，往往只是两个错误回答里稍好的一个；照着学，就把错学了进来，$J$ 从 0.76 跌到 0.19。DPO 拿两个相比，学的是好的与差的差在哪里：0.78，略高于基座模型。rejected 的用处就在这里：**赢家还不如策略自己，差别却仍指着正确的方向**。这叫 delta learning（[Geng et al. 2025](https://arxiv.org/abs/2507.06187)），Olmo 3 就是这么做的：起点平均 70.3 分，照着 chosen 接着学，得 64.5；用同一批偏好对做 DPO，得 72.9（[Team Olmo 2025](https://arxiv.org/abs/2512.13961)，表 21）。我们这次也付了代价：三个数更难写对，所以掉到了 0.2 以下。
 
 # %% [markdown] lang="en"
 # ## Length, which nobody asked for
-# A judge cares for the right value and has no opinion on length. But between the judge and the file something happened: where the *shorter* answer won, three of four pairs were lost. Every label in the file is honest. What does the policy learn?
+# A judge cares for the right value and has no opinion on length. But between the judge and the file something happened: where the *shorter* answer won, three of four pairs were lost. Every label in the file is honest.
+#
+# > **Before you run it.** No judge liked length and no label lies. Will DPO's answers grow longer? And imitation's?
+#
+# <details><summary>Answer</summary>
+#
+# Both; DPO's by far more. What is missing from a file teaches like what is in it.
+#
+# </details>
 #
 # Call the lengths 3 and 2 numbers, and let $\kappa=0.25$ be the share of shorter winners that is kept. Take one long and one short answer whose rewards differ by $g$ = long minus short. The long one wins with odds $e^{g}$, that is Bradley–Terry. Among the pairs that are left, the odds are those of before times $1/\kappa$, for only the short one's wins were thinned out. Take logarithms:
 #
@@ -361,19 +506,27 @@ assert near("source", "other dpo", "J", "0.78")
 #
 # Pairs of equal length were not thinned. So all pairs together come from a Bradley–Terry judge whose reward has a second term, $\log\frac1\kappa=\log4=1.386$ points for length. With two lengths, a selection that never touched a label is, to the loss, the same thing as a judge who likes long answers. DPO divides that by $\beta=0.5$ like any reward: its end in style, which is our length, moves from 0.30 to 0.87. Imitation sees only that winners are somewhat longer: 0.36.
 #
-# The cure works on the same place. **Balance** the file: drop pairs in which the longer one won, at random, until longer and shorter winners are equally many. Here, where length has nothing to do with being right, the extra log odds are then zero again. Where longer answers really are better, balancing takes that away too. For imitation the cure is not neutral: pairs of unequal length are now a quarter of what they were, and most pairs of equal length are short; its end in style is 0.208.
+# The cure is to **balance** the file: drop pairs in which the longer one won, at random, until longer and shorter winners are equally many. Where length has nothing to do with being right, as here, the extra log odds are zero again; where longer answers are better, that goes too.
 
 # %% [markdown] lang="zh"
 # ## 谁也没要的长度
-# 裁判只看答案对不对，对长短没有意见。可是从裁判到文件，中间出了点事：凡是*短*的一方赢了的，四对丢了三对。文件里的标签每一个都诚实。策略会学到什么？
+# 裁判只看答案对不对，对长短没有意见。可是从裁判到文件，中间出了点事：凡是短的一方赢了的，四对丢了三对。文件里的标签每一个都诚实。
 #
-# 长度就分 3 个数和 2 个数，设 $\kappa=0.25$ 是短的一方获胜的对留下的比例。取一长一短两个回答，奖励差 $g$ 是长的减短的。按 Bradley–Terry，长的一方获胜的几率（odds）是 $e^{g}$。留下的对里，只有短的一方的胜场变稀了，所以几率是原来的 $1/\kappa$ 倍。取对数：
+# > **先猜一猜。** 没有哪个裁判偏爱长的，没有哪个标签作假。DPO 写的回答会变长吗？模仿呢？
+#
+# <details><summary>答案</summary>
+#
+# 都会，DPO 长得多得多。文件里缺了什么，和有什么一样，都在教。
+#
+# </details>
+#
+# 长度就分 3 个数和 2 个数，设 $\kappa=0.25$ 是短的一方获胜的偏好对留下的比例。取一长一短两个回答，奖励差 $g$ 是长的减短的。按 Bradley–Terry，长的一方获胜的几率（odds）是 $e^{g}$。留下的偏好对里，只有短的一方的胜场变稀了，所以几率是原来的 $1/\kappa$ 倍。取对数：
 #
 # $$\log\text{odds}=g+\log\frac1\kappa$$
 #
 # 一样长的没有筛过。所以合起来看，这正是一个 Bradley–Terry 裁判，只是奖励多了一项：长的加 $\log\frac1\kappa=\log4=1.386$ 分。长度只有两种时，一次挑选，没动过一个标签，在损失看来，与一个偏爱长回答的裁判毫无分别。DPO 照样拿它除以 $\beta=0.5$：风格在这里就是长度，终点从 0.30 移到 0.87。模仿只看到赢家略长一些：0.36。
 #
-# 补救也从这里下手。给文件做**平衡**：长的一方获胜的对，随机丢掉一些，直到两边赢得一样多。这里长短与对错无关，多出来的那一项就又是零了。若长回答真的更好，这点好处也会一并抹掉。对模仿来说，这个补救并非没有代价：长短不一的对只剩四分之一，而一样长的多半是短的；它在风格上的终点是 0.208。
+# 补救的办法是给文件做**平衡**：长的一方获胜的，随机丢掉一些，直到两边赢得一样多。这里长短与对错无关，多出来的那一项就又是零了。若长回答真的更好，这点好处也会一并抹掉。
 
 # %%
 kappa, long = settings["keep_shorter"], styles.reward[0]
@@ -382,69 +535,216 @@ longer = tabular.Problem(exacts.ref_logps, tilt)
 shorter_wins = torch.where(long[:, None] < long, kappa, 1.0).double()
 both_thinned = torch.where(long[:, None] != long, kappa, 1.0).double()
 fair, tilted = (tabular.optimal_policy(problem, 0.5) for problem in (exacts, longer))
-theory = {
-    "all": (fair, winners(exacts.reward)),
-    "skewed": (tilted, winners(exacts.reward, keep=shorter_wins)),
-    "balanced": (fair, winners(exacts.reward, keep=both_thinned)),
+policies = {
+    "all dpo": fair,
+    "skewed dpo": tilted,
+    "balanced dpo": fair,
+    "all sft": winners(exacts.reward),
+    "skewed sft": winners(exacts.reward, keep=shorter_wins),
+    "balanced sft": winners(exacts.reward, keep=both_thinned),
 }
-theory = {name: [end("length", p) for p in two] for name, two in theory.items()}
+length_ends = {name: end("length", policy) for name, policy in policies.items()}
+print(arms.table(runs["length"], None, MEASURES))
+at_end = [f"{length_ends[name]['style']:.2f}" for name in ("skewed dpo", "skewed sft")]
+assert at_end == ["0.87", "0.36"] and round(math.log(4), 3) == 1.386
 
-# %% alt_en="Share of three-number answers for three files: all pairs, skewed, balanced. DPO is near 0.37 with all pairs, near 0.64 with the skewed file, below its dash at 0.87, and back near 0.37 with the balanced one. Imitation is near 0.32, 0.36 and 0.24. In a second panel, J: imitation is near 0.81 for all three files, DPO lower, lowest for the skewed one." alt_zh="三份文件下写三个数的比例：全部、挑过的、平衡的。DPO 用全部的对时约 0.37，用挑过的约 0.64，低于 0.87 处的短横，用平衡的回到 0.37 左右。模仿依次约 0.32、0.36、0.24。另一幅是 J：模仿三份都在 0.81 附近，DPO 更低，挑过的最低。"
-fig, panels = figure(2, width=7.4, height=3.0)
-looks = ("dpo", "policy", "o", -0.12), ("sft", "baseline", "s", 0.12)
-for x, (name, lines) in enumerate(theory.items()):
-    for (method, color, marker, dx), line in zip(looks, lines):
-        for panel, metric in zip(panels, ("style", "J")):
-            place, level = [x + dx - 0.1, x + dx + 0.1], [line[metric]] * 2
-            panel.plot(place, level, color=COLORS["theory"])
-            mark = reached("length", f"{name} {method}", metric)
-            points(panel, [x + dx], [mark], color, marker=marker)
-for panel, metric in zip(panels, ("style", "J")):
-    start = reached("length", "base", metric).value
-    panel.axhline(start, color=COLORS["ref"], linestyle=":")
-    panel.set(title=metric, ylim=(0, 1.05), xlim=(-0.5, 2.5))
-    panel.set_xticks(range(3), [r"$\kappa=1$", r"$\kappa=\frac{1}{4}$", "$=$"])
+
+# %% tags=["figure"] alt_en="Three rows: all pairs, shorter winners lost, balanced. Left, the share of three-number answers: DPO at 0.36, 0.63 and 0.38, imitation at 0.31, 0.35 and 0.24, each near its theoretical end but for DPO on the skewed file, which is short of its end at 0.87. Right, J: imitation near 0.8 in all rows, right of the base model's 0.76; DPO left of imitation, lowest and widest spread on the skewed and the balanced file." alt_zh="三行：全部、短的赢家丢了、平衡之后。左图是写三个数的比例：DPO 依次在 0.36、0.63、0.38，模仿在 0.31、0.35、0.24，都靠近各自的理论终点，只有挑过的文件上的 DPO 离终点 0.87 还远。右图是 J：模仿三行都约 0.8，在基座模型的 0.76 右边；DPO 都在模仿左边，挑过的和平衡的两份文件上最低，也最分散。"
+@picture
+def lost_winners(say):
+    files = ("all", "skewed", "balanced")
+    rows = say(
+        "all pairs|shorter\nwinners lost|balanced\nagain",
+        "全部|短的赢家\n丢了|再平衡",
+    )
+    panels = two_panels(say, "length", files, ("style", "J"), rows, length_ends)
+    panels[0].set_xlim(0, 1.02)
+
 
 # %% [markdown] lang="en"
-# **Figure 10.2.** Three-number answers (left) and $J$ (right) from all pairs, from the skewed file, and from the balanced one: DPO (dots), imitation (squares), the ends (dashes), the base model (dotted), after 100 updates.
+# **Figure 10.3.** A file from which shorter winners were lost teaches DPO length (left) and costs $J$ (right). Balancing takes the length out again. Imitation hardly notices.
 
 # %% [markdown] lang="zh"
-# **图 10.2** 用全部的对、挑过的文件、平衡的文件，写三个数的比例（左）与 $J$（右）：DPO（圆点）、模仿（方块）、终点（短横）、基座（点线），更新 100 步。
+# **图 10.3** 丢了短赢家的文件，教 DPO 写长的（左），还赔上 $J$（右）。平衡之后，长度的影响就没了。模仿几乎没有感觉。
 
 # %%
-print(arms.table(runs["length"], None, MEASURES))
-styles_at_end = [f"{theory['skewed'][side]['style']:.2f}" for side in (0, 1)]
-assert styles_at_end == ["0.87", "0.36"] and round(math.log(4), 3) == 1.386
-assert f"{theory['balanced'][1]['style']:.3f}" == "0.208"
-assert arms.beats(runs["length"], "skewed dpo", "all dpo", "style", by=0.15)
-assert arms.beats(runs["length"], "skewed dpo", "balanced dpo", "style", by=0.15)
-assert arms.beats(runs["length"], "all dpo", "skewed dpo")
-assert arms.beats(runs["length"], "balanced dpo", "skewed dpo")
-for name in theory:
-    assert arms.beats(runs["length"], f"{name} sft", f"{name} dpo")
-    assert arms.beats(runs["length"], f"{name} sft", "base")
+length = runs["length"]
+assert arms.beats(length, "skewed dpo", "all dpo", "style", by=0.15)
+assert arms.beats(length, "skewed dpo", "balanced dpo", "style", by=0.15)
+back = arms.gaps(length, "balanced dpo", "all dpo", "style").values()
+assert max(map(abs, back)) < 0.05
+assert arms.beats(length, "all dpo", "skewed dpo")
+assert arms.beats(length, "base", "skewed dpo")
+cured = arms.gaps(length, "balanced dpo", "skewed dpo").values()
+assert sorted(gap > 0 for gap in cured) == [False, True, True]  # undecided
+for name in ("all", "skewed", "balanced"):
+    assert arms.beats(length, f"{name} sft", f"{name} dpo")
+    assert arms.beats(length, f"{name} sft", "base")
 
 # %% [markdown] lang="en"
-# The skewed file makes DPO's answers longer and costs $J$; the balanced one repairs both. Imitation of the same files is ahead each time, again for the leak's sake: the reward is exactness, and the runs of DPO lose to the base model's rare mistakes what they gain elsewhere.
+# The skewed file makes DPO's answers longer and costs $J$, down to below the base model. Balancing brings the length back in every seed, and $J$ in two of three; in the third, probability leaked. Imitation of the same files is ahead each time: the reward is exactness, and what DPO gains elsewhere leaks away.
 #
-# All this holds for two lengths. With three, such a filter matches no reward at all, and what the loss then learns depends on who drew the pairs (⋆ Three lengths, below). So count the longer winners in every file, length by length; it takes one line and no model.
+# All this holds for two lengths. With three, such a filter matches no reward at all (⋆ Three lengths, below). So count the longer winners in every file, length by length.
 
 # %% [markdown] lang="zh"
-# 挑过的文件让 DPO 的回答变长，还赔了 $J$；平衡之后，两样都修好了。同样的文件，模仿每次都领先，又是那个漏洞的缘故：奖励的是答案正确，DPO 在别处挣来的，被基座那些罕见的错误抵掉了。
+# 挑过的文件让 DPO 的回答变长，还赔上 $J$，跌到了基座模型以下。平衡之后，每个种子的长度都回到原样；$J$ 则三个种子里只修好两个，另一个又漏了。同样的文件，模仿每次都领先：奖励的是答案正确，DPO 在别处挣来的，都漏掉了。
 #
-# 以上说的是两种长度。若有三种，这样的筛子就对应不上任何奖励，损失学到什么，要看样本对是谁抽的（见后面的「⋆ 三种长度」）。所以，每份文件都一种长度对一种长度地数一数长的赢了多少；只需一行，连模型都用不着。
+# 以上说的是两种长度。若有三种，这样的筛子就对应不上任何奖励（见后面的「⋆ 三种长度」）。所以，每份文件都一种长度对一种长度地数一数长的赢了多少。
+
+# %% [markdown] lang="en"
+# ## How many pairs, how many times
+# Reward for both, exactness and style, sampled labels, $\beta=0.25$. Three sizes of file get the same 100 updates: 6,400 pairs once, 1,600 four times, 400 sixteen times. Beside them the small files seen once only, which is 25 and 6 updates.
+#
+# > **Before you run it.** 400 pairs: sixteen times, or once, in six updates? And what will the training accuracy say?
+#
+# <details><summary>Answer</summary>
+#
+# Once. After sixteen times the model is worse than before, and its training accuracy is the highest of all.
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# ## 多少对，过几遍
+# 答案正确和风格都给奖励，采样标签，$\beta=0.25$。三种大小的文件，都更新 100 步：6,400 对过一遍，1,600 对过四遍，400 对过十六遍。旁边再放两份小文件只过一遍的：25 步和 6 步。
+#
+# > **先猜一猜。** 400 对，过十六遍好，还是只过一遍、更新六步好？训练准确率又会怎么说？
+#
+# <details><summary>答案</summary>
+#
+# 过一遍好。过十六遍，模型比训练前还差，训练准确率却是所有做法里最高的。
+#
+# </details>
+
+# %%
+recipe = []  # chapter 9's, measured on 2,000 other prompts
+for entry in json.loads(Path("data/seeds.json").read_text(encoding="utf-8"))["seeds"]:
+    value = {name: estimate["value"] for name, estimate in entry["dpo"].items()}
+    worth = {"value": value["style"] + value["exact"] - 0.25 * value["kl"]}
+    recipe += [{"name": "96000 dpo", "seed": entry["seed"], **entry["dpo"], "J": worth}]
+amount = runs["amount"] + recipe
+print(arms.table(amount, None, MEASURES))
+wanted = class_problem(task, "style+exact")
+goals = {
+    "dpo": end("amount", tabular.optimal_policy(wanted, 0.25))["J"],
+    "sft": end("amount", winners(wanted.reward))["J"],
+}
+print("ends", {name: round(goal, 2) for name, goal in goals.items()})
+learnt = {
+    size: [run["accuracy"] for run in amount if run["name"] == f"{size} dpo"]
+    for size in (6400, 1600, 400)
+}
+print("training accuracy", {size: f"{np.mean(a):.2f}" for size, a in learnt.items()})
+
+# %% tags=["figure"]
+last = {
+    "dpo": "6400 dpo",
+    "once dpo": "6400 dpo",
+    "sft": "6400 sft",
+    "once sft": "6400 sft",
+}
+ways = {
+    way: [reached("amount", arm) for arm in (f"400 {way}", f"1600 {way}", last[way])]
+    for way in last
+}
+
+
+# %% tags=["figure"]
+def levels_of_j(axes, say):
+    """Chapter 9's recipe, the ends and the base model, named on the picture."""
+    best = [run["J"]["value"] for run in recipe]
+    found = Estimate(sum(best) / len(best), min(best), max(best))
+    points(axes, [96_000], [found], "policy", marker="o")
+    note = say("DPO,\nchapter 9's recipe", "DPO，\n第 9 章的配方")
+    axes.text(120_000, found.value - 0.05, note, fontsize=10, ha="right", va="top")
+    start = reached("amount", "base").value
+    lines = {
+        say("DPO ends here", "DPO 的终点"): (goals["dpo"], "theory", "-"),
+        say("imitation ends here", "模仿的终点"): (goals["sft"], "theory", "-"),
+        say("base model", "基座模型"): (start, "ref", ":"),
+    }
+    for word, (height, color, line) in lines.items():
+        axes.axhline(height, color=COLORS[color], linestyle=line)
+        axes.text(9_500, height + 0.015, word, fontsize=10)
+    axes.set(xscale="log", xlim=(300, 130_000))
+    axes.set_xticks([400, 1600, 6400, 96_000], ["400", "1,600", "6,400", "96,000"])
+    axes.minorticks_off()
+
+
+# %% tags=["figure"] alt_en="J against the number of pairs, 400, 1,600, 6,400 and 96,000. A dotted line marks the base model at 1.08, two lines the ends: imitation's at 1.21, DPO's at 1.64. Imitation at 100 updates runs level from 1.16 to 1.21. DPO seen once rises from 1.11 over 1.20, then falls at 6,400 to 0.90 with a long bar; DPO at 100 updates lies near 0.9 to 1.0 throughout. At 96,000 pairs the recipe of chapter 9 stands at 1.58, near DPO's end." alt_zh="J 随偏好对数的变化，横轴是 400、1,600、6,400、96,000。点线是基座模型，1.08；两条横线是终点：模仿的 1.21，DPO 的 1.64。更新 100 步的模仿从 1.16 平缓升到 1.21。只过一遍的 DPO 先从 1.11 升到 1.20，到 6,400 对时跌到 0.90，竖线很长；更新 100 步的 DPO 一直在 0.9 到 1.0 之间。96,000 对处，第 9 章的配方在 1.58，离 DPO 的终点不远。"
+@picture
+def how_many(say):
+    _, axes = figure(width=6.0, height=4.2)
+    words = say(
+        "DPO, 100 updates|DPO, once through|imitation, 100 updates|imitation, once",
+        "DPO，100 步|DPO，只过一遍|模仿，100 步|模仿，只过一遍",
+    )
+    looks = ("policy", "o"), ("policy", "D"), ("baseline", "s"), ("baseline", "^")
+    for (way, found), (color, marker), word in zip(
+        ways.items(), looks, words.split("|")
+    ):
+        shift = {"dpo": 0.94, "sft": 1.06}.get(way, 1)  # side by side
+        places = [shift * size for size in (400, 1600, 6400)]
+        means = [estimate.value for estimate in found]
+        line = "--" if way.startswith("once") else "-"
+        axes.plot(places, means, line, color=COLORS[color], linewidth=1)
+        points(axes, places, found, color, marker=marker, label=word)
+    levels_of_j(axes, say)
+    axes.set_xlabel(say("preference pairs in the file", "文件里的偏好对数"))
+    axes.set(ylabel=say("objective  $J$", "目标  $J$"), ylim=(0.45, 1.75))
+    axes.legend(loc="lower right", fontsize=10)
+
+
+# %% [markdown] lang="en"
+# **Figure 10.4.** Small files are better seen once than often. At 25 updates DPO is ahead of imitation of the same 1,600 pairs, at 100 it is behind on every file, and neither says where DPO ends.
+
+# %% [markdown] lang="zh"
+# **图 10.4** 小文件看一遍比看许多遍好。同样 1,600 对，更新 25 步时 DPO 领先于模仿，100 步时每份文件上都落后；而这两样都说明不了 DPO 的终点在哪里。
+
+# %%
+amount = runs["amount"] + recipe
+for one, other in (
+    ("6400 sft", "6400 dpo"),
+    ("1600 sft", "1600 dpo"),
+    ("400 sft", "400 dpo"),
+    ("1600 once dpo", "1600 dpo"),
+    ("400 once dpo", "400 dpo"),
+    ("1600 once dpo", "1600 once sft"),
+    ("6400 sft", "400 sft"),
+    ("base", "400 dpo"),
+    ("96000 dpo", "6400 sft"),
+):
+    assert arms.beats(amount, one, other), (one, other)
+few, some, many = (learnt[size] for size in (400, 1600, 6400))
+assert max(many) < min(some) and max(some) < min(few)
+assert [f"{np.mean(a):.2f}" for a in (many, some, few)] == ["0.62", "0.68", "0.79"]
+for one, other in (("1600 dpo", "1600 once dpo"), ("400 dpo", "400 once dpo")):
+    assert arms.beats(amount, one, other, "style")  # what more updates buy
+    assert arms.beats(amount, one, other, "new")  # and what they let in
+assert [f"{goals[name]:.2f}" for name in ("dpo", "sft")] == ["1.64", "1.21"]
+assert near("amount", "6400 sft", "J", "1.20")
+assert 1.55 < np.mean([run["J"]["value"] for run in recipe]) < 1.6
+
+# %% [markdown] lang="en"
+# With as many updates and fewer pairs the training accuracy rises, from 0.62 to 0.79. Labels that come back sixteen times are learnt by heart, the unlucky ones too. With 400 pairs DPO ends below its base model.
+#
+# What matters more is the number of updates. Each small file does better seen once than often, for further updates buy style and let in mistakes that no author makes. After 25 updates DPO is *ahead* of imitation of the same pairs; after 100 it is behind, on each of the three files.
+#
+# That is no verdict on the loss. Imitation has arrived, at 1.20 of 1.21. DPO's end is 1.64, and chapter 9's recipe, with fifteen times the pairs and some remedies, comes near it. A short file is a reason to imitate, or to stop early. Nor let the training accuracy set the number of epochs: sample as you train, and stop when what you care for begins to fall.
+
+# %% [markdown] lang="zh"
+# 步数相同，偏好对越少，训练准确率越高，从 0.62 到 0.79。标签来上十六遍，就背下来了，运气不好标反的也背。只有 400 对时，DPO 学完比基座模型还低。
+#
+# 更要紧的是步数。小文件过一遍，都比过许多遍好；多走的步买来了风格，也放进来没有作者会犯的错。同样的偏好对，更新 25 步，DPO 领先于模仿；更新 100 步，三份文件上全都落后。
+#
+# 对损失本身，这不算判决。模仿已经到了，终点 1.21，它在 1.20；DPO 的终点是 1.64，第 9 章的配方用上十五倍的偏好对，加上几样补救，就离它不远了。文件短，就宁可模仿，或者早停。过几遍也不要照训练准确率来定：边训练边采样，你本来就在意的东西一开始下降，就停。
 
 # %% [markdown] lang="en"
 # ## What preferences cannot teach
-# Two walls stand here, and one can walk into either.
-#
-# **The first is exact.** $\pi^*=\frac1Z\pi_{\mathrm{ref}}\,e^{r/\beta}$: where $\pi_{\mathrm{ref}}$ is zero, so is the optimum, whatever the reward. A network's probabilities are never exactly zero, but they come close. Say we want four numbers. In 4,000 answers of the base model there is not one such answer. So no pair drawn from them contains one, no label speaks of one, and no gradient aims at one.
+# **The first wall is exact.** $\pi^*=\frac1Z\pi_{\mathrm{ref}}\,e^{r/\beta}$: where $\pi_{\mathrm{ref}}$ is zero, so is the optimum, whatever the reward. A network's probabilities are never exactly zero, but they come close. Say we want four numbers. Of 4,000 answers of the base model none has four. So no pair contains one, no label speaks of one, no gradient aims at one.
 
 # %% [markdown] lang="zh"
 # ## 偏好教不会的东西
-# 这里有两堵墙，哪一堵都可能撞上。
-#
-# **第一堵是严格的。** $\pi^*=\frac1Z\pi_{\mathrm{ref}}\,e^{r/\beta}$：$\pi_{\mathrm{ref}}$ 为零的地方，奖励再高，最优解也是零。网络给出的概率不会恰好是零，却可以小到等于没有。比方说想要写四个数的回答。基座写 4,000 个回答，一个也没有。于是抽出来的哪一对里都没有它，没有哪个标签提到它，也没有哪个梯度冲着它去。
+# **第一堵墙是严格的。** $\pi^*=\frac1Z\pi_{\mathrm{ref}}\,e^{r/\beta}$：$\pi_{\mathrm{ref}}$ 为零的地方，奖励再高，最优解也是零。网络给出的概率不会恰好是零，却可以小到等于没有。比方说想要写四个数的回答。基座模型写 4,000 个回答，一个也没有。于是抽出来的哪个样本对里都没有它，没有哪个标签提到它，也没有哪个梯度冲着它去。
 
 # %% tags=["nbval-ignore-output"]
 use_threads()
@@ -456,129 +756,206 @@ print(dict(sorted(Counter(numbers).items())))
 assert numbers.count(4) == 0 and len(numbers) == 4_000
 
 # %% [markdown] lang="en"
-# **The second is a slope.** Take a skill that the base model has by halves. We give chapter 3's training 500 steps in place of 9,000, and authors who never slip, so that every wrong answer is inability and none is habit. Then five rounds of 30 updates of 64, the learning-rate schedule starting anew in each, for every arm alike:
+# **The second wall is a slope.** Take a skill that the base model has by halves. Chapter 3's training gets 500 steps in place of 9,000, and authors who never slip: every wrong answer is inability, none is habit. Then come 150 updates of 64 in one learning-rate schedule, on data drawn afresh every 30 (`chapters/data/wall.py`):
 #
-# - **dpo**: 4,096 prompts, two answers each from the policy of the moment, the checker ranks; DPO at $\beta=0.1$, the reference moved each round. Such rounds, with a term of imitation besides, are Iterative RPO ([Pang et al. 2024](https://arxiv.org/abs/2404.19733));
-# - **sft**: the right answers of such pairs alone;
-# - **demonstrations**: fresh texts of the authors, the plain continuation of chapter 3;
-# - **gentle**: DPO again, at $\beta=1$ and a fifth of the rate, chosen after three settings on another early model. It alone was tuned, so it may lose to the others and may not win.
+# - **dpo**: 4,096 prompts, two answers each from the policy of the moment, the checker ranks; the reference moves along every 30 updates. At $\beta=0.1$ and $\beta=1$;
+# - **imitation**: the right answers of such pairs alone;
+# - **demonstrations**: fresh texts of the authors, the plain continuation of chapter 3.
 #
-# The yardstick is the share of right answers, sampled and greedy. With data and updates without end all arms would end at 1. $J$ stands beside it, at $\beta=0.2$, which is what five rounds at $\beta=1$ amount to. Who comes furthest?
+# Each arm has the best of three learning rates, tried on a fourth early model. The yardstick is the share of right answers, at temperature 1 and greedy; the table gives $J$ beside it, at $\beta=0.2$.
+#
+# > **Before you run it.** Which arm has the most right answers in the end, at temperature 1? And in greedy decoding?
+#
+# <details><summary>Answer</summary>
+#
+# At temperature 1: imitation of what the checker passed. Greedy: no arm is ahead of where it began.
+#
+# </details>
 
 # %% [markdown] lang="zh"
-# **第二堵是道坡。** 找一件基座只会一半的事。第 3 章的训练要 9,000 步，这里只给 500 步，作者换成从不失误的；这样，错的都是不会，没有一个是习惯。然后做五轮，每轮更新 30 步，每步 64；学习率调度每轮从头来，每种做法都一样：
+# **第二堵墙是道坡。** 找一件基座模型只会一半的事。第 3 章的训练要 9,000 步，这里只给 500 步，作者换成从不失误的；这样，错的都是不会，没有一个是习惯。然后用一次学习率调度更新 150 步，每步 64，数据每 30 步重新取（`chapters/data/wall.py`）：
 #
-# - **dpo**：4,096 个提示，由当时的策略各答两次，判分程序排序；DPO，$\beta=0.1$，参考每轮跟着走。这样的几轮，再加一项模仿，就是 Iterative RPO（[Pang et al. 2024](https://arxiv.org/abs/2404.19733)）；
-# - **sft**：同样的偏好对，只照着对的学；
-# - **demonstrations**：作者们新写的文本，就是第 3 章的训练接着做；
-# - **gentle**：还是 DPO，$\beta=1$，学习率是五分之一，在另一个早期模型上试过三种设置选的。只有它调过，所以它输了作数，赢了不作数。
+# - **dpo**：4,096 个提示，由当时的策略各答两次，判分程序排序；参考每 30 步跟着走一次。$\beta=0.1$ 和 $\beta=1$ 各做一遍；
+# - **imitation**（模仿）：同样的偏好对，只照着正确的学；
+# - **demonstrations**（示范）：作者们新写的文本，就是第 3 章的训练接着做。
 #
-# 比的是答案正确的比例，采样的和贪心的。数据和步数若没有尽头，各种做法的终点都是 1。旁边列出 $J$，取 $\beta=0.2$：五轮 $\beta=1$ 合起来就是它。谁走得最远？
+# 每种做法都在第四个早期模型上试过三个学习率，取最好的。比的是正确率，温度 1 采样的和贪心的都看；表里还列出 $J$，取 $\beta=0.2$。
+#
+# > **先猜一猜。** 最后，温度 1 采样，哪种做法正确的最多？贪心解码呢？
+#
+# <details><summary>答案</summary>
+#
+# 温度 1 采样：照着判分程序认可的回答学。贪心：没有哪一种领先于起点。
+#
+# </details>
 
 # %%
-reach = []
-for run in stored["reach"]:
-    name = "start" if run["name"] == "start" else f"{run['name']} {run['round']}"
-    worth, price = run["exact"]["value"], 0.2 * run["kl"]["value"]
-    reach.append(run | {"name": name, "J": {"value": worth - price}})
-    assert run["steps"] == (0 if name == "start" else 30)
-assert settings["early_steps"] == 500 and settings["asked"] == 4_096
-WAYS = ("dpo", "gentle", "sft", "demonstrations")
-shown = {"start": "start"} | {f"{way} 5": way for way in WAYS}
-print(arms.table(reach, shown, ("exact", "greedy", "J", "kl", "style", "well_formed")))
+wall = json.loads(Path("data/wall.json").read_text(encoding="utf-8"))
+finals, used = wall["runs"], wall["settings"]
+assert (used["early_steps"], used["asked"], used["batch_size"]) == (500, 4_096, 64)
+assert (used["rounds"], used["updates"], used["yardstick"][1]) == (5, 30, 0.2)
+print({run["name"]: run["rate"] for run in finals}, used["rates"])
+print(arms.table(finals, None, ("exact", "greedy", "J", "kl", "style")))
+WAYS = ("imitation", "demonstrations", "dpo 1", "dpo 0.1")
 
-# %% alt_en="Two panels over rounds 0 to 5: share of right greedy answers, and share of right sampled answers. DPO at beta 0.1 falls steeply in round one and stays down. In greedy decoding the other three fall too, to between 0.5 and 0.65. In sampling, imitation rises to 0.40, gentle DPO a little, and demonstrations stay near the start." alt_zh="两幅小图，横轴是第 0 到 5 轮：贪心回答的正确率，采样回答的正确率。beta 为 0.1 的 DPO 第一轮就猛跌，此后一直很低。贪心那幅里，另外三条也降到 0.5 与 0.65 之间。采样那幅里，模仿升到 0.40，温和的 DPO 略升，示范停在起点附近。"
-fig, panels = figure(2, width=7.4, height=3.2)
-looks = ("rejected", "o"), ("policy", "^"), ("baseline", "s"), ("ref", "D")
-for way, (color, marker) in zip(WAYS, looks):
-    places = np.arange(6) + {"gentle": -0.08, "sft": 0.08}.get(way, 0)  # side by side
-    for panel, metric in zip(panels, ("greedy", "exact")):
-        rounds = ["start", *(f"{way} {k}" for k in range(1, 6))]
-        found = [list(arms.values(reach, name, metric).values()) for name in rounds]
-        spread = [Estimate(sum(v) / 3, min(v), max(v)) for v in found]
-        line = [estimate.value for estimate in spread]
-        panel.plot(places, line, color=COLORS[color], linewidth=1)
-        points(panel, places, spread, color, marker=marker)
-        panel.set(title=metric, xlabel="$k$", ylim=(0, 1))
+
+def curve(way, metric):
+    """What was seen before the first update and after each 30, over the seeds."""
+    rows = []
+    for seed in used["seeds"]:
+        of = {run["name"]: run["looks"] for run in finals if run["seed"] == seed}
+        rows.append([look[metric]["value"] for look in of["start"] + of[way]])
+    return [Estimate(c.mean(), c.min(), c.max()) for c in np.array(rows).T]
+
+
+# %% tags=["figure"] alt_en="Two panels over 0 to 150 updates, the share of right answers. Left, at temperature 1, all from 0.28: imitation rises steadily to 0.42; demonstrations rise a little to 0.30; both kinds of DPO dip to about 0.2 and come back. Right, greedy, from 0.72: all but the demonstrations fall steeply at first; imitation and demonstrations end near 0.7, both kinds of DPO below 0.5." alt_zh="左右两幅，横轴是 0 到 150 步，纵轴是正确率。左图温度 1 采样，都从 0.28 出发：模仿稳稳升到 0.42；示范略升，到 0.30；两种 DPO 先降到 0.2 左右又回来。右图贪心，从 0.72 出发：除了示范，起先都猛跌；模仿和示范最后在 0.7 上下，两种 DPO 不到 0.5。"
+@picture
+def the_slope(say):
+    fig, panels = figure(2, width=6.0, height=4.0)
+    words = say(
+        "imitation of checked|demonstrations|DPO, β = 1|DPO, β = 0.1",
+        "模仿认可的回答|示范|DPO，β = 1|DPO，β = 0.1",
+    )
+    looks = ("baseline", "s"), ("chosen", "D"), ("policy", "o"), ("rejected", "^")
+    updates = range(0, 151, 30)
+    for axes, metric in zip(panels, ("exact", "greedy")):
+        for way, (color, marker), word in zip(WAYS, looks, words.split("|")):
+            found = curve(way, metric)
+            means = [estimate.value for estimate in found]
+            axes.plot(updates, means, color=COLORS[color], linewidth=1)
+            points(axes, updates, found, color, marker=marker, label=word)
+        axes.set(ylim=(0, 1), xticks=(0, 50, 100, 150))
+        axes.set_xlabel(say("updates", "更新步数"))
+    panels[0].set(ylabel=say("share of right answers", "正确率"))
+    panels[0].set_title(say("at temperature 1", "温度 1 采样"), fontsize=11)
+    panels[1].set_title(say("greedy", "贪心解码"), fontsize=11)
+    panels[1].set_yticklabels([])
+    marks = panels[0].get_legend_handles_labels()
+    fig.legend(*marks, loc="outside lower center", ncols=2, fontsize=10)
+
 
 # %% [markdown] lang="en"
-# **Figure 10.3.** An early model's right answers, greedy (left) and sampled (right), after $k$ rounds. Orange dots: DPO at $\beta=0.1$. Blue triangles: gentle DPO. Yellow squares: imitation of the answers that the checker passed. Grey diamonds: demonstrations.
+# **Figure 10.5.** An early model goes on learning in four ways. At temperature 1 (left), imitation of checked answers is ahead. Greedy (right), no way is ahead of the start.
 
 # %% [markdown] lang="zh"
-# **图 10.3** 早期模型 $k$ 轮之后的正确率，左为贪心，右为采样。橙色圆点：$\beta=0.1$ 的 DPO。蓝色三角：温和的 DPO。黄色方块：照着判分程序认可的回答学。灰色菱形：示范。
+# **图 10.5** 早期模型用四种办法接着学。温度 1 采样（左），模仿判分程序认可的回答领先。贪心（右），没有哪一种领先于起点。
 
 # %%
-for one, other in (
-    ("sft 5", "start"),
-    ("sft 5", "gentle 5"),
-    ("sft 5", "demonstrations 5"),
-    ("start", "demonstrations 5"),
-    ("start", "dpo 5"),
+for one, other, metric in (
+    ("imitation", "demonstrations", "exact"),
+    ("demonstrations", "start", "exact"),
+    ("imitation", "dpo 1", "exact"),
+    ("start", "dpo 0.1", "exact"),
+    ("start", "dpo 0.1", "greedy"),
+    ("start", "dpo 1", "greedy"),
+    ("demonstrations", "start", "J"),
 ):
-    assert arms.beats(reach, one, other, "exact"), (one, other)
+    assert arms.beats(finals, one, other, metric), (one, other, metric)
 for way in WAYS:
-    assert arms.beats(reach, "start", f"{way} 5", "greedy")
-    assert arms.beats(reach, "start", f"{way} 5", "J")
-assert arms.beats(reach, "sft 5", "demonstrations 5", "greedy")
-assert arms.beats(reach, "sft 5", "demonstrations 5", "both")
-for run in reach:
-    if run["name"] == "start":
-        assert (
-            run["two_number_exact"]["value"] > 1.5 * run["three_number_exact"]["value"]
-        )
-whole = json.loads(Path("data/more_demonstrations.json").read_text(encoding="utf-8"))
-assert whole["steps"] == 900 and all(
-    run["greedy"]["value"] > 0.95 for run in whole["runs"]
-)
-assert all(run["exact"]["value"] > 0.5 for run in whole["runs"])
+    assert not arms.beats(finals, way, "start", "greedy")
+    assert way == "demonstrations" or not arms.beats(finals, way, "start", "J")
+assert not arms.beats(finals, "dpo 1", "start", "exact")
+rates = {run["name"]: run["rate"] for run in finals}
+at_edge = [way for way in WAYS if rates[way] == used["rates"][0]]  # the lowest tried
+assert at_edge == ["demonstrations", "dpo 0.1"]
+for way, stated in (
+    ("start", "0.28"),
+    ("imitation", "0.42"),
+    ("demonstrations", "0.30"),
+):
+    assert f"{arms.arm_mean(finals, way, 'exact').value:.2f}" == stated
 
 # %% [markdown] lang="en"
-# Sampled answers get better by imitating what the checker passed, and by nothing else as much: not by DPO on the same kind of pairs, and not by demonstrations under the same schedule, which end where they began. Greedy decoding gets worse in every arm, and by $J$ none is above its start. So in these rounds demonstrations are *not* the surer way (nor without restarts: ⋆ One schedule, below). How far one comes depends on the schedule at least as much as on the data: the same demonstrations in one piece, with the first training's larger batches, its rate and one decay (900 updates instead of 500), make greedy decoding right in more than 0.95 and sampling in more than 0.5. There everything differs at once.
+# At temperature 1, right answers grow from 0.28 to 0.42 by imitating what the checker passed and to 0.30 by demonstrations; DPO is ahead of the start at neither $\beta$. Greedy decoding gets better in no arm. By $J$ only the demonstrations are ahead of the start: they move least. So neither is the surer way; imitation moves more, demonstrations cost less. (Demonstrations and DPO at $\beta=0.1$ took the lowest rate tried; a lower one might serve them better.)
 #
-# What does such training change, what the model *can* write or how often? Ask with **pass@k** ([chapter 4](04_sampling.ipynb), [Chen et al. 2021](https://arxiv.org/abs/2107.03374)): the probability that at least one of $k$ answers is right. For the shipped models, before and after DPO, with right meaning both, exact and three numbers:
+# Does such training change *what* the model can write, or *how often*? Ask with **pass@k** ([chapter 4](04_sampling.ipynb), [Chen et al. 2021](https://arxiv.org/abs/2107.03374)): the probability that at least one of $k$ answers is right. For the shipped models, before and after DPO, with right meaning exact *and* three numbers.
+#
+# > **Before you run it.** One answer of `dpo` is right four times as often as one of `gen`. And one of 64?
+#
+# <details><summary>Answer</summary>
+#
+# Equally often, nearly always: what DPO made frequent was there before.
+#
+# </details>
 
 # %% [markdown] lang="zh"
-# 采样的回答，照着判分程序认可的学，进步最大：同类的偏好对做 DPO 不如它；同样的调度给示范也不如它，学完还在原地。贪心解码每一种都变差；论 $J$，没有一种高过起点。可见在这几轮里，示范*并不*更稳当（不从头来也一样，见后面的「⋆ 一次调度」）。能走多远，学习率调度至少和数据一样要紧：同样是示范，一口气给完，用第一次训练的大批次、那时的学习率、一次衰减（900 步，不是 500 步），贪心的正确率就超过 0.95，采样的超过 0.5。那里样样都不同。
+# 温度 1 采样，照着判分程序认可的学，正确率从 0.28 升到 0.42；示范升到 0.30；DPO 不论哪个 $\beta$，都没有领先于起点。贪心解码，哪一种都没有变好。论 $J$，只有示范领先于起点：它动得最少。可见两者谁也谈不上更稳当：模仿走得远，示范花费少。（示范和 $\beta=0.1$ 的 DPO，挑中的都是试过的最低的学习率；再低一些，也许更好。）
 #
-# 这样的训练改变了什么：是模型*会*写什么，还是多久写一次？用 **pass@k** 来问（[第 4 章](04_sampling.ipynb)，[Chen et al. 2021](https://arxiv.org/abs/2107.03374)）：$k$ 个回答里至少一个正确的概率。取随书的两个模型，DPO 之前和之后；「正确」指两样兼得，值对而且三个数：
+# 这样的训练改变了什么：是模型会写什么，还是多久写一次？用 **pass@k** 来问（[第 4 章](04_sampling.ipynb)，[Chen et al. 2021](https://arxiv.org/abs/2107.03374)）：$k$ 个回答里至少一个正确的概率。取随书的两个模型，DPO 之前和之后；「正确」指两样兼得：答案正确，而且写三个数。
+#
+# > **先猜一猜。** 只写一个回答，`dpo` 命中的次数是 `gen` 的四倍。写上 64 个呢？
+#
+# <details><summary>答案</summary>
+#
+# 一样多，几乎次次都有：DPO 让它常见的，原来就在那里。
+#
+# </details>
 
 # %% tags=["nbval-ignore-output"]
-prompts, draws = list(task.prompt_distribution), 64
-share = np.array(list(task.prompt_distribution.values()))
+prompts, draws, ks = list(task.prompt_distribution), 64, (1, 2, 4, 8, 16, 32, 64)
+of_prompts = np.array(list(task.prompt_distribution.values()))
 passed = {}
 for name in ("gen", "dpo"):
     answers = generate(load_pretrained(name), prompts * draws, seed=0)
     marks = [judge(*text) for text in zip(prompts * draws, answers)]
     right = np.array([mark.exact and mark.style for mark in marks]).reshape(draws, -1)
-    for k in (1, 4, 16, 64):
+    passed[name] = []
+    for k in ks:
         misses = [math.comb(draws - c, k) / math.comb(draws, k) for c in right.sum(0)]
-        passed[name, k] = 1 - float(share @ misses)
-    print(name, *(f"pass@{k} {passed[name, k]:.3f}" for k in (1, 4, 16, 64)))
-assert abs(passed["dpo", 1] / passed["gen", 1] - 4) < 0.5
-assert passed["gen", 16] > passed["dpo", 1] and passed["gen", 64] > 0.98
-assert abs(passed["dpo", 64] - passed["gen", 64]) < 0.02
+        passed[name].append(1 - float(of_prompts @ misses))
+    print(name, *(f"pass@{k} {value:.2f}" for k, value in zip(ks, passed[name])))
+assert abs(passed["dpo"][0] / passed["gen"][0] - 4) < 0.5
+assert passed["gen"][4] > passed["dpo"][0] and passed["gen"][-1] > 0.98
+assert abs(passed["dpo"][-1] - passed["gen"][-1]) < 0.02
+
+
+# %% tags=["figure"] alt_en="The probability that one answer of k is right, over k from 1 to 64. dpo begins at 0.92 and is near 1 from two answers on. gen begins at 0.23, passes 0.9 at 16 answers and meets dpo near 1 at 64." alt_zh="k 个回答里至少一个正确的概率，k 从 1 到 64。dpo 从 0.92 开始，两个回答起就接近 1。gen 从 0.23 开始，16 个回答时超过 0.9，到 64 个时在 1 附近与 dpo 会合。"
+@picture
+def one_of_many(say):
+    _, axes = figure(width=6.0, height=3.4)
+    words = {
+        "dpo": ("policy", "o", say("after DPO", "DPO 之后"), (1.1, 0.83)),
+        "gen": ("ref", "s", say("base model", "基座模型"), (4.4, 0.55)),
+    }
+    for name, (color, marker, word, place) in words.items():
+        axes.plot(ks, passed[name], marker=marker, color=COLORS[color])
+        axes.text(*place, word, color=COLORS[color])
+    axes.set(xscale="log", ylim=(0, 1.05))
+    axes.set_xlabel(say("answers that one may draw, $k$", "可以抽多少个回答，$k$"))
+    axes.set_ylabel(say("at least one is right", "至少一个正确的概率"))
+    axes.set_xticks(ks, [str(k) for k in ks])
+    axes.minorticks_off()
+
 
 # %% [markdown] lang="en"
-# One answer of `dpo` hits four times as often as one of `gen`; among 64 answers, `gen` finds what is wanted as surely as `dpo`. The training made frequent what was rare. It **sharpened** a distribution and hardly widened it. [Yue et al. 2025](https://arxiv.org/abs/2504.13837) report the same of reinforcement learning from checked answers in large models, with base models even ahead at large $k$, and that distillation can add what was not there; they note themselves that with $k$ large enough any sampler passes. The matter is disputed: [Team Olmo 2025](https://arxiv.org/abs/2512.13961) report better pass@k after DPO.
-#
-# **Why a slope?** A pair moves probability between two answers that were drawn. It can say "rather this one" of answers that are there; it cannot say what the sum of two numbers is. For a prompt whose draws are all wrong it has no label at all; for the others it names one right string out of many. Where the base model has the rule and only follows a bad habit, as in the sections above, that is enough.
+# **Figure 10.6.** DPO makes frequent what was rare. Among 64 answers the base model finds what is wanted as surely as `dpo`.
 
 # %% [markdown] lang="zh"
-# `dpo` 写一个回答，命中的机会是 `gen` 的四倍；写上 64 个，`gen` 找到想要的回答，和 `dpo` 一样有把握。训练把罕见的变成了常见的：分布**变尖**了，几乎没有变宽。[Yue et al. 2025](https://arxiv.org/abs/2504.13837) 说，大模型用判分程序做强化学习也是如此，$k$ 大时基座甚至领先；蒸馏则能添进原来没有的东西。他们自己也指出，$k$ 足够大，什么采样器都能碰对。这件事还有争议：[Team Olmo 2025](https://arxiv.org/abs/2512.13961) 报告 DPO 之后 pass@k 变好了。
+# **图 10.6** DPO 把罕见的变成常见的。写上 64 个，基座模型找到想要的回答，和 `dpo` 一样有把握。
+
+# %% [markdown] lang="en"
+# The training **sharpened** a distribution and hardly widened it. [Yue et al. 2025](https://arxiv.org/abs/2504.13837) report the same of reinforcement learning in large models; it is disputed (⋆ Sharper, or narrower?).
 #
-# **为什么是道坡？** 一个偏好对，只在抽到的两个回答之间搬动概率。已有的回答里，它能说「宁可要这个」；两个数相加得几，它说不出来。抽到的全是错的，这个提示就没有标签；抽到正确的，它指出的也只是许多正确回答中的一串字符。基座若已有规则，只是习惯不好，像前几节那样，这就够了。
+# **Why a slope?** A pair moves probability between two answers that were drawn. It can say “rather this one” of answers that are there; it cannot say what the sum of two numbers is. Where all draws are wrong there is no label at all. Where the base model has the rule and only follows a bad habit, as in the sections above, that is enough.
+
+# %% [markdown] lang="zh"
+# 训练让分布**变尖**了，几乎没有变宽。[Yue et al. 2025](https://arxiv.org/abs/2504.13837) 说，大模型做强化学习也是如此；这件事还有争议（见「⋆ 变尖，还是变窄」）。
+#
+# **为什么是道坡？** 一个偏好对，只在抽到的两个回答之间搬动概率。已有的回答里，它能说「宁可要这个」；两个数相加得几，它说不出来。抽到的全是错的，就连标签也没有。基座模型若已有规则，只是习惯不好，像前几节那样，这就够了。
 
 # %% [markdown] lang="en"
 # ## A small run, live
-# Here is the first experiment again, reduced: the shipped base model, 4,800 comparisons for style, a deterministic judge, ties dropped, 100 updates. Imitation and DPO from the same file:
+# The first experiment again, reduced: the shipped base model, 4,800 comparisons, a judge who is always right, ties dropped. Imitation differs from DPO in its batch and its step:
 
 # %% [markdown] lang="zh"
 # ## 现场跑一次
-# 把第一个实验缩小，当场再做一遍：随书的基座，4,800 次风格比较，确定性裁判，丢掉平局，更新 100 步。同一份文件，一次模仿，一次 DPO：
+# 把第一个实验缩小，当场再做一遍：随书的基座模型，4,800 次比较，裁判从不出错，丢掉平局。模仿与 DPO，只差在批次和训练步：
 
 # %% tags=["nbval-ignore-output"]
-made = {"reward": "style", "labels": "deterministic", "seed": 0}
-certain = on_policy_pairs(base, task, 4_800, **made)
+soft = on_policy_pairs(base, task, 4_800, reward="style", seed=0)
+sure = [row for row, prob in enumerate(soft.preference_prob) if prob > 0.5]
+columns = vars(soft.take(sure)) | {"preference_prob": [1.0] * len(sure)}
+certain = type(soft)(**columns)
 pairs_at = certain.batches(64, seed=0)
 
 
@@ -589,8 +966,10 @@ def chosen_at(step):
 
 live, worth = {}, {"reference": base, "reward": checker(task, "style"), "beta": 0.5}
 config = LoopConfig(steps=100, learning_rate=2e-3, optimizer="muon")
-steps = {"sft": (chosen_at, sft_step), "dpo": (pairs_at, dpo_step(0.5))}
-for name, (batch_at, step) in steps.items():
+for name, batch_at, step in (
+    ("sft", chosen_at, sft_step),
+    ("dpo", pairs_at, dpo_step(0.5)),
+):
     policy = copy.deepcopy(base)
     train(policy, batch_at, step, config, progress=False)
     live[name] = evaluate(policy, task, n=2_000, seed=8, **worth)
@@ -598,138 +977,131 @@ for name, (batch_at, step) in steps.items():
 assert live["sft"]["J"].value > live["dpo"]["J"].value
 
 # %% [markdown] lang="en"
-# ## From the command line
-# `dpo-core make-pairs` makes such files: JSON lines with the columns `prompt`, `chosen`, `rejected`, which TRL reads, and three of ours that it ignores. `dpo-core train-dpo` takes any file with these three columns, ours or somebody else's, and computes the reference log-probabilities where they are missing.
-#
-# ```text
-# dpo-core make-pairs --source population --labels sampled --noise 0.1 --output people.jsonl
-# dpo-core make-pairs --source checker --model gen --output checked.jsonl
-# dpo-core train-dpo --model gen --pairs-file checked.jsonl --steps 100
-# ```
-
-# %% [markdown] lang="zh"
-# ## 命令行
-# 这样的文件，用 `dpo-core make-pairs` 来做：每行一个 JSON，列名 `prompt`、`chosen`、`rejected`，TRL 能读；另有我们的三列，TRL 不看。`dpo-core train-dpo` 接受任何有这三列的文件，自己做的、别人给的都行；缺了参考对数概率，它会现算。
-#
-# ```text
-# dpo-core make-pairs --source population --labels sampled --noise 0.1 --output people.jsonl
-# dpo-core make-pairs --source checker --model gen --output checked.jsonl
-# dpo-core train-dpo --model gen --pairs-file checked.jsonl --steps 100
-# ```
-
-# %%
-with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-    for command in (
-        "make-pairs --source checker --model gen --pairs 400 --output checked.jsonl",
-        "train-dpo --model gen --pairs-file checked.jsonl --steps 2 --output dpo.model",
-    ):
-        with contextlib.redirect_stdout(io.StringIO()):
-            assert main([*command.split(), "--device", "cpu"]) == 0
-    checked = read_pairs(Path("checked.jsonl"))
-    columns = list(json.loads(Path("checked.jsonl").read_text().splitlines()[0]))
-print(columns, len(checked) < 400)
-assert columns[:3] == ["prompt", "chosen", "rejected"] and 100 < len(checked) < 400
-for prompt, chosen, rejected in zip(checked.prompt, checked.chosen, checked.rejected):
-    assert judge(prompt, chosen).exact and not judge(prompt, rejected).exact
-
-# %% [markdown] lang="en"
 # ## Questions to ask of a data set
 # | ask | why | what to do |
 # |---|---|---|
-# | Who wrote the answers? | What your policy writes and no pair shows is held by nothing | draw from your own model, some of it hot |
-# | Are the winners better than what your policy writes? | If not, imitating them makes it worse; the differences may still help | judge fifty of each side by side |
-# | Does the judge doubt? | Sampled labels have a leash; deterministic ones, under the bare sigmoid, have none | count how often two raters agree; smooth, use a loss with an end, stop early, or imitate |
-# | What became of ties? | With them imitation ends at 0.51, without them at 1 | find out; keep them if labels are soft |
-# | How do chosen and rejected differ, besides quality? | An imbalance acts like a reward if its log odds add up; if not, what it does depends on who drew the pairs | log odds of longer over shorter winners, length by length; balance if it is not meant |
-# | How hard are the rejected ones? | Easy pairs are won cheaply, hard ones move much | look at twenty |
-# | How many labels are wrong, and are they wrong fairly? | Fair noise shortens the leash, unfair noise is a taste | relabel a hundred |
+# | Who wrote the answers? | Nothing holds what your policy writes and no pair shows | add hot draws of its own (chapter 9) |
+# | Are the winners better than your policy? | If not, imitating them harms; the differences may still help | judge fifty of each side by side |
+# | Does the judge doubt? | Deterministic labels under the bare sigmoid have no leash | count how often two raters agree; smooth, stop early, or imitate |
+# | What became of ties? | By hand, imitation ended at 0.51 with them, at 1 without | keep them if labels are soft |
+# | How do chosen and rejected differ, besides quality? | An imbalance acts like a reward, if its log odds add up | count longer winners, length by length; balance |
+# | Are wrong labels wrong fairly? | Fair noise shortens the leash, unfair noise is a taste | relabel a hundred |
 # | How many pairs, how many updates? | Labels seen often are learnt by heart; late updates leak | watch fresh answers, not training accuracy |
 # | Can the base model do it at all? | What it never writes, no pair contains | sample before training: pass@k |
-# | Does imitation of the winners reach it? | Then the rejected side is not needed | run it on the same file, and compare what you care for |
+# | Does imitation of the winners reach it? | Then the rejected side is not needed | run it on the same file |
 
 # %% [markdown] lang="zh"
 # ## 拿到一份数据，先问什么
 # | 要问的 | 为什么 | 怎么办 |
 # |---|---|---|
-# | 回答是谁写的？ | 策略会写、却没有一对覆盖到的，什么都管不住 | 从自己的模型采样，掺一些高温的 |
+# | 回答是谁写的？ | 策略会写、偏好对却没有覆盖到的，什么都管不住 | 掺一些它自己升温采样的回答（第 9 章） |
 # | 赢家比你的策略写得好吗？ | 不如它，照着学只会变差；其中的差别也许还有用 | 两边各取五十个，并排评一评 |
-# | 裁判会犹豫吗？ | 采样标签有绳子；确定性标签，配上光秃秃的 sigmoid，没有 | 数一数两个人评得一样的有多少；平滑，换个有尽头的损失，早停，或者模仿 |
-# | 平局去哪了？ | 留着，模仿的终点是 0.51；丢掉，是 1 | 问清楚；软标签就留着 |
-# | 除了好坏，chosen 和 rejected 还差在哪？ | 不平衡的对数几率若能相加，就等于一份奖励；不能，后果就看样本对是谁抽的 | 一种长度对一种长度地算：长的赢比短的赢，取对数；若非本意，就平衡 |
-# | 负例难不难？ | 简单的赢得容易，困难的要搬动许多概率 | 看二十对 |
-# | 错标有多少？错得公平吗？ | 公平的噪声收短绳子，不公平的就是口味 | 重标一百对 |
+# | 裁判会犹豫吗？ | 确定性标签配上不加处理的 sigmoid，没有绳子 | 数一数两个人评得一样的有多少；平滑、早停，或者模仿 |
+# | 平局去哪了？ | 手算的例子里，留着，模仿的终点是 0.51；丢掉，是 1 | 软标签就留着 |
+# | 除了好坏，chosen 和 rejected 还差在哪？ | 一种不平衡，对数几率若能相加，就等于一份奖励 | 一种长度对一种长度地数长的赢了多少；做平衡 |
+# | 错标错得公平吗？ | 公平的噪声收短绳子，不公平的就是口味 | 重标一百对 |
 # | 多少对，多少步？ | 标签看多了会背下来；步数多了会漏 | 盯新采的回答，别盯训练准确率 |
-# | 基座到底会不会？ | 它从不写的，哪一对里都没有 | 训练前先采样：pass@k |
-# | 光模仿赢家到得了吗？ | 到得了，就用不着 rejected | 同一份文件跑一遍，比你在意的那个量 |
+# | 基座模型到底会不会？ | 它从不写的，哪个偏好对里都没有 | 训练前先采样：pass@k |
+# | 光模仿赢家到得了吗？ | 到得了，就用不着 rejected | 拿同一份文件跑一遍 |
 
 # %% [markdown] lang="en"
-# > **What the toy hides.** Here a program judges and the population's rates are known. With people the noise is neither known nor fair, and answers differ in a hundred ways at once, of which length is the one that is easiest to measure: [Singhal et al. 2023](https://arxiv.org/abs/2310.03716) find in three settings that the reward RLHF gains is largely driven by longer answers. [Tajwar et al. 2024](https://arxiv.org/abs/2404.14367) find that on-policy samples and a "negative gradient" beat offline and maximum-likelihood training in general; in our short runs the latter was ahead where labels were drawn or winners poor. All runs here are one small network, three seeds, mostly 100 updates and one learning rate; the closed forms carry over, the measured order of the arms need not. And people's pairs cost money, which makes "draw from your own model" the dearest line of the table.
+# > **What the toy hides.** Here a program judges and the population's rates are known. With people the noise is neither known nor fair, and answers differ in a hundred ways at once. Length is only the easiest to measure: [Singhal et al. 2023](https://arxiv.org/abs/2310.03716) find in three settings that longer answers largely drive the reward that RLHF gains. [Tajwar et al. 2024](https://arxiv.org/abs/2404.14367) find that on-policy samples and a “negative gradient” beat offline and maximum-likelihood training in general; in our short runs it was ahead where winners were poor, updates few, or labels noisy (⋆ Noise). All of it is one small network, three seeds, one learning rate, mostly 100 updates: the closed forms carry over, the measured order of the arms need not.
 
 # %% [markdown] lang="zh"
-# > **玩具没告诉你的。** 这里由程序来评，群体的比例都是已知的。换成人，噪声有多少、公不公平都不知道；回答之间同时有上百种差别，长度只是最好量的一种：[Singhal et al. 2023](https://arxiv.org/abs/2310.03716) 发现，在三种场景里，RLHF 涨的奖励主要来自回答变长。[Tajwar et al. 2024](https://arxiv.org/abs/2404.14367) 发现，一般而言，同策略采样和「负梯度」胜过离线方法和最大似然；在我们这些很短的训练里，标签是抽出来的、或赢家本身不行的，带负梯度的领先。这里只有一个小网络、三个种子，多半更新 100 步，一个学习率；闭式解换个地方照样成立，几种做法谁先谁后就未必了。再说，人评的偏好对要花钱，所以「从自己的模型采样」是表里最贵的一行。
+# > **玩具没告诉你的。** 这里由程序来评，作者群体的比例都是已知的。换成人，噪声有多少、公不公平都不知道；回答之间同时有上百种差别，长度只是最好量的一种：[Singhal et al. 2023](https://arxiv.org/abs/2310.03716) 发现，在三种场景里，RLHF 涨的奖励主要来自回答变长。[Tajwar et al. 2024](https://arxiv.org/abs/2404.14367) 发现，一般而言，同策略采样和「负梯度」胜过离线方法和最大似然；在我们这些很短的训练里，负梯度领先的情形有三：赢家不行，步数很少，标签带噪声（见「⋆ 噪声」）。这里只有一个小网络、三个种子，多半更新 100 步，一个学习率；闭式解换个地方照样成立，几种做法谁先谁后就未必了。
 
 # %% [markdown] lang="en"
-# > **To remember.** A pair compares what was drawn, under the label that was kept. Work out beforehand what the winners' distribution is, and whether the labels amount to a reward at all. The rejected side earns its keep where labels are drawn and where winners are poor. Run imitation of the chosen answers on the same file, every time.
+# > **To remember.** A pair compares what was drawn, under the label that was kept. Work out beforehand what the winners' distribution is, and whether the labels amount to a reward at all. Rejected answers give a further end where labels are drawn, and rescue a file whose winners are poor. Run imitation of the chosen answers on the same file, every time.
 
 # %% [markdown] lang="zh"
-# > **记住。** 一对回答，比的是抽到的东西，凭的是留下来的标签。赢家的分布是什么，这些标签合起来算不算一份奖励，训练前先弄清楚。标签是抽出来的，或者赢家本身不行，rejected 才有用武之地。每次都拿同一份文件，在旁边跑一遍「照着 chosen 学」。
+# > **记住。** 一个偏好对，比的是抽到的东西，凭的是留下来的标签。赢家的分布是什么，这些标签合起来算不算一份奖励，训练前先弄清楚。标签是抽出来的，rejected 让终点更远；赢家本身不行，rejected 还能救这份文件。每次都拿同一份文件，在旁边跑一遍「照着 chosen 学」。
 
 # %% [markdown] lang="en"
 # ## ⋆ Easy and hard negatives
-# The rejected answer is also called the **negative**; it is hard if it is difficult to tell from the chosen one. Keep the checker's chosen answers, all of them right, and change only what they are compared with. A **near miss**: the model's own wrong answer, mostly off by ten (these are the checker's pairs). One **far off**: a right answer to another prompt. One **malformed**: the chosen answer without its last number, `27+E`. Imitation sees no difference between the three. **Which will teach most?**
+# The rejected answer is also called the **negative**; it is hard if it is difficult to tell from the chosen one. Keep the checker's chosen answers, all of them right, and change only what they are compared with. A **near miss**: the model's own wrong answer, mostly off by ten (these are the checker's pairs). One **far off**: a right answer to another prompt. One **malformed**: the chosen answer without its last number, `27+E`. Imitation sees no difference between the three.
+#
+# > **Before you run it.** Which of the three makes the policy move furthest from its reference, and does it pay?
+#
+# <details><summary>Answer</summary>
+#
+# The near miss, by far; and it is the one that ends below the base model.
+#
+# </details>
 
 # %% [markdown] lang="zh"
 # ## ⋆ 简单负例与困难负例
-# rejected 又叫**负例**（negative）；与 chosen 难以分辨的，叫困难负例。chosen 不动，还用判分程序选出的那些，全是正确的；只换同它们比的 rejected。**差一点**：模型自己的错误回答，多半差十（就是判分程序的那些偏好对）。**差很远**：别的提示的正确答案。**格式错误**：把 chosen 的最后一个数去掉，如 `27+E`。对模仿来说三种没有区别。**猜猜看：哪一种教得最多？**
+# rejected 又叫**负例**（negative）；与 chosen 难以分辨的，叫困难负例。chosen 不动，还用判分程序选出的那些，全是正确的；只换同它们比的 rejected。**差一点**：模型自己的错误回答，多半差十（就是判分程序的那些偏好对）。**差很远**：别的提示的正确答案。**格式错误**：把 chosen 的最后一个数去掉，如 `27+E`。对模仿来说三种没有区别。
+#
+# > **先猜一猜。** 三种里，哪一种让策略离参考最远？走这么远划算吗？
+#
+# <details><summary>答案</summary>
+#
+# 差一点的，远远超过另外两种；最后不如基座模型的，也正是它。
+#
+# </details>
 
-# %% alt_en="Two panels, J and KL, each with four groups of points: the base model's 0.75 as a dotted line; near miss, far off and malformed as dots for DPO; imitation as a square. Near misses lie far below zero in J, at a KL above 5; the other two are near the dotted line; imitation is highest." alt_zh="两幅小图：J 与 KL。点线是基座的 0.75；三个圆点是 DPO 的差一点、差很远、格式错误；方块是模仿。差一点的 J 远在零以下，KL 超过 5；另外两个在点线附近；模仿最高。"
-negatives = {
-    "near": ("source", "checker dpo"),
-    "far": ("negatives", "far dpo"),
-    "malformed": ("negatives", "malformed dpo"),
-}
-fig, panels = figure(2, width=7.4, height=3.0)
-for panel, metric in zip(panels, ("J", "kl")):
-    for x, place in enumerate(negatives.values()):
-        points(panel, [x], [reached(*place, metric)], "policy")
-    found = [reached("source", "checker sft", metric)]
-    points(panel, [3], found, "baseline", marker="s")
-    start = reached("source", "base", metric).value
-    panel.axhline(start, color=COLORS["ref"], linestyle=":")
-    panel.set(title={"J": "$J$", "kl": "KL"}[metric], xlim=(-0.5, 3.5))
-    panel.set_xticks(range(4), [r"$\pm10$", r"$y(x')$", "27+E", r"$y_w$"])
+
+# %% tags=["figure"] alt_en="Four rows. Left, J, right, KL to the base model. A near miss lies at minus 1.0 in J and above 5 in KL. Far off and malformed lie near the base model's 0.76 in J, below 0.5 in KL, malformed with a long bar. Imitation of the chosen answers alone has the highest J, 0.89." alt_zh="四行。左图是 J，右图是到基座模型的 KL。差一点的，J 在负 1.0，KL 超过 5。差很远和格式错误的，J 在基座模型的 0.76 附近，KL 不到 0.5，后者的横线较长。只模仿 chosen 的 J 最高，0.89。"
+@picture
+def easy_and_hard(say):
+    _, panels = figure(2, width=6.0, height=3.4)
+    rows = say(
+        "DPO against\na near miss|far off|malformed|imitation",
+        "DPO，\n比差一点的|比差很远的|比格式错误的|模仿",
+    )
+    names = ("checker dpo", "far dpo", "malformed dpo", "checker sft")
+    for axes, metric in zip(panels, ("J", "kl")):
+        for y, arm in enumerate(names):
+            place = "source" if arm.startswith("checker") else "negatives"
+            look = ("policy", "o") if arm.endswith("dpo") else ("baseline", "s")
+            across(axes, y, reached(place, arm, metric), *look)
+        axes.set(ylim=(3.5, -0.5), yticks=range(4), yticklabels=[])
+    start = reached("source", "base").value
+    panels[0].axvline(start, color=COLORS["ref"], linestyle=":")
+    panels[0].set_yticklabels(rows.split("|"))
+    panels[0].set_xlabel(say("objective  $J$", "目标  $J$"))
+    panels[1].set_xlabel(say("KL to the base model", "到基座模型的 KL"))
+
 
 # %% [markdown] lang="en"
-# **Figure 10.4.** $J$ (left) and KL (right) after DPO against a near miss ($\pm10$), a right answer to another prompt ($y(x')$) and a malformed one (`27+E`); the square is imitation, which sees the chosen answers $y_w$ alone. Dotted: the base model.
+# **Figure 10.7.** The same chosen answers against three kinds of rejected ones, and without any. A near miss moves the policy far, and too far; the dotted line is the base model.
 
 # %% [markdown] lang="zh"
-# **图 10.4** 用三种 rejected 做 DPO 之后的 $J$（左）与 KL（右）：差一点（$\pm10$）、别的提示的正确答案（$y(x')$）、格式错误（`27+E`）；方块是模仿，它只看 chosen，即 $y_w$。点线是基座。
+# **图 10.7** 同样的 chosen，同三种 rejected 比，再加上什么也不比。差一点的让策略走得很远，远过了头；点线是基座模型。
 
 # %%
-print(arms.table(runs["negatives"], None, MEASURES))
+compared = runs["source"] + [run for run in runs["negatives"] if run["name"] != "base"]
+shown = ["checker sft", "far dpo", "malformed dpo", "checker dpo", "base"]
+print(arms.table(compared, shown, MEASURES))
 verdicts = [
     (judge(prompt, chosen), judge(prompt, rejected))
     for prompt, chosen, rejected in zip(own.prompt, own.chosen, own.rejected)
 ]
-right = [(c, r) for c, r in verdicts if c.exact and not r.exact and r.well_formed]
-off = [abs(c.value - r.value) for c, r in right]
-assert np.mean([gap == 10 for gap in off]) > 0.95  # near misses are off by ten
-both = runs["source"] + [run for run in runs["negatives"] if run["name"] != "base"]
+told = [(c, r) for c, r in verdicts if c.exact and not r.exact and r.well_formed]
+assert np.mean([abs(c.value - r.value) == 10 for c, r in told]) > 0.95  # off by ten
 for one, other in (
     ("checker sft", "far dpo"),
+    ("checker sft", "malformed dpo"),
     ("far dpo", "base"),
     ("base", "checker dpo"),
-    ("far dpo", "malformed dpo"),
 ):
-    assert arms.beats(both, one, other), (one, other)
+    assert arms.beats(compared, one, other), (one, other)
+lead = arms.gaps(compared, "malformed dpo", "base").values()
+assert min(lead) < 0 < max(lead)  # undecided
 for name in ("checker dpo", "far dpo", "malformed dpo"):
-    assert min(run["accuracy"] for run in both if run["name"] == name) > 0.95
+    assert min(run["accuracy"] for run in compared if run["name"] == name) > 0.95
+for name in ("far dpo", "malformed dpo"):
+    assert arms.beats(compared, "checker dpo", name, "kl", by=4)
 
 # %% [markdown] lang="en"
-# The training accuracy is above 0.95 for all three and does not tell them apart; the KL does. An easy pair is won cheaply: a sum for another prompt is improbable already, and a little more of that satisfies the loss. So the far answers teach a little and cost little. A near miss can be told apart by its value alone; to win it, probability has to be moved between well-formed sums that the base model often writes, and since the labels are deterministic and the loss a bare sigmoid nothing says when it is enough. Hard negatives carry the information *and* the danger: they want a judge who can say how sure he is, a loss with an end, or an early stop. None of the three reaches imitation of the same winners.
+# The training accuracy is above 0.95 for all three and does not tell them apart; the KL does. An easy pair is won cheaply: a sum for another prompt is improbable already, and a little more of that satisfies the loss. So the far answers teach a little and cost little; the malformed ones end on either side of the base model, from seed to seed.
+#
+# A near miss can be told apart by its value alone. To win it, probability has to be moved between well-formed sums that the base model often writes, and since the labels are deterministic and the loss a bare sigmoid nothing says when it is enough. Hard negatives carry the information *and* the danger: they want a judge who can say how sure he is, a loss with an end, or an early stop. None of the three reaches imitation of the same winners.
 
 # %% [markdown] lang="zh"
-# 训练准确率三个都在 0.95 以上，分不出好坏；KL 分得出。简单负例赢得容易：给别的提示的算式，本来就不大会写，再少写一点，损失就满意了。所以差很远的教得不多，花费也少。差一点的只能靠值来分；要赢，就得在基座常写的、格式正确的回答之间搬动概率，而标签是确定性的，损失又是光秃秃的 sigmoid，没有什么告诉它够了。困难负例既带来信息，*也*带来危险：要么裁判说得出有几分把握，要么损失有个尽头，要么早停。同样的赢家，三种都不及模仿。
+# 训练准确率三种都在 0.95 以上，分不出好坏；KL 分得出。简单负例赢得容易：给别的提示的算式，本来就不大会写，再少写一点，损失就满意了。所以差很远的教得不多，花费也少；格式错误的，换个种子就从基座模型的一边到了另一边。
+#
+# 差一点的只能靠值来分。要赢，就得在基座模型常写的、格式正确的回答之间搬动概率，而标签是确定性的，损失又是不加处理的 sigmoid，没有什么告诉它够了。困难负例带来信息，也带来危险：要么裁判说得出有几分把握，要么损失有个尽头，要么早停。同样的赢家，三种都不及模仿。
 
 # %% [markdown] lang="en"
 # ## ⋆ Noise
@@ -749,67 +1121,85 @@ for name in ("checker dpo", "far dpo", "malformed dpo"):
 #
 # 风格奖励只有平局和差 1 分两种情形。平局仍是一半对一半；其余的，$q_\varepsilon$ 仍是一个胜率。所以带噪声的裁判还是一个 Bradley–Terry 裁判，只是奖励小了，$r_\varepsilon=\log\frac{q_\varepsilon}{1-q_\varepsilon}$。手算 $\varepsilon=0.2$：$q$ 原是 0.731，$q_\varepsilon=0.8\cdot0.731+0.2\cdot0.269=0.639$，奖励从 1 缩到 0.569。噪声把绳子收短了，方向倒没变：只要 $\varepsilon<\frac12$，好的仍是好的。（若有差 1 分的，又有差 2 分的，这话就只是大致成立：差 2 分缩成 0.987，不到 0.569 的两倍。）
 #
-# 同一个公式还翻出另一层意思。裁判若是确定性的，$q=1$，$r_\varepsilon=\log\frac{1-\varepsilon}{\varepsilon}$，是有限的：它本来没有绳子，噪声反倒*给*了它一根。标签平滑（label smoothing）就是有意这么做。已知错标的比例时，[第 11 章](11_family.ipynb)有两种损失：`cdpo` 把标签平滑，绳子收得更短；`robust` 平均而言抵消翻转的影响。
+# 同一个公式还翻出另一层意思。裁判若是确定性的，$q=1$，$r_\varepsilon=\log\frac{1-\varepsilon}{\varepsilon}$，是有限的：它本来没有绳子，噪声反倒给了它一根。标签平滑（label smoothing）就是有意这么做。已知错标的比例时，[第 11 章](11_family.ipynb)有两种损失：`cdpo` 把标签平滑，绳子收得更短；`robust` 平均而言抵消翻转的影响。
+
 
 # %%
-two = 0.8 / (1 + math.exp(-2)) + 0.2 / (1 + math.exp(2))  # a difference of 2
-one = 0.8 * win + 0.2 * (1 - win)
-print([round(math.log(q / (1 - q)), 3) for q in (one, two)])
-assert [round(math.log(q / (1 - q)), 3) for q in (one, two)] == [0.569, 0.987]
-assert round(one, 3) == 0.639
-
-# %%
-LEVELS = ("labels", "sampled"), ("noise", "0.2"), ("noise", "0.4")
-
-
-def noisy_reward(epsilon):
-    q = win + epsilon * (1 - 2 * win)
-    return math.log(q / (1 - q)) * styles.reward
+def noisy_reward(epsilon, difference=1):
+    """What a difference of rewards shrinks to when so many labels are turned round."""
+    q = 1 / (1 + math.exp(-difference))
+    q = (1 - epsilon) * q + epsilon * (1 - q)
+    return math.log(q / (1 - q))
 
 
 def noisy_optimum(epsilon):
-    noisy = tabular.Problem(styles.ref_logps, noisy_reward(epsilon))
+    noisy = tabular.Problem(styles.ref_logps, noisy_reward(epsilon) * styles.reward)
     return tabular.optimal_policy(noisy, 0.5)
 
 
-# %% alt_en="Share of three-number answers against the share of flipped labels, 0 to 0.45. Two falling curves: DPO from 0.76 to 0.34, imitation from 0.40 to 0.31. Imitation's points at 0, 0.2 and 0.4 lie a little above their curve; those of DPO lie below theirs at 0 and 0.2 and on it at 0.4." alt_zh="写三个数的比例随翻转标签占比的变化，从 0 到 0.45。两条下降的曲线：DPO 从 0.76 降到 0.34，模仿从 0.40 降到 0.31。模仿在 0、0.2、0.4 的点比曲线略高；DPO 的点在 0 和 0.2 处低于曲线，在 0.4 处落在线上。"
+print([round(noisy_reward(0.2, difference), 3) for difference in (1, 2)])
+assert [round(noisy_reward(0.2, d), 3) for d in (1, 2)] == [0.569, 0.987]
+assert round(0.8 * win + 0.2 * (1 - win), 3) == 0.639
+LEVELS = {0: ("labels", "sampled"), 0.2: ("noise", "0.2"), 0.4: ("noise", "0.4")}
 grid = np.linspace(0, 0.45, 19)
-fig, axes = figure(width=6.0, height=3.2)
-for policy in (noisy_optimum, lambda epsilon: winners(noisy_reward(epsilon))):
-    curve = [predicted_shares(task, policy(epsilon))["style"] for epsilon in grid]
-    axes.plot(grid, curve, color=COLORS["theory"])
-for method, color, marker in (("dpo", "policy", "o"), ("sft", "baseline", "s")):
-    noisy = [reached(*place, f"{e} {method}", "style") for *place, e in LEVELS]
-    points(axes, [0, 0.2, 0.4], noisy, color, marker=marker)
-_ = axes.set(xlabel=r"$\varepsilon$", ylim=(0, 1))
+curves = {
+    "dpo": [predicted_shares(task, noisy_optimum(e))["style"] for e in grid],
+    "sft": [
+        predicted_shares(task, winners(noisy_reward(e) * styles.reward))["style"]
+        for e in grid
+    ],
+}
+
+
+# %% tags=["figure"] alt_en="Share of three-number answers against the share of flipped labels, 0 to 0.45. Two falling curves of theory: DPO's from 0.76 to 0.34, imitation's from 0.40 to 0.31. Imitation's points at 0, 0.2 and 0.4 lie a little above their curve; those of DPO lie below theirs at 0 and 0.2 and on it at 0.4." alt_zh="写三个数的比例随翻转标签占比的变化，从 0 到 0.45。两条下降的理论曲线：DPO 从 0.76 降到 0.34，模仿从 0.40 降到 0.31。模仿在 0、0.2、0.4 的点比曲线略高；DPO 的点在 0 和 0.2 处低于曲线，在 0.4 处落在线上。"
+@picture
+def turned_round(say):
+    _, axes = figure(width=6.0, height=3.6)
+    for method, color, marker in (("dpo", "policy", "o"), ("sft", "baseline", "s")):
+        axes.plot(grid, curves[method], color=COLORS["theory"])
+        arms_of = [(place, f"{level} {method}") for place, level in LEVELS.values()]
+        found = [reached(*arm, "style") for arm in arms_of]
+        points(axes, [*LEVELS], found, color, marker=marker)
+    words = say(
+        "where DPO ends|DPO|imitation|where imitation ends",
+        "DPO 的终点|DPO|模仿|模仿的终点",
+    )
+    places = (0.03, 0.76), (0.015, 0.59), (0.015, 0.44), (0.03, 0.34)
+    looks = ("theory", "policy", "baseline", "theory")
+    for word, place, color in zip(words.split("|"), places, looks):
+        axes.text(*place, word, color=COLORS[color], va="center")
+    turned = say("share of labels turned round", "翻转的标签占多少")
+    axes.set(xlabel=f"{turned}, $\\varepsilon$", ylim=(0.2, 0.9))
+    axes.set_ylabel(say("share with three numbers", "写三个数的比例"))
+
 
 # %% [markdown] lang="en"
-# **Figure 10.5.** Style against the share of flipped labels: the ends (lines), DPO (dots) and imitation (squares), after 100 updates. The less there is to learn, the sooner it is learnt: with two labels in five turned round DPO has arrived.
+# **Figure 10.8.** Style after 100 updates, against the share of labels turned round. The less there is to learn, the sooner it is learnt: with two labels in five turned round DPO has arrived.
 
 # %% [markdown] lang="zh"
-# **图 10.5** 风格随翻转标签占比的变化，更新 100 步：终点（线）、DPO（圆点）、模仿（方块）。要学的越少，学到得越早：五个标签翻了两个，DPO 反倒到站了。
+# **图 10.8** 更新 100 步之后的风格，随翻转的标签占比而变。要学的越少，学到得越早：五个标签翻了两个，DPO 反倒到站了。
 
 # %%
 print(arms.table(runs["noise"], None, MEASURES))
-for place, epsilon in LEVELS:
-    assert arms.beats(runs[place], f"{epsilon} dpo", f"{epsilon} sft")
-    assert arms.beats(runs[place], f"{epsilon} sft", "base")
-for name, arm, policy in (
-    ("arrived", "0.4 dpo", noisy_optimum(0.4)),
-    ("on the way", "sampled dpo", noisy_optimum(0)),
-):
-    place = "labels" if arm.startswith("sampled") else "noise"
-    left = predicted_shares(task, policy)["style"] - reached(place, arm, "style").value
-    print(name, f"{left:.3f}")
-    assert abs(left) < 0.02 if name == "arrived" else left > 0.1
+for epsilon in ("0.2", "0.4"):
+    assert arms.beats(runs["noise"], f"{epsilon} dpo", f"{epsilon} sft")
+    assert arms.beats(runs["noise"], f"{epsilon} sft", "base")
+assert abs(curves["dpo"][16] - reached("noise", "0.4 dpo", "style").value) < 0.02
+assert curves["dpo"][0] - reached("labels", "sampled dpo", "style").value > 0.1
+assert abs(grid[16] - 0.4) < 1e-9
+for level in ("0.2", "0.4"):  # shorter ways need less KL
+    assert (
+        reached("noise", f"{level} dpo", "kl").high
+        < reached("labels", "sampled dpo", "kl").low
+    )
 
 # %% [markdown] lang="en"
-# At each level of noise DPO is ahead of imitation, and imitation of the base model. The reward here is style, which the base model writes without mistakes; there is no leak to fall into, and the label is a draw: the case for DPO that the sampled labels made above.
+# With labels turned round DPO is ahead of imitation in every seed, by little, and imitation ahead of the base model. With none turned round the seeds had disagreed. The shorter way explains it: DPO's end lies nearer, costs less KL, and is reached sooner, while imitation has next to nothing to imitate.
 #
 # One caution. This noise is fair: it turns every pair with the same probability. If a judge errs more often in one direction, that is not noise but another taste. The file that lost its shorter winners was one, and nobody had even erred.
 
 # %% [markdown] lang="zh"
-# 每一档噪声下，DPO 都领先于模仿，模仿领先于基座。这里奖励的是风格，基座写来不会出错，没有漏洞可掉，标签又是抽出来的：正是前面说的、DPO 该用的地方。
+# 有标签翻转时，每个种子都是 DPO 领先于模仿，只是领先不多；模仿领先于基座模型。一个也不翻时，种子之间还说法不一。道理在于路短了：DPO 的终点近了，花的 KL 少，到得也早，而模仿几乎没有什么可学。
 #
 # 有一点要当心。这种噪声是公平的：每一对翻转的概率一样。若裁判老往一个方向错，那就不是噪声，而是另一种口味。丢了短赢家的那份文件就是一种，而且谁也没犯错。
 
@@ -819,264 +1209,271 @@ for name, arm, policy in (
 
 # %% [markdown] lang="zh"
 # ## ⋆ 三种长度
-# 短的赢了，四对丢三对：凡是长短不一的，这道筛子都把几率乘上四：短与中，中与长，短与长，都是四。若是一份奖励，每一级要给 $\log4$，两级合起来就是 $2\log4$；文件里却只有 $\log4$。没有哪一份 Bradley–Terry 奖励有这样的几率。那么，相信有这样一份奖励的损失会怎么办？它去找最接近的，而谁最接近，要看每一种对抽了多少次：
+# 短的赢了，四对丢三对：凡是长短不一的，这道筛子都把几率乘上四：短与中，中与长，短与长，都是四。若是一份奖励，每一级要给 $\log4$，两级合起来就是 $2\log4$；文件里却只有 $\log4$。没有哪一份 Bradley–Terry 奖励有这样的几率。那么，相信有这样一份奖励的损失会怎么办？它去找最接近的，而谁最接近，要看每一种样本对抽了多少次：
 
 
 # %%
 def fitted(shares, keep):
     """Log odds and rewards of a file with three lengths; its judge likes none."""
-    drawn = torch.tensor(shares).double().log()
-    pairs = tabular.independent_pairs(drawn, drawn)
-    wins = tabular.comparisons(torch.zeros(3).double(), pairs) * keep
-    reward, _ = tabular.fit_rewards(wins)
-    return (wins / wins.T).log(), reward - reward[0]
+    logs = torch.tensor(shares).double().log()
+    pairs = tabular.independent_pairs(logs, logs)
+    table = tabular.comparisons(torch.zeros(3).double(), pairs) * keep
+    fit, _ = tabular.fit_rewards(table)
+    return (table / table.T).log(), fit - fit[0]
 
 
-steps = torch.arange(3)[:, None] - torch.arange(3)  # by how much the winner is longer
-once = torch.where(steps < 0, 0.25, 1.0).double()
-each = 0.25 ** (-steps).clamp(min=0).double()  # as strict again for two steps
-for name, keep in (("once", once), ("each step", each)):
+levels = torch.arange(3)[:, None] - torch.arange(3)  # by how much the winner is longer
+filters = {
+    "once": torch.where(levels < 0, 0.25, 1.0).double(),
+    "each step": 0.25 ** (-levels).clamp(min=0).double(),  # as strict again for two
+}
+for name, keep in filters.items():
     for shares in ((0.4, 0.4, 0.2), (0.1, 0.8, 0.1), (0.45, 0.1, 0.45)):
-        odds, reward = fitted(shares, keep)
-        shown = [f"{odds[j, i]:.3f}" for i, j in ((0, 1), (1, 2), (0, 2))]
-        print(
-            f"{name:9} {shares}  odds", *shown, " reward", *(f"{r:.3f}" for r in reward)
-        )
+        odds, fit = fitted(shares, keep)
+        shown = [f"{odds[j, i]:.2f}" for i, j in ((0, 1), (1, 2), (0, 2))]
+        print(f"{name:9} {shares}  odds", *shown, " reward", *(f"{r:.2f}" for r in fit))
         additive = abs(odds[2, 0] - odds[1, 0] - odds[2, 1]) < 1e-9
         assert additive == (name == "each step")
-        assert math.log(4) < reward[2] < 2 * math.log(4) or name == "each step"
+        assert math.log(4) < fit[2] < 2 * math.log(4) or name == "each step"
 
 # %% [markdown] lang="en"
-# With the filter as it was, the longest answers get a reward between $\log4$ and $2\log4$ that changes with the authors' habits. So what chapter 7 promised, a minimiser that does not depend on who draws the pairs, is lost, and with it the meaning of "the reward of this file". (A filter that is as strict again for each further step has odds that add up; then there is a reward, and it is $\log4$ a step.) Odds of longer winners are worth counting in every file. They are a reward only if they add up.
+# With the filter as it was, the longest answers get a reward between $\log4$ and $2\log4$ that changes with the authors' habits. So what chapter 7 promised, a minimiser that does not depend on who draws the pairs, is lost, and with it the meaning of “the reward of this file”. (A filter that is as strict again for each further step has odds that add up; then there is a reward, and it is $\log4$ a step.) Odds of longer winners are worth counting in every file. They are a reward only if they add up.
 
 # %% [markdown] lang="zh"
 # 筛子照原来的样子，最长的回答得到的奖励在 $\log4$ 与 $2\log4$ 之间，随作者们的习惯而变。第 7 章保证过最小点与谁来抽无关，这里就保不住了；「这份文件的奖励」也就没了确切的意思。（若每多一级就再严一倍，几率就能相加，奖励也就有了：每一级 $\log4$。）长的赢了多少，每份文件都值得数一数；要能相加，才算得上奖励。
 
 # %% [markdown] lang="en"
-# ## ⋆ How many pairs, how many times
-# With reward for both, sampled labels and $\beta=0.25$, three sizes of file get the same 100 updates: 6,400 pairs once, 1,600 four times, 400 sixteen times. Beside them the small files seen only once, with 25 and 6 updates, and the recipe of chapter 9 with its 96,000 pairs, three seeds of it too.
-
-# %% [markdown] lang="zh"
-# ## ⋆ 多少对，过几遍
-# 两样都给奖励，采样标签，$\beta=0.25$。三种大小的文件，都更新 100 步：6,400 对过一遍，1,600 对过四遍，400 对过十六遍。旁边再放两份小文件只过一遍的：25 步和 6 步；还有第 9 章的配方，96,000 对，也是三个种子。
-
-# %%
-for seed in bases:
-    recipe = {"seed": seed["seed"], **seed["dpo"]}
-    recipe = weighed(recipe, "96000 dpo", "amount")
-    runs["amount"] = [
-        run
-        for run in runs["amount"]
-        if (run["name"], run["seed"]) != ("96000 dpo", seed["seed"])
-    ] + [recipe]
-print(arms.table(runs["amount"], None, MEASURES))
-wanted = class_problem(task, "style+exact")
-for name, policy in (
-    ("dpo", tabular.optimal_policy(wanted, 0.25)),
-    ("sft", winners(wanted.reward)),
-):
-    value = end("amount", policy)
-    print(
-        "end of", name, *(f"{m} {value[m]:.3f}" for m in ("J", "style", "exact", "kl"))
-    )
-learnt = [
-    [run["accuracy"] for run in runs["amount"] if run["name"] == f"{size} dpo"]
-    for size in (6400, 1600, 400)
-]
-print("training accuracy", learnt)
-assert max(learnt[0]) < min(learnt[1]) and max(learnt[1]) < min(learnt[2])
-
-# %%
-for one, other in (
-    ("6400 sft", "6400 dpo"),
-    ("1600 sft", "1600 dpo"),
-    ("400 sft", "400 dpo"),
-    ("1600 once dpo", "1600 dpo"),
-    ("400 once dpo", "400 dpo"),
-    ("6400 sft", "400 sft"),
-    ("base", "400 dpo"),
-    ("96000 dpo", "6400 sft"),
-):
-    assert arms.beats(runs["amount"], one, other), (one, other)
-assert end("amount", tabular.optimal_policy(wanted, 0.25))["J"] > 1.6
-assert end("amount", winners(wanted.reward))["J"] < 1.25
-
-# %% [markdown] lang="en"
-# As many updates, fewer pairs: the training accuracy rises from file to file. Sampled labels that come back sixteen times are learnt by heart, the unlucky ones too. The answers do not follow: with 400 pairs DPO ends below its base model.
-#
-# What matters more here is the number of updates. Each small file does better seen once than seen often; the updates more buy style and sell exactness, for the base model's rare mistakes hardly occur in the file, and the leak of chapter 9 opens. Imitation of each file is ahead of as many updates of DPO on it. But look at the ends. Imitation has arrived, below 1.25; DPO's end is above 1.6, and with fifteen times the pairs (and more in the recipe: chapter 9) DPO is ahead of all of them. So a short file is a reason to prefer imitation, or to stop early; it is no verdict on the loss. And do not let the training accuracy set the number of epochs (passes through the file). Sample during training, and stop when what you cared for before begins to fall.
-
-# %% [markdown] lang="zh"
-# 步数相同，偏好对越少，训练准确率越高。采样标签来上十六遍，就背下来了，运气不好标反的也背。写出的回答却没有跟着变好：只有 400 对时，DPO 的终点比基座还低。
-#
-# 这里更要紧的是步数。小文件过一遍，都比过许多遍好；多走的步，是拿正确去换风格：基座那些罕见的错，文件里几乎没有，第 9 章的漏洞又开了。步数相同，每份文件都是模仿领先于 DPO。可是看看终点：模仿已经到了，不到 1.25；DPO 的终点在 1.6 以上，用上十五倍的偏好对（配方也另有讲究，见第 9 章），DPO 就领先于这里所有的做法。所以文件短，就宁可模仿，或者早停；对损失本身，这不算判决。还有，过几遍不要照训练准确率来定。边训练边采样，你本来就在意的东西一开始下降，就停。
-
-# %% [markdown] lang="en"
 # ## ⋆ Again and again
 # After a training one can draw fresh pairs from the new policy and train again: iterative DPO ([Xu et al. 2023](https://arxiv.org/abs/2312.16682)). Where the model itself judges, it is self-rewarding ([Yuan et al. 2024](https://arxiv.org/abs/2401.10020)). What it adds up to depends on one choice: whose log-probabilities stand in the loss?
 #
-# If the **reference moves** with the policy, each round tilts the last round's result once more by $e^{r/\beta}$. After $k$ rounds the factor is $e^{kr/\beta}$: the optimum of a leash $k$ times weaker. (TR-DPO moves it slowly, on purpose: [Gorbatovski et al. 2024](https://arxiv.org/abs/2404.09656).) If the **reference stays** the first model, fresh pairs change who is compared and not where the minimum is. **Imitation**, repeated, squeezes a little more out of each round; it ends only when nothing is left but the best answers that the base model can write. We reward style with $\beta=1$ and do 60 updates a round, on fresh pairs: soft labels for DPO, sampled ones for imitation. The ends of three rounds are 0.54, 0.76, 0.90 with a moving reference; 0.54 in each round with a fixed one; 0.40, 0.51, 0.62 by imitation.
+# If the **reference moves** with the policy, each round tilts the last round's result once more by $e^{r/\beta}$. After $j$ rounds the factor is $e^{jr/\beta}$: the optimum of a leash $j$ times weaker. (TR-DPO moves it slowly, on purpose: [Gorbatovski et al. 2024](https://arxiv.org/abs/2404.09656).) If the **reference stays** the first model, fresh pairs change who is compared and not where the minimum is. **Imitation**, repeated, squeezes a little more out of each round; it ends only when nothing is left but the best answers that the base model can write. (Rounds of pairs that a checker ranks, with a term of imitation besides, are Iterative RPO: [Pang et al. 2024](https://arxiv.org/abs/2404.19733).)
+#
+# We reward style with $\beta=1$ and do 60 updates a round, on fresh pairs: soft labels for DPO, sampled ones for imitation. The ends, by the closed forms:
+#
+# | | round 1 | round 2 | round 3 |
+# |---|---|---|---|
+# | the reference moves | 0.54 | 0.76 | 0.90 |
+# | the reference stays | 0.54 | 0.54 | 0.54 |
+# | imitation | 0.40 | 0.51 | 0.62 |
 
 # %% [markdown] lang="zh"
 # ## ⋆ 一轮又一轮
 # 训练完一次，可以让新策略再写一批，接着训练：迭代 DPO（[Xu et al. 2023](https://arxiv.org/abs/2312.16682)）。由模型自己来评的，叫自我奖励（[Yuan et al. 2024](https://arxiv.org/abs/2401.10020)）。这样下去会怎样，取决于一个选择：损失里用谁的对数概率作参考？
 #
-# **参考跟着走**：每一轮都在上一轮的结果上再乘一次 $e^{r/\beta}$。$k$ 轮之后是 $e^{kr/\beta}$ 倍，等于绳子松到 $k$ 倍时的最优解。（TR-DPO 有意让它慢慢走：[Gorbatovski et al. 2024](https://arxiv.org/abs/2404.09656)。）**参考不动**，始终是最初的模型：新的样本对改变的是拿谁来比，最小点在哪里不变。**模仿**一轮轮做下去，每轮再挤出一点，直到只剩基座写得出的最好的回答。这里奖励风格，$\beta=1$，每轮用新的偏好对更新 60 步：DPO 用软标签，模仿用采样标签。三轮的终点是：参考跟着走，0.54、0.76、0.90；参考不动，每轮都是 0.54；模仿，0.40、0.51、0.62。
+# **参考跟着走**：每一轮都在上一轮的结果上再乘一次 $e^{r/\beta}$。$j$ 轮之后是 $e^{jr/\beta}$ 倍，等于绳子松到 $j$ 倍时的最优解。（TR-DPO 有意让它慢慢走：[Gorbatovski et al. 2024](https://arxiv.org/abs/2404.09656)。）**参考不动**，始终是最初的模型：新的偏好对改变的是拿谁来比，最小点在哪里不变。**模仿**一轮轮做下去，每轮再挤出一点，直到只剩基座模型写得出的最好的回答。（偏好对由判分程序排序，几轮做下来，再加一项模仿，就是 Iterative RPO：[Pang et al. 2024](https://arxiv.org/abs/2404.19733)。）
+#
+# 这里奖励风格，$\beta=1$，每轮用新的偏好对更新 60 步：DPO 用软标签，模仿用采样标签。按闭式解，各轮的终点是：
+#
+# | | 第 1 轮 | 第 2 轮 | 第 3 轮 |
+# |---|---|---|---|
+# | 参考跟着走 | 0.54 | 0.76 | 0.90 |
+# | 参考不动 | 0.54 | 0.54 | 0.54 |
+# | 模仿 | 0.40 | 0.51 | 0.62 |
 
 # %%
-rounds = [styles.ref_logps]
+repeated = [styles.ref_logps]
 for _ in range(3):
-    pairs_of_round = tabular.independent_pairs(rounds[-1], rounds[-1])
-    rounds.append(imitation(tabular.comparisons(styles.reward, pairs_of_round)))
+    pairs_of_round = tabular.independent_pairs(repeated[-1], repeated[-1])
+    repeated.append(imitation(tabular.comparisons(styles.reward, pairs_of_round)))
 lines = {
-    "moved": [predicted_optimum(task, "style", 1 / k)["style"] for k in (1, 2, 3)],
+    "moved": [predicted_optimum(task, "style", 1 / j)["style"] for j in (1, 2, 3)],
     "fixed": [predicted_optimum(task, "style", 1.0)["style"]] * 3,
-    "imitation": [predicted_shares(task, policy)["style"] for policy in rounds[1:]],
+    "imitation": [predicted_shares(task, policy)["style"] for policy in repeated[1:]],
 }
 
-# %% alt_en="Share of three-number answers after 0 to 3 rounds. Three predicted lines from 0.3: the moving reference rises to 0.90, imitation to 0.62, the fixed reference rises to 0.54 in the first round and stays. Points with bars lie near the lines." alt_zh="0 到 3 轮之后写三个数的比例。三条预言线都从 0.3 出发：参考跟着走的升到 0.90，模仿升到 0.62，参考不动的第一轮升到 0.54，此后不变。带竖线的点靠近各自的线。"
-fig, axes = figure(width=6.0, height=3.2)
-looks = ("policy", "o"), ("chosen", "^"), ("baseline", "s")
-for (name, line), (color, marker) in zip(lines.items(), looks):
-    axes.plot(range(4), [0.3, *line], color=COLORS["theory"], linewidth=1.2)
-    found = [reached("iterate", f"{name} {k}", "style") for k in (1, 2, 3)]
-    points(axes, [1, 2, 3], found, color, marker=marker)
-    assert all(abs(e.value - value) < 0.04 for e, value in zip(found, line))
-_ = axes.set(xlabel="$k$", ylim=(0, 1), xticks=range(4))
+
+def by_round(of):
+    """Each round as a run of its own, with J at three rounds' leash too."""
+    flat = []
+    for run in of:
+        for j, found in enumerate(run["rounds"], 1):
+            far = {"value": found["reward"]["value"] - found["kl"]["value"] / 3}
+            named = {"name": f"{run['name']} {j}", "seed": run["seed"], "J3": far}
+            flat.append(found | named)
+    return flat
+
+
+rounds = by_round(runs["iterate"])
+stated = [["0.54", "0.76", "0.90"], ["0.54"] * 3, ["0.40", "0.51", "0.62"]]
+assert [[f"{v:.2f}" for v in line] for line in lines.values()] == stated
+
+
+# %% tags=["figure"] alt_en="Share of three-number answers after 0 to 3 rounds. Three lines of theory from 0.3: the moving reference rises to 0.90, imitation to 0.62, the fixed reference rises to 0.54 in the first round and stays. Points with bars lie near the lines." alt_zh="0 到 3 轮之后写三个数的比例。三条理论线都从 0.3 出发：参考跟着走的升到 0.90，模仿升到 0.62，参考不动的第一轮升到 0.54，此后不变。带竖线的点靠近各自的线。"
+@picture
+def three_rounds(say):
+    _, axes = figure(width=6.0, height=3.6)
+    words = say(
+        "reference moves|reference stays|imitation",
+        "参考跟着走|参考不动|模仿",
+    )
+    looks = ("policy", "o", 0.93), ("chosen", "^", 0.54), ("baseline", "s", 0.62)
+    for (name, line), (color, marker, y), word in zip(
+        lines.items(), looks, words.split("|")
+    ):
+        axes.plot(range(4), [0.3, *line], color=COLORS["theory"], linewidth=1.2)
+        seen = [arms.values(rounds, f"{name} {j}", "style").values() for j in (1, 2, 3)]
+        found = [Estimate(sum(v) / len(v), min(v), max(v)) for v in seen]
+        points(axes, [1, 2, 3], found, color, marker=marker)
+        axes.text(3.1, y, word, color=COLORS[color], va="center")
+    axes.set(ylim=(0.2, 1), xticks=range(4), xlim=(-0.1, 4.3))
+    axes.set_xlabel(say("rounds", "轮数"))
+    axes.set_ylabel(say("share with three numbers", "写三个数的比例"))
+
 
 # %% [markdown] lang="en"
-# **Figure 10.6.** Style after $k$ rounds: the ends (lines), DPO with a moving reference (dots) and with a fixed one (triangles), imitation (squares). All nine points lie within 0.04 of their lines.
+# **Figure 10.9.** Round after round, on fresh pairs. Where the reference moves, the rounds add up; where it stays, one was enough. All nine points lie within 0.04 of their lines.
 
 # %% [markdown] lang="zh"
-# **图 10.6** $k$ 轮之后的风格：终点（线），参考跟着走的 DPO（圆点），参考不动的 DPO（三角），模仿（方块）。九个点离各自的线都不到 0.04。
+# **图 10.9** 一轮又一轮，每轮用新的偏好对。参考跟着走，各轮就累加起来；参考不动，一轮便够了。九个点离各自的线都不到 0.04。
 
 # %%
-for run in runs["iterate"]:  # J at the leash of three rounds, moved
-    run["J3"] = {"value": run["reward"]["value"] - run["kl"]["value"] / 3}
-print(arms.table(runs["iterate"], None, ("J", "J3", *MEASURES[1:6])))
-for k in (1, 2, 3):
-    assert arms.beats(runs["iterate"], f"fixed {k}", f"imitation {k}")
+rounds = by_round(runs["iterate"])
+last = ["moved 3", "fixed 3", "imitation 3"]
+start = [run | {"J3": run["reward"]} for run in runs["labels"] if run["name"] == "base"]
+print(arms.table(rounds + start, [*last, "base"], ("J", "J3", "kl", "style", "exact")))
+for name, line in lines.items():
+    for j, value in zip((1, 2, 3), line):
+        assert abs(arms.arm_mean(rounds, f"{name} {j}", "style").value - value) < 0.04
+for j in (1, 2, 3):
+    assert arms.beats(rounds, f"fixed {j}", f"imitation {j}")
 for other in ("fixed 3", "imitation 3"):
-    assert arms.beats(runs["iterate"], other, "moved 3")
-    assert arms.beats(runs["iterate"], "moved 3", other, "J3")
-assert reached("iterate", "moved 3").high < reached("labels", "base").low
-assert [[round(v, 2) for v in line] for line in lines.values()] == [
-    [0.54, 0.76, 0.9],
-    [0.54] * 3,
-    [0.4, 0.51, 0.62],
-]
+    assert arms.beats(rounds, other, "moved 3")
+    assert arms.beats(rounds, "moved 3", other, "J3")
+assert arms.beats(rounds + start, "base", "moved 3")
 
 # %% [markdown] lang="en"
 # Which is best? It depends on the $\beta$ that you meant. By $J$ at $\beta=1$ the fixed reference is ahead of imitation in each round, and the moving one ends below the base model. By $J$ at $\beta=\frac13$ (column `J3`), the leash that three rounds amount to, the moving reference is ahead of both. Whoever moves the reference has changed the question.
 
 # %% [markdown] lang="zh"
-# 哪一种最好？要看你本来想要哪个 $\beta$。按 $\beta=1$ 的 $J$，参考不动的每轮都领先于模仿，跟着走的则跌到基座以下。按 $\beta=\frac13$ 的 $J$（`J3` 一栏），也就是三轮合起来的那根绳子，跟着走的领先于另外两种。谁移动了参考，谁就改了题目。
+# 哪一种最好？要看你本来想要哪个 $\beta$。按 $\beta=1$ 的 $J$，参考不动的每轮都领先于模仿，跟着走的则跌到基座模型以下。按 $\beta=\frac13$ 的 $J$（`J3` 一栏），也就是三轮合起来的那根绳子，跟着走的领先于另外两种。谁移动了参考，谁就改了题目。
 
 # %% [markdown] lang="en"
-# ## ⋆ One schedule, without restarts
-# In the rounds above the learning rate started anew every 30 updates. A second recording leaves that out: 150 updates in one piece, warmed up and decaying once, the data still drawn afresh every 30. For each arm three rates were tried on a fourth early model, used for nothing else, and the one with the most right answers sampled was kept; pairs by DPO at two values of $\beta$. Each end was then asked 256 times for every prompt, so that pass@$k$ can be estimated without bias. The last table counts as right only what is exact *and* has three numbers, which the early model finds hard.
+# ## ⋆ Sharper, or narrower?
+# The early models of the slope were each asked 256 times for every prompt, before and after, so that pass@$k$ can be estimated without bias. The second table counts as right only what is exact *and* has three numbers, which the early model finds hard.
 
 # %% [markdown] lang="zh"
-# ## ⋆ 一次调度，不从头来
-# 上面那几轮，学习率每 30 步从头来一次。另一份录好的实验去掉了这一点：150 步一口气做完，预热一次，衰减一次，数据仍是每 30 步重新取。每种做法都在第四个早期模型上试三个学习率（那个模型不作他用），留下采样答对最多的；DPO 取两个 $\beta$。最后每个提示各问 256 次，好无偏地估计 pass@$k$。末一张表里，值对*而且*三个数才算正确，这对早期模型来说很难。
+# ## ⋆ 变尖，还是变窄
+# 那道坡上的早期模型，训练前后每个提示各问了 256 次，好无偏地估计 pass@$k$。第二张表里，答案正确而且写三个数才算正确，这对早期模型来说很难。
 
 # %%
-wall = json.loads(Path("data/wall.json").read_text(encoding="utf-8"))
-finals, careful = wall["runs"], BookTask(slip=0.0)
-chosen_by = wall["settings"]
-assert (chosen_by["rounds"], chosen_by["updates"], chosen_by["draws"]) == (5, 30, 256)
-weights = np.array(list(careful.prompt_distribution.values()))
+assert used["draws"] == 256
+of_careful = np.array(list(BookTask(slip=0.0).prompt_distribution.values()))
 for run in finals:
     for kind in ("exact", "both"):
-        right = [int(count) for count in run["right"][kind].split()]
+        counts = [int(count) for count in run["right"][kind].split()]
         for k in (1, 4, 16, 64):
-            misses = [math.comb(256 - c, k) / math.comb(256, k) for c in right]
-            run[f"{kind}@{k}"] = {"value": 1 - float(weights @ misses)}
-print({run["name"]: run["rate"] for run in finals})
-print(arms.table(finals, None, ("exact", "greedy", "J", "kl", "style", "well_formed")))
+            misses = [math.comb(256 - c, k) / math.comb(256, k) for c in counts]
+            run[f"{kind}@{k}"] = {"value": 1 - float(of_careful @ misses)}
 for kind in ("exact", "both"):
     print(arms.table(finals, None, [f"{kind}@{k}" for k in (1, 4, 16, 64)]))
-
-# %%
-for one, other, metric in (
-    ("imitation", "demonstrations", "exact"),
-    ("demonstrations", "start", "exact"),
-    ("start", "dpo 0.1", "greedy"),
-    ("start", "dpo 1", "greedy"),
-    ("demonstrations", "start", "J"),
-    ("imitation", "start", "both@64"),
-    ("start", "dpo 1", "both@64"),
-):
-    assert arms.beats(finals, one, other, metric), (one, other, metric)
+assert arms.beats(finals, "imitation", "start", "both@64")
+assert arms.beats(finals, "start", "dpo 1", "both@64")
 for arm in ("start", "dpo 0.1", "dpo 1", "imitation", "demonstrations"):
     assert min(arms.values(finals, arm, "exact@64").values()) > 0.98
-    assert arm == "start" or not arms.beats(finals, arm, "start", "greedy")
 
 # %% [markdown] lang="en"
-# Imitation of checked answers is again ahead where answers are sampled. Demonstrations come second; they are ahead of the start, and by $J$ too. In greedy decoding no arm is ahead of the start, and DPO at either $\beta$ is behind it. So neither is the surer way: imitation moves more, demonstrations cost less.
-#
 # At $k=64$ every arm passes above 0.98, and so does the early model itself: what the arms gain at $k=1$ was in it already. That is sharpening. It need not narrow: with three numbers asked for, imitation is ahead of the start at $k=64$ as well. But it can: there DPO at $\beta=1$ is *behind* the start.
+#
+# In large models, [Yue et al. 2025](https://arxiv.org/abs/2504.13837) find after reinforcement learning from checked answers that the base model is ahead at large $k$, and that distillation can add what was not there; they note themselves that with $k$ large enough any sampler passes. The matter is disputed: [Team Olmo 2025](https://arxiv.org/abs/2512.13961) report better pass@k after DPO.
 
 # %% [markdown] lang="zh"
-# 采样的回答，又是照着合格的学领先。示范第二，高过起点，论 $J$ 也高过起点。贪心解码，没有哪一种领先于起点；DPO 不论哪个 $\beta$，都落在起点后面。可见哪一种都谈不上更稳当：模仿走得远，示范花费少。
+# 到了 $k=64$，各种做法都在 0.98 以上，早期模型自己也一样：它们在 $k=1$ 处挣来的，它本来就有。这就是变尖。变尖不一定变窄：若还要求三个数，到 $k=64$ 时模仿仍领先于起点。但也可能变窄：这里 $\beta=1$ 的 DPO 落在起点后面。
 #
-# 到了 $k=64$，各种做法都在 0.98 以上，早期模型自己也一样：它们在 $k=1$ 处挣来的，它本来就有。这就是变尖。变尖不一定变窄：若还要求三个数，到 $k=64$ 时模仿仍领先于起点。但也可能变窄：这里 $\beta=1$ 的 DPO *不如*起点。
+# 大模型呢？[Yue et al. 2025](https://arxiv.org/abs/2504.13837) 发现，用判分程序做强化学习之后，$k$ 大时反而是基座模型领先；蒸馏则能添进原来没有的东西。他们自己也指出，$k$ 足够大，什么采样器都能碰对。这件事还有争议：[Team Olmo 2025](https://arxiv.org/abs/2512.13961) 报告 DPO 之后 pass@k 变好了。
 
 # %% [markdown] lang="en"
 # ## ⋆ Win rates, and what they reward
 # Real answers have no checker. What is reported instead is a **win rate**: for each prompt a judge sees the model's answer beside a baseline's, and the share of wins is counted. Judges have habits. Of 2023's models, GPT-4 gave the same verdict after the two answers had changed places in 65 % of hard cases, Claude-v1 in 23.8 %; a list that was only repeated fooled the weaker judges in 91.3 % ([Zheng et al. 2023](https://arxiv.org/abs/2306.05685), tables 2 and 3). Whether a judge favours itself their data could not decide. Their remedy for place: ask twice, in both orders, and count a win only if both agree.
 #
-# For length there is the **length-controlled win rate** ([Dubois et al. 2024](https://arxiv.org/abs/2404.04475)). "What would the preference be if the model's and baseline's output had the same length?" They "first fit a generalized linear model to predict the biased auto-annotator's preferences based on the mediators we want to control for (length difference) and other relevant features", and "then obtain length-controlled preferences by predicting preferences while conditioning the GLM with a zero difference in lengths". In its smallest form that is a logistic regression on a constant and on $\tanh(\Delta/s)$, where $\Delta$ is the difference of lengths and $s$ its standard deviation; the controlled win rate is $\sigma$ of the constant. Ten lines, on answers of `dpo` against those of `gen`, before the judge that the skewed file amounts to: exactness counts 1, length $\log4$.
+# For length there is the **length-controlled win rate** ([Dubois et al. 2024](https://arxiv.org/abs/2404.04475)). “What would the preference be if the model's and baseline's output had the same length?” They “first fit a generalized linear model to predict the biased auto-annotator's preferences based on the mediators we want to control for (length difference) and other relevant features”, and “then obtain length-controlled preferences by predicting preferences while conditioning the GLM with a zero difference in lengths”. In its smallest form that is a logistic regression on a constant and on $\tanh((L-L')/s)$, where $L$ and $L'$ are the lengths of the model's and the baseline's answer and $s$ is the standard deviation of their difference; the controlled win rate is $\sigma$ of the constant.
+#
+# Ten lines, on the answers of DPO from the skewed file against the base model's, before the judge that this file amounts to: exactness counts 1, length $\log4$. The recording counted 2,000 pairs of answers a seed, by which is longer and which is better.
 
 # %% [markdown] lang="zh"
 # ## ⋆ 胜率，以及它奖励什么
 # 真实的回答没有判分程序。通常报的是**胜率**（win rate）：每个提示，裁判看模型和基线各一个回答，数一数赢了多少。裁判有裁判的毛病。拿 2023 年的模型来说，两个回答调换位置之后，GPT-4 在难分高下的例子里有 65% 判得一样，Claude-v1 只有 23.8%；只是把列表重复一遍，较弱的裁判有 91.3% 上当（[Zheng et al. 2023](https://arxiv.org/abs/2306.05685)，表 2 和表 3）。裁判偏不偏心自己，他们的数据定不下来。对付位置，他们的办法是：两种顺序各问一次，两次都赢才算赢。
 #
-# 对付长度，有**长度受控胜率**（length-controlled win rate，[Dubois et al. 2024](https://arxiv.org/abs/2404.04475)）。问题是：模型和基线的回答若一样长，裁判会偏爱哪个？他们先拟合一个广义线性模型，用长度差等因素去预测有偏的自动裁判的偏好；再让长度差为零，读出模型预测的偏好。最小的形式，就是对一个常数和 $\tanh(\Delta/s)$ 做逻辑回归，$\Delta$ 是长度差，$s$ 是它的标准差；受控胜率就是常数的 $\sigma$。十行代码，拿 `dpo` 的回答对 `gen` 的，裁判就是那份挑过的文件所相当的那一位：答案正确算 1 分，长度算 $\log4$ 分。
+# 对付长度，有**长度受控胜率**（length-controlled win rate，[Dubois et al. 2024](https://arxiv.org/abs/2404.04475)）。问题是：模型和基线的回答若一样长，裁判会偏爱哪个？他们先拟合一个广义线性模型，用长度差等因素去预测有偏的自动裁判的偏好；再让长度差为零，读出模型预测的偏好。最小的形式，就是对一个常数和 $\tanh((L-L')/s)$ 做逻辑回归，$L$ 和 $L'$ 是模型和基线的回答长度，$s$ 是两者之差的标准差；受控胜率就是常数的 $\sigma$。
+#
+# 十行代码，拿用挑过的文件训练出来的 DPO 对基座模型，裁判就是那份文件所相当的那一位：答案正确算 1 分，长度算 $\log4$ 分。实验里每个种子数了 2,000 对回答：谁更长，谁更好。
 
 
 # %%
-def win_rates(table, right, length):
+def win_rates(counts, right, length):
     """The win rate as judged, and controlled; a judge gives points for both."""
-    weight = torch.tensor(table).double() / np.sum(table)  # longer .. , better ..
+    weight = torch.tensor(counts).double() / np.sum(counts)  # longer .. , better ..
     ahead = torch.tensor([1.0, 0.0, -1.0]).double()
-    gap = ahead[:, None].expand(3, 3)
-    judged = torch.sigmoid(right * ahead + length * gap)
-    s = ((weight * gap**2).sum() - (weight * gap).sum() ** 2).sqrt()
+    longer_by = ahead[:, None].expand(3, 3)
+    judged = torch.sigmoid(right * ahead + length * longer_by)
+    s = ((weight * longer_by**2).sum() - (weight * longer_by).sum() ** 2).sqrt()
 
-    def loss(beta):  # of a logistic regression on 1 and tanh(gap / s)
-        h = beta[0] + beta[1] * torch.tanh(gap / s)
-        fit = judged * F.logsigmoid(h) + (1 - judged) * F.logsigmoid(-h)
+    def loss(line):  # of a logistic regression on 1 and tanh(longer_by / s)
+        logit = line[0] + line[1] * torch.tanh(longer_by / s)
+        fit = judged * F.logsigmoid(logit) + (1 - judged) * F.logsigmoid(-logit)
         return -(weight * fit).sum()
 
     constant, _ = tabular.minimise(loss, torch.zeros(2).double())
     return (weight * judged).sum().item(), torch.sigmoid(constant).item()
 
 
-# %% tags=["nbval-ignore-output"]
-ahead, table = np.array([1, 0, -1]), np.zeros((3, 3))
-asked, mine = own_answers(load_pretrained("dpo"), task, n=2_000, seed=8)
-theirs = generate(base, asked, seed=9)
-for prompt, one, other in zip(asked, mine, theirs):
-    a, b = judge(prompt, one), judge(prompt, other)
-    table[1 - np.sign(a.numbers - b.numbers), 1 - (a.exact - b.exact)] += 1
-raw, controlled = win_rates(table, 1.0, math.log(4))
-honest, _ = win_rates(table, 1.0, 0.0)
-print(f"as judged {raw:.3f}  controlled {controlled:.3f}  by exactness {honest:.3f}")
-assert raw > honest + 0.1 and abs(controlled - honest) < 0.03
-meant, gone = win_rates(table, 0.0, 1.0)  # a judge who wants length and nothing else
-print(f"as judged {meant:.3f}  controlled {gone:.3f}")
-assert meant > 0.6 and abs(gone - 0.5) < 0.01
+# %%
+for run in (run for run in runs["length"] if run["name"] == "skewed dpo"):
+    counts = run["against_base"]
+    raw, controlled = win_rates(counts, 1.0, math.log(4))
+    honest, _ = win_rates(counts, 1.0, 0.0)
+    print(
+        f"as judged {raw:.2f}  controlled {controlled:.2f}  by exactness {honest:.2f}"
+    )
+    assert np.sum(counts) == 2_000 and raw > honest + 0.05
+    assert abs(controlled - honest) < 0.03
+    meant, gone = win_rates(counts, 0.0, 1.0)  # a judge who wants length alone
+    print(f"length is all: as judged {meant:.2f}  controlled {gone:.2f}")
+    assert meant > 0.55 and abs(gone - 0.5) < 0.01
 
 # %% [markdown] lang="en"
-# The judge's own count flatters `dpo`, which writes three numbers; controlled, it is within 0.03 of what a judge says who sees exactness alone. The last line shows the other side. If the judge *means* length, and length is all that he values, the control takes that away too and leaves a draw. It removes what length predicts, deserved or not.
+# The judge's own count flatters the policy that writes three numbers; controlled, it is within 0.03 of what a judge says who sees exactness alone. The other lines show the reverse. If the judge *means* length, and length is all that he values, the control takes that away too and leaves a draw. It removes what length predicts, deserved or not.
 #
-# And a win rate has no leash. A policy can win more by going further from its reference, so methods are compared **at matched KL**: [Tang et al. 2024](https://arxiv.org/abs/2405.08448) find online methods ahead of offline ones "at the same optimization budget of KL divergence against the SFT policy". [Gao et al. 2023](https://arxiv.org/abs/2210.10760), who plot against KL, warn that it is an inadequate measure across methods: reinforcement learning spends much more of it than best-of-$n$ for the same gain. Here we know $\beta$ and report $J$; where you do not, report both numbers.
+# And a win rate has no leash. A policy can win more by going further from its reference, so methods are compared **at matched KL**: [Tang et al. 2024](https://arxiv.org/abs/2405.08448) find online methods ahead of offline ones “at the same optimization budget of KL divergence against the SFT policy”. [Gao et al. 2023](https://arxiv.org/abs/2210.10760), who plot against KL, warn that it is an inadequate measure across methods: reinforcement learning spends much more of it than best-of-$n$ for the same gain. Here we know $\beta$ and report $J$; where you do not, report both numbers.
 
 # %% [markdown] lang="zh"
-# 照裁判自己的数，爱写三个数的 `dpo` 被抬高了；控制长度之后，与只看对错的裁判所说的，相差不到 0.03。最后一行是另一面：裁判若*本来*就看重长度，而且只看重长度，这一控制也照样抹掉，只剩平局。凡是长度能预测的，应不应得，它都拿走。
+# 照裁判自己的数，爱写三个数的策略被抬高了；控制长度之后，与只看对错的裁判所说的，相差不到 0.03。另外几行是反面：裁判若本来就看重长度，而且只看重长度，这一控制也照样抹掉，只剩平局。凡是长度能预测的，应不应得，它都拿走。
 #
 # 再说，胜率没有绳子。策略离参考越远，越能多赢，所以要在 **KL 相同**的地方比：[Tang et al. 2024](https://arxiv.org/abs/2405.08448) 发现，相对 SFT 策略的 KL 预算相同时，在线方法领先于离线方法。[Gao et al. 2023](https://arxiv.org/abs/2210.10760) 的图以 KL 为横轴，他们却提醒：跨方法比，KL 不是合适的尺度，得到同样的好处，强化学习花的 KL 比 best-of-$n$ 多得多。我们这里知道 $\beta$，报的是 $J$；不知道的时候，两个数都要报。
+
+# %% [markdown] lang="en"
+# ## ⋆ From the command line
+# `dpo-core make-pairs` makes such files: JSON lines with the columns `prompt`, `chosen`, `rejected`, which TRL reads, and three of ours that it ignores. `dpo-core train-dpo` takes any file with these three columns, ours or somebody else's, and computes the reference log-probabilities where they are missing.
+#
+# ```text
+# dpo-core make-pairs --source population --labels sampled --noise 0.1 --output ours.jsonl
+# dpo-core make-pairs --source checker --model gen --output checked.jsonl
+# dpo-core train-dpo --model gen --pairs-file checked.jsonl --steps 100
+# ```
+
+# %% [markdown] lang="zh"
+# ## ⋆ 命令行
+# 这样的文件，用 `dpo-core make-pairs` 来做：每行一个 JSON，列名 `prompt`、`chosen`、`rejected`，TRL 能读；另有我们的三列，TRL 不看。`dpo-core train-dpo` 接受任何有这三列的文件，自己做的、别人给的都行；缺了参考对数概率，它会现算。
+#
+# ```text
+# dpo-core make-pairs --source population --labels sampled --noise 0.1 --output ours.jsonl
+# dpo-core make-pairs --source checker --model gen --output checked.jsonl
+# dpo-core train-dpo --model gen --pairs-file checked.jsonl --steps 100
+# ```
+
+# %%
+with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+    for command in (
+        "make-pairs --source checker --model gen --pairs 400 --output checked.jsonl",
+        "train-dpo --model gen --pairs-file checked.jsonl --steps 2 --output dpo.model",
+    ):
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert main([*command.split(), "--device", "cpu"]) == 0
+    checked = read_pairs(Path("checked.jsonl"))
+    names = list(json.loads(Path("checked.jsonl").read_text().splitlines()[0]))
+print(names, len(checked) < 400)
+assert names[:3] == ["prompt", "chosen", "rejected"] and 100 < len(checked) < 400
+for prompt, chosen, rejected in zip(checked.prompt, checked.chosen, checked.rejected):
+    assert judge(prompt, chosen).exact and not judge(prompt, rejected).exact
 
 # %% [markdown] lang="en"
 # ## ⋆ Where people's preferences come from
@@ -1107,7 +1504,7 @@ assert meant > 0.6 and abs(gone - 0.5) < 0.01
 
 # %% [markdown] lang="zh"
 # ## ⋆ 人的偏好从哪里来
-# 这是人评出来的一对，原样照录，出自 [hh-rlhf](https://github.com/anthropics/hh-rlhf)（Anthropic，MIT 许可证，`harmless-base/test.jsonl.gz` 第 2052 行；[Bai et al. 2022](https://arxiv.org/abs/2204.05862)，其说明提醒：部分数据有冒犯性）：
+# 这是人评出来的一个偏好对，原样照录，出自 [hh-rlhf](https://github.com/anthropics/hh-rlhf)（Anthropic，MIT 许可证，`harmless-base/test.jsonl.gz` 第 2052 行；[Bai et al. 2022](https://arxiv.org/abs/2204.05862)，其说明提醒：部分数据有冒犯性）：
 #
 # ```text
 # chosen    Human: What is 10+19
@@ -1119,18 +1516,18 @@ assert meant > 0.6 and abs(gone - 0.5) < 0.01
 #           Assistant: Eleven.
 # ```
 #
-# 两个回答都不对。赢的是长的那个，结尾还断在下一轮的开头。偏好不等于正确，长度会搭车，原始文件的结尾也是原始的。（那一部分共 2,312 对，长短不一的里面，chosen 更长的占 45%：长度未必偏向赢家。）
+# 两个回答都错。赢的是长的那个，结尾还断在下一轮的开头。偏好不等于正确，长度会搭车，原始文件的结尾也是原始的。（那一部分共 2,312 对，长短不一的里面，chosen 更长的占 45%：长度未必偏向赢家。）
 #
 # | 来源 | 怎么做的 | 要知道的 |
 # |---|---|---|
-# | 人（[Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)） | 给 4 到 9 个回答排序，丢掉平局 | 两个标注员判得一样的占 72.6% |
+# | 人（[Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)） | 给 4 到 9 个回答排序，丢掉平局 | 两个标注员意见一致的占 72.6% |
 # | 人和模型（[Zheng et al. 2023](https://arxiv.org/abs/2306.05685)） | 比较聊天回答 | 不计平局，人与人一致的占 81%，GPT-4 与人一致的占 85% |
 # | 一部宪法（[Bai et al. 2022](https://arxiv.org/abs/2212.08073)） | 由模型照着写好的原则来比 | 「AI 反馈强化学习」由此得名 |
 # | 模型打的分（[Cui et al. 2023](https://arxiv.org/abs/2310.01377)） | UltraFeedback：64,000 个提示，各 4 个回答，GPT-4 打分 | 有 2,628 个回答起初得了 10 分，其中许多本该是 1 分 |
 # | 步骤（[Lightman et al. 2024](https://arxiv.org/abs/2305.20050)） | 过程奖励：解答的每一步都评 | 在 MATH 上，好于只评结果 |
 # | 文字（[Zhang et al. 2025](https://arxiv.org/abs/2408.15240)） | 生成式奖励模型：判决就是下一个词元 | 裁判可以先想一想 |
 #
-# 一致率是头一个要看的数。两个人只有 73% 判得一样，标签就是抽签，不是判决：正是本章的采样标签。若给的是整个名次，Plackett–Luce（[Plackett 1975](https://doi.org/10.2307/2346567)）之于名次，就像 Bradley–Terry 之于成对：先按 softmax 抽出第一，再从余下的里抽第一。Elo 等级分，则是对同一批 Bradley–Terry 分数边比边估；[LMSYS 2023](https://lmsys.org/blog/2023-12-07-leaderboard/) 后来弃了它，改用[第 5 章](05_preferences.ipynb)的最大似然拟合。
+# 一致率是头一个要看的数。两个人只有 73% 判得一样，标签就是抽签，不是判决：正是本章的采样标签。若给的是整个名次，用 Plackett–Luce（[Plackett 1975](https://doi.org/10.2307/2346567)）：它之于名次，就像 Bradley–Terry 之于成对比较，先按 softmax 抽出第一，再从余下的里抽第一。Elo 等级分，则是对同一批 Bradley–Terry 分数边比边估；[LMSYS 2023](https://lmsys.org/blog/2023-12-07-leaderboard/) 后来弃了它，改用[第 5 章](05_preferences.ipynb)的最大似然拟合。
 
 # %% [markdown] lang="en"
 # ## Exercises
@@ -1154,7 +1551,7 @@ assert meant > 0.6 and abs(gone - 0.5) < 0.01
 # ### 练习 10.1 · 赢家占多少
 # ★☆☆ · 5 分钟
 #
-# 对某个提示，基座有 20% 的回答写三个数。Bradley–Terry 裁判给它们 2 分，给别的 0 分。标签是采样的。chosen 写三个数的样本对占多少？
+# 对某个提示，基座模型有 20% 的回答写三个数。Bradley–Terry 裁判给它们 2 分，给别的 0 分。标签是采样的。chosen 写三个数的偏好对占多少？
 #
 # <details><summary>提示</summary>
 #
@@ -1204,7 +1601,7 @@ check("10.1", answer_10_1)
 # ### 练习 10.2 · 噪声做的绳子
 # ★★☆ · 10 分钟
 #
-# 一个确定性裁判偏爱三个数；十个标签里有一个是翻过来的，平局留着，抛硬币定。基座有 30% 的回答写三个数，$\beta=1$。DPO 损失的最小点，写三个数的占多少？
+# 一个确定性裁判偏爱三个数；十个标签里有一个是翻过来的，平局留着，抛硬币定。基座模型有 30% 的回答写三个数，$\beta=1$。DPO 损失的最小点，写三个数的占多少？
 #
 # <details><summary>提示</summary>
 #
@@ -1254,7 +1651,7 @@ check("10.2", answer_10_2)
 # ### 练习 10.3 · 数一数长的赢了多少
 # ★★☆ · 10 分钟
 #
-# 写一个 `length_odds(data)`：输入硬标签的 `Pairs`，返回一个字典，键是 `(短, 长)` 两个长度（按字符数），值是长的赢的次数与短的赢的次数之比，取自然对数。一样长的不计；两种长度里若有一方从没赢过，就不列。在本章那份挑过的文件里，哪几项能说明它不来自任何奖励？
+# 写一个 `length_odds(data)`：输入硬标签的 `Pairs`，返回一个字典，键是 `(短, 长)` 两个长度（按字符数），值是长的赢的次数与短的赢的次数之比，取自然对数。一样长的不计；两种长度里若有一方从没赢过，就不列出。在本章那份挑过的文件里，哪几项能说明它不来自任何奖励？
 #
 # <details><summary>提示</summary>
 #
@@ -1339,8 +1736,9 @@ check("10.4", balanced)
 #
 # ```python
 # def balanced(data, seed):
-#     gap = np.array([len(chosen) - len(rejected) for chosen, rejected in zip(data.chosen, data.rejected)])
-#     long, short, equal = (np.flatnonzero(group) for group in (gap > 0, gap < 0, gap == 0))
+#     gap = np.array([len(c) - len(r) for c, r in zip(data.chosen, data.rejected)])
+#     groups = gap > 0, gap < 0, gap == 0
+#     long, short, equal = (np.flatnonzero(group) for group in groups)
 #     size, rng = min(len(long), len(short)), np.random.default_rng(seed)
 #     kept = [rng.choice(group, size, replace=False) for group in (long, short)]
 #     return data.take(sorted([*kept[0], *kept[1], *equal]))
@@ -1353,11 +1751,158 @@ check("10.4", balanced)
 #
 # ```python
 # def balanced(data, seed):
-#     gap = np.array([len(chosen) - len(rejected) for chosen, rejected in zip(data.chosen, data.rejected)])
-#     long, short, equal = (np.flatnonzero(group) for group in (gap > 0, gap < 0, gap == 0))
+#     gap = np.array([len(c) - len(r) for c, r in zip(data.chosen, data.rejected)])
+#     groups = gap > 0, gap < 0, gap == 0
+#     long, short, equal = (np.flatnonzero(group) for group in groups)
 #     size, rng = min(len(long), len(short)), np.random.default_rng(seed)
 #     kept = [rng.choice(group, size, replace=False) for group in (long, short)]
 #     return data.take(sorted([*kept[0], *kept[1], *equal]))
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
+# ### Exercise 10.5 · Whose curve is it?
+# ★★☆ · 10 minutes
+#
+# Four runs of DPO from this chapter, each after 100 updates, means of three seeds. The base model has style 0.32 and exactness 0.76.
+#
+# | run | training accuracy | style | exact | KL |
+# |---|---|---|---|---|
+# | A | 0.99 | 0.94 | 0.61 | 3.02 |
+# | B | 0.79 | 0.62 | 0.77 | 1.93 |
+# | C | 0.50 | 0.39 | 0.73 | 0.07 |
+# | D | 0.68 | 0.63 | 0.87 | 0.63 |
+#
+# What was done to each file? One of these each: `"no ties"` (a judge who never errs, ties dropped), `"few"` (400 pairs, sixteen times), `"noise"` (two labels in five turned round), `"skewed"` (shorter winners lost; the judge sees exactness alone). Answer with a dictionary from letters to names.
+#
+# <details><summary>Hint</summary>
+#
+# Which file can be ordered without a mistake? Which cannot even be learnt by heart in one pass? In which did exactness grow?
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# ### 练习 10.5 · 这是谁的曲线
+# ★★☆ · 10 分钟
+#
+# 本章的四次 DPO，都更新 100 步，取三个种子的平均。基座模型写三个数的占 0.32，正确率 0.76。
+#
+# | 训练 | 训练准确率 | 写三个数 | 正确率 | KL |
+# |---|---|---|---|---|
+# | A | 0.99 | 0.94 | 0.61 | 3.02 |
+# | B | 0.79 | 0.62 | 0.77 | 1.93 |
+# | C | 0.50 | 0.39 | 0.73 | 0.07 |
+# | D | 0.68 | 0.63 | 0.87 | 0.63 |
+#
+# 每份文件被怎样动过？四种，各对一份：`"no ties"`（裁判从不出错，丢掉平局），`"few"`（400 对，过十六遍），`"noise"`（五个标签翻了两个），`"skewed"`（短的赢家丢了；裁判只看对错）。用字典作答，键是字母，值是名称。
+#
+# <details><summary>提示</summary>
+#
+# 哪份文件能一对不错地排好？哪份只看一遍，连背都背不下来？哪份训练之后正确率升了？
+#
+# </details>
+
+# %% tags=["exercise"]
+answer_10_5 = ...  # {"A": ..., "B": ..., "C": ..., "D": ...}
+check("10.5", answer_10_5)
+
+# %% [markdown] lang="en"
+# <details><summary>Solution</summary>
+#
+# A: only a judge who never errs leaves labels that a policy can order almost without a mistake, and then nothing stops it: the KL is the largest. C: with two labels in five turned round there is little to order and little to learn. B and D look alike in style; but in D exactness grew, as only a judge of exactness makes it, at a third of the KL, and in B the accuracy is above what sampled labels allow: learnt by heart.
+#
+# ```python
+# answer_10_5 = {"A": "no ties", "B": "few", "C": "noise", "D": "skewed"}
+# ```
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# <details><summary>解答</summary>
+#
+# A：只有裁判从不出错，策略才能把偏好对排得几乎一对不错，于是什么都拦不住它，KL 也最大。C：五个标签翻了两个，能排的少，能学的也少。B 和 D 的风格差不多；但 D 的正确率升了，只有看对错的裁判做得到，KL 又只有三分之一；B 的准确率高过采样标签所能有的，是背下来的。
+#
+# ```python
+# answer_10_5 = {"A": "no ties", "B": "few", "C": "noise", "D": "skewed"}
+# ```
+#
+# </details>
+
+# %% tags=["proof"] checked_en="Checked: the table of exercise 10.5 against the stored runs." checked_zh="已验证：练习 10.5 的表与存下的训练一致。"
+stated_rows = {
+    ("labels", "dropped dpo"): "0.99 0.94 0.61 3.02",
+    ("amount", "400 dpo"): "0.79 0.62 0.77 1.93",
+    ("noise", "0.4 dpo"): "0.50 0.39 0.73 0.07",
+    ("length", "skewed dpo"): "0.68 0.63 0.87 0.63",
+}
+for (experiment, arm), stated in stated_rows.items():
+    ordered = [run["accuracy"] for run in runs[experiment] if run["name"] == arm]
+    found = [
+        reached(experiment, arm, metric).value for metric in ("style", "exact", "kl")
+    ]
+    assert " ".join(f"{value:.2f}" for value in [np.mean(ordered), *found]) == stated
+assert near("labels", "base", "style", "0.32") and near(
+    "labels", "base", "exact", "0.76"
+)
+
+# %% [markdown] lang="en"
+# ### Exercise 10.6 · Another filter
+# ★★☆ · 15 minutes
+#
+# A judge without any opinion (a coin), and a filter that keeps the share `kept` of the pairs that the shorter answer won. The base model writes the long answer with probability `p`; both answers of a pair are its own. Write `predicted(p, kept, beta)`: the shares of long answers at the ends of DPO and of imitation, as a pair of numbers. Before you run it: with `p = 0.3`, which of the two moves when `beta` goes from 0.5 to 1?
+#
+# <details><summary>Hint</summary>
+#
+# DPO: the filter is a reward of $\log\frac1\kappa$ for length. Imitation: of the pairs that are left, in how many is the chosen one long?
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# ### 练习 10.6 · 换一道筛子
+# ★★☆ · 15 分钟
+#
+# 裁判毫无意见（抛硬币），有一道筛子：短的一方赢的，只留下占比 `kept`。基座模型以概率 `p` 写长回答，一对里的两个都由它写。写一个 `predicted(p, kept, beta)`：返回 DPO 和模仿的终点上长回答的比例，两个数。运行之前先猜：`p = 0.3` 时，`beta` 从 0.5 变到 1，哪一个会动？
+#
+# <details><summary>提示</summary>
+#
+# DPO：这道筛子等于给长度 $\log\frac1\kappa$ 分奖励。模仿：留下来的偏好对里，chosen 是长的占多少？
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def predicted(p, kept, beta): ...
+
+
+check("10.6", predicted)
+
+# %% [markdown] lang="en"
+# <details><summary>Solution</summary>
+#
+# Only DPO's moves; imitation knows no $\beta$. Of the pairs, $p^2$ are both long; one of each is drawn with $2p(1-p)$, half of them won by the long one, and of the other half the share `kept` stays.
+#
+# ```python
+# def predicted(p, kept, beta):
+#     odds = p / (1 - p) * (1 / kept) ** (1 / beta)
+#     long_wins = p**2 + p * (1 - p)
+#     short_wins = (1 - p) ** 2 + kept * p * (1 - p)
+#     return odds / (1 + odds), long_wins / (long_wins + short_wins)
+# ```
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# <details><summary>解答</summary>
+#
+# 只有 DPO 的会动；模仿里没有 $\beta$。两个都长的样本对占 $p^2$；一长一短的占 $2p(1-p)$，其中一半是长的赢，另一半只留下占比 `kept` 的。
+#
+# ```python
+# def predicted(p, kept, beta):
+#     odds = p / (1 - p) * (1 / kept) ** (1 / beta)
+#     long_wins = p**2 + p * (1 - p)
+#     short_wins = (1 - p) ** 2 + kept * p * (1 - p)
+#     return odds / (1 + odds), long_wins / (long_wins + short_wins)
 # ```
 #
 # </details>

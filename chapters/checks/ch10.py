@@ -1,4 +1,4 @@
-"""The checks of chapter 10: the winners' share, a leash made of noise, and the lengths in a file of pairs."""
+"""The checks of chapter 10: the winners' share, a leash made of noise, lengths in a file, whose curve, another filter."""
 
 import math
 
@@ -157,3 +157,65 @@ def balance(answer):
         "Another seed should drop other pairs: draw at random.",
         "换一个种子，丢的应当不同：要随机。",
     )
+
+
+@exercise("10.5")
+def whose_curve(answer):
+    """A: no ties, B: few, C: noise, D: skewed."""
+    names = {"no ties", "few", "noise", "skewed"}
+    if not isinstance(answer, dict) or set(answer) != set("ABCD"):
+        raise Wrong(
+            "Answer with a dictionary whose keys are A, B, C and D.",
+            "用字典作答，键是 A、B、C、D。",
+        )
+    expect(
+        set(answer.values()) == names,
+        "Each of the four names belongs to one run.",
+        "四个名称，每个恰好对应一次训练。",
+    )
+    expect(
+        answer["A"] == "no ties",
+        "Nearly every pair of A is ordered, at the largest KL: which labels allow that?",
+        "A 的偏好对几乎都排对了，KL 又最大：什么样的标签才做得到？",
+    )
+    expect(
+        answer["C"] == "noise",
+        "C orders its pairs no better than a coin and hardly moved: which file has little to learn?",
+        "C 排偏好对和抛硬币差不多，几乎没有动：哪份文件可学的最少？",
+    )
+    expect(
+        answer["D"] == "skewed",
+        "In D exactness grew far above the base model's: what did its judge look at?",
+        "D 的正确率比基座模型高出许多：它的裁判看的是什么？",
+    )
+
+
+@exercise("10.6")
+def another_filter(answer):
+    """Odds times (1 / kept)^(1 / beta); chosen long: p² + p(1 - p) of what is left."""
+    predicted = function(answer)
+    for p, kept, beta in ((0.3, 0.5, 1.0), (0.3, 0.25, 0.5), (0.6, 0.1, 2.0), (0.2, 1.0, 0.5)):
+        found = predicted(p, kept, beta)
+        if not isinstance(found, (tuple, list)) or len(found) != 2:
+            raise Wrong("Return two numbers: DPO, imitation.", "应返回两个数：DPO，模仿。")
+        dpo, sft = map(number, found)
+        odds = p / (1 - p) * kept ** (-1 / beta)
+        long_wins, short_wins = p, (1 - p) * (1 - p + kept * p)
+        wanted = odds / (1 + odds), long_wins / (long_wins + short_wins)
+        expect(
+            max(abs(dpo - wanted[1]), abs(sft - wanted[0])) > 1e-6 or kept == 1,
+            "The two are exchanged: DPO first.",
+            "两个数的顺序反了：DPO 在前。",
+        )
+        expect(
+            abs(dpo - wanted[0]) < 1e-6,
+            f"DPO, p = {p}, kept = {kept}, beta = {beta}: multiply the odds of writing a long answer "
+            "by e to the reward over beta.",
+            f"DPO，p = {p}，kept = {kept}，beta = {beta}：写长回答的几率要乘上 e 的（奖励除以 beta）次方。",
+        )
+        expect(
+            abs(sft - wanted[1]) < 1e-6,
+            f"Imitation, p = {p}, kept = {kept}: count the pairs that are left, and those among them "
+            "whose chosen answer is long.",
+            f"模仿，p = {p}，kept = {kept}：数一数留下来的偏好对，其中 chosen 是长的有多少。",
+        )
