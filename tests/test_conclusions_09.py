@@ -1,6 +1,6 @@
 """What chapter 9 concludes from its stored runs fails where the runs say something else.
 
-The cells that draw a conclusion are taken from the chapter and run on the stored file, then on files in which two arms
+The cells that draw a conclusion are taken from the chapter and run on the stored files, then on files in which two arms
 are exchanged, an arm, a baseline or a seed is missing, or all seeds are the same one.
 """
 
@@ -20,14 +20,19 @@ from dpo_core.theory import class_problem, predicted_optimum, predicted_shares
 (CHAPTER,) = [path for path in sources.chapters() if path.stem.startswith("09")]
 CODE = [cell.source for cell in sources.cells(CHAPTER) if cell.kind == "code"]
 DATA = sources.CHAPTERS / "data"
-STORED = json.loads((DATA / "dpo_arms.json").read_text(encoding="utf-8"))
-SHIPPED = json.loads((DATA / "seeds.json").read_text(encoding="utf-8"))
-CLOSED, LOADED, NAMED = "ref_probs, worth =", 'Path("data/dpo_arms.json")', 'runs = stored["runs"]'
-CONCLUDED = {  # the cells that conclude, by a line in them
-    "anatomy": ["# concluded from the grid"],
-    "causes": ["# concluded of every run"],
-    "remedies": ["# concluded from the arms", 'assert arms.beats(runs, "hot soft", "dpo soft")'],
-    "recipe": ["# concluded of the shipped recipe"],
+NAMES = ("dpo_arms", "dpo_longer", "seeds")
+STORED = {name: json.loads((DATA / f"{name}.json").read_text(encoding="utf-8")) for name in NAMES}
+TABLE, CLOSED = "def table(", "ref_probs, worth ="
+LOADED = ('Path("data/dpo_arms.json")', 'Path("data/dpo_longer.json")', "by_run = {}")
+CONCLUDED = {  # the cell that concludes, by a line in it
+    "arms": "# concluded from the arms",
+    "one by one": "# concluded of the arms, one by one",
+    "longer": "# concluded of the longer runs",
+    "recipe": "# concluded of the shipped recipe",
+    "anatomy": "# concluded from the grid",
+    "ruined": "# concluded of the ruined runs",
+    "causes": "# concluded of every run",
+    "reports": "# concluded of exercise 9.8",
 }
 
 
@@ -44,25 +49,22 @@ def known():
     known = {
         "np": np, "math": math, "json": json, "Path": Path, "arms": arms, "tabular": tabular,
         "predicted_shares": predicted_shares, "task": task, "beta": 0.25, "theory": theory,
-        "classes": class_problem(task, "style+exact"), "NAMES": ("style", "exact", "both", "kl", "reward", "J"),
+        "classes": class_problem(task, "style+exact"),
     }  # fmt: skip
-    exec(compile(source(CLOSED), "closed forms", "exec"), known)
+    for opening in (TABLE, CLOSED):
+        exec(compile(source(opening), opening, "exec"), known)
     return known
 
 
-def conclude(known, part, stored, folder, monkeypatch, recipe=SHIPPED):
-    """Run the cells that load the stored runs, then those that conclude."""
+def conclude(known, part, folder, monkeypatch, **changed):
+    """Run the cells that load the stored runs, then the one that concludes."""
     (folder / "data").mkdir()
-    for name, content in (("dpo_arms", stored), ("seeds", recipe)):
+    for name, content in (STORED | changed).items():
         (folder / "data" / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     monkeypatch.chdir(folder)
     namespace = dict(known)
-    for opening in (LOADED, NAMED, *CONCLUDED[part]):
+    for opening in (*LOADED, CONCLUDED[part]):
         exec(compile(source(opening), opening, "exec"), namespace)
-
-
-def changed(key, change):
-    return {**STORED, key: change(copy.deepcopy(STORED[key]))}
 
 
 def exchanged(one, other, by="name"):
@@ -78,54 +80,83 @@ def one_seed(runs):
     return [{**run, "seed": 0} for run in runs]
 
 
-MISTAKES = [
-    ("anatomy", "grid", exchanged("dpo soft", "dpo deterministic")),
-    ("anatomy", "grid", exchanged(3e-4, 1e-3, "rate")),
-    ("anatomy", "grid", exchanged(3e-4, 1e-4, "rate")),
-    ("anatomy", "grid", without(2, "seed")),
-    ("remedies", "runs", exchanged("imitation, no ties", "dpo soft")),
-    ("remedies", "runs", exchanged("imitation, no ties", "imitation")),
-    ("remedies", "runs", exchanged("imitation, no ties", "sft term")),
-    ("remedies", "runs", exchanged("dpo soft", "dpo deterministic")),
-    ("remedies", "runs", exchanged("early stop", "ipo")),
-    ("remedies", "runs", exchanged("base", "dpo deterministic")),
-    ("remedies", "runs", without("imitation, no ties")),
-    ("remedies", "runs", without("imitation")),
-    ("remedies", "runs", without("base")),
-    ("remedies", "runs", without(1, "seed")),
-    ("remedies", "runs", one_seed),
-    ("recipe", "runs", without("imitation, no ties")),
-    ("recipe", "runs", without("sft term")),
-    ("recipe", "runs", one_seed),
-    ("causes", "grid", lambda runs: [{**run, "forward_kl": run["kl"]} for run in runs]),
-    ("causes", "grid", lambda runs: []),
-]
+def its_base(runs):
+    """What the DPO models are measured as, if their base models stand in their place."""
+    return [{**run, "dpo": run["base"] | {"kl": {"value": 0.0}}} for run in runs]
+
+
+def base_model(runs):
+    """As if the longer trainings had left the base models where they were."""
+    (start,) = [
+        run for run in STORED["dpo_arms"]["runs"] if (run["name"], run["seed"]) == ("base", 0)
+    ]
+    return [{**run, **{k: start[k] for k in ("J", "exact", "unwritten")}} for run in runs]
+
+
+MISTAKES = [  # what is concluded, from which file, which list in it, how it is changed
+    ("arms", "dpo_arms", "runs", exchanged("imitation, no ties", "dpo soft")),
+    ("arms", "dpo_arms", "runs", exchanged("imitation, no ties", "imitation")),
+    ("arms", "dpo_arms", "runs", exchanged("imitation, no ties", "sft term")),
+    ("arms", "dpo_arms", "runs", exchanged("dpo soft", "dpo deterministic")),
+    ("arms", "dpo_arms", "runs", exchanged("early stop", "ipo")),
+    ("arms", "dpo_arms", "runs", exchanged("base", "dpo deterministic")),
+    ("arms", "dpo_arms", "runs", without("imitation, no ties")),
+    ("arms", "dpo_arms", "runs", without("imitation")),
+    ("arms", "dpo_arms", "runs", without("base")),
+    ("arms", "dpo_arms", "runs", without(1, "seed")),
+    ("arms", "dpo_arms", "runs", one_seed),
+    ("one by one", "dpo_arms", "runs", exchanged("hot soft", "sft term")),
+    ("one by one", "dpo_arms", "runs", exchanged("smoothing", "hot soft")),
+    ("one by one", "dpo_arms", "runs", without("early stop")),
+    ("longer", "dpo_longer", "runs", exchanged("longer", "shipped")),
+    ("longer", "dpo_longer", "runs", without("longer")),
+    ("longer", "dpo_longer", "runs", without(2, "seed")),
+    ("longer", "dpo_longer", "runs", one_seed),
+    ("longer", "dpo_longer", "runs", base_model),
+    ("longer", "dpo_arms", "runs", exchanged("base", "dpo deterministic")),
+    ("longer", "dpo_arms", "runs", without("sft term")),
+    ("longer", "dpo_arms", "runs", without("imitation, no ties")),
+    ("longer", "dpo_arms", "runs", without(0, "seed")),
+    ("recipe", "dpo_arms", "runs", without("imitation, no ties")),
+    ("recipe", "dpo_arms", "runs", without("sft term")),
+    ("recipe", "dpo_arms", "runs", one_seed),
+    ("recipe", "seeds", "seeds", its_base),
+    ("recipe", "seeds", "seeds", without(2, "seed")),
+    ("recipe", "dpo_longer", "runs", exchanged("longer", "shipped")),
+    ("anatomy", "dpo_arms", "grid", exchanged("dpo soft", "dpo deterministic")),
+    ("anatomy", "dpo_arms", "grid", exchanged(3e-4, 1e-3, "rate")),
+    ("anatomy", "dpo_arms", "grid", exchanged(3e-4, 1e-4, "rate")),
+    ("anatomy", "dpo_arms", "grid", without(2, "seed")),
+    ("ruined", "dpo_arms", "grid", exchanged("dpo soft", "dpo deterministic")),
+    ("ruined", "dpo_arms", "grid", exchanged(3e-4, 1e-3, "rate")),
+    ("causes", "dpo_arms", "grid", lambda runs: [{**r, "forward_kl": r["kl"]} for r in runs]),
+    ("causes", "dpo_arms", "grid", lambda runs: []),
+    ("reports", "dpo_arms", "grid", exchanged("dpo soft", "dpo deterministic")),
+    ("reports", "dpo_longer", "runs", exchanged("longer", "shipped")),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("part", CONCLUDED)
 def test_the_stored_runs_carry_the_conclusion(part, known, tmp_path, monkeypatch):
-    conclude(known, part, STORED, tmp_path, monkeypatch)
+    conclude(known, part, tmp_path, monkeypatch)
 
 
-@pytest.mark.parametrize(("part", "key", "change"), MISTAKES)
-def test_other_runs_do_not(part, key, change, known, tmp_path, monkeypatch):
-    """Guards against assertions that would let any result pass."""
+@pytest.mark.parametrize(("part", "file", "key", "change"), MISTAKES)
+def test_other_runs_do_not(part, file, key, change, known, tmp_path, monkeypatch):
+    """Guards against assertions that would let any result pass, and a recipe praised whatever it reached."""
+    content = {**STORED[file], key: change(copy.deepcopy(STORED[file][key]))}
     with pytest.raises((AssertionError, ValueError, KeyError)):
-        conclude(known, part, changed(key, change), tmp_path, monkeypatch)
+        conclude(known, part, tmp_path, monkeypatch, **{file: content})
 
 
-def test_another_recipe_does_not(known, tmp_path, monkeypatch):
-    """Guards against a shipped model that is praised whatever it reached: here its base model stands in its place."""
-    swapped = {
-        "seeds": [
-            {**entry, "dpo": entry["base"] | {"kl": {"value": 0.0}}} for entry in SHIPPED["seeds"]
-        ]
-    }
-    two = {"seeds": SHIPPED["seeds"][:2]}
-    for name, recipe in (("swapped", swapped), ("two", two)):
-        (tmp_path / name).mkdir()
-        with pytest.raises(AssertionError):
-            conclude(known, "recipe", STORED, tmp_path / name, monkeypatch, recipe)
+def test_the_two_longer_runs_differ_in_one_thing():
+    """Guards against a verdict on temperatures from runs that differ in more than that."""
+    settings = STORED["dpo_longer"]["settings"]
+    (longer, *rest), (shipped, *others) = settings["runs"]["longer"], settings["runs"]["shipped"]
+    assert rest == others and settings["temperatures"] == {"soft": [1.0], "hot": [1.5, 2.0]}
+    assert (longer, shipped) == ("soft", "hot")
+    for name in ("beta", "batch_size", "report_seed", "n_report"):  # one footing with the arms
+        assert settings[name] == STORED["dpo_arms"]["settings"][name]
 
 
 def test_the_end_of_imitation_without_ties(known):

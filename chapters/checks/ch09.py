@@ -1,4 +1,4 @@
-"""The checks of chapter 9: an optimum by hand, who loses and who gains, the loss floor, sampled labels, entropy, baselines."""
+"""The checks of chapter 9: optima by hand, who loses and who gains, floor, sampled labels, entropy, baselines, reports."""
 
 import math
 
@@ -122,7 +122,7 @@ def draws_from_soft_labels(answer):
     expect(
         (np.array([text == "4+9E" for text in result.rejected]) == kept).all(),
         "A pair has lost one of its two answers.",
-        "有的回答对，两个回答丢了一个。",
+        "有的偏好对，两个回答丢了一个。",
     )
     rates = kept[0::2].mean(), kept[1::2].mean()
     expect(
@@ -244,4 +244,75 @@ def the_fair_baseline(answer):
         abs(tied - 0.51) < 1e-3,
         "With ties the chosen answer is the better of two draws: when has it two numbers?",
         "留着平局，chosen 就是两次抽样里较好的那个：什么时候它只写两个数？",
+    )
+
+
+@exercise("9.8")
+def four_reports(answer):
+    """A leaks outside the pairs, B has not arrived, C has labels without an end."""
+    names = ("fine", "labels", "rate", "pairs")
+    given = list(answer) if isinstance(answer, (tuple, list)) else []
+    if sorted(map(str, given)) != sorted(names):
+        raise Wrong(
+            "Give the four names in a tuple, each once, in the order of A, B, C, D.",
+            "要一个元组，四个名字各用一次，按 A、B、C、D 的顺序。",
+        )
+    a, b, c, d = given
+    expect(
+        c == "labels",
+        "In C the margin is far above 1.14: what kind of label rewards that?",
+        "C 的间隔远超 1.14：什么样的标签会一直奖励它？",
+    )
+    expect(
+        b == "rate",
+        "In B the margin is too small: that run has not arrived.",
+        "B 的间隔太小：这一次还没有走到。",
+    )
+    expect(
+        (a, d) == ("pairs", "fine"),
+        "A and D win their pairs alike; look at the KL, where the optimum has 1.26.",
+        "A 和 D 在偏好对上一样好；看 KL，最优解是 1.26。",
+    )
+
+
+@exercise("9.9")
+def other_authors(answer):
+    """Each share tilted by e^4, and J = beta log Z: 0.8585, 0.9820, 1.2938."""
+    style, exact, objective = _several(answer, 3)
+    tilt = math.exp(4)
+    three, right = 0.1 * tilt + 0.9, 0.5 * tilt + 0.5
+    expect(
+        abs(style - 0.959) > 2e-3 and abs(exact - 0.994) > 2e-3,
+        "Those are the authors of the chapter; the rates have changed.",
+        "那是本章的作者；这里的比例变了。",
+    )
+    expect(
+        0 < style < 1 and 0 < exact < 1,
+        "Shares are between 0 and 1; divide by the sum of the products.",
+        "比例在 0 和 1 之间：要除以各乘积之和。",
+    )
+    expect(
+        abs(style - 0.1 * tilt / three) < 3e-3,
+        "One in ten writes three numbers: tilt 0.1 by e to the 1/β, as in exercise 9.1.",
+        "十个里有一个写三个数：0.1 乘 e 的 1/β 次方再归一，同练习 9.1。",
+    )
+    expect(
+        abs(exact - 0.5 * tilt / right) < 3e-3,
+        "One in two slips: tilt 0.5 by e to the 1/β.",
+        "两个里有一个失误：0.5 乘 e 的 1/β 次方再归一。",
+    )
+    expect(
+        abs(objective - (style + exact)) > 5e-3,
+        "That is the reward alone; J subtracts β times the KL.",
+        "这只是奖励；J 还要减去 β 倍的 KL。",
+    )
+    expect(
+        abs(objective - math.log(three * right)) > 2e-2,
+        "That is log Z; multiply it by β.",
+        "这是 log Z，还要乘 β。",
+    )
+    expect(
+        abs(objective - 0.25 * math.log(three * right)) < 5e-3,
+        "J of the optimum is β log Z, and Z is the product of two sums.",
+        "最优解的 J 等于 β log Z，Z 是两个和的乘积。",
     )
