@@ -15,10 +15,10 @@
 # # 6 解出 RLHF 的目标
 
 # %% [markdown] lang="en"
-# > **In this chapter.** You will be able to say what RLHF maximises and why, to write down the policy that maximises it and prove it in two ways, to read a reward–KL plot, to compute the KL of best-of-n, and to predict what the optimum of a real network looks like before anything is trained. You need KL from [chapter 3](03_sft.ipynb) and [chapter 4](04_sampling.ipynb), rewards from [chapter 5](05_preferences.ipynb), and derivatives. 60 minutes to read, 20 seconds to run.
+# > **In this chapter.** You will be able to say what RLHF maximises and why, to write down the policy that maximises it and prove it in two ways, to read a reward–KL plot, to compute the KL of best-of-n, and to predict the optimum of a real network before anything is trained. You need KL from [chapter 3](03_sft.ipynb) and [chapter 4](04_sampling.ipynb), rewards from [chapter 5](05_preferences.ipynb), and derivatives. 37 minutes to read, and 17 more for the sections marked ⋆; 20 seconds to run.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能说清 RLHF 最大化的是什么、为什么；写出使它最大的策略，并用两种办法证明；读懂奖励–KL 图；算出 best-of-n 的 KL；一步也不训练，就预言一个真实网络的最优解是什么样子。需要[第 3 章](03_sft.ipynb)和[第 4 章](04_sampling.ipynb)的 KL、[第 5 章](05_preferences.ipynb)的奖励，还要会求导。阅读 60 分钟，运行 20 秒。
+# > **本章。** 读完后，你能说清 RLHF 最大化的是什么、为什么；写出使它最大的策略，并用两种办法证明；读懂奖励–KL 图；算出 best-of-n 的 KL；一步也不训练，就预测一个真实网络的最优解是什么样子。需要[第 3 章](03_sft.ipynb)和[第 4 章](04_sampling.ipynb)的 KL、[第 5 章](05_preferences.ipynb)的奖励，还要会求导。阅读 37 分钟，带 ⋆ 的几节另需 17 分钟；运行 20 秒。
 
 # %%
 import math
@@ -29,59 +29,67 @@ import torch
 from checks import check
 from torch.nn.functional import one_hot
 
-from dpo_core import BookTask, generate, judge, load_pretrained, use_threads
 from dpo_core.evaluation import mean_interval, wilson
-from dpo_core.plotting import COLORS, INK, figure, points
-from dpo_core.tabular import (Problem, best_of_n, frontier, kl, log_partition, mean,
-                              minimise, objective, optimal_policy, random_policies,
-                              random_problems)
+from dpo_core.plotting import COLORS, INK, figure, picture, points
+from dpo_core.tabular import Problem, best_of_n, frontier, kl, log_partition, mean
+from dpo_core.tabular import minimise, objective, optimal_policy, other_optimum
+from dpo_core.tabular import random_policies, random_problems
 from dpo_core.task import stream
-from dpo_core.theory import (class_problem, class_rewards, predicted_optimum,
-                             predicted_shares)
-from dpo_core.training import default_device
 
 # %% [markdown] lang="en"
 # ## Reward alone is not a goal
-# [Chapter 5](05_preferences.ipynb) gave us a reward $r(x,y)$, a number for each answer $y$ to a prompt $x$. A language model answers $x$ with $y$ with probability $\pi(y\mid x)$; seen as something that chooses its answers, it is called a **policy**. What policy $\pi$ should we want? The first idea: the one whose answers have the highest mean reward, $\mathbb{E}_{y\sim\pi}[r(x,y)]$. We look at one prompt at a time and leave $x$ out of the formulas as long as it stays the same.
+# [Chapter 5](05_preferences.ipynb) gave us a reward $r(x,y)$, a number for each answer $y$ to a prompt $x$. A language model answers $x$ with $y$ with probability $\pi(y\mid x)$; seen as something that chooses its answers, it is called a **policy**. What policy should we want? The first idea: the one whose answers have the highest mean reward, $\mathbb{E}_{y\sim\pi}[r(x,y)]$. We look at one prompt at a time and leave $x$ out of the formulas.
 #
-# Here is the book's hand-made example. Three answers, $y_1$, $y_2$, $y_3$. The **reference policy** $\pi_{\mathrm{ref}}$ (in practice one mostly says *reference model*) is the model before *this* training; for the book's networks, the one that chapter 3 trained. In the example it writes the three with probabilities 0.5, 0.3, 0.2. Their rewards are 1, 0, -1, so the reference earns $0.5-0.2=0.3$ on average. A mean is never above the largest of its terms, and reaches it only when all weight lies there:
+# Here is the book's hand-made example. Three answers, $y_1$, $y_2$, $y_3$. The **reference policy** $\pi_{\mathrm{ref}}$ (in practice one mostly says *reference model*) is the model before *this* training; for the book's networks, the one that chapter 3 trained. It writes the three with probabilities 0.5, 0.3, 0.2. Their rewards are 1, 0, -1, so the reference earns $0.5-0.2=0.3$ on average.
 #
-# $$\mathbb{E}_{y\sim\pi}[r(y)]\le\max_y r(y).$$
+# A mean is never above the largest of its terms, and reaches it only when all weight lies there. So the best policy writes $y_1$ and nothing else. Everything that the reference knew about the other answers is gone. [Korbak et al. 2022](https://arxiv.org/abs/2205.11275) call this distribution collapse.
 #
-# So the best policy writes $y_1$ and nothing else. Everything that the reference knew about the other answers is gone. [Korbak et al. 2022](https://arxiv.org/abs/2205.11275) call this distribution collapse.
-#
-# It is worse when the reward is wrong somewhere. Give the example a fourth answer, $y_4$, which the reference writes once in 1,000 times. It is as bad as $y_3$: its true worth $u$ is -1. But nobody has ever compared it with anything, and a reward model, guessing, says 3. The policy with the highest mean reward now writes $y_4$ and nothing else. It believes that it earns 3 and it earns -1. Where people compare what the reference writes, the rarer an answer, the fewer comparisons tell of its reward; and maximisation does not ask how rare.
+# > **Before you run it.** It is worse when the reward is wrong somewhere. Add a fourth answer, $y_4$, which the reference writes once in 1,000 times. It is as bad as $y_3$: its true worth $u$ is -1. But nobody ever compared it with anything, and a reward model, guessing, says 3. What does the policy with the highest mean reward write now?
+# >
+# > <details><summary>Answer</summary>
+# >
+# > $y_4$ and nothing else. It believes that it earns 3 and it earns -1. The rarer an answer, the fewer comparisons tell of its reward; and maximisation does not ask how rare.
+# >
+# > </details>
 
 # %% [markdown] lang="zh"
 # ## 光有奖励，算不上目标
-# [第 5 章](05_preferences.ipynb)给了我们奖励 $r(x,y)$：提示 $x$ 的每个回答 $y$，都对应一个数。语言模型遇到 $x$，以概率 $\pi(y\mid x)$ 回答 $y$；把它看成在挑选回答，就叫它**策略**（policy）。我们该要什么样的策略 $\pi$？先想到的是：哪个策略的回答平均奖励 $\mathbb{E}_{y\sim\pi}[r(x,y)]$ 最高，就要哪个。下面一次只看一个提示；提示不变时，公式里的 $x$ 省去不写。
+# [第 5 章](05_preferences.ipynb)给了我们奖励 $r(x,y)$：提示 $x$ 的每个回答 $y$，都对应一个数。语言模型遇到 $x$，以概率 $\pi(y\mid x)$ 回答 $y$；把它看成在挑选回答，就叫它**策略**（policy）。我们该要什么样的策略？先想到的是：哪个策略的回答平均奖励 $\mathbb{E}_{y\sim\pi}[r(x,y)]$ 最高，就要哪个。下面一次只看一个提示，公式里的 $x$ 省去不写。
 #
-# 先看全书都在用的手算例子。三个回答 $y_1$、$y_2$、$y_3$。**参考策略**（reference policy，实践中常叫参考模型，reference model）$\pi_{\mathrm{ref}}$，是*这次*训练开始之前的模型；对本书的网络来说，就是第 3 章训练出来的那个。在这个例子里，它写出三个回答的概率是 0.5、0.3、0.2；奖励是 1、0、-1。于是参考策略平均得 $0.5-0.2=0.3$ 分。平均数不会超过其中最大的一项；要想相等，权重就得全压在最大项上：
+# 先看全书都在用的手算例子。三个回答 $y_1$、$y_2$、$y_3$。**参考策略**（reference policy，实践中常叫参考模型，reference model）$\pi_{\mathrm{ref}}$，是*这次*训练开始之前的模型；对本书的网络来说，就是第 3 章训练出来的那个。它写出三个回答的概率是 0.5、0.3、0.2；奖励是 1、0、-1。于是参考策略平均得 $0.5-0.2=0.3$ 分。
 #
-# $$\mathbb{E}_{y\sim\pi}[r(y)]\le\max_y r(y)$$
+# 平均数不会超过其中最大的一项；要想相等，权重就得全压在最大项上。所以照这个标准，最好的策略只写 $y_1$，别的一概不写。关于其他回答，参考策略知道的一切都丢了。[Korbak et al. 2022](https://arxiv.org/abs/2205.11275) 称之为分布坍缩（distribution collapse）。
 #
-# 所以照这个标准，最好的策略只写 $y_1$，别的一概不写。关于其他回答，参考策略知道的一切都丢了。[Korbak et al. 2022](https://arxiv.org/abs/2205.11275) 称之为分布坍缩（distribution collapse）。
-#
-# 要是奖励在某处错了，那就更糟。给例子添上第四个回答 $y_4$，参考策略 1,000 次里才写一次。它同 $y_3$ 一样差，真实价值 $u$ 是 -1。可是从来没有人拿它同别的回答比过，奖励模型只好猜，猜了个 3。这下，平均奖励最高的策略只写 $y_4$：自以为得 3 分，其实得 -1 分。比较的若是参考策略写出来的回答，那么回答越罕见，比过的次数就越少，它的奖励也就越没有依据；而求最大值，是不问罕见不罕见的。
+# > **先猜一猜。** 要是奖励在某处错了，那就更糟。添上第四个回答 $y_4$，参考策略 1,000 次里才写一次。它同 $y_3$ 一样差，真实价值 $u$ 是 -1。可是从来没有人拿它同别的回答比过，奖励模型只好猜，猜了个 3。这下，平均奖励最高的策略写什么？
+# >
+# > <details><summary>答案</summary>
+# >
+# > 只写 $y_4$：自以为得 3 分，其实得 -1 分。回答越罕见，比过的次数就越少，它的奖励也就越没有依据；而求最大值，是不问罕见不罕见的。
+# >
+# > </details>
 
-# %%
-toy = Problem(torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64).log(), torch.tensor([1.0, 0.0, -1.0]).double())
+# %% tags=["setup"]
+toy_ref = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+toy = Problem(toy_ref.log(), torch.tensor([1, 0, -1]).double())
 four_ref = torch.tensor([0.5, 0.3, 0.199, 0.001], dtype=torch.float64)
-believed, true = torch.tensor([[1.0, 0.0, -1.0, 3.0], [1.0, 0.0, -1.0, -1.0]], dtype=torch.float64)
+believed = torch.tensor([1, 0, -1, 3]).double()
+worth = torch.tensor([1, 0, -1, -1]).double()
 greedy = believed.argmax()
-print(round(mean(toy.ref_logps, toy.reward).item(), 3), believed[greedy].item(), true[greedy].item())
-assert abs(mean(toy.ref_logps, toy.reward) - 0.3) < 1e-12
-assert (believed[greedy], true[greedy]) == (3, -1)
+print(
+    (toy_ref * toy.reward).sum().item(), believed[greedy].item(), worth[greedy].item()
+)
+assert abs((toy_ref * toy.reward).sum() - 0.3) < 1e-12
+assert (believed[greedy], worth[greedy]) == (3, -1)
 
 # %% [markdown] lang="en"
 # ## The leash
-# We want reward, and we want to keep what the reference can do. So we charge for leaving it. The charge is the KL divergence of chapter 4, and its price is a number $\beta>0$:
+# We want reward, and we want to keep what the reference can do. So we put the policy on a leash: leaving the reference costs. The measure is the KL divergence of chapter 4, the price a number $\beta>0$:
 #
 # $$J(\pi)=\mathbb{E}_{y\sim\pi}[r(y)]-\beta\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}}),\qquad\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})=\sum_y\pi(y)\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}.$$
 #
-# KL is measured in nats; $\beta$ says how much reward a nat costs. It is a hyper-parameter: we choose it. $J$ is *the RLHF objective*; over many prompts it is averaged. A policy that may do as it likes on each prompt can be made best on each prompt separately. RLHF is reinforcement learning from human feedback: people compare answers, a reward is learnt from the comparisons, and a policy is trained on the reward. For the last step [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) use PPO (proximal policy optimization); RLOO ([Ahmadian et al. 2024](https://arxiv.org/abs/2402.14740)) and GRPO ([Shao et al. 2024](https://arxiv.org/abs/2402.03300)) are later algorithms for it, which need no second network to predict the reward. [Chapter 12](12_rl.ipynb) runs them.
+# KL is measured in nats; $\beta$ says how much reward a nat costs. It is a hyper-parameter: we choose it. $J$ is **the RLHF objective** (RLHF is reinforcement learning from human feedback); over many prompts it is averaged. To climb it [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) use PPO; RLOO ([Ahmadian et al. 2024](https://arxiv.org/abs/2402.14740)) and GRPO ([Shao et al. 2024](https://arxiv.org/abs/2402.03300)) are later algorithms, without a second network that predicts the reward. [Chapter 12](12_rl.ipynb) runs them.
 #
-# By hand, for $\pi=(0.8,\,0.15,\,0.05)$: the mean reward is $0.8-0.05=0.75$. The KL is $0.8\log 1.6+0.15\log 0.5+0.05\log 0.25=0.376-0.104-0.069=0.203$. With $\beta=0.5$:
+# By hand, for $\pi=(0.8,\,0.15,\,0.05)$: the mean reward is $0.8-0.05=0.75$. The KL is $0.8\log 1.6+0.15\log 0.5+0.05\log 0.25=0.38-0.10-0.07=0.20$. With $\beta=0.5$:
 #
 # | policy | mean reward | KL | $J$ |
 # |---|---|---|---|
@@ -90,17 +98,17 @@ assert (believed[greedy], true[greedy]) == (3, -1)
 # | 1, 0, 0 | 1.000 | 0.693 | 0.653 |
 # | 0.919, 0.075, 0.007 | 0.912 | 0.432 | 0.696 |
 #
-# The first row is the reference, the third the collapse. The last is better than both, and by the end of the chapter we shall know that nothing is better than it. As for $y_4$: to write nothing else costs $\log 1000=6.9$ nats, at $\beta=0.5$ more than the 3 points that it promises.
+# The first row is the reference, the third the collapse. The last is better than both, and we shall see that nothing is better than it. As for $y_4$: to write nothing else costs $\log 1000=6.9$ nats, at $\beta=0.5$ more than the 3 points that it promises.
 
 # %% [markdown] lang="zh"
 # ## 拴根绳子
-# 奖励要拿，参考策略的本事也要留。那就给策略拴根绳子：离开参考策略要付钱，走得越远，付得越多。走了多远，用第 4 章的 KL 散度来量；单价是一个数 $\beta>0$：
+# 奖励要拿，参考策略的本事也要留。那就给策略拴根绳子：离参考策略越远，目标里扣掉的越多。走了多远，用第 4 章的 KL 散度来量；一奈特扣多少，由一个数 $\beta>0$ 来定：
 #
 # $$J(\pi)=\mathbb{E}_{y\sim\pi}[r(y)]-\beta\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}}),\qquad\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})=\sum_y\pi(y)\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}$$
 #
-# KL 以奈特（nat）计，$\beta$ 说的是一奈特要花多少奖励；它是超参数，由人来定。$J$ 就是 *RLHF 的目标*；有许多提示时，再对提示取平均。策略在各个提示上若能互不牵制，逐个提示求最优就行。RLHF 即基于人类反馈的强化学习（reinforcement learning from human feedback）：人来比较回答，从比较学出奖励，再按奖励训练策略。最后这一步，[Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) 用的算法是 PPO（proximal policy optimization，近端策略优化）；后来又有 RLOO（[Ahmadian et al. 2024](https://arxiv.org/abs/2402.14740)）和 GRPO（[Shao et al. 2024](https://arxiv.org/abs/2402.03300)），不必再用一个网络来预测奖励。[第 12 章](12_rl.ipynb)会跑这几种。
+# KL 以奈特（nat）计，$\beta$ 说的是一奈特要扣多少奖励；它是超参数，由人来定。$J$ 就是 **RLHF 的目标**（RLHF 即基于人类反馈的强化学习，reinforcement learning from human feedback）；有许多提示时，再对提示取平均。要提高 $J$，[Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) 用的算法是 PPO；后来又有 RLOO（[Ahmadian et al. 2024](https://arxiv.org/abs/2402.14740)）和 GRPO（[Shao et al. 2024](https://arxiv.org/abs/2402.03300)），不必再用一个网络来预测奖励。[第 12 章](12_rl.ipynb)会跑这几种。
 #
-# 手算一个：$\pi=(0.8,\,0.15,\,0.05)$。平均奖励是 $0.8-0.05=0.75$；KL 是 $0.8\log 1.6+0.15\log 0.5+0.05\log 0.25=0.376-0.104-0.069=0.203$。取 $\beta=0.5$：
+# 手算一个：$\pi=(0.8,\,0.15,\,0.05)$。平均奖励是 $0.8-0.05=0.75$；KL 是 $0.8\log 1.6+0.15\log 0.5+0.05\log 0.25=0.38-0.10-0.07=0.20$。取 $\beta=0.5$：
 #
 # | 策略 | 平均奖励 | KL | $J$ |
 # |---|---|---|---|
@@ -109,24 +117,62 @@ assert (believed[greedy], true[greedy]) == (3, -1)
 # | 1、0、0 | 1.000 | 0.693 | 0.653 |
 # | 0.919、0.075、0.007 | 0.912 | 0.432 | 0.696 |
 #
-# 第一行是参考策略，第三行是坍缩。最后一行比前面几行都好；读完本章就会知道，没有比它更好的了。至于 $y_4$：只写它，要花 $\log 1000=6.9$ 奈特；按 $\beta=0.5$ 计价，比它许诺的 3 分还贵。
+# 第一行是参考策略，第三行是坍缩。最后一行比前面几行都好；后面会看到，没有比它更好的了。至于 $y_4$：只写它，KL 是 $\log 1000=6.9$ 奈特；按 $\beta=0.5$，扣掉的比它许诺的 3 分还多。
+
+
+# %% tags=["setup"]
+def reward_kl_J(policy, reference, reward, beta):
+    """Mean reward, KL and J of a policy, all by the formulas above; 0 log 0 is 0."""
+    earned = (policy * reward).sum()
+    nats = torch.xlogy(policy, policy / reference).sum()
+    return earned, nats, earned - beta * nats
+
+
+rows = [[0.5, 0.3, 0.2], [0.8, 0.15, 0.05], [1, 0, 0]]
+by_hand = torch.tensor(rows, dtype=torch.float64)
+table = [reward_kl_J(policy, toy_ref, toy.reward, 0.5) for policy in by_hand]
+for policy, row in zip(by_hand, table):
+    print(policy.numpy(), *(f"{abs(value):.3f}" for value in row))
+    assert torch.isclose(row[2], objective(policy.log(), toy, 0.5))  # the library's
+shown = [
+    "0.300",
+    "0.000",
+    "0.300",
+    "0.750",
+    "0.203",
+    "0.649",
+    "1.000",
+    "0.693",
+    "0.653",
+]
+assert [f"{abs(value):.3f}" for row in table for value in row] == shown
 
 # %%
-rows = torch.tensor([[0.5, 0.3, 0.2], [0.8, 0.15, 0.05], [1, 0, 0], [0.91867231, 0.07459727, 0.00673043]]).double()
-table = [(mean(p.log(), toy.reward), kl(p.log(), toy.ref_logps), objective(p.log(), toy, 0.5)) for p in rows]
-for p, row in zip(rows.tolist(), table):
-    print([round(x, 3) for x in p], *(f"{abs(value.item()):.3f}" for value in row))
-assert [f"{abs(value):.3f}" for row in table for value in row] == (
-    ["0.300", "0.000", "0.300", "0.750", "0.203", "0.649", "1.000", "0.693", "0.653", "0.912", "0.432", "0.696"])  # fmt: skip
-terms = [0.8 * math.log(1.6), 0.15 * math.log(0.5), 0.05 * math.log(0.25)]
-assert [round(t, 3) for t in terms] == [0.376, -0.104, -0.069] and round(sum(terms), 3) == 0.203
-assert round(math.log(1000), 1) == 6.9 and 0.5 * math.log(1000) > 3
+terms = 0.8 * math.log(1.6), 0.15 * math.log(0.5), 0.05 * math.log(0.25)
+print(*(f"{term:.2f}" for term in terms), f"{sum(terms):.2f}")
+assert [f"{term:.2f}" for term in terms] == ["0.38", "-0.10", "-0.07"]
+assert f"{sum(terms):.2f}" == "0.20" and round(math.log(1000), 1) == 6.9
+assert 0.5 * math.log(1000) > 3
 
 # %% [markdown] lang="en"
-# From here on every claim is checked on twenty random problems at once, with six answers each and another $\beta$ for each, and, where it is about all policies, on a thousand random policies for each problem. First the inequality from above:
+# From here on each claim is asserted on the three answers, and then on twenty random problems of six answers, each with a $\beta$ of its own and, where it is about all policies, a thousand random rivals.
+#
+# ### What the leash charges, and what it forbids
+# KL has a direction: the first argument does the averaging. The objective averages over *the policy*; this is called the **reverse** KL (the other is the **forward** KL, to which a ⋆ section is given). Written as one mean, the objective is
+#
+# $$J(\pi)=\mathbb{E}_{y\sim\pi}\Big[r(y)-\beta\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}\Big].$$
+#
+# Three things follow. First, $J$ can be estimated from the policy's own samples; nobody has to sum over all answers. [Ziegler et al. 2019](https://arxiv.org/abs/1909.08593) train on exactly this difference, and say why: the penalty keeps the policy where $r$ is valid. Second, an answer that the reference never writes makes the logarithm infinite. The leash forbids it altogether. Third, the penalty counts only what the policy does write. Dropping answers of total probability $m$, and keeping the others in proportion, costs $-\log(1-m)$. So collapse has a finite price, 0.69 for $(1,0,0)$.
 
 # %% [markdown] lang="zh"
-# 从这里起，每个结论都放到二十个随机问题上一起检验：每个问题六个回答，$\beta$ 各不相同。如果结论说的是所有策略，每个问题再找一千个随机策略来试。先试上面那个不等式：
+# 从这里起，每个结论先在三个回答上验证，再放到二十个随机问题上：每个问题六个回答，$\beta$ 各不相同；结论若说的是所有策略，每个问题再找一千个随机策略来试。
+#
+# ### 扣掉什么，不许什么
+# KL 有方向：按前一个分布取平均。目标里，写在前面的是*策略*，所以按策略取平均，这叫**反向 KL**（reverse KL）；另一个叫**正向 KL**（forward KL），后面有一节带 ⋆ 的专门讲它。整个目标合成一个平均，就是
+#
+# $$J(\pi)=\mathbb{E}_{y\sim\pi}\Big[r(y)-\beta\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}\Big]$$
+#
+# 由此得出三点。第一，$J$ 可以用策略自己的样本来估计，不必把所有回答加一遍。[Ziegler et al. 2019](https://arxiv.org/abs/1909.08593) 训练时用的正是这个差，理由也写明了：有惩罚，策略就不会跑出 $r$ 靠得住的范围。第二，参考策略从来不写的回答，会让对数变成无穷大：绳子根本不许策略碰它。第三，惩罚只看策略自己写出来的东西。丢掉总概率为 $m$ 的回答，其余的保持比例，KL 是 $-\log(1-m)$。所以坍缩扣掉的也是有限的，$(1,0,0)$ 是 0.69 奈特。
 
 # %% tags=["setup"]
 SEED = 0
@@ -134,44 +180,208 @@ INSTANCES = 20
 problem = random_problems(INSTANCES, 6, SEED)
 ref, r = problem.ref_logps.exp(), problem.reward  # (20, 6) each
 beta = torch.linspace(0.2, 2.0, INSTANCES, dtype=torch.float64)[:, None]  # (20, 1)
-rivals = random_policies(1_000, INSTANCES, 6, seed=SEED + 1, scale=2.0).exp()  # (1000, 20, 6)
+rivals = random_policies(1_000, INSTANCES, 6, seed=SEED + 1, scale=2.0).exp()
 
 
-def J(p):
+def J(policies):
     """The objective, (...,), of policies given as probabilities, (..., 20, 6)."""
-    return (p * r).sum(-1) - (beta * p * (p / ref).log()).sum(-1)
+    nats = (policies * (policies / ref).log()).sum(-1)
+    return (policies * r).sum(-1) - beta[:, 0] * nats
 
 
-# %% tags=["proof"]
-assert ((rivals * r).sum(-1) < r.amax(-1)).all()  # a mean is below the largest term ...
-assert torch.equal((one_hot(r.argmax(-1), 6) * r).sum(-1), r.amax(-1))  # ... unless all weight is on the best answer
-
-# %% [markdown] lang="en"
-# ## Why KL, and in this direction
-# KL has a direction: the first argument does the averaging. The objective averages over *the policy*: this is called the **reverse** KL, and $\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$ the **forward** KL. Written as one mean, the objective is
-#
-# $$J(\pi)=\mathbb{E}_{y\sim\pi}\Big[r(y)-\beta\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}\Big].$$
-#
-# Three things follow. First, $J$ can be estimated from the policy's own samples, as the mean of a reward minus a penalty; nobody has to sum over all answers. [Ziegler et al. 2019](https://arxiv.org/abs/1909.08593) train on exactly this difference, and say why: the penalty keeps the policy where $r$ is valid. Second, an answer that the reference never writes makes the logarithm infinite. The leash forbids it altogether. Third, the penalty is paid only for what the policy does write. Dropping answers of total probability $m$, and keeping the others in proportion, costs $-\log(1-m)$: finite as long as something is left. So collapse has a finite price too, 0.693 for $(1,0,0)$.
-
-# %% [markdown] lang="zh"
-# ## 为什么是 KL，为什么是这个方向
-# KL 有方向：按前一个分布取平均。目标里，写在前面的是*策略*，所以按策略取平均，这叫**反向 KL**（reverse KL）；$\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$ 则叫**正向 KL**（forward KL）。整个目标合成一个平均，就是
-#
-# $$J(\pi)=\mathbb{E}_{y\sim\pi}\Big[r(y)-\beta\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}\Big]$$
-#
-# 由此得出三点。第一，$J$ 可以用策略自己的样本来估计：每个样本的奖励减去惩罚，再求平均，不必把所有回答加一遍。[Ziegler et al. 2019](https://arxiv.org/abs/1909.08593) 训练时用的正是这个差，理由也写明了：有惩罚，策略就不会跑出 $r$ 靠得住的范围。第二，参考策略从来不写的回答，会让对数变成无穷大：绳子根本不许策略碰它。第三，策略只为自己写出来的东西付钱。丢掉总概率为 $m$ 的回答，其余的保持比例，代价是 $-\log(1-m)$：只要没有丢光，就是有限的。所以坍缩也有价，$(1,0,0)$ 是 0.693 奈特。
-
-# %% tags=["proof"]
-cut = problem.ref_logps.index_fill(-1, torch.tensor([0]), -math.inf).log_softmax(-1)  # the reference, first answer dropped
-assert (kl(problem.ref_logps, cut) == math.inf).all()  # a policy that writes what `cut` never writes
+# %% tags=["proof"] checked_en="Checked on 20 random problems: a mean is below its largest term unless all weight is there; what the reference never writes is forbidden; the price of dropping an answer." checked_zh="在 20 个随机问题上验证：平均数低于最大的一项，除非权重全在那里；参考策略从来不写的，绳子不许写；丢掉一个回答要扣多少。"
+assert ((rivals * r).sum(-1) < r.amax(-1)).all()
+assert torch.equal((one_hot(r.argmax(-1), 6) * r).sum(-1), r.amax(-1))
+without_first = problem.ref_logps.index_fill(-1, torch.tensor([0]), -math.inf)
+cut = without_first.log_softmax(-1)  # the reference, its first answer dropped
+assert (kl(problem.ref_logps, cut) == math.inf).all()
 assert torch.allclose(kl(cut, problem.ref_logps), -(1 - ref[:, 0]).log())
 
 # %% [markdown] lang="en"
-# The field has names for this difference. Let a distribution with two bumps be given, and look for the one-bump distribution that is nearest to it. The smallest *reverse* KL has one that sits on a single bump and leaves the other out: reverse KL is **mode-seeking**. The smallest *forward* KL has one that is spread over both: forward KL is **mass-covering**.
+# ## The optimum, first route: a multiplier
+# What is the best policy? Before any algebra, we can search: try 100,000 random policies on the toy and keep the best.
 
 # %% [markdown] lang="zh"
-# 这个差别有现成的名字。给定一个有两个峰的分布，去找离它最近的单峰分布。*反向* KL 最小的，只守着一个峰，把另一个丢开：反向 KL **追逐众数**（mode-seeking）。*正向* KL 最小的，摊开来盖住两个峰：正向 KL **覆盖全体**（mass-covering）。
+# ## 最优解，第一条路：乘子
+# 最好的策略是哪个？先不管代数，搜一搜就知道大概：在手算例子上随机试 100,000 个策略，留下最好的。
+
+# %%
+tried = random_policies(100_000, 3, seed=SEED + 5, scale=2.0)
+heights = objective(tried, toy, 0.5)
+print(tried[heights.argmax()].exp().numpy().round(2), f"J = {heights.max():.3f}")
+assert 0.69 < heights.max() < 0.6963
+
+# %% [markdown] lang="en"
+# It writes $y_1$ in nine answers of ten, and keeps a little of the others. Which formula gives that? We look for the largest $J$ among all $\pi$ with $\sum_y\pi(y)=1$. (Sums run over the answers with $\pi_{\mathrm{ref}}(y)>0$; the others are forbidden.)
+#
+# *Add the constraint with a multiplier $\lambda$*, a number still to be found:
+#
+# $$\sum_y\pi(y)\,r(y)-\beta\sum_y\pi(y)\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}+\lambda\Big(1-\sum_y\pi(y)\Big).$$
+#
+# *Differentiate with respect to one $\pi(y)$ and set the result to zero.* The derivative of $p\log p$ is $\log p+1$. *Then solve for the logarithm*:
+#
+# $$r(y)-\beta\Big(\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}+1\Big)-\lambda=0\quad\Longrightarrow\quad\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}=\frac{r(y)}{\beta}-\Big(1+\frac{\lambda}{\beta}\Big).$$
+#
+# *Exponentiate.* The bracket does not depend on $y$: it is one factor for all answers, and the sum must be 1. So the factor is one over $Z$, the **partition function**:
+#
+# $$\pi^*(y)=\frac{1}{Z}\,\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta},\qquad Z=\sum_y\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}.$$
+#
+# Take the reference and reweight it by the exponential of the reward. This is called **exponential tilting**, or the Gibbs distribution. On the toy: multiply 0.5, 0.3, 0.2 by $e^2$, 1, $e^{-2}$, add up to $Z=4.02$, divide.
+
+# %% [markdown] lang="zh"
+# 它十次里有九次写 $y_1$，别的也留一点。什么公式能给出这个答案？在所有满足 $\sum_y\pi(y)=1$ 的 $\pi$ 里，找让 $J$ 最大的那个。（求和只取 $\pi_{\mathrm{ref}}(y)>0$ 的回答，别的反正不许写。）
+#
+# *用（拉格朗日）乘子 $\lambda$ 把约束加进去*，$\lambda$ 是个待定的数：
+#
+# $$\sum_y\pi(y)\,r(y)-\beta\sum_y\pi(y)\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}+\lambda\Big(1-\sum_y\pi(y)\Big)$$
+#
+# *对某一个 $\pi(y)$ 求导，令它为零*；$p\log p$ 的导数是 $\log p+1$。*再解出对数*：
+#
+# $$r(y)-\beta\Big(\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}+1\Big)-\lambda=0\quad\Longrightarrow\quad\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}=\frac{r(y)}{\beta}-\Big(1+\frac{\lambda}{\beta}\Big)$$
+#
+# *取指数。* 括号里没有 $y$，取指数后，它是所有回答共用的一个系数；而概率之和必须是 1。所以这个系数只能是 $1/Z$，其中 $Z$ 叫**配分函数**（partition function）：
+#
+# $$\pi^*(y)=\frac{1}{Z}\,\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta},\qquad Z=\sum_y\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}$$
+#
+# 拿参考策略来，按奖励的指数重新加权。这叫**指数倾斜**（exponential tilting），得到的是 Gibbs 分布。手算例子：0.5、0.3、0.2 各乘 $e^2$、1、$e^{-2}$，加起来是 $Z=4.02$，再除以它。
+
+
+# %% tags=["setup"]
+def tilt(reference, reward, beta):
+    """(the optimum, Z): the reference, reweighted by the exponential of the reward."""
+    weighted = reference * torch.exp(reward / beta)
+    return weighted / weighted.sum(), weighted.sum()
+
+
+toy_star, toy_Z = tilt(toy_ref, toy.reward, 0.5)
+print(toy_star.numpy().round(3), f"Z = {toy_Z:.2f}")
+assert [f"{x:.3f}" for x in toy_star] == [
+    "0.919",
+    "0.075",
+    "0.007",
+] and f"{toy_Z:.2f}" == "4.02"
+assert torch.allclose(toy_star.log(), optimal_policy(toy, 0.5))  # the library's
+of_star = [f"{x:.3f}" for x in reward_kl_J(toy_star, toy_ref, toy.reward, 0.5)]
+assert of_star == ["0.912", "0.432", "0.696"]
+
+# %% [markdown] lang="en"
+# We did not ask for $\pi(y)\ge 0$; the exponential sees to it, and $\pi^*(y)>0$ exactly where $\pi_{\mathrm{ref}}(y)>0$. Is the point a maximum, and the only one? Yes: $p\log p$ is convex (it curves upwards), so $-\beta\,\mathrm{KL}$ is concave (it curves downwards), and the mean reward is straight. Halfway between two different policies $J$ lies above the mean of its values at both.
+
+# %% [markdown] lang="zh"
+# 我们没有要求 $\pi(y)\ge 0$，指数自己就保证了：凡是 $\pi_{\mathrm{ref}}(y)>0$ 的回答，$\pi^*(y)$ 也大于零，别的都是零。这个点是不是最大点？是不是只此一个？是的：$p\log p$ 是凸的（向上弯），$-\beta\,\mathrm{KL}$ 就是凹的（向下弯），平均奖励则是直的。任取两个不同的策略，在它们正中间，$J$ 比两头的平均高。
+
+# %% tags=["proof"] checked_en="Checked on 20 random problems: the formula equals the library's and is zero where the reference is; the slope there is the multiplier; J is concave, by how much; no rival is better." checked_zh="在 20 个随机问题上验证：公式与库里的一致，参考策略为零处也为零；那里的斜率就是乘子；J 是凹的，凹多少；没有对手更好。"
+tilted = ref * torch.exp(r / beta)
+Z = tilted.sum(-1, keepdim=True)  # (20, 1)
+star = tilted / Z  # (20, 6)
+assert torch.allclose(star.log(), optimal_policy(problem, beta))
+never = cut.exp() > 0  # zero where the reference is
+assert torch.equal(optimal_policy(Problem(cut, r), beta).exp() > 0, never)
+at_star = star.clone().requires_grad_()
+(slope,) = torch.autograd.grad(J(at_star).sum(), at_star)
+assert torch.allclose(slope, beta * Z.log() - beta)  # the same for all answers
+a, b = rivals[:500], rivals[500:]
+halfway = (a + b) / 2
+gap = J(halfway) - (J(a) + J(b)) / 2
+from_a, from_b = (a * (a / halfway).log()).sum(-1), (b * (b / halfway).log()).sum(-1)
+assert torch.allclose(gap, beta[:, 0] / 2 * (from_a + from_b))
+assert (gap > 0).all()
+assert (J(star) > J(rivals).amax(0)).all()
+
+# %% [markdown] lang="en"
+# ## The optimum, second route: completing the KL
+# The second route needs no calculus, and it gives more: not only which policy is best, but by how much any other one falls short. It is the one of [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290), appendix A.1; the result is older ([Peters & Schaal 2007](https://doi.org/10.1145/1273496.1273590), [Peng et al. 2019](https://arxiv.org/abs/1910.00177)). Five lines, each equal to the one before:
+#
+# $$\begin{aligned}J(\pi)&=\sum_y\pi(y)\Big(r(y)-\beta\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}\Big)\\&=\beta\sum_y\pi(y)\Big(\log e^{r(y)/\beta}-\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}\Big)\\&=\beta\sum_y\pi(y)\log\frac{\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}}{\pi(y)}\\&=\beta\sum_y\pi(y)\log\frac{Z\,\pi^*(y)}{\pi(y)}\\&=\beta\log Z-\beta\,\mathrm{KL}(\pi\,\|\,\pi^*).\end{aligned}$$
+#
+# The first writes both means as one sum. The second writes $r$ as $\beta\log e^{r/\beta}$. The third gathers the logarithms. The fourth recognises the numerator: it is $Z\,\pi^*(y)$. The fifth takes out $\log Z$, which does not depend on $y$.
+#
+# Now look at the last line. The policy appears once, in a KL divergence. **Gibbs' inequality** says that a KL divergence is never negative, and zero only between equal distributions. So $\pi^*$ is the maximum, $\beta\log Z$ is its height, and every other policy misses it by
+#
+# $$J(\pi^*)-J(\pi)=\beta\,\mathrm{KL}(\pi\,\|\,\pi^*).$$
+#
+# To maximise $J$ is to approach $\pi^*$ in reverse KL. (To imitate samples of $\pi^*$ is to approach it in forward KL, as SFT approaches its data in [chapter 3](03_sft.ipynb).) Korbak et al. read it as Bayesian inference: $\pi_{\mathrm{ref}}$ is the prior, $e^{r/\beta}$ the evidence.
+
+# %% [markdown] lang="zh"
+# ## 最优解，第二条路：配成 KL
+# 第二条路像解二次方程时的配方法：不用微积分，得到的还更多。它不光说出哪个策略最好，还说出别的策略差多少。走法见 [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290) 附录 A.1；结论早已有之（[Peters & Schaal 2007](https://doi.org/10.1145/1273496.1273590)、[Peng et al. 2019](https://arxiv.org/abs/1910.00177)）。一共五行，每一行都等于上一行：
+#
+# $$\begin{aligned}J(\pi)&=\sum_y\pi(y)\Big(r(y)-\beta\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}\Big)\\&=\beta\sum_y\pi(y)\Big(\log e^{r(y)/\beta}-\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}\Big)\\&=\beta\sum_y\pi(y)\log\frac{\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}}{\pi(y)}\\&=\beta\sum_y\pi(y)\log\frac{Z\,\pi^*(y)}{\pi(y)}\\&=\beta\log Z-\beta\,\mathrm{KL}(\pi\,\|\,\pi^*)\end{aligned}$$
+#
+# 第一行，两个平均并成一个和。第二行，把 $r$ 写成 $\beta\log e^{r/\beta}$。第三行，对数合并。第四行，认出分子：它就是 $Z\,\pi^*(y)$。第五行，$\log Z$ 与 $y$ 无关，提到外面。
+#
+# 看最后一行：策略只出现一次，就在那个 KL 散度里。**Gibbs 不等式**（Gibbs' inequality）说：KL 散度不会是负的，两个分布相等时才是零。所以 $\pi^*$ 就是最大点，高度是 $\beta\log Z$；别的策略都差一截，差额是
+#
+# $$J(\pi^*)-J(\pi)=\beta\,\mathrm{KL}(\pi\,\|\,\pi^*)$$
+#
+# 最大化 $J$，就是按反向 KL 向 $\pi^*$ 靠拢。（模仿 $\pi^*$ 的样本，则是按正向 KL 向它靠拢，就像[第 3 章](03_sft.ipynb)里 SFT 向数据靠拢。）Korbak 等人把它看作贝叶斯推断：$\pi_{\mathrm{ref}}$ 是先验，$e^{r/\beta}$ 是奖励带来的证据。
+
+# %%
+for policy, (_, _, height) in zip(
+    by_hand[:3], table
+):  # the first three rows of the table
+    short = 0.5 * torch.xlogy(policy, policy / toy_star).sum()  # β KL(π ‖ π*)
+    print(f"J = {height:.3f} = {0.5 * toy_Z.log():.3f} - {short:.3f}")
+    assert torch.isclose(height, 0.5 * toy_Z.log() - short)
+
+# %% tags=["proof"] checked_en="Checked on 20 random problems and 1,000 rivals each: every line equals the one before; the height of the maximum; by how much each rival misses it." checked_zh="在 20 个随机问题上、各 1,000 个对手上验证：每一行等于上一行；最大点的高度；每个对手差多少。"
+ratio = (rivals / ref).log()
+lines = [
+    (rivals * r).sum(-1) - beta[:, 0] * kl(rivals.log(), problem.ref_logps),
+    (rivals * (r - beta * ratio)).sum(-1),
+    beta[:, 0] * (rivals * (torch.exp(r / beta).log() - ratio)).sum(-1),
+    beta[:, 0] * (rivals * (tilted / rivals).log()).sum(-1),
+    beta[:, 0] * (rivals * (Z * star / rivals).log()).sum(-1),
+    (beta * Z.log())[:, 0] - beta[:, 0] * kl(rivals.log(), star.log()),
+]
+for above, below in pairwise(lines):
+    assert torch.allclose(above, below)
+assert torch.allclose(J(star), (beta * Z.log())[:, 0])
+misses = beta[:, 0] * (rivals * (rivals / star).log()).sum(-1)
+assert torch.allclose(J(star) - J(rivals), misses)
+
+# %% [markdown] lang="en"
+# ## ⋆ Why a KL is never negative
+# Gibbs' inequality takes a few lines. Let $\pi$ and $\nu$ be two distributions over answers. Where $\pi(y)>0=\nu(y)$ for some answer, the KL is infinite; otherwise put $u=\nu(y)/\pi(y)$. For $u>0$, $\log u\le u-1$, with equality only at $u=1$. Suppose first that $\pi(y)>0$ wherever $\nu(y)>0$. As $\sum_y\pi(y)\,(u-1)=\sum_y\nu(y)-\sum_y\pi(y)=0$, that sum may be added for free:
+#
+# $$\mathrm{KL}(\pi\,\|\,\nu)=\sum_y\pi(y)\,(-\log u)=\sum_y\pi(y)\,(u-1-\log u)\ge 0.$$
+#
+# Every term is at least zero, and zero only where $\nu(y)=\pi(y)$. If $\pi$ leaves out answers to which $\nu$ gives total probability $m$, then $\sum_y\pi(y)\,(u-1)$ is $-m$, and the KL is the last sum plus $m$: all the more above zero.
+#
+# The summand $u-1-\log u$ is also an estimator of KL, called $k_3$ by [Schulman 2020](http://joschu.net/blog/kl-approx.html): never negative and, if $\pi$ leaves nothing out, right on average, like $-\log u$. A policy that is sampled with top-k or top-p does leave answers out, and there $k_3$ reads too low by $m$. You write it in exercise 6.3.
+
+# %% [markdown] lang="zh"
+# ## ⋆ KL 为什么不会是负的
+# Gibbs 不等式只要几行。设 $\pi$、$\nu$ 是回答上的两个分布。要是某个回答 $\pi(y)>0=\nu(y)$，KL 就是无穷大；要是没有，令 $u=\nu(y)/\pi(y)$。$u>0$ 时 $\log u\le u-1$，只在 $u=1$ 处相等。先假定凡是 $\nu(y)>0$ 的回答，都有 $\pi(y)>0$。这时 $\sum_y\pi(y)\,(u-1)=\sum_y\nu(y)-\sum_y\pi(y)=0$，把这个和加进去，值不变：
+#
+# $$\mathrm{KL}(\pi\,\|\,\nu)=\sum_y\pi(y)\,(-\log u)=\sum_y\pi(y)\,(u-1-\log u)\ge 0$$
+#
+# 每一项都不小于零，只在 $\nu(y)=\pi(y)$ 处等于零。若 $\pi$ 漏掉了一些回答，它们在 $\nu$ 下的总概率是 $m$，那么 $\sum_y\pi(y)\,(u-1)$ 等于 $-m$，KL 就是上式最后那个和再加 $m$，更是大于零。
+#
+# 和里的这一项 $u-1-\log u$，也是 KL 的一个估计量，[Schulman 2020](http://joschu.net/blog/kl-approx.html) 叫它 $k_3$。它从不为负；只要 $\pi$ 没有漏掉回答，它平均起来就正好是 KL，同 $-\log u$ 一样。策略若用 top-k 或 top-p 采样，就会漏，这时 $k_3$ 平均偏低 $m$。练习 6.3 就来写它。
+
+# %% tags=["proof"] checked_en="Checked on 20 random problems: the inequality, the sum that is added for free, and what answers left out do to both." checked_zh="在 20 个随机问题上验证：这个不等式；白加进去的那个和；漏掉回答时，两者各变成什么。"
+u = star / rivals  # the optimum over the rivals: (1000, 20, 6)
+pieces = u - 1 - u.log()
+assert (pieces >= 0).all() and (pieces[(u - 1).abs() > 1e-3] > 0).all()
+assert torch.allclose((rivals * (u - 1)).sum(-1), torch.zeros(1000, INSTANCES).double())
+assert torch.allclose((rivals * pieces).sum(-1), kl(rivals.log(), star.log()))
+assert kl(star.log(), optimal_policy(problem, beta)).abs().max() < 1e-12  # equal: zero
+short = rivals[..., 1:] / rivals[..., 1:].sum(-1, keepdim=True)  # leaves out the first
+there = star[..., 1:] / short
+left_out = star[:, 0].expand(1000, INSTANCES)
+assert torch.allclose((short * (there - 1)).sum(-1), -left_out)
+kl_of_short = (short * (short / star[:, 1:]).log()).sum(-1)
+third = (short * (there - 1 - there.log())).sum(-1)
+assert torch.allclose(third + left_out, kl_of_short)
+
+# %% [markdown] lang="en"
+# ## ⋆ The other direction
+# What is the difference between $\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$ and $\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$? Let a distribution with two bumps be given, and look for the one-bump distribution that is nearest to it. Reverse KL averages over the one that we look for: it must not write where the given one does not, but may leave out as much as it likes. So it sits on one bump. Forward KL averages over the given one: nothing that it writes may be left out, so the nearest is spread over both. The field's words are **mode-seeking** and **mass-covering**.
+
+# %% [markdown] lang="zh"
+# ## ⋆ 另一个方向
+# $\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$ 和 $\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$，差别在哪里？给定一个有两个峰的分布，去找离它最近的单峰分布。反向 KL 按我们要找的那个取平均：给定的分布不写的地方，它也不能写；但漏掉多少，随它的便。所以它只守着一个峰。正向 KL 按给定的那个取平均：它写的，一样也不许漏，所以最近的那个摊开来盖住两个峰。行话是**追逐众数**（mode-seeking）和**覆盖全体**（mass-covering）。
 
 # %%
 places = torch.arange(-20, 21).double()
@@ -183,32 +393,70 @@ def bump(centre, width):
 
 two_bumps = torch.logaddexp(bump(-8, 2), bump(8, 2)) - math.log(2)
 singles = torch.stack([bump(m, w) for m in range(-20, 21) for w in range(1, 13)])
-nearest = {"reverse": kl(singles, two_bumps), "forward": kl(two_bumps, singles)}
-on_the_left = {}
-for name, distances in nearest.items():
-    on_the_left[name] = singles[distances.argmin()].exp()[places < 0].sum().item()
-    print(f"{name}: {on_the_left[name]:.2f} of the mass lies on the left")
-assert max(on_the_left["reverse"], 1 - on_the_left["reverse"]) > 0.99
-assert 0.4 < on_the_left["forward"] < 0.6
+nearest = {
+    "reverse": singles[kl(singles, two_bumps).argmin()],
+    "forward": singles[kl(two_bumps, singles).argmin()],
+}
+for name, single in nearest.items():
+    on_the_left = single.exp()[places < 0].sum().item()
+    print(f"{name}: {on_the_left:.2f} of the mass on the left")
+    if name == "reverse":
+        assert max(on_the_left, 1 - on_the_left) > 0.99
+    else:
+        assert 0.4 < on_the_left < 0.6
+
+
+# %% tags=["figure"] alt_en="Probability along a line of places from -20 to 20. Grey: two equal bumps at -8 and 8. Blue, the nearest in reverse KL: one tall bump that coincides with one of the two. Orange, the nearest in forward KL: one broad hill over both, highest in the gap between them." alt_zh="横轴是位置，从 -20 到 20；纵轴是概率。灰：两个同样的峰，在 -8 和 8。蓝，反向 KL 最近的：一个高峰，与其中一个峰重合。橙，正向 KL 最近的：一座宽丘，盖住两个峰，最高处在两峰之间的空隙上。"
+@picture
+def two_bumps_and_the_nearest(say):
+    _, axes = figure(height=3.2)
+    axes.fill_between(
+        places, two_bumps.exp(), color=COLORS["ref"], alpha=0.35, linewidth=0
+    )
+    axes.plot(places, nearest["reverse"].exp(), color=COLORS["policy"])
+    axes.plot(places, nearest["forward"].exp(), color=COLORS["baseline"])
+    peak = places[nearest["reverse"].argmax()].item()
+    top = nearest["reverse"].exp().max().item()
+    axes.text(-peak, 0.115, say("two bumps", "给定的双峰"), color=INK, ha="center")
+    label = say("nearest in reverse KL", "反向 KL 最近")
+    axes.text(peak, top + 0.01, label, color=COLORS["policy"], ha="center")
+    label = say("nearest in\nforward KL", "正向 KL 最近")
+    axes.text(0, 0.055, label, color=COLORS["baseline"], ha="center")
+    axes.set(
+        xlabel=say("place", "位置"),
+        ylabel=say("probability", "概率"),
+        ylim=(0, top + 0.04),
+    )
+
 
 # %% [markdown] lang="en"
-# What would the other direction do? $\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$ averages over the reference. For $(0.8,\,0.15,\,0.05)$ it is 0.250, not 0.203; for $(1,0,0)$ it is infinite, because the policy has dropped answers. Its optimum has another form. We maximise $\sum_y\pi(y)\,r(y)-\beta\,\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$ subject to $\sum_y\pi(y)=1$: add $\lambda\,(1-\sum_y\pi(y))$, with a number $\lambda$ to be found, and set the derivative with respect to each $\pi(y)$ to zero. The KL contains $\pi$ only as $-\pi_{\mathrm{ref}}(y)\log\pi(y)$, so
+# **Figure 6.1.** One bump must stand for two. Reverse KL sits on one of them, forward KL covers both and writes most where there is nothing.
+#
+# Now charge for $\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$ instead. For $(0.8,\,0.15,\,0.05)$ it is 0.25, not 0.20; for $(1,0,0)$ it is infinite, because the policy has dropped answers. Its optimum has another form. Maximise $\sum_y\pi(y)\,r(y)-\beta\,\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$ subject to $\sum_y\pi(y)=1$, with a multiplier $\lambda$ as above. The KL contains $\pi$ only as $-\pi_{\mathrm{ref}}(y)\log\pi(y)$, so
 #
 # $$r(y)+\beta\,\frac{\pi_{\mathrm{ref}}(y)}{\pi(y)}-\lambda=0\quad\Longrightarrow\quad\pi(y)=\frac{\beta\,\pi_{\mathrm{ref}}(y)}{\lambda-r(y)}.$$
 #
-# $\lambda$ must exceed every reward, and the probabilities must sum to 1. The larger $\lambda$, the smaller the sum, so halving an interval finds it. (Multiply the first equation by $\pi(y)$ and add up: $\lambda=\mathbb{E}_{y\sim\pi}[r(y)]+\beta$.) We check the form against a numerical minimiser that knows nothing of it.
+# $\lambda$ must exceed every reward, and the probabilities must sum to 1. The larger $\lambda$, the smaller the sum, so halving an interval finds it. (Multiply the first equation by $\pi(y)$ and add up: $\lambda=\mathbb{E}_{y\sim\pi}[r(y)]+\beta$.)
+#
+# On the toy this optimum is $(0.841,\,0.116,\,0.044)$, with $\lambda=1.30$. Now make the third answer terrible: reward -10 in place of -1. The optimum of our objective then writes it once in $10^{10}$ answers; the other one writes it once in 113. One shrinks like the exponential of the reward, the other like one over the reward. If some answers must be very rare, the direction in the objective is the one to have.
 
 # %% [markdown] lang="zh"
-# 换个方向会怎样？$\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$ 按参考策略取平均。对 $(0.8,\,0.15,\,0.05)$，它是 0.250，不是 0.203；对 $(1,0,0)$，它是无穷大，因为策略丢了回答。用它来惩罚，最优解的形式也不同。我们要在 $\sum_y\pi(y)=1$ 的条件下最大化 $\sum_y\pi(y)\,r(y)-\beta\,\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$：加上一项 $\lambda\,(1-\sum_y\pi(y))$，其中 $\lambda$ 是待定的数；再对每个 $\pi(y)$ 求导，令导数为零。这个 KL 里只有 $-\pi_{\mathrm{ref}}(y)\log\pi(y)$ 含 $\pi$，所以
+# **图 6.1** 用一个峰代替两个峰。反向 KL 守着其中一个；正向 KL 两个都盖住，写得最多的地方却什么也没有。
+#
+# 现在改用 $\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$ 来惩罚。对 $(0.8,\,0.15,\,0.05)$，它是 0.25，不是 0.20；对 $(1,0,0)$，它是无穷大，因为策略丢了回答。最优解的形式也不同。在 $\sum_y\pi(y)=1$ 的条件下最大化 $\sum_y\pi(y)\,r(y)-\beta\,\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$，照前面那样用乘子 $\lambda$。这个 KL 里只有 $-\pi_{\mathrm{ref}}(y)\log\pi(y)$ 含 $\pi$，所以
 #
 # $$r(y)+\beta\,\frac{\pi_{\mathrm{ref}}(y)}{\pi(y)}-\lambda=0\quad\Longrightarrow\quad\pi(y)=\frac{\beta\,\pi_{\mathrm{ref}}(y)}{\lambda-r(y)}$$
 #
-# $\lambda$ 要大于每一个奖励，概率加起来要等于 1。$\lambda$ 越大，和越小，所以用二分法就能找到它。（把左边的方程乘上 $\pi(y)$ 再求和，得到 $\lambda=\mathbb{E}_{y\sim\pi}[r(y)]+\beta$。）下面再用数值方法直接求最小值来核对，它事先不知道这个式子。
+# $\lambda$ 要大于每一个奖励，概率加起来要等于 1。$\lambda$ 越大，和越小，所以用二分法就能找到它。（把左边的方程乘上 $\pi(y)$ 再求和，得到 $\lambda=\mathbb{E}_{y\sim\pi}[r(y)]+\beta$。）
+#
+# 在手算例子里，换了方向的最优解是 $(0.841,\,0.116,\,0.044)$，$\lambda=1.30$。现在让第三个回答糟透：奖励从 -1 改成 -10。我们那个目标的最优解，大约 $10^{10}$ 个回答里写它一次；换了方向的，113 个里就写一次。奖励越低，前者按指数缩小，后者只按反比缩小。要是有些回答必须极其罕见，就该用目标里的这个方向。
 
-# %% tags=["proof"]
-def other_optimum(ref, r, beta):
-    """(policy, lambda) that maximise E[r] - beta KL(ref || policy), by halving an interval for lambda."""
-    low, high = r.amax(-1, keepdim=True), r.amax(-1, keepdim=True) + beta  # the sum is above 1 at low, below at high
+
+# %% tags=["setup"]
+def other_direction(ref, r, beta):
+    """(policy, λ) that maximise E[r] - β KL(ref ‖ policy); λ by halving an interval."""
+    low = r.amax(-1, keepdim=True)  # here the sum is above 1
+    high = low + beta  # here it is below
     for _ in range(100):
         middle = (low + high) / 2
         above = (beta * ref / (middle - r)).sum(-1, keepdim=True) > 1
@@ -216,215 +464,125 @@ def other_optimum(ref, r, beta):
     return beta * ref / (middle - r), middle
 
 
-other, lam = other_optimum(ref, r, beta)
-assert torch.allclose(other.sum(-1), torch.ones(INSTANCES).double())
-assert torch.allclose(lam[:, 0], (other * r).sum(-1) + beta[:, 0])
-found = minimise(lambda z: beta[:, 0] * kl(problem.ref_logps, z.log_softmax(-1)) - mean(z.log_softmax(-1), r), r)
-assert torch.allclose(found.softmax(-1), other, atol=1e-7)
-
-# %% [markdown] lang="en"
-# On the toy this optimum is $(0.841,\,0.116,\,0.044)$, with $\lambda=1.297$. Now make the third answer terrible: reward -10 in place of -1. The optimum of our objective, derived below, then writes it once in $10^{10}$ answers; the other one writes it once in 113. One shrinks like the exponential of the reward, the other like one over the reward. If some answers must be very rare, the direction in the objective is the one to have.
-
-# %% [markdown] lang="zh"
-# 在手算例子里，换了方向的最优解是 $(0.841,\,0.116,\,0.044)$，$\lambda=1.297$。现在让第三个回答糟透：奖励从 -1 改成 -10。我们那个目标的最优解（后面会推出来），大约 $10^{10}$ 个回答里写它一次；换了方向的，113 个里就写一次。奖励越低，前者按指数缩小，后者只按反比缩小。要是有些回答必须极其罕见，就该用目标里的这个方向。
-
 # %%
-turned, lam_toy = other_optimum(toy.ref_logps.exp(), toy.reward, 0.5)
-terrible = Problem(toy.ref_logps, torch.tensor([1.0, 0.0, -10.0]).double())
-rare = optimal_policy(terrible, 0.5).exp()[2].item(), other_optimum(toy.ref_logps.exp(), terrible.reward, 0.5)[0][2].item()
-print([round(x, 3) for x in turned.tolist()], round(lam_toy.item(), 3), f"{rare[0]:.1e} {rare[1]:.4f}")
-assert [round(x, 3) for x in turned.tolist()] == [0.841, 0.116, 0.044] and round(lam_toy.item(), 3) == 1.297
-assert 0.9e-10 < rare[0] < 1.1e-10 and round(1 / rare[1]) == 113
-backward = [kl(toy.ref_logps, p.log()).item() for p in rows[1:3]]
-assert round(backward[0], 3) == 0.250 and backward[1] == math.inf
+turned, toy_lambda = other_direction(toy_ref, toy.reward, 0.5)
+terrible = Problem(toy.ref_logps, torch.tensor([1, 0, -10]).double())
+rare = optimal_policy(terrible, 0.5).exp()[2].item()
+rare_turned = other_direction(toy_ref, terrible.reward, 0.5)[0][2].item()
+print(
+    turned.numpy().round(3),
+    f"{toy_lambda.item():.2f}",
+    f"{rare:.0e}",
+    round(1 / rare_turned),
+)
+assert [f"{x:.3f}" for x in turned] == ["0.841", "0.116", "0.044"]
+assert f"{toy_lambda.item():.2f}" == "1.30" and 0.9e-10 < rare < 1.1e-10
+assert round(1 / rare_turned) == 113
+backward = [kl(toy.ref_logps, policy.log()).item() for policy in by_hand[1:3]]
+assert f"{backward[0]:.2f}" == "0.25" and backward[1] == math.inf
+
+# %% tags=["proof"] checked_en="Checked on 20 random problems: probabilities that add up to 1, the multiplier, and the optimum of a numerical minimiser that knows nothing of the formula." checked_zh="在 20 个随机问题上验证：概率加起来是 1；乘子的值；数值方法直接求出的最优解（它事先不知道这个公式）。"
+swapped, lam = other_direction(ref, r, beta)
+assert torch.allclose(swapped.sum(-1), torch.ones(INSTANCES).double())
+assert torch.allclose(lam[:, 0], (swapped * r).sum(-1) + beta[:, 0])
+assert torch.allclose(swapped.log(), other_optimum(problem, beta))  # the library's
+
+
+def minus_objective(z):
+    forward = kl(problem.ref_logps, z.log_softmax(-1))
+    return beta[:, 0] * forward - mean(z.log_softmax(-1), r)
+
+
+found = minimise(minus_objective, r)
+assert torch.allclose(found.softmax(-1), swapped, atol=1e-7)
 
 # %% [markdown] lang="en"
-# ### The leash, token by token
+# ## ⋆ The leash, token by token
 # A language model writes tokens. Let $y_t$ be the $t$-th token of an answer and $y_{<t}$ what stands before it. The probability of an answer is a product over its tokens, so its logarithm is a sum, and so is the penalty:
 #
 # $$\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}=\sum_t\log\frac{\pi(y_t\mid y_{<t})}{\pi_{\mathrm{ref}}(y_t\mid y_{<t})}.$$
 #
-# Take the mean over answers of the policy. On the left stands the KL of answers. On the right, each fork contributes the KL of its two next-token distributions, weighted by how often *the policy* comes by. This is the chain rule of KL. Ouyang et al. take the penalty token by token: subtract $\beta\log(\pi/\pi_{\mathrm{ref}})$ at each, and add the reward at the last one. (GRPO puts an estimate of the KL into the loss instead; chapter 12.) The sum is the reward minus the penalty of the whole answer. (The sum: a mean over tokens would be another objective.) We enumerate trees with two tokens of three kinds, nine answers.
+# Take the mean over answers of the policy. On the left stands the KL of answers. On the right, each fork contributes the KL of its two next-token distributions, weighted by how often *the policy* comes by. This is the chain rule of KL.
+#
+# Ouyang et al. take the penalty token by token: subtract $\beta\log(\pi/\pi_{\mathrm{ref}})$ at each, and add the reward at the last one. (GRPO puts an estimate of the KL into the loss instead; chapter 12.) The sum is the reward minus the penalty of the whole answer. (The sum: a mean over tokens would be another objective.) We enumerate trees with two tokens of three kinds, nine answers.
 
 # %% [markdown] lang="zh"
-# ### 逐个词元看绳子
+# ## ⋆ 逐个词元看绳子
 # 语言模型是一个词元一个词元地写。记 $y_t$ 为回答的第 $t$ 个词元，$y_{<t}$ 为它前面的部分。回答的概率是各词元概率的乘积，取对数就成了和，惩罚也跟着成了和：
 #
 # $$\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}=\sum_t\log\frac{\pi(y_t\mid y_{<t})}{\pi_{\mathrm{ref}}(y_t\mid y_{<t})}$$
 #
-# 对策略写出的回答取平均：左边是整个回答的 KL；右边，每个岔口（每种可能的 $y_{<t}$）贡献一份，即两个下一词元分布之间的 KL，权重是*策略*走到那里的概率。这就是 KL 的链式法则。Ouyang 等人的惩罚就是逐个词元扣的：在每个词元上减去 $\beta\log(\pi/\pi_{\mathrm{ref}})$，在最后一个词元上加奖励。（GRPO 不这样，它把 KL 的估计值放进损失；见第 12 章。）加起来，就是奖励减去整个回答的惩罚。（一定要相加；若对词元取平均，就是另一个目标了。）下面把树整个列出来：两个词元，每个有三种写法，共九个回答。
+# 对策略写出的回答取平均：左边是整个回答的 KL；右边，每个岔口（每种可能的 $y_{<t}$）贡献一份，即两个下一词元分布之间的 KL，权重是*策略*走到那里的概率。这就是 KL 的链式法则。
+#
+# Ouyang 等人的惩罚就是逐个词元扣的：在每个词元上减去 $\beta\log(\pi/\pi_{\mathrm{ref}})$，在最后一个词元上加奖励。（GRPO 不这样，它把 KL 的估计值放进损失；见第 12 章。）加起来，就是奖励减去整个回答的惩罚。（一定要相加；若对词元取平均，就是另一个目标了。）下面把树整个列出来：两个词元，每个有三种写法，共九个回答。
 
-# %% tags=["proof"]
-first, first_ref = random_policies(2, INSTANCES, 3, seed=SEED + 2)  # (20, 3): log-probabilities of the first token
-second, second_ref = random_policies(2, INSTANCES, 3, 3, seed=SEED + 3)  # (20, 3, 3): of the second, after each first
-answers, answers_ref = ((a[..., None] + b).flatten(1) for a, b in ((first, second), (first_ref, second_ref)))  # (20, 9)
-ratios = (first - first_ref)[..., None] + (second - second_ref)  # the two tokens' log-ratios, added
-assert torch.allclose((answers.exp() * ratios.flatten(1)).sum(-1), kl(answers, answers_ref))
+# %% tags=["proof"] checked_en="Checked on 20 random trees: the log-ratios of the tokens add up, and the KL of answers is that of the forks, weighted by the policy." checked_zh="在 20 棵随机的树上验证：各词元的对数比相加；整个回答的 KL，等于各岔口的 KL 按策略加权。"
+first, first_ref = random_policies(2, INSTANCES, 3, seed=SEED + 2)  # (20, 3)
+second, second_ref = random_policies(2, INSTANCES, 3, 3, seed=SEED + 3)  # (20, 3, 3)
+answers = (first[..., None] + second).flatten(1)  # (20, 9): of the whole answers
+answers_ref = (first_ref[..., None] + second_ref).flatten(1)
+ratios = (first - first_ref)[..., None] + (second - second_ref)  # added over tokens
+of_answers = kl(answers, answers_ref)
+assert torch.allclose((answers.exp() * ratios.flatten(1)).sum(-1), of_answers)
 forks = kl(first, first_ref) + (first.exp() * kl(second, second_ref)).sum(-1)
-assert torch.allclose(kl(answers, answers_ref), forks)
-
-# %% [markdown] lang="en"
-# ## The optimum, first route: a multiplier
-# We look for the policy that makes $J$ largest, among all $\pi$ with $\sum_y\pi(y)=1$. From here on sums run over the answers with $\pi_{\mathrm{ref}}(y)>0$; the others are forbidden.
-#
-# *Add the constraint with a multiplier $\lambda$*, a number still to be found:
-#
-# $$\sum_y\pi(y)\,r(y)-\beta\sum_y\pi(y)\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}+\lambda\Big(1-\sum_y\pi(y)\Big).$$
-#
-# *Differentiate with respect to one $\pi(y)$ and set the result to zero.* The derivative of $p\log p$ is $\log p+1$:
-#
-# $$r(y)-\beta\Big(\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}+1\Big)-\lambda=0.$$
-#
-# *Divide by $\beta$ and solve for the logarithm*:
-#
-# $$\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}=\frac{r(y)}{\beta}-\Big(1+\frac{\lambda}{\beta}\Big).$$
-#
-# *Exponentiate.* The bracket does not depend on $y$: it is one factor for all answers, and the sum must be 1. So the factor is one over $Z$, the **partition function**:
-#
-# $$\pi^*(y)=\frac{1}{Z}\,\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta},\qquad Z=\sum_y\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}.$$
-#
-# Take the reference and reweight it by the exponential of the reward. This is called **exponential tilting**, or the Gibbs distribution. We did not ask for $\pi(y)\ge 0$; the exponential sees to it, and $\pi^*(y)>0$ exactly where $\pi_{\mathrm{ref}}(y)>0$. Comparing the factors, $e^{-1-\lambda/\beta}=1/Z$ says $\lambda=\beta\log Z-\beta$. And the point is a maximum, the only one: $p\log p$ is convex (it curves upwards), so $-\beta\,\mathrm{KL}$ is concave (it curves downwards), and the mean reward is straight. Halfway between two policies $\pi_1\ne\pi_2$, at $\bar\pi=(\pi_1+\pi_2)/2$, $J$ lies above the mean of its values at both, by $\frac\beta2\,[\mathrm{KL}(\pi_1\,\|\,\bar\pi)+\mathrm{KL}(\pi_2\,\|\,\bar\pi)]$.
-
-# %% [markdown] lang="zh"
-# ## 最优解，第一条路：乘子
-# 在所有满足 $\sum_y\pi(y)=1$ 的 $\pi$ 里，找让 $J$ 最大的那个。从这里起，求和只取 $\pi_{\mathrm{ref}}(y)>0$ 的回答，别的反正不许写。
-#
-# *用（拉格朗日）乘子 $\lambda$ 把约束加进去*，$\lambda$ 是个待定的数：
-#
-# $$\sum_y\pi(y)\,r(y)-\beta\sum_y\pi(y)\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}+\lambda\Big(1-\sum_y\pi(y)\Big)$$
-#
-# *对某一个 $\pi(y)$ 求导，令它为零。* $p\log p$ 的导数是 $\log p+1$：
-#
-# $$r(y)-\beta\Big(\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}+1\Big)-\lambda=0$$
-#
-# *除以 $\beta$，解出对数*：
-#
-# $$\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}=\frac{r(y)}{\beta}-\Big(1+\frac{\lambda}{\beta}\Big)$$
-#
-# *取指数。* 括号里没有 $y$，取指数后，它是所有回答共用的一个系数；而概率之和必须是 1。所以这个系数只能是 $1/Z$，其中 $Z$ 叫**配分函数**（partition function）：
-#
-# $$\pi^*(y)=\frac{1}{Z}\,\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta},\qquad Z=\sum_y\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}$$
-#
-# 拿参考策略来，按奖励的指数重新加权。这叫**指数倾斜**（exponential tilting），得到的是 Gibbs 分布。我们没有要求 $\pi(y)\ge 0$，指数自己就保证了：凡是 $\pi_{\mathrm{ref}}(y)>0$ 的回答，$\pi^*(y)$ 也大于零，别的都是零。对照两边的系数，$e^{-1-\lambda/\beta}=1/Z$，即 $\lambda=\beta\log Z-\beta$。而且这个点是最大点，只此一个：$p\log p$ 是凸的（向上弯），$-\beta\,\mathrm{KL}$ 就是凹的（向下弯），平均奖励则是直的。任取两个不同的策略 $\pi_1$、$\pi_2$，在正中间 $\bar\pi=(\pi_1+\pi_2)/2$ 处，$J$ 比两头的平均高出 $\frac\beta2\,[\mathrm{KL}(\pi_1\,\|\,\bar\pi)+\mathrm{KL}(\pi_2\,\|\,\bar\pi)]$。
-
-# %% tags=["proof"]
-tilted = ref * torch.exp(r / beta)
-Z = tilted.sum(-1, keepdim=True)  # (20, 1)
-star = tilted / Z  # (20, 6)
-assert torch.allclose(star.log(), optimal_policy(problem, beta))  # the library's, in logarithms
-assert torch.equal(optimal_policy(Problem(cut, r), beta).exp() > 0, cut.exp() > 0)  # zero where the reference is
-at_star = star.clone().requires_grad_()
-(slope,) = torch.autograd.grad(J(at_star).sum(), at_star)  # dJ/dpi(y): the same for all six answers
-assert torch.allclose(slope, beta * Z.log() - beta)
-a, b = rivals[:500], rivals[500:]
-halfway = (a + b) / 2
-gap = J(halfway) - (J(a) + J(b)) / 2
-assert torch.allclose(gap, beta[:, 0] / 2 * ((a * (a / halfway).log()).sum(-1) + (b * (b / halfway).log()).sum(-1)))
-assert (gap > 0).all()
-assert (J(star) > J(rivals).amax(0)).all()
-
-# %% [markdown] lang="en"
-# ## The optimum, second route: completing the KL
-# The second route needs no calculus, and it gives more. It is the one of [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290), appendix A.1. The result is older; they name [Peters & Schaal 2007](https://doi.org/10.1145/1273496.1273590) and [Peng et al. 2019](https://arxiv.org/abs/1910.00177) among those they follow. Five lines, each equal to the one before:
-#
-# $$\begin{aligned}J(\pi)&=\sum_y\pi(y)\Big(r(y)-\beta\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}\Big)\\&=\beta\sum_y\pi(y)\Big(\log e^{r(y)/\beta}-\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}\Big)\\&=\beta\sum_y\pi(y)\log\frac{\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}}{\pi(y)}\\&=\beta\sum_y\pi(y)\log\frac{Z\,\pi^*(y)}{\pi(y)}\\&=\beta\log Z-\beta\,\mathrm{KL}(\pi\,\|\,\pi^*).\end{aligned}$$
-#
-# The first writes both means as one sum. The second writes $r$ as $\beta\log e^{r/\beta}$. The third gathers the logarithms. The fourth recognises the numerator: it is $Z\,\pi^*(y)$. The fifth takes out $\log Z$, which does not depend on $y$; the $\pi(y)$ beside it sum to 1.
-#
-# Now look at the last line. The policy appears once, in a KL divergence. **Gibbs' inequality** says that a KL divergence is never negative, and zero only between equal distributions. So $\pi^*$ is the maximum, $\beta\log Z$ is its height, and every other policy misses it by
-#
-# $$J(\pi^*)-J(\pi)=\beta\,\mathrm{KL}(\pi\,\|\,\pi^*).$$
-#
-# To maximise $J$ is to approach $\pi^*$ in reverse KL: a policy that cannot reach it will rather keep to some of its answers than cover all. (To imitate samples of $\pi^*$ is to approach it in forward KL, as SFT approaches its data in [chapter 3](03_sft.ipynb).) Korbak et al. read it as Bayesian inference: $\pi_{\mathrm{ref}}$ is the prior, $e^{r/\beta}$ the evidence.
-
-# %% [markdown] lang="zh"
-# ## 最优解，第二条路：配成 KL
-# 第二条路像解二次方程时的配方法：不用微积分，得到的还更多。走法见 [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290) 附录 A.1。这个结论早已有之；他们说自己沿用前人，其中就有 [Peters & Schaal 2007](https://doi.org/10.1145/1273496.1273590) 和 [Peng et al. 2019](https://arxiv.org/abs/1910.00177)。一共五行，每一行都等于上一行：
-#
-# $$\begin{aligned}J(\pi)&=\sum_y\pi(y)\Big(r(y)-\beta\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}\Big)\\&=\beta\sum_y\pi(y)\Big(\log e^{r(y)/\beta}-\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}\Big)\\&=\beta\sum_y\pi(y)\log\frac{\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}}{\pi(y)}\\&=\beta\sum_y\pi(y)\log\frac{Z\,\pi^*(y)}{\pi(y)}\\&=\beta\log Z-\beta\,\mathrm{KL}(\pi\,\|\,\pi^*)\end{aligned}$$
-#
-# 第一行，两个平均并成一个和。第二行，把 $r$ 写成 $\beta\log e^{r/\beta}$。第三行，对数合并。第四行，认出分子：它就是 $Z\,\pi^*(y)$。第五行，$\log Z$ 与 $y$ 无关，提到外面；与它相乘的 $\pi(y)$ 加起来是 1。
-#
-# 看最后一行：策略只出现一次，就在那个 KL 散度里。**Gibbs 不等式**（Gibbs' inequality）说：KL 散度不会是负的，两个分布相等时才是零。所以 $\pi^*$ 就是最大点，高度是 $\beta\log Z$；别的策略都差一截，差额是
-#
-# $$J(\pi^*)-J(\pi)=\beta\,\mathrm{KL}(\pi\,\|\,\pi^*)$$
-#
-# 最大化 $J$，就是按反向 KL 向 $\pi^*$ 靠拢：够不着 $\pi^*$ 的策略，宁可守住它的一部分回答，也不去盖住全部。（模仿 $\pi^*$ 的样本，则是按正向 KL 向它靠拢，就像[第 3 章](03_sft.ipynb)里 SFT 向数据靠拢。）Korbak 等人把它看作贝叶斯推断：$\pi_{\mathrm{ref}}$ 是先验，$e^{r/\beta}$ 是奖励带来的证据。
-
-# %% tags=["proof"]
-ratio = (rivals / ref).log()
-lines = [
-    (rivals * r).sum(-1) - beta[:, 0] * kl(rivals.log(), problem.ref_logps),  # the definition
-    (rivals * (r - beta * ratio)).sum(-1),
-    beta[:, 0] * (rivals * (torch.exp(r / beta).log() - ratio)).sum(-1),
-    beta[:, 0] * (rivals * (tilted / rivals).log()).sum(-1),
-    beta[:, 0] * (rivals * (Z * star / rivals).log()).sum(-1),
-    (beta * Z.log())[:, 0] - beta[:, 0] * kl(rivals.log(), star.log()),
-]
-for above, below in pairwise(lines):
-    assert torch.allclose(above, below)
-assert torch.allclose(J(star), (beta * Z.log())[:, 0])
-assert torch.allclose(J(star) - J(rivals), beta[:, 0] * (rivals * (rivals / star).log()).sum(-1))
-
-# %% [markdown] lang="en"
-# Gibbs' inequality itself takes a few lines. Let $p$ and $q$ be two distributions over answers (here $q$ is no preference probability). Where $p(y)>0=q(y)$ for some answer, the KL is infinite; otherwise put $\rho=q(y)/p(y)$. For $\rho>0$, $\log\rho\le\rho-1$, with equality only at $\rho=1$. Suppose first that $p(y)>0$ wherever $q(y)>0$. As $\sum_y p(y)\,(\rho-1)=\sum_y q(y)-\sum_y p(y)=0$, that sum may be added for free:
-#
-# $$\mathrm{KL}(p\,\|\,q)=\sum_y p(y)\,(-\log\rho)=\sum_y p(y)\,(\rho-1-\log\rho)\ge 0.$$
-#
-# Every term is at least zero, and zero only where $q(y)=p(y)$. If $p$ leaves out answers to which $q$ gives total probability $m$, then $\sum_y p(y)\,(\rho-1)$ is $-m$, and the KL is the last sum plus $m$: all the more above zero.
-#
-# The summand $\rho-1-\log\rho$ is also an estimator of KL, called $k_3$ by [Schulman 2020](http://joschu.net/blog/kl-approx.html): never negative and, if $p$ leaves nothing out, right on average, like $-\log\rho$. A policy that is sampled with top-k or top-p does leave answers out, and there $k_3$ reads too low by $m$. You write it in exercise 6.3.
-
-# %% [markdown] lang="zh"
-# Gibbs 不等式本身只要几行。设 $p$、$q$ 是回答上的两个分布（这里的 $q$ 不是偏好的概率）。要是某个回答 $p(y)>0=q(y)$，KL 就是无穷大；要是没有，令 $\rho=q(y)/p(y)$。$\rho>0$ 时 $\log\rho\le\rho-1$，只在 $\rho=1$ 处相等。先假定凡是 $q(y)>0$ 的回答，都有 $p(y)>0$。这时 $\sum_y p(y)\,(\rho-1)=\sum_y q(y)-\sum_y p(y)=0$，把这个和加进去，值不变：
-#
-# $$\mathrm{KL}(p\,\|\,q)=\sum_y p(y)\,(-\log\rho)=\sum_y p(y)\,(\rho-1-\log\rho)\ge 0$$
-#
-# 每一项都不小于零，只在 $q(y)=p(y)$ 处等于零。若 $p$ 漏掉了一些回答，它们在 $q$ 下的总概率是 $m$，那么 $\sum_y p(y)\,(\rho-1)$ 等于 $-m$，KL 就是上式最后那个和再加 $m$，更是大于零。
-#
-# 和里的这一项 $\rho-1-\log\rho$，也是 KL 的一个估计量，[Schulman 2020](http://joschu.net/blog/kl-approx.html) 叫它 $k_3$。它从不为负；只要 $p$ 没有漏掉回答，它平均起来就正好是 KL，同 $-\log\rho$ 一样。策略若用 top-k 或 top-p 采样，就会漏，这时 $k_3$ 平均偏低 $m$。练习 6.3 就来写它。
-
-# %% tags=["proof"]
-rho = star / rivals  # q is the optimum, p the rivals: (1000, 20, 6)
-pieces = rho - 1 - rho.log()
-assert (pieces >= 0).all() and (pieces[(rho - 1).abs() > 1e-3] > 0).all()
-assert torch.allclose((rivals * (rho - 1)).sum(-1), torch.zeros(1000, INSTANCES).double())
-assert torch.allclose((rivals * pieces).sum(-1), kl(rivals.log(), star.log()))
-assert kl(star.log(), optimal_policy(problem, beta)).abs().max() < 1e-12  # equal: zero
-short = rivals[..., 1:] / rivals[..., 1:].sum(-1, keepdim=True)  # p leaves out the first answer; there q has star[:, 0]
-there = star[..., 1:] / short
-assert torch.allclose((short * (there - 1)).sum(-1), -star[:, 0].expand(1000, INSTANCES))
-assert torch.allclose((short * (there - 1 - there.log())).sum(-1) + star[:, 0], (short * (short / star[:, 1:]).log()).sum(-1))
+assert torch.allclose(of_answers, forks)
 
 # %% [markdown] lang="en"
 # ## V, the soft maximum
-# The height of the maximum has a name of its own, $V=\beta\log Z$. It is measured in units of reward, and it is a **soft maximum** of the rewards (a weighted logsumexp, not the softmax of chapter 2): at least their mean under the reference, at most the largest, and equal to both if all rewards are equal. Let $r_{\max}$ be the largest reward, $p_{\max}$ the probability with which the reference reaches it, and $p^*_{\max}$ that of the optimum. Then
+# The height of the maximum has a name of its own, $V=\beta\log Z$. It is measured in units of reward, and it is a **soft maximum** of the rewards (a weighted logsumexp, not the softmax of chapter 2). Let $r_{\max}$ be the largest reward and $p_{\max}$ the probability with which the reference reaches it. Then
 #
-# $$\mathbb{E}_{\pi_{\mathrm{ref}}}[r]\le V\le r_{\max},\qquad V=r_{\max}+\beta\log\frac{p_{\max}}{p^*_{\max}}\ge r_{\max}+\beta\log p_{\max}.$$
+# $$\mathbb{E}_{\pi_{\mathrm{ref}}}[r]\le V\le r_{\max},\qquad V\ge r_{\max}+\beta\log p_{\max}.$$
 #
-# The first: $\mathbb{E}_{\pi_{\mathrm{ref}}}[r]$ is $J(\pi_{\mathrm{ref}})$, and $V$ is the maximum. The second: the penalty is never negative. The rest: $p^*_{\max}=p_{\max}\,e^{r_{\max}/\beta}/Z$, solved for $\beta\log Z$; and it is at most 1. On the toy, $V=0.5\log 4.022=0.696$, between 0.3 and 1.
+# The first: $\mathbb{E}_{\pi_{\mathrm{ref}}}[r]$ is $J(\pi_{\mathrm{ref}})$, and $V$ is the maximum. The second: the penalty is never negative. The third is the $J$ of a policy that writes only the best answers. On the toy, $V=0.5\log 4.02=0.70$, between 0.3 and 1.
 #
 # Take logarithms in the formula for $\pi^*$:
 #
 # $$\log\frac{\pi^*(y)}{\pi_{\mathrm{ref}}(y)}=\frac{r(y)-V}{\beta}.$$
 #
-# An answer gains probability if its reward exceeds $V$, and loses if it is below. To be better than the reference's average is not enough, still less to be better than some other answer. $y_2$ has reward 0, above $y_3$, and still falls from 0.3 to 0.075, because $0<0.696$. If a pair of answers is $(y_2,y_3)$, the winner, too, becomes rarer; chapter 9 meets this in a network. Last: add a constant $c$ to the rewards of all answers to a prompt. $Z$ is multiplied by $e^{c/\beta}$, $V$ grows by $c$, and $\pi^*$ stays as it is.
+# > **Before you run it.** In the pair $(y_2,y_3)$, the better answer is $y_2$. Does the optimum write $y_2$ more often than the reference does?
+# >
+# > <details><summary>Answer</summary>
+# >
+# > No: less often. Its reward, 0, is below $V$.
+# >
+# > </details>
+#
+# An answer gains probability if its reward exceeds $V$, and loses if it is below. To be better than some other answer is not enough. $y_2$ has more reward than $y_3$, and still falls from 0.3 to 0.075: in a pair of both, the winner, too, becomes rarer. [Chapter 9](09_dpo.ipynb) meets this in a network. And a constant added to the rewards of all answers to a prompt only moves $V$: $\pi^*$ stays as it is.
 
 # %% [markdown] lang="zh"
 # ## V，软最大值
-# 最大点的高度有自己的记号：$V=\beta\log Z$。它以奖励为单位，是各个奖励的**软最大值**（soft maximum；它是 logsumexp 的加权形式，不是第 2 章的 softmax）：不低于参考策略下的平均奖励，不高于最大的奖励；奖励全都一样时，三者相等。记 $r_{\max}$ 为最大的奖励，$p_{\max}$ 为参考策略拿到它的概率，$p^*_{\max}$ 为最优解拿到它的概率，那么
+# 最大点的高度有自己的记号：$V=\beta\log Z$。它以奖励为单位，是各个奖励的**软最大值**（soft maximum；它是 logsumexp 的加权形式，不是第 2 章的 softmax）。记 $r_{\max}$ 为最大的奖励，$p_{\max}$ 为参考策略拿到它的概率，那么
 #
-# $$\mathbb{E}_{\pi_{\mathrm{ref}}}[r]\le V\le r_{\max},\qquad V=r_{\max}+\beta\log\frac{p_{\max}}{p^*_{\max}}\ge r_{\max}+\beta\log p_{\max}$$
+# $$\mathbb{E}_{\pi_{\mathrm{ref}}}[r]\le V\le r_{\max},\qquad V\ge r_{\max}+\beta\log p_{\max}$$
 #
-# 第一个不等号：$\mathbb{E}_{\pi_{\mathrm{ref}}}[r]$ 就是 $J(\pi_{\mathrm{ref}})$，而 $V$ 是 $J$ 的最大值。第二个：惩罚不会是负的，$J$ 也就不会超过最大的奖励。后一式：从 $p^*_{\max}=p_{\max}\,e^{r_{\max}/\beta}/Z$ 解出 $\beta\log Z$，再用 $p^*_{\max}$ 不超过 1。在手算例子里，$V=0.5\log 4.022=0.696$，在 0.3 和 1 之间。
+# 第一个不等号：$\mathbb{E}_{\pi_{\mathrm{ref}}}[r]$ 就是 $J(\pi_{\mathrm{ref}})$，而 $V$ 是 $J$ 的最大值。第二个：惩罚不会是负的。第三个的右边，是只写最好的回答时的 $J$。在手算例子里，$V=0.5\log 4.02=0.70$，在 0.3 和 1 之间。
 #
 # 对 $\pi^*$ 的公式取对数：
 #
 # $$\log\frac{\pi^*(y)}{\pi_{\mathrm{ref}}(y)}=\frac{r(y)-V}{\beta}$$
 #
-# 奖励高于 $V$ 的回答，概率上升；低于 $V$ 的，下降。比参考策略的平均好还不够，只比某一个回答好就更不够：$y_2$ 的奖励是 0，比 $y_3$ 高，概率照样从 0.3 掉到 0.075，因为 $0<0.696$。要是拿 $(y_2,y_3)$ 配成一对，赢的那个也会变少；第 9 章会在网络上碰到这件事。最后，给同一个提示的所有回答，奖励都加上常数 $c$：$Z$ 乘上 $e^{c/\beta}$，$V$ 加上 $c$，$\pi^*$ 不变。
+# > **先猜一猜。** 样本对 $(y_2,y_3)$ 里，较好的是 $y_2$。最优解写 $y_2$，比参考策略写得多吗？
+# >
+# > <details><summary>答案</summary>
+# >
+# > 不，更少。它的奖励是 0，低于 $V$。
+# >
+# > </details>
+#
+# 奖励高于 $V$ 的回答，概率上升；低于 $V$ 的，下降。只比某一个回答好，是不够的。$y_2$ 的奖励比 $y_3$ 高，概率照样从 0.3 掉到 0.075：拿它俩配成一对，赢的那个也会变少。[第 9 章](09_dpo.ipynb)会在网络上碰到这件事。另外，给同一个提示的所有回答，奖励都加上一个常数，只会挪动 $V$，$\pi^*$ 不变。
 
-# %% tags=["proof"]
+# %%
+toy_V = 0.5 * toy_Z.log()
+log_ratio = (toy_star / toy_ref).log()
+print(f"V = {toy_V:.2f}", log_ratio.numpy().round(2))
+assert f"{toy_V:.2f}" == "0.70" and 0.3 < toy_V < 1 and 1 + 0.5 * math.log(0.5) < toy_V
+assert torch.allclose(log_ratio, (toy.reward - toy_V) / 0.5)
+assert (toy_star < toy_ref).tolist() == [False, True, True]
+lifted_star, lifted_Z = tilt(toy_ref, toy.reward + 5, 0.5)
+assert torch.allclose(lifted_star, toy_star)
+assert torch.isclose(0.5 * lifted_Z.log(), toy_V + 5)
+
+# %% tags=["proof"] checked_en="Checked on 20 random problems: the three bounds on V; V of equal rewards; who gains and who loses; what a constant does." checked_zh="在 20 个随机问题上验证：V 的三个界；奖励全相等时的 V；谁升谁降；加一个常数会怎样。"
 V = beta[:, 0] * log_partition(problem, beta)  # (20,)
 best = r == r.amax(-1, keepdim=True)
 assert ((ref * r).sum(-1) < V).all() and (r.amax(-1) > V).all()
@@ -432,17 +590,250 @@ floor = r.amax(-1) + beta[:, 0] * (ref * best).sum(-1).log()
 assert torch.allclose(V, floor - beta[:, 0] * (star * best).sum(-1).log())
 assert (floor < V).all()
 flat = Problem(problem.ref_logps, torch.full_like(r, 3))
-assert (beta[:, 0] * log_partition(flat, beta) - 3).abs().max() < 1e-12  # equal rewards
+assert (beta[:, 0] * log_partition(flat, beta) - 3).abs().max() < 1e-12
 assert torch.allclose((star / ref).log(), (r - V[:, None]) / beta)
 assert torch.equal(star > ref, r > V[:, None])
-between = (r > (ref * r).sum(-1, keepdim=True)) & (r < V[:, None])  # above the mean
-assert between.any() and (star < ref)[between].all()  # and still they fall
+between = (r > (ref * r).sum(-1, keepdim=True)) & (r < V[:, None])
+assert (
+    between.any() and (star < ref)[between].all()
+)  # above the mean, and still they fall
 lifted = Problem(problem.ref_logps, r + 5)
 assert torch.allclose(beta[:, 0] * log_partition(lifted, beta), V + 5)
 assert torch.allclose(optimal_policy(lifted, beta), star.log())
 
 # %% [markdown] lang="en"
-# How does $V$ move with $\beta$? Product rule, then the chain rule inside $Z$:
+# ## The two ends of beta
+# A small $\beta$ is a long leash. Let $\beta$ fall to 0. The ratio of two answers is multiplied by $e^{(r_1-r_2)/\beta}$, which grows without bound as soon as the rewards differ: all mass moves to the best answers. Several best answers keep the reference's proportions, and the KL ends at $\log(1/p_{\max})$. Let $\beta$ grow without bound. Every factor $e^{r/\beta}$ goes to 1 and $\pi^*$ goes to the reference.
+
+# %% [markdown] lang="zh"
+# ## beta 的两头
+# $\beta$ 小，绳子就长。先让 $\beta$ 降到 0。两个回答的概率之比，要乘上 $e^{(r_1-r_2)/\beta}$；只要前一个奖励更高，这个系数就无限增大，概率于是全归到最好的回答上。并列最好的几个，彼此保持参考策略下的比例；KL 停在 $\log(1/p_{\max})$。再让 $\beta$ 无限增大。系数 $e^{r/\beta}$ 个个趋于 1，$\pi^*$ 回到参考策略。
+
+# %%
+betas = np.geomspace(0.03, 60, 200)
+path = torch.stack([tilt(toy_ref, toy.reward, b)[0] for b in betas])  # (200, 3)
+print(path[0].numpy().round(3), path[-1].numpy().round(3))
+assert path[0, 0] > 0.999 and (path[-1] - toy_ref).abs().max() < 0.01
+
+
+def draw_marks(axes, corners, say):
+    """On the triangle of policies: the reference, the optimum at β = 1, the corners."""
+    axes.plot(*(toy_ref @ corners), "o", color=COLORS["ref"])
+    at_one = tilt(toy_ref, toy.reward, 1)[0] @ corners
+    axes.plot(*at_one, "*", color=COLORS["theory"], markersize=13)
+    names = {"$y_1$": (0.5, 0.9), "$y_2$": (-0.07, -0.03), "$y_3$": (1.07, -0.03)}
+    names[say("reference", "参考策略")] = (0.6, 0.34)
+    for name, place in names.items():
+        axes.text(*place, name, ha="center")
+    axes.set(xlim=(-0.15, 1.15), ylim=(-0.08, 1.0), aspect="equal")
+    axes.axis("off")
+
+
+# %% tags=["proof"] checked_en="Checked on 20 random problems, with rewards rounded so that some tie: both ends, and the first-order approach to the reference, by the reward less its mean." checked_zh="在 20 个随机问题上验证，奖励取整，好出现并列：两头的极限；回到参考策略时的一阶变化，即奖励减去平均奖励。"
+tied = Problem(problem.ref_logps, r.round())
+top = ref * (tied.reward == tied.reward.amax(-1, keepdim=True))
+p_max = top.sum(-1, keepdim=True)
+greedy_end = optimal_policy(tied, 1e-3)
+assert torch.allclose(greedy_end.exp(), top / p_max)
+assert torch.allclose(kl(greedy_end, tied.ref_logps), (1 / p_max[:, 0]).log())
+assert torch.allclose(optimal_policy(problem, 1e12).exp(), ref)
+change = 1e6 * (optimal_policy(problem, 1e6).exp() / ref - 1)
+assert torch.allclose(change, r - (ref * r).sum(-1, keepdim=True), atol=1e-4)
+
+
+# %% tags=["figure"] alt_en="Left: a triangle whose corners are the three answers, with contour lines of J around a star near the upper corner y1. A curve runs from the reference, a point inside the triangle, to the corner y1 and passes through the star. Right: the three probabilities of the optimum against beta on a logarithmic axis. For small beta, y1 has probability 1; for large beta the lines end at 0.5, 0.3 and 0.2. The line of y2 starts at 0." alt_zh="左图：三角形的三个顶点是三个回答，J 的等高线围着一颗星，星靠近上方的顶点 y1。一条曲线从三角形内部的参考策略出发，经过星号，到顶点 y1 为止。右图：最优解的三个概率随 beta 变化，横轴取对数。beta 小时 y1 的概率是 1；beta 大时，三条线停在 0.5、0.3、0.2。y2 的线从 0 出发。"
+@picture
+def path_of_the_optimum(say):
+    corners = torch.tensor([[0.5, 0.866], [0.0, 0.0], [1.0, 0.0]]).double()
+    steps = torch.arange(1, 100).double() / 100
+    pairs = torch.cartesian_prod(steps, steps)
+    grid = torch.cat((pairs, 1 - pairs.sum(1, keepdim=True)), 1)[pairs.sum(1) < 0.995]
+    _, (left, right) = figure(columns=2, width=7.4, height=3.4)
+    levels = [-1, -0.6, -0.2, 0.1, 0.3, 0.43, 0.52]
+    gray = {"colors": COLORS["ref"], "linewidths": 0.8, "linestyles": "-"}
+    left.tricontour(
+        *(grid @ corners).T, objective(grid.log(), toy, 1), levels=levels, **gray
+    )
+    left.fill(*corners.T, fill=False, edgecolor=INK)
+    left.plot(*(path @ corners).T, color=COLORS["theory"])
+    draw_marks(left, corners, say)
+    for i, style in enumerate(("-", "--", ":")):
+        right.semilogx(betas, path[:, i], style, color=COLORS["theory"])
+        right.text(75, path[-1, i], f"$y_{i + 1}$", va="center")
+    right.set_xticks([0.1, 1, 10], ["0.1", "1", "10"])
+    right.set(
+        xlabel=say(r"weight of the KL, $\beta$", r"KL 的权重 $\beta$"),
+        ylabel=say("probability under the optimum", "最优解下的概率"),
+        xlim=(0.028, 200),
+    )
+
+
+# %% [markdown] lang="en"
+# **Figure 6.2.** Left: all policies over three answers; grey lines join those of equal $J$ at $\beta=1$, the star is the best of them. The curve is the way of the optimum as the leash gets longer, from the reference to the corner $y_1$. Right: the same way against $\beta$.
+#
+# ### A wrong reward on a leash
+# Back to $y_4$, which the reference writes once in 1,000 times and the reward model overrates by 4 points.
+#
+# > **Before you run it.** Lengthen the leash, from $\beta=1$ to 0.5 to 0.25. The mean reward that is *believed* can only rise. Which way does the *true* mean worth go?
+# >
+# > <details><summary>Answer</summary>
+# >
+# > First up, because bad answers give way to $y_1$; then steeply down, because $y_4$ takes over.
+# >
+# > </details>
+
+# %% [markdown] lang="zh"
+# **图 6.2** 左：三个回答上的全部策略；灰线是 $\beta=1$ 时 $J$ 的等高线，星号是其中最好的。曲线是绳子放长时最优解走过的路：从参考策略到顶点 $y_1$。右：同一条路，横轴换成 $\beta$。
+#
+# ### 有绳子，但奖励错了
+# 回到 $y_4$：参考策略 1,000 次才写一次，奖励模型把它高估了 4 分。
+#
+# > **先猜一猜。** 把绳子放长，从 $\beta=1$ 到 0.5，再到 0.25。*自以为*的平均奖励只会上升。*真实*的平均价值往哪边走？
+# >
+# > <details><summary>答案</summary>
+# >
+# > 先升，因为差的回答让位给 $y_1$；然后猛跌，因为 $y_4$ 占了上风。
+# >
+# > </details>
+
+# %%
+wrong = Problem(four_ref.log(), believed)
+leashes = [1, 0.5, 0.25]
+policies = torch.stack([optimal_policy(wrong, b) for b in leashes])
+for b, policy in zip(leashes, policies):
+    print(f"beta {b:4}   y4 {policy[3].exp():6.1%}", end="   ")
+    print(f"believed {mean(policy, believed):.2f}   true {mean(policy, worth):5.2f}")
+assert [f"{x:.2f}" for x in mean(policies, believed)] == ["0.77", "1.10", "2.71"]
+assert [f"{x:.2f}" for x in mean(policies, worth)] == ["0.72", "0.74", "-0.71"]
+along = torch.stack([optimal_policy(wrong, b) for b in np.geomspace(50, 0.08, 200)])
+nats, believes, earns = (
+    kl(along, wrong.ref_logps),
+    mean(along, believed),
+    mean(along, worth),
+)
+turn = earns.argmax()
+assert (believes.diff() > 0).all() and abs(earns.max() - 0.78) < 0.01
+assert (earns[: turn + 1].diff() > 0).all() and (earns[turn:].diff() < 0).all()
+
+
+# %% tags=["figure"] alt_en="Mean reward against KL from the reference, up to 7 nats. The dashed believed curve rises all the way to 3. The solid true curve rises to about 0.78 near 0.4 nats, then falls through zero to -1. Dots mark beta = 1, 0.5 and 0.25 on both." alt_zh="横轴是相对参考策略的 KL，到 7 奈特；纵轴是平均奖励。虚线是自以为的，一路升到 3。实线是真实的，在约 0.4 奈特处升到 0.78，然后穿过零，跌到 -1。两条线上都用圆点标出 beta 等于 1、0.5、0.25。"
+@picture
+def overoptimisation(say):
+    _, axes = figure()
+    x = kl(policies, wrong.ref_logps)
+    believed_words = say("believed", "自以为的")
+    true_words = say("true", "真实的")
+    for values, at, color, style, words, height in (
+        (believes, mean(policies, believed), "rejected", "--", believed_words, 1.8),
+        (earns, mean(policies, worth), "chosen", "-", true_words, 0.0),
+    ):
+        axes.plot(nats, values, style, color=COLORS[color])
+        axes.plot(x, at, "o", color=COLORS[color])
+        axes.text(4.2, height, words, color=COLORS[color])
+    for b, left, height in zip(leashes, x, mean(policies, believed)):
+        place = {"xytext": (2, -22)} if b == 1 else {"xytext": (-6, 8), "ha": "right"}
+        axes.annotate(
+            rf"$\beta={b}$", (left, height), textcoords="offset points", **place
+        )
+    axes.set(
+        xlabel=say("KL from the reference (nats)", "相对参考策略的 KL（奈特）"),
+        ylabel=say("mean reward of the optimum", "最优解的平均奖励"),
+        xlim=(-0.2, 7.1),
+    )
+
+
+# %% [markdown] lang="en"
+# **Figure 6.3.** A reward that is wrong about one rare answer. A longer leash helps at first, then it pays for the mistake.
+#
+# This is **over-optimisation**; where, as here, the true reward falls while the believed one rises, one also speaks of **reward hacking** ([chapter 12](12_rl.ipynb)). [Gao et al. 2023](https://arxiv.org/abs/2210.10760) measure it: one fixed reward model takes the place of people, and others are trained on its labels. The leash does not repair the reward. It limits how far one relies on it. (In their runs a KL penalty did not measurably raise the true reward reached at a given KL; they add that this may depend on hyper-parameters.)
+
+# %% [markdown] lang="zh"
+# **图 6.3** 奖励只错在一个罕见的回答上。绳子放长，起先有好处，后来就要为那个错买单。
+#
+# 这就是**过度优化**（over-optimisation）；像这里，自以为的奖励还在升，真实的却在跌，又叫**奖励作弊**（reward hacking，又译奖励黑客，见[第 12 章](12_rl.ipynb)）。[Gao et al. 2023](https://arxiv.org/abs/2210.10760) 量过它：让一个固定的奖励模型顶替真人，再用它给的标签训练别的奖励模型。绳子修不好奖励，只能管住策略，不让它跟着奖励走得太远。（他们的实验里，加了 KL 惩罚，在同样的 KL 处，真实奖励并没有明显变多；他们也说，这可能与超参数有关。）
+
+# %% [markdown] lang="en"
+# ## The reward–KL frontier
+# For every $\beta$ the optimum has a mean reward and a KL. Draw one against the other, and the points form a curve, the **reward–KL frontier**. It is the picture on which every method of this book will be placed. Nothing lies above it. For every policy and every price $b>0$ we have $J(\pi)\le V$, where $V(b)$ is the height for that price; move the penalty to the right,
+#
+# $$\mathbb{E}_{y\sim\pi}[r(y)]\le V(b)+b\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}}).$$
+#
+# In the plot the right side is a straight line with slope $b$, which touches the frontier at the optimum for $b$. No policy is above any of these lines. So $\beta$ is the slope of the frontier: the last nat bought at $\beta$ brings $\beta$ of reward, as a price should. (The ⋆ section below computes the slope.)
+
+# %% [markdown] lang="zh"
+# ## 奖励–KL 前沿
+# 每个 $\beta$ 的最优解，都有一个平均奖励、一个 KL。KL 作横轴，平均奖励作纵轴，这些点连成一条曲线，叫**奖励–KL 前沿**（reward–KL frontier）。本书的各种做法，后面都要标在这张图上。没有策略在前沿上方。对任何策略、任何 $b>0$ 都有 $J(\pi)\le V$，其中 $V(b)$ 是惩罚的权重取 $b$ 时的高度；把惩罚移到右边，
+#
+# $$\mathbb{E}_{y\sim\pi}[r(y)]\le V(b)+b\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$$
+#
+# 把不等式的右边画在图上，是一条斜率为 $b$ 的直线，与前沿相切，切点就是 $b$ 的最优解。没有策略高过其中任何一条。所以 $\beta$ 就是前沿的斜率：走到最优解，最后一奈特正好换来 $\beta$ 的奖励。（斜率怎么算，见下面带 ⋆ 的一节。）
+
+# %%
+cloud = random_policies(3_000, 3, seed=6, scale=1.5)
+cloud_nats, cloud_reward = kl(cloud, toy.ref_logps), mean(cloud, toy.reward)
+rewards, distances = frontier(toy, np.geomspace(1e5, 0.03, 1000))  # from KL 0 upwards
+over_cloud = np.interp(cloud_nats, distances, rewards)
+assert (cloud_reward.numpy() < over_cloud + 1e-5).all()  # no dot above the frontier
+touching = mean(toy_star.log(), toy.reward), kl(toy_star.log(), toy.ref_logps)
+assert torch.isclose(
+    touching[0], toy_V + 0.5 * touching[1]
+)  # the tangent meets the star
+print(f"the star: reward {touching[0]:.3f}, KL {touching[1]:.3f}")
+
+# %% tags=["proof"] checked_en="Checked on 20 random problems and 200 prices: the frontier is concave, its slope lies between the prices, the lowest tangent is the frontier, and each rival is below each line by the price times its KL to that optimum." checked_zh="在 20 个随机问题、200 个权重上验证：前沿是凹的，斜率夹在相邻两个权重之间；最低的切线就是前沿；每个对手比每条线低多少，等于权重乘以它到那个最优解的 KL。"
+prices = torch.logspace(-2, 2, 200, dtype=torch.float64)  # (200,)
+partitions = [log_partition(problem, b) for b in prices.tolist()]
+heights_at = prices * torch.stack(partitions, -1)  # V(b): (20, 200)
+top_reward, top_kl = frontier(problem, prices.tolist())  # (20, 200) each
+less_reward, less_kl = -top_reward.diff(), -top_kl.diff()  # to the next price
+assert (prices[:-1] * less_kl - 1e-12 <= less_reward).all()  # at least the lower price
+assert (
+    less_reward <= prices[1:] * less_kl + 1e-12
+).all()  # at most the higher: concave
+tangents = heights_at[:, None, :] + prices * top_kl[:, :, None]  # (20, points, lines)
+assert torch.allclose(tangents.amin(-1), top_reward)
+rival_reward = (rivals * r).sum(-1)  # (1000, 20)
+rival_kl = kl(rivals.log(), problem.ref_logps)
+lines = heights_at + prices * rival_kl[..., None]  # (1000, 20, 200)
+optima = torch.stack([optimal_policy(problem, b) for b in prices.tolist()], -1)
+own = (rivals * rivals.log()).sum(-1)[..., None]
+apart = own - torch.einsum("kia,iab->kib", rivals, optima)  # KL to each optimum
+assert torch.allclose(lines - rival_reward[..., None], prices * apart)
+assert (rival_reward[..., None] < lines).all()
+
+
+# %% tags=["figure"] alt_en="Mean reward against KL. A cloud of 3,000 grey dots, random policies, fills the region under a concave curve that rises from (0, 0.3) and becomes flat at 1. A dashed straight line with slope 0.5 touches the curve at a star." alt_zh="横轴是 KL，纵轴是平均奖励。3,000 个灰点是随机策略，填满一条曲线下方的区域；曲线从 (0, 0.3) 升起，先陡后缓，到 1 变平。一条斜率 0.5 的虚线在星号处与曲线相切。"
+@picture
+def frontier_of_the_toy(say):
+    _, axes = figure(height=3.6)
+    axes.plot(
+        cloud_nats, cloud_reward, ".", color=COLORS["ref"], markersize=2, alpha=0.6
+    )
+    axes.plot(distances, rewards, color=COLORS["theory"])
+    axes.plot(touching[1], touching[0], "*", color=COLORS["theory"], markersize=13)
+    x = np.array([0.15, 0.85])
+    axes.plot(x, toy_V.item() + 0.5 * x, "--", color=INK, linewidth=1)
+    axes.text(0.86, 1.08, say("slope 0.5", "斜率 0.5"), color=INK)
+    axes.text(0.72, 0.9, say("frontier", "前沿"), color=COLORS["theory"])
+    words = say("random policies", "随机策略")
+    axes.text(0.62, 0.45, words, color=COLORS["ref"])
+    axes.set(
+        xlabel=say("KL from the reference (nats)", "相对参考策略的 KL（奈特）"),
+        ylabel=say("mean reward", "平均奖励"),
+        xlim=(-0.05, 1.05),
+        ylim=(-0.6, 1.2),
+    )
+
+
+# %% [markdown] lang="en"
+# **Figure 6.4.** No policy passes the frontier. Its slope at each point is the $\beta$ whose optimum lies there; the star is that of $\beta=0.5$.
+
+# %% [markdown] lang="zh"
+# **图 6.4** 没有策略越过前沿。前沿上每一点的斜率，就是最优解落在那里的 $\beta$；星号是 $\beta=0.5$ 的最优解。
+
+# %% [markdown] lang="en"
+# ## ⋆ How V and the reward move with beta
+# Product rule, then the chain rule inside $Z$:
 #
 # $$\frac{dV}{d\beta}=\log Z+\beta\cdot\frac1Z\sum_y\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}\Big(-\frac{r(y)}{\beta^2}\Big)=\frac{V-\mathbb{E}_{\pi^*}[r]}{\beta}=-\mathrm{KL}(\pi^*\,\|\,\pi_{\mathrm{ref}}).$$
 #
@@ -452,338 +843,265 @@ assert torch.allclose(optimal_policy(lifted, beta), star.log())
 #
 # $$\frac{d\,\mathbb{E}_{\pi^*}[r]}{ds}=\mathrm{Var}_{\pi^*}(r)\ge 0.$$
 #
-# For large $\beta$, expand $e^{r/\beta}$ and the logarithm to second order in $1/\beta$: $V\approx\mathbb{E}_{\pi_{\mathrm{ref}}}[r]+\mathrm{Var}_{\pi_{\mathrm{ref}}}(r)/(2\beta)$.
+# The KL is the mean of $(r-V)/\beta$, that is $s\,\mathbb{E}_{\pi^*}[r]-\log Z$; its derivative is $\mathbb{E}_{\pi^*}[r]+s\,\mathrm{Var}_{\pi^*}(r)-\mathbb{E}_{\pi^*}[r]=s\,\mathrm{Var}_{\pi^*}(r)$. Divide one by the other, and the slope of the frontier is
+#
+# $$\frac{d\,\mathbb{E}_{\pi^*}[r]}{d\,\mathrm{KL}(\pi^*\,\|\,\pi_{\mathrm{ref}})}=\frac1s=\beta.$$
+#
+# For large $\beta$, expand $e^{r/\beta}$ and the logarithm to second order in $1/\beta$: $V\approx\mathbb{E}_{\pi_{\mathrm{ref}}}[r]+\mathrm{Var}_{\pi_{\mathrm{ref}}}(r)/(2\beta)$, and $\pi^*(y)\approx\pi_{\mathrm{ref}}(y)\,\bigl(1+(r(y)-\mathbb{E}_{\pi_{\mathrm{ref}}}[r])/\beta\bigr)$.
 
 # %% [markdown] lang="zh"
-# $V$ 随 $\beta$ 怎么变？先用乘积求导法则，$Z$ 里面再用链式法则：
+# ## ⋆ V 和奖励随 beta 怎么变
+# 先用乘积求导法则，$Z$ 里面再用链式法则：
 #
 # $$\frac{dV}{d\beta}=\log Z+\beta\cdot\frac1Z\sum_y\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}\Big(-\frac{r(y)}{\beta^2}\Big)=\frac{V-\mathbb{E}_{\pi^*}[r]}{\beta}=-\mathrm{KL}(\pi^*\,\|\,\pi_{\mathrm{ref}})$$
 #
-# 最后一步用到 $V=J(\pi^*)=\mathbb{E}_{\pi^*}[r]-\beta\,\mathrm{KL}(\pi^*\,\|\,\pi_{\mathrm{ref}})$。换成白话：一奈特的价钱涨一点点，$V$ 就少掉一点点，少掉的是买下的奈特数乘以涨幅。最优解自己也会跟着挪，但最大点处斜率为零，挪动的影响是更高阶的小量；这叫*包络定理*（envelope theorem）。所以 $\beta$ 变大，$V$ 变小。
+# 最后一步用到 $V=J(\pi^*)=\mathbb{E}_{\pi^*}[r]-\beta\,\mathrm{KL}(\pi^*\,\|\,\pi_{\mathrm{ref}})$。换成白话：$\beta$ 涨一点点，$V$ 就少掉一点点，少掉的是奈特数乘以涨幅。最优解自己也会跟着挪，但最大点处斜率为零，挪动的影响是更高阶的小量；这叫*包络定理*（envelope theorem）。所以 $\beta$ 变大，$V$ 变小。
 #
 # 再看最优解的平均奖励，改用 $s=1/\beta$。$\mathbb{E}_{\pi^*}[r]=\sum_y r\,\pi_{\mathrm{ref}}\,e^{sr}\big/\sum_y\pi_{\mathrm{ref}}\,e^{sr}$；用商的求导法则，得到的是 $r^2$ 的平均，减去 $r$ 的平均值的平方，也就是方差：
 #
 # $$\frac{d\,\mathbb{E}_{\pi^*}[r]}{ds}=\mathrm{Var}_{\pi^*}(r)\ge 0$$
 #
-# $\beta$ 很大时，把 $e^{r/\beta}$ 和对数都展开到 $1/\beta$ 的二次项：$V\approx\mathbb{E}_{\pi_{\mathrm{ref}}}[r]+\mathrm{Var}_{\pi_{\mathrm{ref}}}(r)/(2\beta)$。
-
-# %% tags=["proof"]
-price = beta[:, 0].clone().requires_grad_()  # (20,)
-(dV,) = torch.autograd.grad((price * log_partition(problem, price[:, None])).sum(), price)
-assert torch.allclose(dV, -kl(star.log(), problem.ref_logps))
-assert torch.allclose(dV, (V - (star * r).sum(-1)) / beta[:, 0])
-s = (1 / beta).requires_grad_()  # (20, 1)
-reward_at = mean((problem.ref_logps + s * r).log_softmax(-1), r)
-(dreward,) = torch.autograd.grad(reward_at.sum(), s)
-assert torch.allclose(dreward[:, 0], (star * r**2).sum(-1) - (star * r).sum(-1) ** 2)
-large, average = 1e4, (ref * r).sum(-1)
-variance = (ref * (r - average[:, None]) ** 2).sum(-1)
-assert torch.allclose(large * log_partition(problem, large) - average, variance / (2 * large), rtol=1e-3)
-
-# %% [markdown] lang="en"
-# ## The two ends of beta
-# Let $\beta$ fall to 0. The ratio of two answers is multiplied by $e^{(r_1-r_2)/\beta}$, which grows without bound as soon as the rewards differ: all mass moves to the best answers. Several best answers keep the reference's proportions, and the KL ends at $\log(1/p_{\max})$. Let $\beta$ grow without bound. Every factor $e^{r/\beta}$ goes to 1 and $\pi^*$ goes to the reference. To first order,
-#
-# $$\pi^*(y)\approx\pi_{\mathrm{ref}}(y)\Big(1+\frac{r(y)-\mathbb{E}_{\pi_{\mathrm{ref}}}[r]}{\beta}\Big).$$
-#
-# A small $\beta$ is a long leash. To test the first end, rewards are rounded to whole numbers, so that there are ties.
-
-# %% [markdown] lang="zh"
-# ## beta 的两头
-# 先让 $\beta$ 降到 0。两个回答的概率之比，要乘上 $e^{(r_1-r_2)/\beta}$；只要前一个奖励更高，这个系数就无限增大，概率于是全归到最好的回答上。并列最好的几个，彼此保持参考策略下的比例；KL 停在 $\log(1/p_{\max})$。再让 $\beta$ 无限增大。系数 $e^{r/\beta}$ 个个趋于 1，$\pi^*$ 回到参考策略。精确到一阶，
-#
-# $$\pi^*(y)\approx\pi_{\mathrm{ref}}(y)\Big(1+\frac{r(y)-\mathbb{E}_{\pi_{\mathrm{ref}}}[r]}{\beta}\Big)$$
-#
-# $\beta$ 小，绳子就长。检验前一头时，先把奖励取整，好出现并列。
-
-# %% tags=["proof"]
-tied = Problem(problem.ref_logps, r.round())
-top = ref * (tied.reward == tied.reward.amax(-1, keepdim=True))
-p_max = top.sum(-1, keepdim=True)
-greedy_end = optimal_policy(tied, 1e-3)
-assert torch.allclose(greedy_end.exp(), top / p_max)
-assert torch.allclose(kl(greedy_end, tied.ref_logps), (1 / p_max[:, 0]).log())
-assert torch.allclose(optimal_policy(problem, 1e12).exp(), ref)
-change = 1e6 * (optimal_policy(problem, 1e6).exp() / ref - 1)  # beta times the relative change
-assert torch.allclose(change, r - (ref * r).sum(-1, keepdim=True), atol=1e-4)
-
-# %% alt_en="Left: a triangle whose corners are the three answers, with contour lines of J around a star near the upper corner y1. A curve runs from the reference, a point inside the triangle, to the corner y1 and passes through the star. Right: the three probabilities of the optimum against beta on a logarithmic axis. For small beta, y1 has probability 1; for large beta the lines end at 0.5, 0.3 and 0.2. The line of y2 starts at 0." alt_zh="左图：三角形的三个顶点是三个回答，J 的等高线围着一颗星，星靠近上方的顶点 y1。一条曲线从三角形内部的参考策略出发，经过星号，到顶点 y1 为止。右图：最优解的三个概率随 beta 变化，横轴取对数。beta 小时 y1 的概率是 1；beta 大时，三条线停在 0.5、0.3、0.2。y2 的线从 0 出发。"
-corners = torch.tensor([[0.5, 0.866], [0.0, 0.0], [1.0, 0.0]]).double()  # of y1, y2, y3
-steps = torch.arange(1, 100).double() / 100
-grid = torch.cartesian_prod(steps, steps)
-grid = torch.cat((grid, 1 - grid.sum(1, keepdim=True)), 1)[grid.sum(1) < 0.995]  # (4851, 3)
-betas = np.geomspace(0.03, 60, 200)
-path = torch.stack([optimal_policy(toy, b).exp() for b in betas])  # (200, 3)
-fig, (left, right) = figure(columns=2, width=7.6, height=3.3)
-style = {"levels": [-1, -0.6, -0.2, 0.1, 0.3, 0.43, 0.52], "colors": COLORS["ref"], "linewidths": 0.8, "linestyles": "-"}
-left.tricontour(*(grid @ corners).T, objective(grid.log(), toy, 1.0), **style)
-left.fill(*corners.T, fill=False, edgecolor=INK)
-left.plot(*(path @ corners).T, color=COLORS["theory"])
-left.plot(*(toy.ref_logps.exp() @ corners), "o", color=COLORS["ref"])
-left.plot(*(optimal_policy(toy, 1.0).exp() @ corners), "*", color=COLORS["theory"], markersize=13)
-for name, x, y in (("$y_1$", 0.5, 0.9), ("$y_2$", -0.07, -0.03), ("$y_3$", 1.07, -0.03), (r"$\pi_{\mathrm{ref}}$", 0.54, 0.39)):
-    left.text(x, y, name, ha="center")
-left.set(xlim=(-0.15, 1.15), ylim=(-0.08, 1.0), aspect="equal")
-left.axis("off")
-for i, style in enumerate(("-", "--", ":")):
-    right.semilogx(betas, path[:, i], style, color=COLORS["theory"], label=f"$y_{i + 1}$")
-right.set(xlabel=r"$\beta$", ylabel=r"$\pi^*$", yticks=[0, 0.2, 0.3, 0.5, 1])
-right.legend()
-assert path[0, 0] > 0.999 and (path[-1] - toy.ref_logps.exp()).abs().max() < 0.01
-
-# %% [markdown] lang="en"
-# **Figure 6.1.** Left: all policies over three answers. Grey lines join policies with the same $J$ at $\beta=1$; $J$ grows towards the star, which is $\pi^*$ there. The curve is the path of the optimum from the reference ($\beta$ large) to the corner $y_1$ ($\beta$ small). Right: the same path against $\beta$.
-
-# %% [markdown] lang="zh"
-# **图 6.1** 左：三个回答上的全部策略。灰线是 $\beta=1$ 时 $J$ 的等高线，越靠近星号 $J$ 越大；星号是此时的 $\pi^*$。曲线是最优解走过的路：从参考策略（$\beta$ 大）到顶点 $y_1$（$\beta$ 小）。右：同一条路，横轴换成 $\beta$。
-
-# %% [markdown] lang="en"
-# ### A wrong reward on a leash
-# Back to $y_4$, which the reference writes once in 1,000 times and the reward model overrates by 4 points. At $\beta=1$ the optimum writes it in 1.1 % of its answers, at 0.5 in 9.1 %, at 0.25 in 85.5 %. The mean reward that is *believed* rises all the way: 0.77, 1.10, 2.71. The *true* mean worth first rises from 0.30 to 0.72 and 0.74, then it falls to -0.71.
-
-# %% [markdown] lang="zh"
-# ### 有绳子，但奖励错了
-# 回到 $y_4$：参考策略 1,000 次才写一次，奖励模型把它高估了 4 分。最优解写它的比例，$\beta=1$ 时是 1.1%，0.5 时是 9.1%，0.25 时是 85.5%。*自以为*的平均奖励一路上升：0.77、1.10、2.71。*真实*的平均价值先从 0.30 升到 0.72、0.74，然后跌到 -0.71。
-
-# %% alt_en="Mean reward against KL from the reference, up to 7 nats. The dashed believed curve rises all the way to 3. The solid true curve rises to about 0.78 near 0.4 nats, then falls through zero to -1. Dots mark beta = 1, 0.5 and 0.25 on both." alt_zh="横轴是相对参考策略的 KL，到 7 奈特；纵轴是平均奖励。虚线是自以为的，一路升到 3。实线是真实的，在约 0.4 奈特处升到 0.78，然后穿过零，跌到 -1。两条线上都用圆点标出 beta 等于 1、0.5、0.25。"
-wrong = Problem(four_ref.log(), believed)
-leashes = [1, 0.5, 0.25]
-policies = torch.stack([optimal_policy(wrong, b) for b in [*leashes, *np.geomspace(0.08, 50, 200)]])
-distance, believes, earns = kl(policies, wrong.ref_logps), mean(policies, believed), mean(policies, true)
-fig, axes = figure(height=3.2)
-for values, color, style, name in ((believes, "rejected", "--", "r"), (earns, "chosen", "-", "u")):
-    axes.plot(distance[3:], values[3:], style, color=COLORS[color], label=rf"$\mathbb{{E}}_{{\pi^*}}[{name}]$")
-    axes.plot(distance[:3], values[:3], "o", color=COLORS[color])
-for b, x, y in zip(leashes, distance, believes):
-    place = {"xytext": (2, -22)} if b == 1 else {"xytext": (-6, 8), "ha": "right"}
-    axes.annotate(rf"$\beta={b}$", (x, y), textcoords="offset points", **place)
-axes.set(xlabel=r"$\mathrm{KL}(\pi^*\,\|\,\pi_{\mathrm{ref}})$", xlim=(-0.2, 7.1))
-axes.legend(loc="center right")
-print([[round(x, 3) for x in row.tolist()] for row in (policies[:3, 3].exp(), believes[:3], earns[:3])])
-assert [f"{x:.3f}" for x in policies[:3, 3].exp()] == ["0.011", "0.091", "0.855"]
-assert [f"{x:.2f}" for x in believes[:3]] == ["0.77", "1.10", "2.71"]
-assert [f"{x:.2f}" for x in (four_ref @ true, *earns[:3])] == ["0.30", "0.72", "0.74", "-0.71"]
-assert abs(earns.max() - 0.78) < 0.01
-outwards = distance.argsort()  # along the path, away from the reference
-peak = earns[outwards].argmax()
-assert (believes[outwards].diff() > 0).all()
-assert (earns[outwards][: peak + 1].diff() > 0).all()
-assert (earns[outwards][peak:].diff() < 0).all()
-
-# %% [markdown] lang="en"
-# **Figure 6.2.** A reward that is wrong about one rare answer. Dashed: what the optimum believes it earns. Solid: what it earns. A longer leash helps at first, then it pays for the mistake.
-#
-# This is **over-optimisation**; where, as here, the true reward falls while the believed one rises, one also speaks of **reward hacking** ([chapter 12](12_rl.ipynb)). [Gao et al. 2023](https://arxiv.org/abs/2210.10760) measure it: one fixed reward model takes the place of people, and others are trained on its labels. The leash does not repair the reward. It limits how far one relies on it. (In their runs a KL penalty did not measurably raise the true reward reached at a given KL; they add that this may depend on hyper-parameters.)
-
-# %% [markdown] lang="zh"
-# **图 6.2** 奖励只错在一个罕见的回答上。虚线：最优解自以为得多少。实线：实际得多少。绳子放长，起先有好处，后来就要为那个错买单。
-#
-# 这就是**过度优化**（over-optimisation）；像这里，自以为的奖励还在升，真实的却在跌，又叫**奖励作弊**（reward hacking，又译奖励黑客，见[第 12 章](12_rl.ipynb)）。[Gao et al. 2023](https://arxiv.org/abs/2210.10760) 量过它：让一个固定的奖励模型顶替真人，再用它给的标签训练别的奖励模型。绳子修不好奖励，只能管住策略，不让它跟着奖励走得太远。（他们的实验里，加了 KL 惩罚，同样的 KL 换到的真实奖励并没有明显变多；他们也说，这可能与超参数有关。）
-
-# %% [markdown] lang="en"
-# ## The reward–KL frontier
-# For every $\beta$ the optimum has a mean reward and a KL. Draw one against the other, and the points form a curve, the **reward–KL frontier**. What is its slope? With $s=1/\beta$ the mean reward changes at the rate $\mathrm{Var}_{\pi^*}(r)$. The KL is the mean of $(r-V)/\beta$, that is $s\,\mathbb{E}_{\pi^*}[r]-\log Z$; its derivative is $\mathbb{E}_{\pi^*}[r]+s\,\mathrm{Var}_{\pi^*}(r)-\mathbb{E}_{\pi^*}[r]=s\,\mathrm{Var}_{\pi^*}(r)$. Divide:
-#
-# $$\frac{d\,\mathbb{E}_{\pi^*}[r]}{d\,\mathrm{KL}(\pi^*\,\|\,\pi_{\mathrm{ref}})}=\frac1s=\beta.$$
-#
-# The last nat bought at $\beta$ brings $\beta$ of reward: that is what a price should mean. Further right $\beta$ is smaller, so the curve is concave. And nothing lies above it. $J(\pi)\le V$ holds for every policy and every price $b>0$; move the penalty to the right,
-#
-# $$\mathbb{E}_{y\sim\pi}[r(y)]\le V(b)+b\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}}).$$
-#
-# In the plot the right side is a straight line with slope $b$. It touches the frontier at the optimum for $b$. No policy is above any of these lines: it stays below the line for $b$ by $b\,\mathrm{KL}(\pi\,\|\,\pi^*_b)$, where $\pi^*_b$ is the optimum for $b$. At each KL the lowest line is the frontier.
-
-# %% [markdown] lang="zh"
-# ## 奖励–KL 前沿
-# 每个 $\beta$ 的最优解，都有一个平均奖励、一个 KL。KL 作横轴，平均奖励作纵轴，这些点连成一条曲线，叫**奖励–KL 前沿**（reward–KL frontier）。斜率是多少？令 $s=1/\beta$，平均奖励对 $s$ 的导数是 $\mathrm{Var}_{\pi^*}(r)$。KL 是 $(r-V)/\beta$ 的平均，即 $s\,\mathbb{E}_{\pi^*}[r]-\log Z$；求导得 $\mathbb{E}_{\pi^*}[r]+s\,\mathrm{Var}_{\pi^*}(r)-\mathbb{E}_{\pi^*}[r]=s\,\mathrm{Var}_{\pi^*}(r)$。两者相除：
+# KL 是 $(r-V)/\beta$ 的平均，即 $s\,\mathbb{E}_{\pi^*}[r]-\log Z$；求导得 $\mathbb{E}_{\pi^*}[r]+s\,\mathrm{Var}_{\pi^*}(r)-\mathbb{E}_{\pi^*}[r]=s\,\mathrm{Var}_{\pi^*}(r)$。两者相除，就是前沿的斜率：
 #
 # $$\frac{d\,\mathbb{E}_{\pi^*}[r]}{d\,\mathrm{KL}(\pi^*\,\|\,\pi_{\mathrm{ref}})}=\frac1s=\beta$$
 #
-# 单价为 $\beta$ 时，最后买下的那一奈特正好换来 $\beta$ 的奖励。所谓单价，就该是这个意思。越往右 $\beta$ 越小，斜率也越小，所以曲线向下弯。而且没有策略在它上方：对任何策略、任何单价 $b>0$ 都有 $J(\pi)\le V$，把惩罚移到右边，
-#
-# $$\mathbb{E}_{y\sim\pi}[r(y)]\le V(b)+b\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$$
-#
-# 把不等式的右边画在图上，是一条斜率为 $b$ 的直线，与前沿相切，切点就是 $b$ 的最优解。没有策略高过其中任何一条：比起 $b$ 的那条，策略 $\pi$ 低 $b\,\mathrm{KL}(\pi\,\|\,\pi^*_b)$，其中 $\pi^*_b$ 是 $b$ 的最优解。而在每个 KL 处，最低的那条线，高度就是前沿的高度。
+# $\beta$ 很大时，把 $e^{r/\beta}$ 和对数都展开到 $1/\beta$ 的二次项：$V\approx\mathbb{E}_{\pi_{\mathrm{ref}}}[r]+\mathrm{Var}_{\pi_{\mathrm{ref}}}(r)/(2\beta)$，而 $\pi^*(y)\approx\pi_{\mathrm{ref}}(y)\,\bigl(1+(r(y)-\mathbb{E}_{\pi_{\mathrm{ref}}}[r])/\beta\bigr)$。
 
-# %% tags=["proof"]
-inverse = (1 / beta).requires_grad_()  # (20, 1)
+# %% tags=["proof"] checked_en="Checked on 20 random problems, by autograd: the slope of V, the variance, the slope of the frontier, and the expansion for large beta." checked_zh="在 20 个随机问题上用自动求导验证：V 的斜率；方差；前沿的斜率；beta 很大时的展开式。"
+price = beta[:, 0].clone().requires_grad_()  # (20,)
+height = price * log_partition(problem, price[:, None])
+(dV,) = torch.autograd.grad(height.sum(), price)
+assert torch.allclose(dV, -kl(star.log(), problem.ref_logps))
+assert torch.allclose(dV, (V - (star * r).sum(-1)) / beta[:, 0])
+spread = (star * r**2).sum(-1) - (star * r).sum(-1) ** 2  # under the optimum
+inverse = (1 / beta).requires_grad_()  # s: (20, 1)
 moved = (problem.ref_logps + inverse * r).log_softmax(-1)
-assert torch.allclose(kl(moved, problem.ref_logps), (inverse * mean(moved, r)[:, None] - Z.log())[:, 0])
-(dr,) = torch.autograd.grad(mean(moved, r).sum(), inverse, retain_graph=True)
+reward_at = mean(moved, r)
+nats_at = inverse[:, 0] * reward_at - Z.log()[:, 0]
+assert torch.allclose(kl(moved, problem.ref_logps), nats_at)
+(dr,) = torch.autograd.grad(reward_at.sum(), inverse, retain_graph=True)
+assert torch.allclose(dr[:, 0], spread)
 (dkl,) = torch.autograd.grad(kl(moved, problem.ref_logps).sum(), inverse)
 assert torch.allclose(dr / dkl, beta)
-spread = (star * r**2).sum(-1) - (star * r).sum(-1) ** 2  # the variance under the optimum
 assert torch.allclose(dkl[:, 0], spread / beta[:, 0]) and (dkl > 0).all()
-prices = torch.logspace(-2, 2, 200, dtype=torch.float64)  # (200,)
-heights = torch.stack([b * log_partition(problem, b) for b in prices.tolist()], -1)  # V(b): (20, 200)
-top_reward, top_kl = frontier(problem, prices.tolist())  # (20, 200) each
-less_reward, less_kl = -top_reward.diff(), -top_kl.diff()  # from one price to the next
-assert (prices[:-1] * less_kl - 1e-12 <= less_reward).all()  # between two prices the curve is at least as steep
-assert (less_reward <= prices[1:] * less_kl + 1e-12).all()  # as the lower one, at most as the higher: concave
-tangents = heights[:, None, :] + prices * top_kl[:, :, None]  # (20, points, lines)
-assert torch.allclose(tangents.amin(-1), top_reward)
-rival_reward, rival_kl = (rivals * r).sum(-1), kl(rivals.log(), problem.ref_logps)  # (1000, 20)
-lines = heights + prices * rival_kl[..., None]  # (1000, 20, 200)
-optima = torch.stack([optimal_policy(problem, b) for b in prices.tolist()], -1)  # (20, 6, 200)
-apart = (rivals * rivals.log()).sum(-1)[..., None] - torch.einsum("kia,iab->kib", rivals, optima)  # KL to each optimum
-assert torch.allclose(lines - rival_reward[..., None], prices * apart)
-assert (rival_reward[..., None] < lines).all()
+large, average = 1e4, (ref * r).sum(-1)
+variance = (ref * (r - average[:, None]) ** 2).sum(-1)
+second_order = large * log_partition(problem, large) - average
+assert torch.allclose(second_order, variance / (2 * large), rtol=1e-3)
 
 # %% [markdown] lang="en"
 # ## Best of n
-# There is a way to better answers that trains nothing: draw $n$ answers from the reference, keep the best. If several are best, keep the first of them. What policy is that? Let $F(y)$ be the probability that a draw from the reference has a reward of at most $r(y)$, and $F^-(y)$ that it has a smaller one. The best of $n$ has a reward of at most $r(y)$ if all $n$ draws have, which happens with probability $F(y)^n$. It is exactly $r(y)$ with probability $F(y)^n-F^-(y)^n$. Answers of equal reward are drawn and kept alike, so among themselves they keep the reference's proportions:
+# There is a way to better answers that trains nothing: draw $n$ answers from the reference, keep the best; of several best, keep the first. What policy is that, and how far is it from the reference?
+#
+# **By hand.** Let $n=2$ on the toy. $y_1$ is kept unless both draws miss it: $1-0.5^2=0.75$. $y_3$ is kept only if both draws are $y_3$: $0.2^2=0.04$. The rest, 0.21, is $y_2$. The mean reward rises from 0.30 to 0.71.
+#
+# **In general.** Let $F(y)$ be the probability that a draw from the reference has a reward of at most $r(y)$, and $F^-(y)$ that it has a smaller one. The best of $n$ has a reward of at most $r(y)$ if all $n$ draws have: $F(y)^n$. So it has exactly $r(y)$ with probability $F(y)^n-F^-(y)^n$. Answers of equal reward are drawn and kept alike, so among themselves they keep the reference's proportions:
 #
 # $$\pi_n(y)=\pi_{\mathrm{ref}}(y)\,\frac{F(y)^n-F^-(y)^n}{F(y)-F^-(y)}.$$
-#
-# On the toy with $n=2$: $1-0.5^2=0.75$ for $y_1$, $0.5^2-0.2^2=0.21$ for $y_2$, and $0.2^2=0.04$ for $y_3$. The mean reward is 0.71. In code (the library's `tabular.best_of_n` is this, in logarithms), checked by listing all triples that can be drawn, ties included:
 
 # %% [markdown] lang="zh"
 # ## best-of-n
-# 有一种办法，什么也不训练，就能得到更好的回答：从参考策略抽 $n$ 个，留最好的那个；最好的有几个并列，就留先抽到的。这样选出来的，相当于什么策略？记 $F(y)$ 为参考策略抽一次、奖励不高于 $r(y)$ 的概率，$F^-(y)$ 为低于 $r(y)$ 的概率。$n$ 个里最好的，奖励不高于 $r(y)$，也就是 $n$ 个都不高于 $r(y)$，概率是 $F(y)^n$。恰好等于 $r(y)$ 的概率，便是 $F(y)^n-F^-(y)^n$。奖励相同的回答，抽法、留法都一视同仁，所以彼此保持参考策略下的比例：
+# 有一种办法，什么也不训练，就能得到更好的回答：从参考策略抽 $n$ 个，留最好的那个；最好的有几个并列，就留先抽到的。这样选出来的，相当于什么策略？离参考策略多远？
+#
+# **先手算。** 手算例子里取 $n=2$。只要两次里抽到过 $y_1$，留下的就是它：$1-0.5^2=0.75$。两次都是 $y_3$，才留 $y_3$：$0.2^2=0.04$。剩下的 0.21 是 $y_2$。平均奖励从 0.30 升到 0.71。
+#
+# **一般情形。** 记 $F(y)$ 为参考策略抽一次、奖励不高于 $r(y)$ 的概率，$F^-(y)$ 为低于 $r(y)$ 的概率。$n$ 个里最好的，奖励不高于 $r(y)$，也就是 $n$ 个都不高于 $r(y)$，概率是 $F(y)^n$。恰好等于 $r(y)$ 的概率，便是 $F(y)^n-F^-(y)^n$。奖励相同的回答，抽法、留法都一视同仁，所以彼此保持参考策略下的比例：
 #
 # $$\pi_n(y)=\pi_{\mathrm{ref}}(y)\,\frac{F(y)^n-F^-(y)^n}{F(y)-F^-(y)}$$
-#
-# 手算例子里取 $n=2$：$y_1$ 是 $1-0.5^2=0.75$，$y_2$ 是 $0.5^2-0.2^2=0.21$，$y_3$ 是 $0.2^2=0.04$。平均奖励是 0.71。下面写成代码（库里的 `tabular.best_of_n` 就是它，只是用对数来算），再把连抽三个的所有可能列出来核对，并列的也在内：
 
-# %% tags=["proof"]
+
+# %% tags=["setup"]
 def best_of(n, ref, r):
     """The policy, (..., A), that keeps the best of n draws from `ref`."""
-    other = r[..., None, :]  # against r[..., :, None]: (..., A, A)
-    at_most = ((other <= r[..., :, None]) * ref[..., None, :]).sum(-1)  # F
-    less = ((other < r[..., :, None]) * ref[..., None, :]).sum(-1)
+    rival = r[..., None, :]  # against r[..., :, None]: (..., A, A)
+    at_most = ((rival <= r[..., :, None]) * ref[..., None, :]).sum(-1)  # F
+    less = ((rival < r[..., :, None]) * ref[..., None, :]).sum(-1)
     return ref * (at_most**n - less**n) / (at_most - less)
 
 
+best_of_two = best_of(2, toy_ref, toy.reward)
+earned_by_two = (best_of_two * toy.reward).sum()
+print(best_of_two.numpy().round(2), f"mean reward {earned_by_two:.2f}")
+assert torch.allclose(
+    best_of_two, torch.tensor([0.75, 0.21, 0.04], dtype=torch.float64)
+)
+assert torch.allclose(best_of_two, best_of_n(toy, 2).exp())  # the library's
+assert f"{earned_by_two:.2f}" == "0.71"
+
+# %% tags=["proof"] checked_en="Checked on 20 random problems with ties: the formula equals a list of all triples that can be drawn." checked_zh="在 20 个有并列的随机问题上验证：把连抽三个的所有可能列出来，与公式一致。"
 triples = torch.cartesian_prod(*[torch.arange(6)] * 3)  # (216, 3)
 chance = ref[:, triples].prod(-1)  # (20, 216)
 values = tied.reward[:, triples]  # (20, 216, 3)
-kept = one_hot(values.argmax(-1), 3)  # argmax takes the first of the best
-listed = torch.einsum("is,isj,sja->ia", chance, kept.double(), one_hot(triples, 6).double())
+kept = one_hot(values.argmax(-1), 3).double()  # argmax takes the first of the best
+drawn = one_hot(triples, 6).double()  # (216, 3, 6)
+listed = torch.einsum("is,isj,sja->ia", chance, kept, drawn)
 assert torch.allclose(best_of(3, ref, tied.reward), listed)
 assert torch.allclose(best_of_n(tied, 3).exp(), listed)
 
 # %% [markdown] lang="en"
-# How far is it from the reference? [Stiennon et al. 2020](https://arxiv.org/abs/2009.01325), and many after them, write
+# **How far is it?** [Stiennon et al. 2020](https://arxiv.org/abs/2009.01325), and many after them, write
 #
 # $$\mathrm{KL}(\pi_n\,\|\,\pi_{\mathrm{ref}})=\log n-\frac{n-1}{n}.$$
 #
-# For the toy and $n=2$ this says 0.193; the true value is 0.165. Where does it come from? Suppose that no two answers tie and that each is tiny. Then $v=F(y)$ runs through all numbers from 0 to 1 evenly, and the reweighting factor is the derivative of $v^n$, $n\,v^{n-1}$. The KL is the mean of its logarithm under $\pi_n$, $\log n+(n-1)\int_0^1 n\,v^{n-1}\log v\,dv$. Integrate by parts: the integral is $[v^n\log v]_0^1-\int_0^1 v^{n-1}\,dv=0-1/n$. Real answers tie, and single ones can be probable. [Beirami et al. 2025](https://arxiv.org/abs/2401.01879) show that the formula is then an upper bound. For a reward that only says yes or no, and a reference that gets a yes with probability $p$, the best of $n$ fails only if all $n$ draws fail: the share of yes is $1-(1-p)^n$. For $p=0.3$ and $n=16$ it is 0.997, at a KL of 1.179, where the formula says 1.835. As $n$ grows the KL rises to $\log(1/p)=1.204$ and never passes it; the formula grows without bound.
+# That is exact if no two answers tie and each is tiny (a ⋆ section shows why). Real answers tie, and single ones can be probable. Then the formula is only an upper bound ([Beirami et al. 2025](https://arxiv.org/abs/2401.01879)): for the toy and $n=2$ it says 0.19, the true value is 0.16.
+#
+# > **Before you run it.** Let the reward only say yes or no, and the reference get a yes with probability $p=0.3$. The best of $n$ fails only if all draws fail, so its share of yes is $1-(1-p)^n$. Where does its KL end as $n$ grows?
+# >
+# > <details><summary>Answer</summary>
+# >
+# > At $\log(1/p)=1.20$. It cannot do more than always say yes. The formula grows without bound.
+# >
+# > </details>
 
 # %% [markdown] lang="zh"
-# 它离参考策略多远？[Stiennon et al. 2020](https://arxiv.org/abs/2009.01325) 写道（后来许多人也这么写）：
+# **离参考策略多远？** [Stiennon et al. 2020](https://arxiv.org/abs/2009.01325) 写道（后来许多人也这么写）：
 #
 # $$\mathrm{KL}(\pi_n\,\|\,\pi_{\mathrm{ref}})=\log n-\frac{n-1}{n}$$
 #
-# 手算例子里 $n=2$，公式给出 0.193，真值是 0.165。公式从哪里来？假定没有两个回答并列，每个回答的概率又都极小。那么 $v=F(y)$ 均匀地走遍 0 到 1 之间的数，重新加权的系数是 $v^n$ 的导数 $n\,v^{n-1}$。KL 是它的对数在 $\pi_n$ 下的平均，即 $\log n+(n-1)\int_0^1 n\,v^{n-1}\log v\,dv$。用分部积分，这个积分等于 $[v^n\log v]_0^1-\int_0^1 v^{n-1}\,dv=0-1/n$。真实的回答会并列，单个回答的概率也可能不小。[Beirami et al. 2025](https://arxiv.org/abs/2401.01879) 证明，这时公式只是上界。奖励若只分「是」「否」，参考策略得「是」的概率为 $p$，那么抽到的 $n$ 个都是「否」，best-of-n 才得「否」：得「是」的比例是 $1-(1-p)^n$。$p=0.3$、$n=16$ 时，这个比例是 0.997，KL 是 1.179，公式却说 1.835。$n$ 越大，KL 越靠近 $\log(1/p)=1.204$，但超不过去；公式却没有上界。
+# 没有两个回答并列，每个回答的概率又都极小，这才是准确的（为什么，见带 ⋆ 的一节）。真实的回答会并列，单个回答的概率也可能不小，这时公式只是上界（[Beirami et al. 2025](https://arxiv.org/abs/2401.01879)）：手算例子里 $n=2$，公式给出 0.19，真值是 0.16。
+#
+# > **先猜一猜。** 设奖励只分「是」「否」，参考策略得「是」的概率是 $p=0.3$。抽到的全是「否」，best-of-n 才得「否」，所以得「是」的比例是 $1-(1-p)^n$。$n$ 越来越大，它的 KL 停在哪里？
+# >
+# > <details><summary>答案</summary>
+# >
+# > 停在 $\log(1/p)=1.20$：做到头，也不过是每次都得「是」。公式却没有上界。
+# >
+# > </details>
 
-# %% tags=["proof"]
-powers, v = torch.arange(1, INSTANCES + 1).double(), (torch.arange(100_000).double() + 0.5) / 100_000
-integral = (powers[:, None] * v ** (powers[:, None] - 1) * v.log()).mean(-1)  # the midpoint rule, n = 1 ... 20
-assert torch.allclose(integral, -1 / powers, atol=1e-5)
+# %%
+yes_or_no = Problem(
+    torch.tensor([0.3, 0.7], dtype=torch.float64).log(), torch.tensor([1, 0]).double()
+)
+level = torch.full((4_000,), 1 / 4_000, dtype=torch.float64).log()
+tiny = Problem(level, torch.arange(4_000).double())  # 4,000 answers, no ties
+draws = [1, 2, 4, 8, 16, 32, 64]
+formula = [math.log(n) - (n - 1) / n for n in draws]
+exact = {}
+for name, case in (("tiny", tiny), ("toy", toy), ("yes or no", yes_or_no)):
+    exact[name] = [kl(best_of_n(case, n), case.ref_logps).item() for n in draws]
+    print(f"{name:10}", *(f"{abs(x):5.2f}" for x in exact[name]))
+print(f"{'formula':10}", *(f"{x:5.2f}" for x in formula))
+assert f"{formula[1]:.2f} {exact['toy'][1]:.2f}" == "0.19 0.16"
+assert np.allclose(exact["tiny"], formula, atol=0.01)
+assert (np.array(list(exact.values())) < np.array(formula) + 1e-9).all()  # a bound
+assert (
+    f"{math.log(1 / 0.3):.2f}" == "1.20" and abs(exact["yes or no"][-1] - 1.204) < 1e-3
+)
+
+
+# %% tags=["figure"] alt_en="KL from the reference against n from 1 to 64. A line, the formula, rises to 3.2. Points for 4,000 tiny answers lie on it. Points for the toy flatten at 0.69, points for yes or no at 1.20, both marked by dashed lines." alt_zh="横轴是 n，从 1 到 64；纵轴是相对参考策略的 KL。公式是一条线，升到 3.2。4,000 个极小的回答，点落在线上。手算例子的点停在 0.69，「是」「否」的点停在 1.20，各有一条虚线标出。"
+@picture
+def kl_of_best_of_n(say):
+    _, axes = figure(height=3.6)
+    axes.semilogx(draws, formula, color=COLORS["theory"], base=2)
+    axes.text(20, 2.35, say("formula", "公式"), color=COLORS["theory"], ha="right")
+    for name, color, words, limit in (
+        ("tiny", "policy", say("4,000 tiny answers", "4,000 个极小的回答"), None),
+        (
+            "yes or no",
+            "baseline",
+            say("yes or no", "只分「是」「否」"),
+            math.log(1 / 0.3),
+        ),
+        ("toy", "chosen", say("the three answers", "三个回答"), math.log(2)),
+    ):
+        axes.plot(draws, exact[name], "o", color=COLORS[color])
+        axes.text(72, exact[name][-1] + 0.06, words, color=COLORS[color])
+        if limit:
+            axes.axhline(limit, linestyle="--", color=COLORS[color], linewidth=0.8)
+    axes.set_xticks(draws, [str(n) for n in draws])
+    axes.set(
+        xlabel=say("number of draws, $n$", "抽几个，$n$"),
+        ylabel=say("KL from the reference (nats)", "相对参考策略的 KL（奈特）"),
+        xlim=(0.9, 360),
+    )
+
+
+# %% [markdown] lang="en"
+# **Figure 6.5.** The quoted formula is right for many tiny answers and only an upper bound for others. With few levels of reward the KL ends at $\log(1/p_{\max})$ (dashed).
+#
+# On the toy best-of-n lies at most 0.003 of reward below the frontier. It need not be so near: it asks only which answer is better, never by how much. Let the reference write three answers with probabilities 0.5, 0.49 and 0.01, for rewards of 0, 1 and 100. The best of 4 has a mean reward of 4.84; the frontier at the same KL has 21.6. Nor can one choose freely how far to go: $n$ is a whole number, and every answer costs $n$ draws.
+
+# %% [markdown] lang="zh"
+# **图 6.5** 通行的公式，回答极多、个个极小时才准确，别的时候只是上界。奖励只有几档时，KL 停在 $\log(1/p_{\max})$（虚线）。
+#
+# 在手算例子里，best-of-n 的奖励比前沿最多低 0.003。换个问题就未必这么近，因为它只问哪个好，不问好多少。设参考策略写三个回答的概率是 0.5、0.49、0.01，奖励是 0、1、100。4 个里留最好的，平均奖励 4.84；KL 相同处，前沿有 21.6。再说，要走多远，也不能随意挑：$n$ 只能是整数，而且每要一个回答，就得抽 $n$ 次。
+
+# %%
+for n in (1, 2, 4, 8):
+    x, y = kl(best_of_n(toy, n), toy.ref_logps), mean(best_of_n(toy, n), toy.reward)
+    behind = np.interp(x, distances, rewards) - y.item()
+    assert -1e-5 < behind < 0.0035
+rates = torch.tensor([0.5, 0.49, 0.01], dtype=torch.float64)
+jackpot = Problem(rates.log(), torch.tensor([0, 1, 100]).double())
+four = best_of_n(jackpot, 4)
+spent, gained = kl(four, jackpot.ref_logps).item(), mean(four, jackpot.reward).item()
+jackpot_rewards, jackpot_nats = frontier(jackpot, np.geomspace(1e4, 1, 4000))
+attainable = np.interp(spent, jackpot_nats, jackpot_rewards)
+print(f"KL {spent:.3f}   best of 4 {gained:.2f}   frontier {attainable:.1f}")
+assert (f"{gained:.2f}", f"{attainable:.1f}") == ("4.84", "21.6")
+
+# %% tags=["proof"] checked_en="Checked on 20 random problems and 20 probabilities of a yes: the bound; the formula for tiny answers; the share of yes; a KL that rises to its limit and never passes it." checked_zh="在 20 个随机问题、20 个得「是」的概率上验证：上界；回答极小时的公式；得「是」的比例；KL 升向极限，但从不越过。"
 for n in (2, 4, 8, 64):
     bound = math.log(n) - (n - 1) / n
-    assert all((kl(best_of_n(case, n), case.ref_logps) < bound).all() for case in (problem, tied))
-many = Problem(torch.full((4000,), 1 / 4000).double().log(), torch.arange(4000.0).double())  # tiny, no ties
+    spends_here = [kl(best_of_n(case, n), case.ref_logps) for case in (problem, tied)]
+    assert all((nats < bound).all() for nats in spends_here)
+level = torch.full((4_000,), 1 / 4_000, dtype=torch.float64).log()
+many = Problem(level, torch.arange(4_000).double())  # tiny, no ties
 for n in (2, 4, 8):
-    assert abs(kl(best_of_n(many, n), many.ref_logps) - (math.log(n) - (n - 1) / n)) < 1e-3
+    exactly = kl(best_of_n(many, n), many.ref_logps)
+    assert abs(exactly - (math.log(n) - (n - 1) / n)) < 1e-3
 p = torch.sigmoid(r[:, 0])  # twenty probabilities of a yes
-yes_no = Problem(torch.stack((p, 1 - p), -1).log(), torch.tensor([1.0, 0.0]).double().expand(INSTANCES, 2))
+ones = torch.tensor([1, 0]).double().expand(INSTANCES, 2)
+yes_no = Problem(torch.stack((p, 1 - p), -1).log(), ones)
 for n in (2, 4, 8):
     assert torch.allclose(best_of_n(yes_no, n)[:, 0].exp(), 1 - (1 - p) ** n)
-spends = torch.stack([kl(best_of_n(yes_no, n), yes_no.ref_logps) for n in (1, 2, 4, 8, 64, 100_000)])  # (6, 20)
+by_n = [best_of_n(yes_no, n) for n in (1, 2, 4, 8, 64, 100_000)]
+spends = torch.stack([kl(policy, yes_no.ref_logps) for policy in by_n])  # (6, 20)
 limit = -p.log()
 assert (spends.diff(dim=0) >= -1e-12).all()
 assert torch.allclose(spends[-1], limit)
 assert (spends <= limit + 1e-12).all()
 
-# %%
-coin = Problem(torch.tensor([0.3, 0.7]).double().log(), torch.tensor([1.0, 0.0]).double())
-for n in (2, 16):
-    print(n, *(f"{kl(best_of_n(case, n), case.ref_logps):.3f}" for case in (toy, coin)), f"{math.log(n) - (n - 1) / n:.3f}")
-assert torch.allclose(best_of_n(toy, 2).exp(), torch.tensor([0.75, 0.21, 0.04]).double())
-assert abs(mean(best_of_n(toy, 2), toy.reward) - 0.71) < 1e-12 and f"{math.log(2) - 1 / 2:.3f}" == "0.193"
-assert f"{kl(best_of_n(toy, 2), toy.ref_logps):.3f}" == "0.165" and f"{1 - 0.7**16:.3f}" == "0.997"
-assert f"{kl(best_of_n(coin, 16), coin.ref_logps):.3f}" == "1.179"
-assert f"{math.log(16) - 15 / 16:.3f}" == "1.835" and f"{math.log(1 / 0.3):.3f}" == "1.204"
-assert f"{kl(best_of_n(coin, 4), coin.ref_logps):.3f}" == "0.449" and f"{math.log(4) - 3 / 4:.3f}" == "0.636"
-
-# %% alt_en="Mean reward against KL. A cloud of 3,000 grey dots, random policies, fills the region under a concave curve that rises from (0, 0.3) and becomes flat at 1. A dashed straight line touches the curve at the star for beta = 0.5. Circles for n = 1, 2, 4 and 8 lie on the curve as far as the eye can tell." alt_zh="横轴是 KL，纵轴是平均奖励。3,000 个灰点是随机策略，填满一条曲线下方的区域；曲线从 (0, 0.3) 升起，先陡后缓，到 1 变平。一条虚线在 beta = 0.5 的星号处与曲线相切。n = 1、2、4、8 的圆点，肉眼看去都在曲线上。"
-cloud = random_policies(3_000, 3, seed=6, scale=1.5)
-rewards, distances = frontier(toy, np.geomspace(0.03, 1e5, 1000))
-fig, axes = figure(height=3.6)
-axes.plot(kl(cloud, toy.ref_logps), mean(cloud, toy.reward), ".", color=COLORS["ref"], markersize=2, alpha=0.6)
-axes.plot(distances, rewards, color=COLORS["theory"])
-price = optimal_policy(toy, 0.5)
-axes.plot(kl(price, toy.ref_logps), mean(price, toy.reward), "*", color=COLORS["theory"], markersize=13)
-line = np.array([0.2, 0.8])
-axes.plot(line, 0.5 * log_partition(toy, 0.5).item() + 0.5 * line, "--", color=INK, linewidth=1)
-gaps = []
-for n in (1, 2, 4, 8):
-    x, y = kl(best_of_n(toy, n), toy.ref_logps).item(), mean(best_of_n(toy, n), toy.reward).item()
-    axes.plot(x, y, "o", color=COLORS["baseline"])
-    place = {"xytext": (-7, 5), "ha": "right"} if n < 4 else {"xytext": (6, -14)}
-    axes.annotate(f"$n={n}$", (x, y), textcoords="offset points", **place)
-    gaps.append(np.interp(x, distances.flip(0), rewards.flip(0)) - y)
-axes.set(xlabel=r"$\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$", ylabel=r"$\mathbb{E}_\pi[r]$", xlim=(-0.1, 0.9), ylim=(-0.6, 1.15))
-assert round(max(gaps), 3) == 0.003 and min(gaps) > -1e-5
-above = np.interp(kl(cloud, toy.ref_logps), distances.flip(0), rewards.flip(0))  # the frontier, over each dot
-assert (mean(cloud, toy.reward).numpy() < above + 1e-5).all()
-
-# %% [markdown] lang="en"
-# **Figure 6.3.** Grey: 3,000 random policies on the toy. Curve: the frontier, which none of them passes. Dashed: the tangent at $\beta=0.5$ (star). Orange: best-of-n, at most 0.003 of reward below the frontier.
-
-# %% [markdown] lang="zh"
-# **图 6.3** 灰点：手算例子里的 3,000 个随机策略。曲线：前沿，没有一个点越过它。虚线：$\beta=0.5$（星号）处的切线。橙点：best-of-n，奖励比前沿最多低 0.003。
-
-# %% [markdown] lang="en"
-# Here best-of-n is close to optimal. It need not be: it asks only which answer is better, never by how much. Let the reference write three answers with probabilities 0.5, 0.49 and 0.01, for rewards of 0, 1 and 100. The best of 4 has a KL of 0.468 and a mean reward of 4.84; the frontier there has 21.6. Nor can one choose freely how far to go: $n$ is a whole number, and every answer costs $n$ draws.
-
-# %% [markdown] lang="zh"
-# 在这里，best-of-n 接近最优。换个问题就未必，因为它只问哪个好，不问好多少。设参考策略写三个回答的概率是 0.5、0.49、0.01，奖励是 0、1、100。4 个里留最好的，KL 是 0.468，平均奖励 4.84；花同样的 KL，前沿拿得到 21.6。再说，要走多远，也不能随意挑：$n$ 只能是整数，而且每要一个回答，就得抽 $n$ 次。
-
-# %%
-jackpot = Problem(torch.tensor([0.5, 0.49, 0.01]).double().log(), torch.tensor([0.0, 1.0, 100.0]).double())
-four = best_of_n(jackpot, 4)
-spent, gained = kl(four, jackpot.ref_logps).item(), mean(four, jackpot.reward).item()
-rewards, distances = frontier(jackpot, np.geomspace(1, 1e4, 4000))
-attainable = np.interp(spent, distances.flip(0), rewards.flip(0))
-print(f"{spent:.3f} {gained:.2f} {attainable:.1f}")
-assert (f"{spent:.3f}", f"{gained:.2f}", f"{attainable:.1f}") == ("0.468", "4.84", "21.6")
-
 # %% [markdown] lang="en"
 # ## A network's optimum from one probability
-# A language model has too many answers to list. But suppose that the reward depends only on a *class* of the answer, one that a program can recognise: does it have three numbers, yes or no? Then the ratio $\pi^*/\pi_{\mathrm{ref}}=e^{(r-V)/\beta}$ is the same for all answers of a class. So within a class the optimum keeps the reference's proportions, and the classes' total probabilities are tilted as if each class were one answer. The KL is the KL of the totals, as a mean of log-ratios that are equal within each class.
+# A language model has too many answers to list. But suppose that the reward depends only on a *class* of the answer, one that a program can recognise: does it have three numbers, yes or no? Then the ratio $\pi^*/\pi_{\mathrm{ref}}=e^{(r-V)/\beta}$ is the same for all answers of a class. So within a class the optimum keeps the reference's proportions, and the classes' total probabilities are tilted as if each class were one answer. The KL is the KL of the totals.
 #
 # With two classes, a reward of 1 for yes and 0 for no, and $p(x)$ the reference's share of yes at prompt $x$, the optimum's share is
 #
 # $$P^*(x)=\frac{p(x)\,e^{1/\beta}}{p(x)\,e^{1/\beta}+1-p(x)},\qquad\log\frac{P^*(x)}{1-P^*(x)}=\log\frac{p(x)}{1-p(x)}+\frac1\beta.$$
 #
-# The second form says it shorter: the log-odds, known from chapter 5, grow by $1/\beta$. It also places best-of-n. Where there are only two classes, every policy that keeps the proportions within them, and says yes more often than the reference and not always, is the optimum for some $\beta$ (always would take $\beta=0$); best-of-n is such a policy. At $p=0.3$ the best of four is the optimum for $\beta=0.500$.
+# The second form says it shorter: the log-odds, known from chapter 5, grow by $1/\beta$.
 
 # %% [markdown] lang="zh"
 # ## 由一个概率算出网络的最优解
-# 语言模型的回答多得列不完。但假如奖励只看回答属于哪一*类*，而这个类，程序认得出来，比如是不是写了三个数，那么同一类的回答，比值 $\pi^*/\pi_{\mathrm{ref}}=e^{(r-V)/\beta}$ 都相同。于是在一类之内，最优解保持参考策略的比例；各类的总概率则照公式倾斜，就像一类是一个回答。KL 是对数比的平均，而对数比在一类之内都相等，所以它就是两组总概率之间的 KL。
+# 语言模型的回答多得列不完。但假如奖励只看回答属于哪一*类*，而这个类，程序认得出来，比如是不是写了三个数，那么同一类的回答，比值 $\pi^*/\pi_{\mathrm{ref}}=e^{(r-V)/\beta}$ 都相同。于是在一类之内，最优解保持参考策略的比例；各类的总概率则照公式倾斜，就像一类是一个回答。KL 就是两组总概率之间的 KL。
 #
 # 设只有两类，「是」的奖励为 1，「否」为 0；参考策略在提示 $x$ 上得「是」的比例是 $p(x)$。最优解得「是」的比例就是
 #
 # $$P^*(x)=\frac{p(x)\,e^{1/\beta}}{p(x)\,e^{1/\beta}+1-p(x)},\qquad\log\frac{P^*(x)}{1-P^*(x)}=\log\frac{p(x)}{1-p(x)}+\frac1\beta$$
 #
-# 第二个式子说得更短：对数几率（log-odds，在第 5 章的比较里叫对数胜负比）增加 $1/\beta$。由它也看得出 best-of-n 的位置：只有两类的时候，一个策略只要类内比例不变，得「是」比参考策略多，又不是每次都得「是」，它就是某个 $\beta$ 的最优解（每次都得「是」，要 $\beta=0$ 才行）。best-of-n 正是这样的策略。$p=0.3$ 时，四选一就是 $\beta=0.500$ 的最优解。
+# 第二个式子说得更短：第 5 章的对数几率（log-odds）增加 $1/\beta$。
 
-# %% tags=["proof"]
-member = one_hot(torch.arange(12) % 3, 3).double()  # (12, 3): twelve answers in three classes
+# %% tags=["proof"] checked_en="Checked on 20 random problems: twelve answers in three classes and their totals; the share of yes and its log-odds; the best of four is the optimum for some beta." checked_zh="在 20 个随机问题上验证：三类共十二个回答，与各类的总概率；得「是」的比例和它的对数几率；四选一是某个 beta 的最优解。"
+member = one_hot(
+    torch.arange(12) % 3, 3
+).double()  # (12, 3): twelve answers, three classes
 class_reward = r[:, :3]  # (20, 3)
-whole = Problem(random_policies(INSTANCES, 12, seed=SEED + 4), class_reward @ member.T)
+of_texts = random_policies(INSTANCES, 12, seed=SEED + 4)
+whole = Problem(of_texts, class_reward @ member.T)
 totals = Problem((whole.ref_logps.exp() @ member).log(), class_reward)
 best_whole, best_totals = optimal_policy(whole, beta), optimal_policy(totals, beta)
 assert torch.allclose(best_whole.exp() @ member, best_totals.exp())
-inside = whole.ref_logps - totals.ref_logps @ member.T  # log-probability within the class, under the reference
+inside = whole.ref_logps - totals.ref_logps @ member.T  # within its class, reference
 assert torch.allclose(best_whole - best_totals @ member.T, inside)
-assert torch.allclose(kl(best_whole, whole.ref_logps), kl(best_totals, totals.ref_logps))
+nats_of_whole = kl(best_whole, whole.ref_logps)
+assert torch.allclose(nats_of_whole, kl(best_totals, totals.ref_logps))
 odds = torch.exp(1 / beta[:, 0])
 share = p * odds / (p * odds + 1 - p)
 assert torch.allclose(optimal_policy(yes_no, beta)[:, 0].exp(), share)
 assert torch.allclose(torch.logit(share), torch.logit(p) + 1 / beta[:, 0])
-matched = 1 / (torch.logit(1 - (1 - p) ** 4) - torch.logit(p))  # the beta of the best of four
+matched = 1 / (torch.logit(1 - (1 - p) ** 4) - torch.logit(p))
 assert torch.allclose(optimal_policy(yes_no, matched[:, None]), best_of_n(yes_no, 4))
 
 # %% [markdown] lang="en"
@@ -791,47 +1109,53 @@ assert torch.allclose(optimal_policy(yes_no, matched[:, None]), best_of_n(yes_no
 #
 # | $\beta$ | share of three numbers | KL |
 # |---|---|---|
-# | 0.25 | 0.959 | 0.999 |
-# | 0.5 | 0.760 | 0.449 |
-# | 1 | 0.538 | 0.122 |
-# | 2 | 0.414 | 0.029 |
+# | 0.25 | 0.96 | 1.00 |
+# | 0.5 | 0.76 | 0.45 |
+# | 1 | 0.54 | 0.12 |
+# | 2 | 0.41 | 0.03 |
 #
-# Predict first, then average. With the population's own weights the order hardly matters, since nearly every prompt that is asked has a $p(x)$ near 0.30: at $\beta=0.5$ the formula at the mean of $p(x)$ gives 0.7600, and the mean of the predictions is 0.7595. If all 166 prompts were asked equally often, the order would matter: the mean of $p(x)$ is then 0.381, because at the ends of the range two numbers do not reach; the formula there gives 0.820, the mean of the predictions 0.789.
+# Predict first, then average: the formula at the mean of $p(x)$ is another number. With the population's own weights the order hardly matters, since nearly every prompt that is asked has a $p(x)$ near 0.30. If all 166 prompts were asked equally often, it would: at $\beta=0.5$ the formula at the mean, 0.38, gives 0.82, the mean of the predictions is 0.79.
 
 # %% [markdown] lang="zh"
-# 本书的作者群体在 166 个提示上的 $p(x)$，个个算得出来，第 3 章的基座模型又把它们学到了。所以一步还没训练，基座的最优解就已经知道了。`class_problem` 列出各类，`predicted_optimum` 把比例和 KL 对提示取平均：
+# 本书的作者群体在 166 个提示上的 $p(x)$，个个算得出来，第 3 章的基座模型又把它们学到了。所以一步还没训练，基座模型的最优解就已经知道了。`class_problem` 列出各类，`predicted_optimum` 把比例和 KL 对提示取平均：
 #
 # | $\beta$ | 写三个数的比例 | KL |
 # |---|---|---|
-# | 0.25 | 0.959 | 0.999 |
-# | 0.5 | 0.760 | 0.449 |
-# | 1 | 0.538 | 0.122 |
-# | 2 | 0.414 | 0.029 |
+# | 0.25 | 0.96 | 1.00 |
+# | 0.5 | 0.76 | 0.45 |
+# | 1 | 0.54 | 0.12 |
+# | 2 | 0.41 | 0.03 |
 #
-# 先预言，再平均。按群体自己的权重，次序不大要紧，因为常问的提示，$p(x)$ 几乎都在 0.30 左右：$\beta=0.5$ 时，把 $p(x)$ 的平均代进公式，得 0.7600；各个预言的平均是 0.7595。要是 166 个提示问得一样多，次序就要紧了：范围两端的目标，两个数够不着，只好写三个，$p(x)$ 的平均抬到 0.381，代进公式得 0.820；而各个预言的平均是 0.789。
+# 先预测，再平均；拿 $p(x)$ 的平均代进公式，得到的是另一个数。按群体自己的权重，次序不大要紧，因为常问的提示，$p(x)$ 几乎都在 0.30 左右。要是 166 个提示问得一样多，次序就要紧了：$\beta=0.5$ 时，把平均值 0.38 代进公式得 0.82，各个预测的平均是 0.79。
 
 # %%
+from dpo_core import BookTask, generate, judge, load_pretrained, use_threads
+from dpo_core.theory import class_problem, class_rewards
+from dpo_core.theory import predicted_optimum, predicted_shares
+from dpo_core.training import default_device
+
 task = BookTask()
-for b in (0.25, 0.5, 1, 2):
+told = {0.25: "0.96 1.00", 0.5: "0.76 0.45", 1: "0.54 0.12", 2: "0.41 0.03"}
+for b, row in told.items():
     predicted = predicted_optimum(task, "style", b)
-    print(b, f"{predicted['style']:.3f} {predicted['kl']:.3f}")
-    assert f"{predicted['style']:.3f} {predicted['kl']:.3f}" == (
-        {0.25: "0.959 0.999", 0.5: "0.760 0.449", 1: "0.538 0.122", 2: "0.414 0.029"}[b])  # fmt: skip
-yes = task.class_rates[:, 1].sum(-1)  # (166,): p(x)
+    print(b, f"{predicted['style']:.2f} {predicted['kl']:.2f}")
+    assert f"{predicted['style']:.2f} {predicted['kl']:.2f}" == row
+three_rate = task.class_rates[:, 1].sum(-1)  # (166,): p(x)
+asked = np.array(list(task.prompt_distribution.values()))  # how often each is asked
 
 
-def tilt(p):
+def share_at_half(p):
     """The optimum's share where the reference has p; beta = 0.5."""
     return p * math.e**2 / (p * math.e**2 + 1 - p)
 
 
-asked = np.array(list(task.prompt_distribution.values()))  # (166,): how often each prompt is asked
+# %%
 for weights in (asked, np.full(166, 1 / 166)):
-    print(f"{weights @ yes:.3f} {tilt(weights @ yes):.4f} {weights @ tilt(yes):.4f}")
-assert len(yes) == 166 and asked[abs(yes - 0.3) < 0.02].sum() > 0.99
-assert (f"{tilt(asked @ yes):.4f}", f"{asked @ tilt(yes):.4f}") == ("0.7600", "0.7595")
-assert [f"{x:.3f}" for x in (yes.mean(), tilt(yes.mean()), tilt(yes).mean())] == ["0.381", "0.820", "0.789"]
-assert f"{1 / (math.log(0.7599 / 0.2401) - math.log(0.3 / 0.7)):.3f}" == "0.500" and abs(1 - 0.7**4 - 0.7599) < 1e-9
+    average = weights @ three_rate
+    of_mean, mean_of = share_at_half(average), weights @ share_at_half(three_rate)
+    print(f"mean p {average:.2f}   at the mean {of_mean:.4f}   mean {mean_of:.4f}")
+assert len(three_rate) == 166 and asked[abs(three_rate - 0.3) < 0.02].sum() > 0.99
+assert [f"{x:.2f}" for x in (average, of_mean, mean_of)] == ["0.38", "0.82", "0.79"]
 
 # %% [markdown] lang="en"
 # ## Held against the network
@@ -839,49 +1163,104 @@ assert f"{1 / (math.log(0.7599 / 0.2401) - math.log(0.3 / 0.7)):.3f}" == "0.500"
 
 # %% [markdown] lang="zh"
 # ## 拿网络来对账
-# best-of-n 不用训练，它的预言当场就能检验。奖励同第 9 章一样：写三个数得一分，值对得一分。4,000 个提示，每个让基座模型答八次，逐个评判，然后在前 1、2、4、8 个里各留最好的一个。
+# best-of-n 不用训练，它的预测当场就能检验。奖励同第 9 章一样：写三个数得一分，答案正确得一分。4,000 个提示，每个让基座模型答八次，逐个评判，然后在前 1、2、4、8 个里各留最好的一个。
 
 # %% tags=["nbval-ignore-output"]
 use_threads()
 base = load_pretrained("gen").to(default_device())
 prompts, _ = task.demonstrations(4_000, stream("chapter 6", 0))
-answers = generate(base, [prompt for prompt in prompts for _ in range(8)], seed=6, progress=True)
-verdicts = [judge(prompts[i // 8], answer) for i, answer in enumerate(answers)]
-earned = np.array([class_rewards("style+exact")[int(v.style), int(v.exact)] for v in verdicts]).reshape(4_000, 8)
+repeated = [prompt for prompt in prompts for _ in range(8)]
+verdicts = list(map(judge, repeated, generate(base, repeated, seed=6, progress=True)))
+points_of = class_rewards("style+exact")  # [three numbers?, exact?]
+earned = np.array([points_of[int(v.style), int(v.exact)] for v in verdicts])
+earned = earned.reshape(4_000, 8)
 classes = class_problem(task, "style+exact")  # 166 prompts, four classes each
-measured = {}
+measured, foretold = {}, {}
 for n in (1, 2, 4, 8):
-    measured[n] = mean_interval(earned[np.arange(4_000), earned[:, :n].argmax(1)])  # the first of the best
-    theory = predicted_shares(task, best_of_n(classes, n))
-    print(n, f"KL {abs(theory['kl']):.3f}  predicted {theory['style'] + theory['exact']:.3f}  measured {measured[n]}")
-    assert -0.05 < measured[n].value - theory["style"] - theory["exact"] < 0.02
+    kept = earned[:, :n].argmax(1)  # the first of the best
+    measured[n] = mean_interval(earned[np.arange(4_000), kept])
+    foretold[n] = predicted_shares(task, best_of_n(classes, n))
+    told = foretold[n]["style"] + foretold[n]["exact"]
+    print(
+        f"n={n}  KL {abs(foretold[n]['kl']):.2f}  predicted {told:.3f}  {measured[n]}"
+    )
+    assert -0.05 < measured[n].value - told < 0.02
 
-# %% alt_en="Mean reward against KL for the book's population. The frontier rises from 1.05 at zero KL, steeply at first, towards 2. Stars mark beta = 1, 0.5 and 0.25. Four crosses, n = 1, 2, 4 and 8, lie on or slightly below the curve; the measured points with their intervals lie on the crosses or a trace below." alt_zh="横轴是 KL，纵轴是平均奖励，对象是本书的作者群体。前沿从 KL 为零、奖励 1.05 处升起，先陡后缓，趋向 2。星号标出 beta 等于 1、0.5、0.25。n = 1、2、4、8 四个叉号在曲线上，或略低于曲线；实测点带着区间，压在叉号上，或略低一点。"
-fig, axes = figure(height=3.4)
-curve = [predicted_optimum(task, "style+exact", b) for b in (*np.geomspace(0.15, 40, 60), 1, 0.5, 0.25)]
-x, y = [c["kl"] for c in curve], [c["style"] + c["exact"] for c in curve]
-axes.plot(x[:60], y[:60], color=COLORS["theory"])
-axes.plot(x[60:], y[60:], "*", color=COLORS["theory"], markersize=13)
-for b, left, height in zip((1, 0.5, 0.25), x[60:], y[60:]):
-    axes.annotate(rf"$\beta={b}$", (left, height), xytext=(-4, 8), textcoords="offset points", ha="right")
-foretold = [predicted_shares(task, best_of_n(classes, n)) for n in measured]
-spent = [theory["kl"] for theory in foretold]
-axes.plot(spent, [theory["style"] + theory["exact"] for theory in foretold], "x", color=COLORS["theory"], markersize=9)
-points(axes, spent, list(measured.values()), "baseline")
-for n, left in zip(measured, spent):
-    axes.annotate(f"$n={n}$", (left, measured[n].value), xytext=(6, -14), textcoords="offset points")
-axes.set(xlabel=r"$\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$", ylabel=r"$\mathbb{E}_\pi[r]$", ylim=(0.95, 2.1))
-behind = [np.interp(c["kl"], x[59::-1], y[59::-1]) - c["style"] - c["exact"] for c in foretold[1:]]
-assert min(behind) > 0 and max(behind) < 0.02
+# %%
+grid_of_betas = [*np.geomspace(40, 0.15, 60), 1, 0.5, 0.25]
+curve = [predicted_optimum(task, "style+exact", b) for b in grid_of_betas]
+curve_nats = np.array([c["kl"] for c in curve])
+curve_reward = np.array([c["style"] + c["exact"] for c in curve])
+cross_nats = np.array([told["kl"] for told in foretold.values()])
+cross_reward = np.array([told["style"] + told["exact"] for told in foretold.values()])
+ahead = np.interp(cross_nats, curve_nats[:60], curve_reward[:60]) - cross_reward
+assert ahead[1:].min() > 0 and ahead[1:].max() < 0.02
+
+
+# %% tags=["figure", "nbval-ignore-output"] alt_en="Mean reward against KL for the book's population. The frontier rises from 1.05 at zero KL, steeply at first, towards 2. Stars mark beta = 1, 0.5 and 0.25. Four crosses, n = 1, 2, 4 and 8, lie on or slightly below the curve; the measured points with their intervals lie on the crosses or a trace below." alt_zh="横轴是 KL，纵轴是平均奖励，对象是本书的作者群体。前沿从 KL 为零、奖励 1.05 处升起，先陡后缓，趋向 2。星号标出 beta 等于 1、0.5、0.25。n = 1、2、4、8 四个叉号在曲线上，或略低于曲线；实测点带着区间，压在叉号上，或略低一点。"
+@picture
+def best_of_n_of_the_network(say):
+    _, axes = figure(height=3.6)
+    axes.plot(curve_nats[:60], curve_reward[:60], color=COLORS["theory"])
+    axes.plot(
+        curve_nats[60:], curve_reward[60:], "*", color=COLORS["theory"], markersize=13
+    )
+    for b, x, y in zip((1, 0.5, 0.25), curve_nats[60:], curve_reward[60:]):
+        axes.text(x - 0.02, y + 0.06, rf"$\beta={b}$", ha="right")
+    axes.plot(cross_nats, cross_reward, "x", color=COLORS["theory"], markersize=9)
+    points(axes, cross_nats, list(measured.values()), "baseline")
+    for n, x in zip(measured, cross_nats):
+        axes.text(x + 0.03, measured[n].value - 0.07, f"$n={n}$")
+    words = say("line, crosses: predicted", "线、叉号：预测")
+    axes.text(0.8, 1.25, words, color=COLORS["theory"])
+    words = say("points: the network", "圆点：网络")
+    axes.text(0.8, 1.15, words, color=COLORS["baseline"])
+    axes.set(
+        xlabel=say("KL from the reference (nats)", "相对参考策略的 KL（奈特）"),
+        ylabel=say("mean reward", "平均奖励"),
+        ylim=(0.95, 2.1),
+    )
+
 
 # %% [markdown] lang="en"
-# **Figure 6.4.** The network lies where predicted, or a little lower. Curve and crosses: the optimum and best-of-n in closed form, from the population's rates alone. Points: best-of-n with the base model, 4,000 prompts, 95 % intervals. Only their height is measured; their KL is that of the closed form. Every point is within 0.05 of its cross; the base model is not quite its authors. With three levels of reward best-of-n falls short of the frontier, by less than 0.02.
+# **Figure 6.6.** The network lies where predicted, or a little lower: every point within 0.05 of its cross. Curve and crosses are closed forms, from the population's rates alone; of the points only the height is measured (4,000 prompts, 95 % intervals), their KL is that of the closed form. With three levels of reward best-of-n falls short of the frontier, by less than 0.02.
 
 # %% [markdown] lang="zh"
-# **图 6.4** 网络落在预言的地方，至多略低一点。曲线和叉号：最优解与 best-of-n 的闭式结果，只用到群体的各种比例。点：基座模型的 best-of-n，4,000 个提示，附 95% 区间。量出来的只有高度，横坐标是闭式给的 KL。每个点离自己的叉号都不到 0.05；基座与作者群体毕竟不完全一样。奖励有三档，所以 best-of-n 比前沿低一些，但不到 0.02。
+# **图 6.6** 网络落在预测的地方，至多略低一点：每个点离自己的叉号都不到 0.05。曲线和叉号是闭式结果，只用到群体的各种比例；圆点只有高度是量出来的（4,000 个提示，95% 区间），横坐标是闭式给的 KL。奖励有三档，所以 best-of-n 比前沿低一些，但不到 0.02。
 
 # %% [markdown] lang="en"
-# ### Sampling the optimum, and its price
+# ## ⋆ Where log n - (n-1)/n comes from
+# Suppose that no two answers tie and that each is tiny. Then $v=F(y)$ runs through all numbers from 0 to 1 evenly, and the reweighting factor is the derivative of $v^n$, $n\,v^{n-1}$. The KL is the mean of its logarithm under $\pi_n$:
+#
+# $$\mathrm{KL}(\pi_n\,\|\,\pi_{\mathrm{ref}})=\int_0^1 n\,v^{n-1}\log\bigl(n\,v^{n-1}\bigr)\,dv=\log n+(n-1)\int_0^1 n\,v^{n-1}\log v\,dv.$$
+#
+# Integrate by parts: the last integral is $[v^n\log v]_0^1-\int_0^1 v^{n-1}\,dv=0-1/n$.
+#
+# Where there are only two classes of answers, every policy that keeps the proportions within them, and says yes more often than the reference and not always, is the optimum for some $\beta$. Best-of-n is such a policy: at $p=0.3$ the best of four is the optimum for $\beta=0.500$.
+
+# %% [markdown] lang="zh"
+# ## ⋆ log n - (n-1)/n 从哪里来
+# 假定没有两个回答并列，每个回答的概率又都极小。那么 $v=F(y)$ 均匀地走遍 0 到 1 之间的数，重新加权的系数是 $v^n$ 的导数 $n\,v^{n-1}$。KL 是它的对数在 $\pi_n$ 下的平均：
+#
+# $$\mathrm{KL}(\pi_n\,\|\,\pi_{\mathrm{ref}})=\int_0^1 n\,v^{n-1}\log\bigl(n\,v^{n-1}\bigr)\,dv=\log n+(n-1)\int_0^1 n\,v^{n-1}\log v\,dv$$
+#
+# 用分部积分，最后这个积分等于 $[v^n\log v]_0^1-\int_0^1 v^{n-1}\,dv=0-1/n$。
+#
+# 只有两类回答的时候，一个策略只要类内比例不变，得「是」比参考策略多，又不是每次都得「是」，它就是某个 $\beta$ 的最优解。best-of-n 正是这样的策略：$p=0.3$ 时，四选一就是 $\beta=0.500$ 的最优解。
+
+# %%
+gain_in_log_odds = math.log(0.7599 / 0.2401) - math.log(0.3 / 0.7)
+print(f"beta {1 / gain_in_log_odds:.3f}")
+assert f"{1 / gain_in_log_odds:.3f}" == "0.500" and abs(1 - 0.7**4 - 0.7599) < 1e-9
+
+# %% tags=["proof"] checked_en="Checked for n from 1 to 20, by the midpoint rule: the integral is -1/n." checked_zh="对 n 从 1 到 20，用中点法验证：这个积分等于 -1/n。"
+powers = torch.arange(1, INSTANCES + 1).double()[:, None]  # n = 1 ... 20
+v = (torch.arange(100_000).double() + 0.5) / 100_000
+integral = (powers * v ** (powers - 1) * v.log()).mean(-1)
+assert torch.allclose(integral, -1 / powers[:, 0], atol=1e-5)
+
+# %% [markdown] lang="en"
+# ## ⋆ Sampling the optimum, and its price
 # Even the optimum itself can be sampled without training. **Rejection sampling**: draw $y$ from the reference and accept it with probability $e^{(r(y)-r_{\max})/\beta}$, a number of at most 1; if it is rejected, draw again. One must know $r_{\max}$ for it, which one does in a toy and seldom elsewhere. An answer is drawn *and* accepted with probability $\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}e^{-r_{\max}/\beta}$, which is proportional to $\pi^*(y)$. Add up over all answers: the acceptance rate is
 #
 # $$Z\,e^{-r_{\max}/\beta}=e^{-(r_{\max}-V)/\beta}=e^{-\mathrm{KL}(\pi^*\,\|\,\pi_{\mathrm{ref}})-(r_{\max}-\mathbb{E}_{\pi^*}[r])/\beta}\le e^{-\mathrm{KL}(\pi^*\,\|\,\pi_{\mathrm{ref}})}.$$
@@ -895,7 +1274,7 @@ assert min(behind) > 0 and max(behind) < 0.02
 # A warning about a word. In reports of large models *rejection sampling* is often something else: draw several answers, keep the best of them, or those that pass a check, and imitate what was kept (so in [Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783): the best of 10 to 30 by a reward model). That is a selection followed by imitation, and does not sample $\pi^*$. Chapters 10 and 12 use the word in that sense.
 
 # %% [markdown] lang="zh"
-# ### 直接从最优解采样，代价多大
+# ## ⋆ 直接从最优解采样，代价多大
 # 不训练，也能直接从最优解采样。**拒绝采样**（rejection sampling）：从参考策略抽一个 $y$，以概率 $e^{(r(y)-r_{\max})/\beta}$ 接受（这个数不超过 1）；没接受，就重抽。为此得知道 $r_{\max}$，玩具里知道，别处多半不知道。抽中*并且*接受 $y$ 的概率是 $\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}e^{-r_{\max}/\beta}$，与 $\pi^*(y)$ 成正比。对所有回答求和，得到接受率
 #
 # $$Z\,e^{-r_{\max}/\beta}=e^{-(r_{\max}-V)/\beta}=e^{-\mathrm{KL}(\pi^*\,\|\,\pi_{\mathrm{ref}})-(r_{\max}-\mathbb{E}_{\pi^*}[r])/\beta}\le e^{-\mathrm{KL}(\pi^*\,\|\,\pi_{\mathrm{ref}})}$$
@@ -908,59 +1287,73 @@ assert min(behind) > 0 and max(behind) < 0.02
 #
 # 提醒一个词。在大模型的报告里，*拒绝采样*往往是另一回事：抽若干个回答，留下最好的那个，或者通得过检查的那些，再去模仿留下来的（比如 [Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783) 抽 10 到 30 个，由奖励模型挑最好的）。那是挑选加上模仿，采样的不是 $\pi^*$。第 10 章和第 12 章说的是这个意思。
 
-# %% tags=["proof"]
+# %% tags=["proof"] checked_en="Checked on 20 random problems: what is accepted follows the optimum; the three forms of the acceptance rate; a mean by weighting." checked_zh="在 20 个随机问题上验证：接受下来的服从最优解；接受率的三种写法；用加权求平均。"
 accept = torch.exp((r - r.amax(-1, keepdim=True)) / beta)
 rate = (ref * accept).sum(-1)
 assert torch.allclose(ref * accept / rate[:, None], star)
 assert torch.allclose(rate, Z[:, 0] * torch.exp(-r.amax(-1) / beta[:, 0]))
 assert torch.allclose(rate, torch.exp(-(r.amax(-1) - V) / beta[:, 0]))
-slack = (r.amax(-1) - (star * r).sum(-1)) / beta[:, 0]  # never negative: a mean is at most the maximum
-assert torch.allclose(rate, torch.exp(-kl(star.log(), problem.ref_logps) - slack))
+slack = (r.amax(-1) - (star * r).sum(-1)) / beta[:, 0]  # never negative
+by_kl = torch.exp(-kl(star.log(), problem.ref_logps) - slack)
+assert torch.allclose(rate, by_kl)
 weights = torch.exp(r / beta)
-squares = (ref * weights * r**2).sum(-1) / (ref * weights).sum(-1)  # the mean of r², by weighting
-assert torch.allclose(squares, (star * r**2).sum(-1))
+squares = (ref * weights * r**2).sum(-1) / (ref * weights).sum(-1)
+assert torch.allclose(squares, (star * r**2).sum(-1))  # the mean of r²
 
 # %% [markdown] lang="en"
-# Now with the network: 4,000 answers to `S54=`, reward 1 for three numbers, $\beta=0.5$. The closed form says a share of 0.759 and an acceptance rate of 0.394. The last line weights the same answers.
+# Now with the network: 4,000 answers to `S54=`, reward 1 for three numbers, $\beta=0.5$. The closed form says a share of 0.76 and an acceptance rate of 0.39. The last line weights the same answers.
 
 # %% [markdown] lang="zh"
-# 换成网络：对 `S54=` 抽 4,000 个回答，写三个数奖励 1，$\beta=0.5$。闭式解说：写三个数的比例是 0.759，接受率是 0.394。输出的最后一行，由同一批回答加权得来。
+# 换成网络：对 `S54=` 抽 4,000 个回答，写三个数奖励 1，$\beta=0.5$。闭式解说：写三个数的比例是 0.76，接受率是 0.39。输出的最后一行，由同一批回答加权得来。
 
 # %% tags=["nbval-ignore-output"]
-drawn = [judge("S54=", answer).style for answer in generate(base, ["S54="] * 4_000, seed=7)]
-three = np.array(drawn, dtype=float)
+samples = generate(base, ["S54="] * 4_000, seed=7)
+three = np.array([judge("S54=", answer).style for answer in samples], dtype=float)
 taken = stream("chapter 6", 1).random(4_000) < np.exp((three - 1) / 0.5)
-rate_seen, share_seen = wilson(int(taken.sum()), 4_000), wilson(int(three[taken].sum()), int(taken.sum()))
+rate_seen = wilson(int(taken.sum()), 4_000)
+share_seen = wilson(int(three[taken].sum()), int(taken.sum()))
 weighted = np.exp(three / 0.5) @ three / np.exp(three / 0.5).sum()
 print("accepted", rate_seen, "\nshare   ", share_seen, f"\nweighted {weighted:.3f}")
-at = yes[list(task.prompt_distribution).index("S54=")]  # p(x)
-rate_true, share_true = (at * math.e**2 + 1 - at) / math.e**2, tilt(at)
-assert f"{share_true:.3f} {rate_true:.3f}" == "0.759 0.394"
-assert abs(share_seen.value - share_true) < 0.06 and abs(rate_seen.value - rate_true) < 0.05 and abs(weighted - share_true) < 0.06
+at = three_rate[list(task.prompt_distribution).index("S54=")]  # p(x)
+rate_true, share_true = (at * math.e**2 + 1 - at) / math.e**2, share_at_half(at)
+assert f"{share_true:.2f} {rate_true:.2f}" == "0.76 0.39"
+assert abs(share_seen.value - share_true) < 0.06 and abs(weighted - share_true) < 0.06
+assert abs(rate_seen.value - rate_true) < 0.05
 
 # %% [markdown] lang="en"
 # Here an optimal answer costs between two and three draws. In general it costs at least $e^{\mathrm{KL}}$ draws, and that is the catch. A tenth of a nat for each of 100 tokens is 10 nats, and $e^{10}$ is about 22,000 draws for one answer, every time somebody asks. Training pays once. It puts what rejection would sort out into the weights. PPO does so with a reward model, sampling as it goes; [chapter 7](07_derivation.ipynb) shows how DPO manages without either.
 
 # %% [markdown] lang="zh"
-# 在这里，从最优解得到一个回答，平均要抽两三次。一般来说，平均至少要抽 $e^{\mathrm{KL}}$ 次，麻烦就在这里。每个词元十分之一奈特，100 个词元就是 10 奈特；$e^{10}$ 约等于 22,000，每有人问一次，就得抽这么多次。训练只付一次账：本来要靠拒绝来筛的，都写进了参数。PPO 这样做，要有奖励模型，还要边训练边采样；[第 7 章](07_derivation.ipynb)会看到，DPO 两样都不用。
+# 在这里，从最优解得到一个回答，平均要抽两三次。一般来说，平均至少要抽 $e^{\mathrm{KL}}$ 次，麻烦就在这里。每个词元十分之一奈特，100 个词元就是 10 奈特；$e^{10}$ 约等于 22,000，每有人问一次，就得抽这么多次。训练则一劳永逸：本来要靠拒绝来筛的，都写进了参数。PPO 这样做，要有奖励模型，还要边训练边采样；[第 7 章](07_derivation.ipynb)会看到，DPO 两样都不用。
 
 # %%
-print(round(1 / rate_true, 2), round(math.exp(10)))
+print(f"{1 / rate_true:.2f} draws here, {math.exp(10):.0f} at ten nats")
 assert 2 < 1 / rate_true < 3 and abs(math.exp(10) - 22_000) < 100
-style = class_problem(task, "style")
-nats = kl(optimal_policy(style, 0.5), style.ref_logps)  # (166,)
-average = ((mean(optimal_policy(style, 0.5), style.reward) - mean(style.ref_logps, style.reward)) / nats)[nats > 0.01]
-assert average.min() < 1.05 and average.max() > 1.15  # what a nat buys on average; the last one buys beta at every prompt
 
 # %% [markdown] lang="en"
-# > **What the toy hides.** In a real model $Z(x)$ is a sum over all texts. Nobody computes it, and even an estimate is expensive, as Rafailov et al. note; so nobody knows $V$, the frontier, or how far a policy is from its optimum. The reward is learnt, and wrong off its data. A network does not choose its answers at each prompt separately: prompts share parameters, and $\pi^*$ may be out of its reach. PPO sees $J$ only through samples, a batch at a time. And one $\beta$ serves all prompts: at the optimum the last nat buys $\beta$ at each, but what a nat buys on average differs from prompt to prompt.
+# ## What remains
+# The optimum is known, and it can even be sampled, at a price: at least $e^{\mathrm{KL}}$ draws for an answer. That is why one trains: to put into the weights, once, what drawing again and again would sort out. PPO does so with a reward model, sampling as it goes; [chapter 7](07_derivation.ipynb) shows how DPO manages without either.
 #
-# > **To remember.** RLHF maximises mean reward minus $\beta$ times $\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$. The optimum is the reference, reweighted by $e^{r/\beta}$; every policy falls short of it by $\beta\,\mathrm{KL}(\pi\,\|\,\pi^*)$. Its height $V=\beta\log Z$ is a soft maximum, and only answers with more reward than $V$ gain probability. $\beta$ is the price of a nat and the slope of the frontier. The optimum is known; what costs is to get there.
+# > **What the toy hides.** In a real model $Z(x)$ is a sum over all texts. Nobody computes it, and even an estimate is expensive, as Rafailov et al. note; so nobody knows $V$, the frontier, or how far a policy is from its optimum. The reward is learnt, and wrong off its data. Prompts share parameters, and $\pi^*$ may be out of the network's reach. And one $\beta$ serves all prompts: at the optimum the last nat brings $\beta$ at each, but what a nat brings on average differs from prompt to prompt.
+#
+# > **To remember.** RLHF maximises mean reward minus $\beta$ times $\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$. The optimum is the reference, reweighted by $e^{r/\beta}$; every policy falls short of it by $\beta\,\mathrm{KL}(\pi\,\|\,\pi^*)$. Its height $V=\beta\log Z$ is a soft maximum, and only answers with more reward than $V$ gain probability. $\beta$ is the price of a nat and the slope of the frontier.
 
 # %% [markdown] lang="zh"
-# > **玩具没告诉你的。** 真实的模型里，$Z(x)$ 要对所有文本求和。没有人去算它；正如 Rafailov 等人所说，连估计都很贵。所以 $V$ 是多少、前沿在哪里、策略离最优解还有多远，没有人知道。奖励是学来的，出了训练数据的范围就会错。网络在各个提示上也做不到互不牵制：提示之间共用参数，$\pi^*$ 可能根本够不着。PPO 只能透过样本看 $J$，一批一批地看。还有，所有提示共用一个 $\beta$：到了最优解，最后一奈特在哪个提示上都买到 $\beta$ 的奖励；可平均下来，一奈特买到多少，各个提示并不一样。
+# ## 还剩什么
+# 最优解是已知的，甚至可以直接采样，只是很费：平均至少抽 $e^{\mathrm{KL}}$ 次，才得一个回答。这就是要训练的理由：本来要靠一次次抽取来筛的，一次写进参数。PPO 这样做，要有奖励模型，还要边训练边采样；[第 7 章](07_derivation.ipynb)会看到，DPO 两样都不用。
 #
-# > **记住。** RLHF 最大化的是平均奖励，减去 $\beta$ 倍的 $\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$。最优解就是参考策略按 $e^{r/\beta}$ 重新加权；别的策略都差一截，差额是 $\beta\,\mathrm{KL}(\pi\,\|\,\pi^*)$。最大点的高度 $V=\beta\log Z$ 是软最大值，只有奖励高过 $V$ 的回答，概率才上升。$\beta$ 是一奈特的单价，也是前沿的斜率。最优解是已知的；费力的是走到那里。
+# > **玩具没告诉你的。** 真实的模型里，$Z(x)$ 要对所有文本求和。没有人去算它；正如 Rafailov 等人所说，连估计都很贵。所以 $V$ 是多少、前沿在哪里、策略离最优解还有多远，没有人知道。奖励是学来的，出了训练数据的范围就会错。提示之间共用参数，$\pi^*$ 可能根本够不着。还有，所有提示共用一个 $\beta$：到了最优解，最后一奈特在哪个提示上都换来 $\beta$ 的奖励；可平均下来，一奈特换来多少，各个提示并不一样。
+#
+# > **记住。** RLHF 最大化的是平均奖励，减去 $\beta$ 倍的 $\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$。最优解就是参考策略按 $e^{r/\beta}$ 重新加权；别的策略都差一截，差额是 $\beta\,\mathrm{KL}(\pi\,\|\,\pi^*)$。最大点的高度 $V=\beta\log Z$ 是软最大值，只有奖励高过 $V$ 的回答，概率才上升。$\beta$ 是一奈特换多少奖励，也是前沿的斜率。
+
+# %%
+style = class_problem(task, "style")
+optimum = optimal_policy(style, 0.5)
+nats_there = kl(optimum, style.ref_logps)  # (166,): at each prompt
+gain = mean(optimum, style.reward) - mean(style.ref_logps, style.reward)
+per_nat = (gain / nats_there)[nats_there > 0.01]
+print(f"what a nat brings on average: {per_nat.min():.2f} to {per_nat.max():.2f}")
+assert per_nat.min() < 1.05 and per_nat.max() > 1.15
 
 # %% [markdown] lang="en"
 # ## Exercises
@@ -1078,7 +1471,7 @@ check("6.2", answer_6_2)
 #
 # <details><summary>Hint</summary>
 #
-# The proof of Gibbs' inequality has the summand $\rho-1-\log\rho$. Which of the two policies is $p$ there, and which is $q$? What is $\log\rho$?
+# The proof of Gibbs' inequality has the summand $u-1-\log u$. Which of the two policies is $\pi$ there, and which is $\nu$? What is $\log u$?
 #
 # </details>
 
@@ -1090,13 +1483,13 @@ check("6.2", answer_6_2)
 #
 # <details><summary>提示</summary>
 #
-# Gibbs 不等式的证明里，求和的项是 $\rho-1-\log\rho$。两个策略里，哪个是那里的 $p$，哪个是 $q$？$\log\rho$ 又是什么？
+# Gibbs 不等式的证明里，求和的项是 $u-1-\log u$。两个策略里，哪个是那里的 $\pi$，哪个是 $\nu$？$\log u$ 又是什么？
 #
 # </details>
 
+
 # %% tags=["exercise"]
-def k3(logps, ref_logps):
-    ...
+def k3(logps, ref_logps): ...
 
 
 check("6.3", k3)
@@ -1104,12 +1497,12 @@ check("6.3", k3)
 # %% [markdown] lang="en"
 # <details><summary>Solution</summary>
 #
-# The samples come from $p=\pi$, so $q=\pi_{\mathrm{ref}}$ and $\log\rho=\log\pi_{\mathrm{ref}}-\log\pi$.
+# The samples come from $\pi$, so $\nu=\pi_{\mathrm{ref}}$ and $\log u=\log\pi_{\mathrm{ref}}-\log\pi$.
 #
 # ```python
 # def k3(logps, ref_logps):
-#     log_rho = ref_logps - logps
-#     return log_rho.exp() - 1 - log_rho
+#     log_u = ref_logps - logps
+#     return log_u.exp() - 1 - log_u
 # ```
 #
 # </details>
@@ -1117,12 +1510,12 @@ check("6.3", k3)
 # %% [markdown] lang="zh"
 # <details><summary>解答</summary>
 #
-# 样本来自 $p=\pi$，所以 $q=\pi_{\mathrm{ref}}$，$\log\rho=\log\pi_{\mathrm{ref}}-\log\pi$。
+# 样本来自 $\pi$，所以 $\nu=\pi_{\mathrm{ref}}$，$\log u=\log\pi_{\mathrm{ref}}-\log\pi$。
 #
 # ```python
 # def k3(logps, ref_logps):
-#     log_rho = ref_logps - logps
-#     return log_rho.exp() - 1 - log_rho
+#     log_u = ref_logps - logps
+#     return log_u.exp() - 1 - log_u
 # ```
 #
 # </details>
@@ -1151,9 +1544,9 @@ check("6.3", k3)
 #
 # </details>
 
+
 # %% tags=["exercise"]
-def token_rewards(logps, ref_logps, mask, reward, beta):
-    ...
+def token_rewards(logps, ref_logps, mask, reward, beta): ...
 
 
 check("6.4", token_rewards)
@@ -1234,6 +1627,161 @@ check("6.5", answer_6_5)
 # share_6_5 = 1 - 0.7**4
 # kl_6_5 = share_6_5 * math.log(share_6_5 / 0.3) + (1 - share_6_5) * math.log((1 - share_6_5) / 0.7)
 # answer_6_5 = (share_6_5, kl_6_5)
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
+# ### Exercise 6.6 · A rarer style
+# ★★☆ · 10 minutes
+#
+# Change the world: only 10 % of the authors write three numbers, at every prompt. The reward is 1 for three numbers and 0 otherwise, $\beta=0.5$. Predict, before anything is trained, the optimum's share of three numbers and its KL from the reference. Give both, in this order. (In the chapter's world, with about 30 %, they are 0.76 and 0.45. Guess first: will the KL be larger or smaller?)
+#
+# <details><summary>Hint</summary>
+#
+# The odds are multiplied by $e^{1/\beta}$. Then the KL has two terms.
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# ### 练习 6.6 · 风格更罕见
+# ★★☆ · 10 分钟
+#
+# 换一个世界：在每个提示上，都只有 10% 的作者写三个数。写三个数奖励 1，否则 0；$\beta=0.5$。什么也不训练，先算出最优解写三个数的比例，和它相对参考策略的 KL。按这个顺序给出两个数。（正文的世界里约有 30%，两个数是 0.76 和 0.45。先猜一猜：KL 会变大，还是变小？）
+#
+# <details><summary>提示</summary>
+#
+# 几率乘上 $e^{1/\beta}$；KL 有两项。
+#
+# </details>
+
+# %% tags=["exercise"]
+answer_6_6 = (..., ...)  # the share, then the KL
+check("6.6", answer_6_6)
+
+# %% [markdown] lang="en"
+# <details><summary>Solution</summary>
+#
+# The odds grow from 1/9 to $e^2/9=0.821$, so the share is 0.451. The KL is $0.451\log(0.451/0.1)+0.549\log(0.549/0.9)=0.408$: a little smaller. The same factor on the odds moves less probability where there is less to begin with.
+#
+# ```python
+# odds_6_6 = math.exp(1 / 0.5) * 0.1 / 0.9
+# share_6_6 = odds_6_6 / (1 + odds_6_6)
+# kl_6_6 = share_6_6 * math.log(share_6_6 / 0.1) + (1 - share_6_6) * math.log((1 - share_6_6) / 0.9)
+# answer_6_6 = (share_6_6, kl_6_6)
+# ```
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# <details><summary>解答</summary>
+#
+# 几率从 1/9 增加到 $e^2/9=0.821$，所以比例是 0.451。KL 是 $0.451\log(0.451/0.1)+0.549\log(0.549/0.9)=0.408$，小了一点：几率乘上同样的倍数，底子越薄，挪动的概率越少。
+#
+# ```python
+# odds_6_6 = math.exp(1 / 0.5) * 0.1 / 0.9
+# share_6_6 = odds_6_6 / (1 + odds_6_6)
+# kl_6_6 = share_6_6 * math.log(share_6_6 / 0.1) + (1 - share_6_6) * math.log((1 - share_6_6) / 0.9)
+# answer_6_6 = (share_6_6, kl_6_6)
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
+# The last exercise shows four reports from a training on the three answers of the chapter, each a KL and a mean reward.
+
+# %% [markdown] lang="zh"
+# 最后一个练习给出四份训练报告，都是在本章的三个回答上训练的；每份报告是一个 KL、一个平均奖励。
+
+# %%
+leash = optimal_policy(toy, 0.8)
+reports = {
+    "A": (0.43, 0.62),
+    "B": (0.14, 0.91),
+    "C": (kl(leash, toy.ref_logps).item(), mean(leash, toy.reward).item()),
+    "D": (0.05, 0.33),
+}
+for name, (nats_told, reward_told) in reports.items():
+    over = np.interp(nats_told, distances, rewards)
+    print(f"{name}  KL {nats_told:.3f}  reward {reward_told:.3f}  frontier {over:.3f}")
+assert reports["B"][1] > np.interp(0.14, distances, rewards) + 0.1
+
+
+# %% tags=["figure"] alt_en="Mean reward against KL with the frontier of the three answers. A lies far below the curve at KL 0.43. B lies far above it at KL 0.14. C lies on it at KL 0.26. D lies below it at KL 0.05, hardly above the reference's reward." alt_zh="横轴是 KL，纵轴是平均奖励，曲线是三个回答的前沿。A 在 KL 0.43 处，远低于曲线；B 在 KL 0.14 处，远高于曲线；C 在 KL 0.26 处，落在曲线上；D 在 KL 0.05 处，低于曲线，比参考策略高不了多少。"
+@picture
+def four_reports(say):
+    _, axes = figure(height=3.2)
+    axes.plot(distances, rewards, color=COLORS["theory"])
+    axes.text(0.6, 0.92, say("frontier", "前沿"), color=COLORS["theory"])
+    for name, place in reports.items():
+        axes.plot(*place, "o", color=COLORS["policy"])
+        words = say(f"report {name}", f"报告 {name}")
+        axes.annotate(words, place, xytext=(8, -10), textcoords="offset points")
+    axes.set(
+        xlabel=say("KL from the reference (nats)", "相对参考策略的 KL（奈特）"),
+        ylabel=say("mean reward", "平均奖励"),
+        ylim=(0.2, 1.05),
+    )
+
+
+# %% [markdown] lang="en"
+# **Figure 6.7.** Four reports under, on and over the frontier.
+
+# %% [markdown] lang="zh"
+# **图 6.7** 四份报告，有的在前沿下面，有的在前沿上，有的在前沿上面。
+
+# %% [markdown] lang="en"
+# ### Exercise 6.7 · Which report is wrong?
+# ★★☆ · 15 minutes
+#
+# Look at figure 6.7. One report cannot be true: somebody divided the KL of an answer by its number of tokens. One is an optimum; for which $\beta$? Give the letter of the first, the letter of the second, and the $\beta$, to one decimal.
+#
+# <details><summary>Hint</summary>
+#
+# Nothing lies above the frontier. The $\beta$ of an optimum is the slope of the frontier there; or try `optimal_policy(toy, b)` for some `b` and compare the KL, which is printed above.
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# ### 练习 6.7 · 哪份报告错了
+# ★★☆ · 15 分钟
+#
+# 看图 6.7。有一份报告不可能是真的：有人把回答的 KL 除以了词元数。有一份是最优解，$\beta$ 是多少？依次写出前一份的字母、后一份的字母，和 $\beta$（取一位小数）。
+#
+# <details><summary>提示</summary>
+#
+# 前沿上方什么也没有。最优解的 $\beta$，就是前沿在那里的斜率；也可以拿几个 `b` 试 `optimal_policy(toy, b)`，与上面打印的 KL 对照。
+#
+# </details>
+
+# %% tags=["exercise"]
+answer_6_7 = (..., ..., ...)  # the wrong report, the optimum, its beta
+check("6.7", answer_6_7)
+
+# %% [markdown] lang="en"
+# <details><summary>Solution</summary>
+#
+# B is above the frontier, where no policy is. C is on it, at $\beta=0.8$. A has gone far for little reward, and D has hardly moved; both are possible.
+#
+# ```python
+# tried_6_7 = [0.2, 0.4, 0.6, 0.8, 1.0]
+# nats_6_7 = [kl(optimal_policy(toy, b), toy.ref_logps).item() for b in tried_6_7]
+# beta_6_7 = min(zip(nats_6_7, tried_6_7), key=lambda row: abs(row[0] - 0.260))[1]
+# answer_6_7 = ("B", "C", beta_6_7)
+# ```
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# <details><summary>解答</summary>
+#
+# B 在前沿上方，那里没有策略。C 在前沿上，$\beta=0.8$。A 走了很远，却没换来多少奖励；D 几乎没动；这两份都可能是真的。
+#
+# ```python
+# tried_6_7 = [0.2, 0.4, 0.6, 0.8, 1.0]
+# nats_6_7 = [kl(optimal_policy(toy, b), toy.ref_logps).item() for b in tried_6_7]
+# beta_6_7 = min(zip(nats_6_7, tried_6_7), key=lambda row: abs(row[0] - 0.260))[1]
+# answer_6_7 = ("B", "C", beta_6_7)
 # ```
 #
 # </details>

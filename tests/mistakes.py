@@ -225,6 +225,22 @@ MISTAKES["4.4"] = [
     ("adds the batch up", Edit("completion_mask[:, 1:]).sum(-1)", "completion_mask[:, 1:]).sum().expand(2)")),
     ("forgets softmax", Edit(".log_softmax(-1)", "")),
 ]
+MISTAKES["4.5"] = [
+    ("keeps one try for the base model", (0.75, 0.6)),
+    ("divides by the number of tries", (0.984, 0.312)),
+    ("gives percentages", (98.4, 60)),
+    ("takes their share for one answer", (0.984, 0.936)),
+    ("multiplies successes", (0.75**3, 0.6)),
+    ("gives the failures", (0.984, 0.4)),
+]
+MISTAKES["4.6"] = [
+    ("does not divide by the sum", (0.5625, 0.09)),
+    ("multiplies by the temperature", (0.375, 0.15)),
+    ("takes roots", (0.634, 0.396)),
+    ("gives the slips", (0.1, 0.155)),
+    ("copies what was measured", (0.85, 0.02)),
+    ("gives one number", 0.9),
+]
 
 # ---------------------------------------------------------------- chapter 9
 
@@ -365,11 +381,11 @@ MISTAKES["6.2"] = [
     ("works in percent", 32.8),
 ]
 MISTAKES["6.3"] = [
-    ("gives the log-ratio", Edit("log_rho.exp() - 1 - log_rho", "-log_rho")),
+    ("gives the log-ratio", Edit("log_u.exp() - 1 - log_u", "-log_u")),
     ("turns the direction round", Edit("ref_logps - logps", "logps - ref_logps")),
-    ("forgets the 1", Edit("log_rho.exp() - 1 - log_rho", "log_rho.exp() - log_rho")),
-    ("squares", Edit("log_rho.exp() - 1 - log_rho", "log_rho**2 / 2")),
-    ("takes the mean", Edit("log_rho.exp() - 1 - log_rho", "(log_rho.exp() - 1 - log_rho).mean()")),
+    ("forgets the 1", Edit("log_u.exp() - 1 - log_u", "log_u.exp() - log_u")),
+    ("squares", Edit("log_u.exp() - 1 - log_u", "log_u**2 / 2")),
+    ("takes the mean", Edit("log_u.exp() - 1 - log_u", "(log_u.exp() - 1 - log_u).mean()")),
 ]
 MISTAKES["6.4"] = [
     ("rewards the last column", Edit("(mask * torch.arange(mask.shape[1])).argmax(1)", "-1")),
@@ -389,6 +405,23 @@ MISTAKES["6.5"] = [
     ("adds the four chances", (1.2, 0.449)),
     ("works in bits", (0.760, 0.648)),
     ("gives one number", 0.760),
+]
+MISTAKES["6.6"] = [
+    ("keeps the old world", (0.760, 0.449)),
+    ("gives the odds", (0.821, 0.408)),
+    ("multiplies by beta", (0.155, 0.408)),
+    ("turns the KL round", (0.451, 0.294)),
+    ("forgets the second term", (0.451, 0.679)),
+    ("works in bits", (0.451, 0.588)),
+    ("gives one number", 0.451),
+]
+MISTAKES["6.7"] = [
+    ("takes the poor report for the wrong one", ("A", "C", 0.8)),
+    ("exchanges the two", ("C", "B", 0.8)),
+    ("takes what is far below for an optimum", ("B", "A", 0.8)),
+    ("gives one over beta", ("B", "C", 1.25)),
+    ("takes the beta of the text", ("B", "C", 0.5)),
+    ("forgets the beta", ("B", "C")),
 ]
 
 # ---------------------------------------------------------------- chapter 5

@@ -1,4 +1,5 @@
-"""The checks of chapter 6: an optimum and its height, a beta for a share, an estimator of KL, token rewards, best-of-4."""
+"""The checks of chapter 6: an optimum and its height, a beta for a share, an estimator of KL, token rewards, best-of-4,
+a rarer style, four reports."""
 
 import math
 
@@ -206,4 +207,97 @@ def price_of_best_of_four(answer):
         "The KL has two terms, share times log-ratio, for yes and for no.",
         "KL 有两项，「是」「否」各一项，都是比例乘对数比。",
         within=2e-3,
+    )
+
+
+@exercise("6.6")
+def a_rarer_style(answer):
+    """The tilted share of 0.1 at beta 0.5, and the KL between the two shares."""
+    if not isinstance(answer, (tuple, list)) or len(answer) != 2:
+        raise Wrong("Give two numbers: the share, then the KL.", "要给两个数：先比例，后 KL。")
+    share, spent = map(number, answer)
+    odds = math.exp(2) / 9
+    best = odds / (1 + odds)
+    exact = best * math.log(best / 0.1) + (1 - best) * math.log((1 - best) / 0.9)
+    turned = 0.1 * math.log(0.1 / best) + 0.9 * math.log(0.9 / (1 - best))
+    expect(
+        abs(share - 0.76) > 5e-3,
+        "That is the world of the chapter; here the reference has 0.1.",
+        "这是正文里的那个世界；这里参考策略的比例是 0.1。",
+    )
+    expect(
+        abs(share - odds) > 5e-3,
+        "Those are the odds; turn them into a share.",
+        "这是几率，还要换成比例。",
+    )
+    expect(
+        abs(share - 0.1 * math.exp(0.5) / (0.1 * math.exp(0.5) + 0.9)) > 5e-3,
+        "The reward is divided by beta, not multiplied.",
+        "奖励要除以 β，不是乘。",
+    )
+    close(
+        share,
+        best,
+        "The odds of 0.1, times e².",
+        "0.1 换成几率，再乘 e²。",
+        within=2e-3,
+    )
+    expect(
+        abs(spent - turned) > 2e-3,
+        "That is the other direction: average over the optimum.",
+        "方向反了：要按最优解取平均。",
+    )
+    expect(
+        abs(spent - best * math.log(best / 0.1)) > 2e-3,
+        "The term of the two-number answers is missing.",
+        "漏了写两个数的那一项。",
+    )
+    close(
+        spent,
+        exact,
+        "The KL has two terms, share times log-ratio.",
+        "KL 有两项，都是比例乘对数比。",
+        within=2e-3,
+    )
+
+
+@exercise("6.7")
+def which_report_is_wrong(answer):
+    """B is over the frontier; C is the optimum of beta 0.8."""
+    if not isinstance(answer, (tuple, list)) or len(answer) != 3:
+        raise Wrong(
+            "Give three things: a letter, a letter, a number.",
+            "要给三样：两个字母，一个数。",
+        )
+    wrong, best, beta = answer
+    for letter in (wrong, best):
+        expect(
+            isinstance(letter, str) and letter in "ABCD" and len(letter) == 1,
+            "The reports are called A, B, C and D.",
+            "报告只有 A、B、C、D 四份。",
+        )
+    expect(
+        wrong in "BC",
+        "That report lies under the frontier: it may be poor, but it is possible.",
+        "那份报告在前沿下面：也许不好，但有可能。",
+    )
+    expect(
+        wrong == "B",
+        "That report lies on the frontier, where optima are.",
+        "那份报告在前沿上，那里都是最优解。",
+    )
+    expect(
+        best == "C",
+        "An optimum lies on the frontier, not under it and not over it.",
+        "最优解在前沿上，不在下面，也不在上面。",
+    )
+    expect(
+        abs(number(beta) - 1 / 0.8) > 0.05,
+        "That is one over beta.",
+        "这是 β 的倒数。",
+    )
+    expect(
+        abs(number(beta) - 0.8) < 0.05,
+        "Compare the KL of `optimal_policy(toy, b)` with 0.260.",
+        "拿 `optimal_policy(toy, b)` 的 KL 与 0.260 比一比。",
     )
