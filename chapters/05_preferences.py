@@ -147,7 +147,7 @@ def preference_probs(reward):
     return torch.sigmoid(reward[..., :, None] - reward[..., None, :])
 
 
-three = torch.tensor([math.log(2), 0, -math.log(2)]).double()  # rewards of A, B, C
+three = math.log(2) * torch.tensor([1, 0, -1]).double()  # rewards of A, B, C
 P = preference_probs(three)
 odds = P / P.mT
 for name, shares, ratios in zip("ABC", P.tolist(), odds.tolist()):
@@ -361,7 +361,7 @@ def noisy_impressions(say):
 #
 # This is a sentence: **wins minus expected wins**. At the best rewards it is zero for every answer, so each answer wins as often as the model expects.
 #
-# It is also a recipe. Start with equal rewards. Who won more often than expected is raised, who won less often is lowered, and again, until nobody moves. How far? [Hunter 2004](https://doi.org/10.1214/aos/1079120141) shows (and traces to Zermelo, 1929) that a step of $\log(\text{wins}/\text{expected wins})$ never overshoots.
+# It is also a recipe. Start with equal rewards. Who won more often than expected is raised, who won less often is lowered, and again, until nobody moves. How far? [Hunter 2004](https://doi.org/10.1214/aos/1079120141) shows that a step of $\log(\text{wins}/\text{expected wins})$ never lowers $L$, and traces it to Zermelo (1929).
 
 # %% [markdown] lang="zh"
 # ## 从一堆比较到一把尺子
@@ -375,7 +375,7 @@ def noisy_impressions(say):
 #
 # 念出来就是一句话：**实际胜的次数，减去该胜的次数**；该胜几次，由模型的概率算出。奖励取到最优时，每个回答的这个差都是零：模型认为该胜几次，就恰好胜了几次。
 #
-# 它也是一份做法。先让奖励全相等；胜得比该胜的多，就往上提，胜得少，就往下压；一轮一轮地来，直到谁也不动。每次动多少？[Hunter 2004](https://doi.org/10.1214/aos/1079120141) 证明，每步走 $\log(\text{胜的次数}/\text{该胜的次数})$，从不会走过头；他把这个办法追溯到 Zermelo（1929）。
+# 它也是一套做法。先让奖励全相等；胜得比该胜的多，就往上提，胜得少，就往下压；一轮一轮地来，直到谁也不动。每次动多少？[Hunter 2004](https://doi.org/10.1214/aos/1079120141) 证明，每步走 $\log(\text{胜的次数}/\text{该胜的次数})$，$L$ 从不下降；他把这个办法追溯到 Zermelo（1929）。
 
 
 # %% tags=["setup"]
