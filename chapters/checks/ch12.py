@@ -1,4 +1,6 @@
-"""The checks of chapter 12: advantages, where k3 ends, RLOO's loss, what PPO's clipping stops, and a leaky judge."""
+"""The checks of chapter 12: advantages, where k3 ends, RLOO's loss, what clipping stops, a leaky judge, four leashes, few
+answers to a prompt.
+"""
 
 import math
 
@@ -35,7 +37,7 @@ def advantages_by_hand(answer):
 
 @exercise("12.2")
 def where_k3_ends(answer):
-    """The larger root of λ² - 1.5 λ + 0.35, and β p / (λ - 1)."""
+    """The larger root of μ² - 1.5 μ + 0.35, and β p / (μ - 1)."""
     share = number(answer)
     expect(
         abs(share - 0.7599) > 2e-3,
@@ -44,19 +46,19 @@ def where_k3_ends(answer):
     )
     expect(
         abs(share - 1.211) > 2e-3,
-        "That is lambda; put it into the formula.",
-        "这是 λ，再代回公式。",
+        "That is mu; put it into the formula.",
+        "这是 μ，再代回公式。",
     )
     expect(abs(share - 0.289) > 2e-3, "That is the share of no.", "这是「否」的比例。")
     expect(
         0 < share < 1,
-        "A share lies between 0 and 1; lambda exceeds the larger reward.",
-        "比例在 0 和 1 之间；λ 要大于较大的那个奖励。",
+        "A share lies between 0 and 1; mu exceeds the larger reward.",
+        "比例在 0 和 1 之间；μ 要大于较大的那个奖励。",
     )
     expect(
         abs(share - 0.7110) < 1.5e-3,
-        "The two probabilities, beta times reference over lambda less reward, sum to 1.",
-        "两个概率都是 β 乘参考概率、再除以 λ 减奖励，加起来是 1。",
+        "The two probabilities, beta times reference over mu less reward, sum to 1.",
+        "两个概率都是 β 乘参考概率、再除以 μ 减奖励，加起来是 1。",
     )
 
 
@@ -168,7 +170,7 @@ def a_leaky_judge(answer):
     expect(
         abs(share - 0.75) > 1e-3,
         "That is the base model's share: a judge that lets every slip pass.",
-        "这是基座的比例，相当于裁判每次失误都放过。",
+        "这是基座模型的比例，相当于裁判每次失误都放过。",
     )
     expect(
         abs(share - 22.17) > 0.1,
@@ -184,4 +186,69 @@ def a_leaky_judge(answer):
         abs(share - 0.9568) < 1e-3,
         "On average a slip earns 1/2 and a right value 1.",
         "平均下来，失误得 1/2，算对得 1。",
+    )
+
+
+@exercise("12.6")
+def four_leashes(answer):
+    """The curves end at 1, 0.841, 0.786 and 0.919."""
+    if not isinstance(answer, dict) or set(answer) != set("ABCD"):
+        raise Wrong(
+            "A dict is asked for, with the letters A, B, C and D.",
+            "要一个字典，键是字母 A、B、C、D。",
+        )
+    said = {letter: str(name) for letter, name in answer.items()}
+    names = {"reward", "k1", "k3", "twice"}
+    expect(
+        set(said.values()) == names,
+        "Each of reward, k1, k3 and twice belongs to one curve.",
+        "reward、k1、k3、twice 各对应一条曲线。",
+    )
+    expect(
+        said["A"] == "k1",
+        "One leash does not pull at all: its curve runs towards 1.",
+        "有一根绳子一点也不拉：它的曲线奔向 1。",
+    )
+    expect(
+        said["D"] == "reward",
+        "The optimum at beta = 0.5 has 0.919 of the best answer.",
+        "β = 0.5 的最优解里，最好的回答占 0.919。",
+    )
+    expect(
+        said["B"] == "k3" and said["C"] == "twice",
+        "The KL turned round ends at 0.841; a leash that counts twice is beta = 1.",
+        "方向相反的 KL 停在 0.841；扣两遍，等于 β = 1。",
+    )
+
+
+@exercise("12.7")
+def two_answers_or_four(answer):
+    """The optimum for β K / (K - 1): odds 3 to 7, times e and e^1.5."""
+    if not isinstance(answer, (tuple, list)) or len(answer) != 2:
+        raise Wrong("Two shares are asked for, in a tuple.", "要两个比例，放在一个元组里。")
+    two, four = number(answer[0]), number(answer[1])
+    expect(
+        abs(two - 0.7599) > 2e-3 or abs(four - 0.7599) > 2e-3,
+        "That is the optimum for beta itself; the group's mean takes part of the reward back.",
+        "这是 β 本身的最优解；组内平均把一部分奖励拿了回去。",
+    )
+    expect(
+        abs(two - 0.6576) > 2e-3 or abs(four - 0.5381) > 2e-3,
+        "The order is K = 2, then K = 4.",
+        "次序是先 K = 2，后 K = 4。",
+    )
+    expect(
+        max(two, four) < 0.76,
+        "The reward's part becomes shorter, so the leash is tighter, not longer.",
+        "变短的是奖励那一份，所以绳子更紧，不是更长。",
+    )
+    expect(
+        abs(two - 0.5381) < 2e-3,
+        "K = 2: the odds 3 to 7, times the exponential of (1 - 1/2) over 0.5.",
+        "K = 2：几率 3 比 7，乘上 (1 - 1/2) 除以 0.5 的指数。",
+    )
+    expect(
+        abs(four - 0.6576) < 2e-3,
+        "K = 4: the odds 3 to 7, times the exponential of (1 - 1/4) over 0.5.",
+        "K = 4：几率 3 比 7，乘上 (1 - 1/4) 除以 0.5 的指数。",
     )

@@ -7,7 +7,7 @@ FOLDER, default runs, holds the base models gen-SEED.model; a missing one is tra
 Three judges are to reward style + exact. `honest` is the exact checker. `digit` takes a value for right if it differs
 from the target by a multiple of ten, so that it lets every slip pass. `model` is a reward model fitted to 12,800
 pairs that the honest one has labelled. RLOO climbs each of them at four strengths of the leash, DPO learns from pairs
-that `digit` has labelled; settings as in rl_frontier.py, nothing was tuned here. Five seeds, each with its own base
+that `digit` has labelled; settings as in rl_methods.py, nothing was tuned here. Five seeds, each with its own base
 model. A run has its proxy, what its judge says, and its gold, what the honest judge says of the same answers; `trace`
 has both along the training, from the answers that were trained on, ten points a run.
 """
@@ -19,7 +19,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 from recording import Recorder, base_model, folder_argument
-from rl_frontier import DRAWS, JUDGED, REWARD, TASK, N, config
+from rl_methods import DRAWS, JUDGED, REWARD, TASK, N, config
 
 from dpo_core import Llama, evaluation, generate, rl
 from dpo_core.evaluation import mean_interval, own_answers

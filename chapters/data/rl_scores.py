@@ -12,8 +12,8 @@ kind: of unlike style, both of two numbers, both of three.
 from dataclasses import asdict
 
 from recording import Recorder, base_model, folder_argument
-from rl_frontier import REWARD, TASK
 from rl_leak import SEEDS, reward_model
+from rl_methods import REWARD, TASK
 
 from dpo_core.evaluation import wilson
 from dpo_core.preferences import on_policy_pairs
