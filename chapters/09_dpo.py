@@ -176,7 +176,7 @@ data = on_policy_pairs(base, task, 19_200, progress=True, **options)
 TEXTS, NUMBERS = ("chosen", "rejected"), ("ref_chosen_logps", "ref_rejected_logps")
 columns = [getattr(data, name) for name in (*TEXTS, "preference_prob", *NUMBERS)]
 rows = [(data.prompt[i], [column[i] for column in columns]) for i in range(5)]
-table((*TEXTS, "label", "ref_chosen", "ref_rej."), rows, width=6)
+table((*TEXTS, "label", "ref ch.", "ref rej."), rows, width=6)
 q = torch.tensor(data.preference_prob, dtype=torch.float64)
 ties = (q == 0.5).double().mean().item()
 assert sorted({round(label, 3) for label in q.tolist()}) == [0.5, 0.731, 0.881]
@@ -217,12 +217,12 @@ except ValueError as error:
 # **The floor is known.** Training will push the loss down from there.
 #
 # > **Before you run it.** How far down can it go?
-# >
-# > <details><summary>Answer</summary>
-# >
-# > With hard labels to 0, with soft ones not: a policy can do no better than $\sigma(h)=q$ on every pair, and then the loss is the mean entropy of the labels. The whole training takes place between 0.693 and 0.614.
-# >
-# > </details>
+#
+# <details><summary>Answer</summary>
+#
+# With hard labels to 0, with soft ones not: a policy can do no better than $\sigma(h)=q$ on every pair, and then the loss is the mean entropy of the labels. The whole training takes place between 0.693 and 0.614.
+#
+# </details>
 #
 # The accuracy has a ceiling as well: a tie counts half, so `rewards/accuracies` cannot be expected above about 0.78.
 
@@ -232,12 +232,12 @@ except ValueError as error:
 # **下界已知。** 训练会把损失从这里往下压。
 #
 # > **先猜一猜。** 它能压到多低？
-# >
-# > <details><summary>答案</summary>
-# >
-# > 硬标签可以压到 0，软标签不能：策略做得再好，也只是每一对都有 $\sigma(h)=q$，这时损失等于标签的平均熵。整个训练都发生在 0.693 与 0.614 之间。
-# >
-# > </details>
+#
+# <details><summary>答案</summary>
+#
+# 硬标签可以压到 0，软标签不能：策略做得再好，也只是每一对都有 $\sigma(h)=q$，这时损失等于标签的平均熵。整个训练都发生在 0.693 与 0.614 之间。
+#
+# </details>
 #
 # 准确率也有上限：平局算半个，`rewards/accuracies` 不能指望超过 0.78 左右。
 
@@ -318,27 +318,27 @@ assert by_hand[-1] < by_hand[0] - 0.01
 
 # %% [markdown] lang="en"
 # ## Three hundred steps
-# Now the training: $\beta=0.25$, AdamW at 3e-4, 64 pairs a step, 300 steps, so that every pair is used once.
+# $\beta=0.25$, AdamW at 3e-4, 64 pairs a step, 300 steps, so that every pair is used once.
 #
 # > **Before you run it.** Training favours the chosen answers over the rejected ones. Which way will the log-probability of the *chosen* ones move?
-# >
-# > <details><summary>Answer</summary>
-# >
-# > Down. The loss sees only the difference of the two log-ratios, so both may fall if the rejected one falls further; the next section says why they do.
-# >
-# > </details>
+#
+# <details><summary>Answer</summary>
+#
+# Down. The loss sees only the difference of the two log-ratios, so both may fall if the rejected one falls further; the next section says why they do.
+#
+# </details>
 
 # %% [markdown] lang="zh"
 # ## 三百步
-# 现在训练：$\beta=0.25$，AdamW，学习率 3e-4，每步 64 对，300 步，每一对恰好用一次。
+# $\beta=0.25$，AdamW，学习率 3e-4，每步 64 对，300 步，每一对恰好用一次。
 #
 # > **先猜一猜。** 训练偏袒 chosen，压低 rejected。chosen 自己的对数概率，会往哪边走？
-# >
-# > <details><summary>答案</summary>
-# >
-# > 往下走。损失只看两个对数比的差，只要 rejected 降得更多，两个都降也行。为什么真会这样，下一节讲。
-# >
-# > </details>
+#
+# <details><summary>答案</summary>
+#
+# 往下走。损失只看两个对数比的差，只要 rejected 降得更多，两个都降也行。为什么真会这样，下一节讲。
+#
+# </details>
 
 # %% tags=["nbval-ignore-output"]
 config = LoopConfig(steps=300, learning_rate=3e-4, log_every=10)
@@ -424,7 +424,7 @@ def training_curves(say):
 
 
 # %% [markdown] lang="en"
-# **Figure 9.1.** A whole DPO training (solid) and what the closed form predicts (dashed). Every curve settles near its prediction, the falling one of the chosen answers included.
+# **Figure 9.1.** A whole DPO training (solid) and what the closed form predicts (dashed). Every curve settles near its prediction, the falling one included.
 
 # %% [markdown] lang="zh"
 # **图 9.1** 一次完整的 DPO 训练（实线）与闭式解（closed form）的预言（虚线）。每条曲线都停在预言附近，连 chosen 往下掉的那条也是。
@@ -433,37 +433,37 @@ def training_curves(say):
 # ## The chosen answer loses probability
 # People who train with DPO ask about the falling `logps/chosen` again and again, and it has a name, **likelihood displacement** ([Pal et al. 2024](https://arxiv.org/abs/2402.13228); [Razin et al. 2025](https://arxiv.org/abs/2410.08847)). [Chapter 7](07_derivation.ipynb) proves two statements about it. Here we measure them.
 #
-# **An average answer of the reference must fall,** under any policy that has moved at all: the mean of $\Delta=\log(\pi/\pi_{\mathrm{ref}})$ over the reference's answers is $-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$. Both answers of our pairs are such draws. If $\overline m$ is the mean difference of their two log-ratios, $m=\Delta(y_w)-\Delta(y_l)$, then on average
+# **An average answer of the reference must fall,** under any policy that has moved at all: the mean of $\Delta=\log(\pi/\pi_{\mathrm{ref}})$ over the reference's answers is $-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$. Both answers of our pairs are such draws. If $\overline m$ is the mean difference of their two log-ratios, $m=\Delta(y_w)-\Delta(y_l)$, then the means over the pairs are
 #
-# $$\Delta(y_w)=\tfrac12\,\overline m-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi),\qquad\Delta(y_l)=-\tfrac12\,\overline m-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi).$$
+# $$\overline{\Delta}_w=\tfrac12\,\overline m-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi),\qquad\overline{\Delta}_l=-\tfrac12\,\overline m-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi).$$
 #
-# So the chosen answers fall as soon as this KL exceeds half of $\overline m$. We measure the KL on fresh answers that were in no pair, and the left-hand sides on the pairs.
+# So chosen answers fall as soon as this KL exceeds half of $\overline m$. We measure the KL on fresh answers that were in no pair, and the left-hand sides on the pairs.
 #
 # > **Before you run it.** Our network is not the optimum. Must the two sides agree all the same?
-# >
-# > <details><summary>Answer</summary>
-# >
-# > Yes: the line holds for any policy. What is left is chance, and that the pairs were trained on.
-# >
-# > </details>
+#
+# <details><summary>Answer</summary>
+#
+# Yes: the line holds for any policy. What is left is chance, and that the pairs were trained on.
+#
+# </details>
 
 # %% [markdown] lang="zh"
 # ## chosen 的概率也在降
 # `logps/chosen` 会降，用 DPO 训练的人一次次问起的就是这件事。它有个名字，叫**似然位移**（likelihood displacement，[Pal et al. 2024](https://arxiv.org/abs/2402.13228)、[Razin et al. 2025](https://arxiv.org/abs/2410.08847)）。[第 7 章](07_derivation.ipynb)就此证明了两句话，这里来量。
 #
-# **参考策略自己的回答，平均起来必降**，策略只要动过，都是如此：$\Delta=\log(\pi/\pi_{\mathrm{ref}})$ 对参考策略的回答取平均，等于 $-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$。我们的偏好对，两个回答都是这样抽来的。一对里两个对数比的差记作 $m=\Delta(y_w)-\Delta(y_l)$，它的平均是 $\overline m$，那么平均起来
+# **参考策略自己的回答，平均起来必降**，策略只要动过，都是如此：$\Delta=\log(\pi/\pi_{\mathrm{ref}})$ 对参考策略的回答取平均，等于 $-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$。我们的偏好对，两个回答都是这样抽来的。一对里两个对数比的差记作 $m=\Delta(y_w)-\Delta(y_l)$，它的平均是 $\overline m$，那么对所有偏好对取平均
 #
-# $$\Delta(y_w)=\tfrac12\,\overline m-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi),\qquad\Delta(y_l)=-\tfrac12\,\overline m-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$$
+# $$\overline{\Delta}_w=\tfrac12\,\overline m-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi),\qquad\overline{\Delta}_l=-\tfrac12\,\overline m-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$$
 #
 # 所以这个 KL 一超过 $\overline m$ 的一半，chosen 就降。KL 用另抽的回答来量，它们不在任何一对里；等号左边在偏好对上量。
 #
 # > **先猜一猜。** 网络还没到最优解，等号两边也非得相等吗？
-# >
-# > <details><summary>答案</summary>
-# >
-# > 非相等不可：这条式子对哪个策略都成立。剩下的一点出入，一来是抽样的偶然，二来这些偏好对训练时见过。
-# >
-# > </details>
+#
+# <details><summary>答案</summary>
+#
+# 非相等不可：这条式子对哪个策略都成立。剩下的一点出入，一来是抽样的偶然，二来这些偏好对训练时见过。
+#
+# </details>
 
 
 # %% tags=["nbval-ignore-output"]
@@ -571,18 +571,18 @@ assert np.mean(rare) < 0.02
 # %% [markdown] lang="en"
 # DPO has done what it was shown. The slips, a quarter of the base model's answers, are nearly gone. What came instead are new mistakes, most of them off by exactly ten in a way that no author slips. The base model makes them in fewer than 2 % of its answers, so the pairs hardly contain them.
 #
-# The leash should hold them. But DPO enforces the leash through pairs, too: where no pair looks, nothing holds.
+# The leash should hold them. But DPO enforces the leash through pairs, too: where no pair looks, nothing holds. (“Where the probability goes”, below, adds it up.)
 
 # %% [markdown] lang="zh"
 # 给 DPO 看过的，它都做到了：占基座模型回答四分之一的失误，几乎绝迹。取而代之的是新错，大多恰好差十，却不是作者失误的那种差法。基座模型写出这种错的不到 2%，偏好对里几乎没有。
 #
-# 按说有绳子拴着。可是 DPO 的绳子也要靠偏好对来拉：没有一对覆盖到的地方，就什么也拉不住。
+# 按说有绳子拴着。可是 DPO 的绳子也要靠偏好对来拉：没有一对覆盖到的地方，就什么也拉不住。（究竟流走了多少，后面「概率去了哪里」逐条加了出来。）
 
 # %% [markdown] lang="en"
 # ## A yardstick, and rivals that need no preference loss
 # Is this run good? A share says little by itself: style can be bought with exactness, and both with KL. Line 3 says what we wanted, so $J$, with $\beta=0.25$, is the yardstick from here on.
 #
-# And good compared with what? Four rivals need no preference loss, and each has a closed form.
+# Compared with what? Four rivals need no preference loss, and each has a closed form.
 #
 # - **The base model.** No KL, and a reward of 0.30 + 0.75.
 # - **Best of $n$.** Draw $n$ answers, let the checker pick one ([chapter 6](06_objective.ipynb)). No training; every answer costs $n$ draws and a judge.
@@ -627,23 +627,23 @@ assert J_of == ["1.05", "1.33", "1.51", "1.52", "1.63", "1.64"]
 # Dropping the ties is free, and lifts the end of imitation from 1.33 to 1.51. DPO with soft labels is heading for 1.64: there are 0.13 to be won, if the training gets there. The best of 8 is all but there, and costs eight draws an answer for ever.
 #
 # > **Before you run it.** Train an imitator: the same start, file, steps, batch and learning rate, ties kept. By $J$, which is ahead, it or DPO?
-# >
-# > <details><summary>Answer</summary>
-# >
-# > Neither: their intervals overlap. DPO has half a point more reward, and has paid all of it in KL.
-# >
-# > </details>
+#
+# <details><summary>Answer</summary>
+#
+# Neither: their intervals overlap. DPO has half a point more reward, and has paid all of it in KL.
+#
+# </details>
 
 # %% [markdown] lang="zh"
 # 丢掉平局不花什么，模仿的终点就从 1.33 升到 1.51。用软标签的 DPO，奔的是 1.64：还有 0.13 可赚，前提是训练真能走到。best-of-8 几乎到了，代价是往后每答一次都得抽八回。
 #
 # > **先猜一猜。** 训练一个模仿者：起点、文件、步数、批量、学习率都一样，平局留着。按 $J$ 算，它和 DPO 哪个领先？
-# >
-# > <details><summary>答案</summary>
-# >
-# > 都不领先：两个区间重叠。DPO 的奖励多了半分，全拿去付了 KL。
-# >
-# > </details>
+#
+# <details><summary>答案</summary>
+#
+# 都不领先：两个区间重叠。DPO 的奖励多了半分，全拿去付了 KL。
+#
+# </details>
 
 
 # %% tags=["nbval-ignore-output"]
@@ -722,12 +722,12 @@ assert list(by_kind[2]) == sorted(by_kind[2], reverse=True) and by_kind[2][-1] <
 # Now the network: the same pairs, ties dropped, the better answer always wins. Those left serve nearly twice in 300 steps.
 #
 # > **Before you run it.** What will become of the loss, of `rewards/accuracies`, of the share of right values, and of the mean reward?
-# >
-# > <details><summary>Answer</summary>
-# >
-# > The loss falls far below 0.614, the accuracy goes to 1, the reward rises, and fewer values are right than before the training.
-# >
-# > </details>
+#
+# <details><summary>Answer</summary>
+#
+# The loss falls far below 0.614, the accuracy goes to 1, the reward rises, and fewer values are right than before the training.
+#
+# </details>
 
 # %% [markdown] lang="zh"
 # 间隔夸大了，软标签会罚；确定性标签却越夸大越奖，没有止境。[Azar et al. 2024](https://arxiv.org/abs/2310.12036) 就 DPO 指出：偏好越确定，KL 的约束越松。
@@ -735,12 +735,12 @@ assert list(by_kind[2]) == sorted(by_kind[2], reverse=True) and by_kind[2][-1] <
 # 放到网络上试。还是那些偏好对，丢掉平局，好的一方必胜；剩下的，300 步里各用近两次。
 #
 # > **先猜一猜。** 损失、`rewards/accuracies`、答案正确的比例、平均奖励，各会怎样？
-# >
-# > <details><summary>答案</summary>
-# >
-# > 损失远远降到 0.614 以下，准确率趋近 1，奖励上升，答案正确的却比训练前还少。
-# >
-# > </details>
+#
+# <details><summary>答案</summary>
+#
+# 损失远远降到 0.614 以下，准确率趋近 1，奖励上升，答案正确的却比训练前还少。
+#
+# </details>
 
 # %% tags=["nbval-ignore-output"]
 decided = np.flatnonzero(np.array(data.preference_prob) > 0.5)
@@ -848,12 +848,12 @@ def five_models(say):
 # Most of them take the file that ruined us and change one thing. Some give the margin an end: IPO's squared loss, or label smoothing, which counts each label as 0.75. One adds the next-token loss of the chosen answers (the **SFT term**). Others stop early, take another $\beta$, or draw the second answer of each pair **hot**, at temperatures 1.5 and 2.0 in turn. Beside them stand soft labels, and imitation of the very same file. (Details: “The arms, one by one”, below.)
 #
 # > **Before you run it.** Which of the remedies beat imitation of the very same file, ties dropped?
-# >
-# > <details><summary>Answer</summary>
-# >
-# > One: the SFT term. Soft labels with hot second answers come level.
-# >
-# > </details>
+#
+# <details><summary>Answer</summary>
+#
+# One: the SFT term. Soft labels with hot second answers come level.
+#
+# </details>
 
 # %% [markdown] lang="zh"
 # ## 怎样拉得住
@@ -862,12 +862,12 @@ def five_models(say):
 # 多数做法用的就是把我们毁了的那份文件，每种只改一处。有的给间隔一个尽头：IPO 的平方损失，或者标签平滑，把每个标签当 0.75。有一种加上 chosen 的下一个词元损失（**SFT 项**）。还有的早停，有的换个 $\beta$，有的给每一对的第二个回答**升温**，轮流用温度 1.5 和 2.0 去抽。旁边再放上软标签，以及同一份文件上的模仿。（细节见后面「各种做法，逐个说明」。）
 #
 # > **先猜一猜。** 丢掉平局，在同一份文件上模仿：有哪几种补救胜得过它？
-# >
-# > <details><summary>答案</summary>
-# >
-# > 只有一种：SFT 项。软标签配上升温的第二个回答，打了个平手。
-# >
-# > </details>
+#
+# <details><summary>答案</summary>
+#
+# 只有一种：SFT 项。软标签配上升温的第二个回答，打了个平手。
+#
+# </details>
 
 # %%
 stored = json.loads(Path("data/dpo_arms.json").read_text(encoding="utf-8"))
@@ -952,7 +952,7 @@ for name in ("ipo", "smoothing", "dpo soft"):
 #
 # **Not enough at all: stopping early, pulling harder, looking elsewhere,** as long as the labels have no end.
 #
-# So the verdict is sobering. Who looked at DPO's remedies alone might have been glad of 1.4; who had fine-tuned on the winners of the very same file would have had 1.46.
+# The verdict is sobering. Who looked at DPO's remedies alone might have been glad of 1.4; who had fine-tuned on the winners of the very same file would have had 1.46.
 
 # %% [markdown] lang="zh"
 # **只有一种补救胜过同一份文件上的模仿：SFT 项**，每个种子都是如此，平均 1.55 对 1.46。单看这一项，它就是丢掉平局的模仿；剩下的，就是毁了的那种训练。两样合起来，做到了哪一样单独都做不到的事：chosen 被托住，DPO 的力气照样推动风格。这样一项为什么能防过度优化，[Liu et al. 2024](https://arxiv.org/abs/2405.16436) 讲了道理。
@@ -967,15 +967,15 @@ for name in ("ipo", "smoothing", "dpo soft"):
 # ## What closes the gap
 # Hot second answers brought soft labels nearer. At a higher temperature the base model errs in every way it can, so the pairs contain its rare mistakes. With soft labels this does not move the optimum, as long as every answer can occur ([chapter 7](07_derivation.ipynb)).
 #
-# And 19,200 pairs are few. So `python chapters/data/dpo_longer.py` recorded longer runs from the same three seeds: soft labels, 96,000 pairs, each used once, Muon at 2e-3. In `longer` both answers are drawn at temperature 1. In `shipped`, the recipe of the book's `dpo`, the second ones are hot. They differ in nothing else.
+# And 19,200 pairs are few: `python chapters/data/dpo_longer.py` recorded longer runs from the same three seeds: soft labels, 96,000 pairs, each used once, Muon at 2e-3. In `longer` both answers are drawn at temperature 1. In `shipped`, the recipe of the book's `dpo`, the second ones are hot. They differ in nothing else.
 #
-# > **Before you run it.** Five times as many pairs of the old kind, five times the steps, a faster optimiser: does `longer` come nearer to the optimum than the 1.3 of `dpo soft`?
-# >
-# > <details><summary>Answer</summary>
-# >
-# > No: it falls below the base model. It wins its pairs, and more than 30 % of its answers are texts that no author writes.
-# >
-# > </details>
+# > **Before you run it.** Five times as many pairs of the old kind, five times the steps, a faster optimiser: does `longer` come nearer to the optimum than the 1.3 of soft labels above?
+#
+# <details><summary>Answer</summary>
+#
+# No: it falls below the base model. It wins its pairs, and more than 30 % of its answers are texts that no author writes.
+#
+# </details>
 
 # %% [markdown] lang="zh"
 # ## 怎样缩小差距
@@ -983,19 +983,20 @@ for name in ("ipo", "smoothing", "dpo soft"):
 #
 # 再说 19,200 对也太少。于是又录了更长的训练（`python chapters/data/dpo_longer.py`），还是那三个种子：软标签，96,000 对，各用一次，Muon，学习率 2e-3。`longer` 的两个回答都在温度 1 下抽；`shipped` 是随书的 `dpo` 的配方，第二个回答升温。除此之外，没有不同。
 #
-# > **先猜一猜。** 老样子的偏好对加到五倍，步数加到五倍，优化器（optimiser）也更快：比起 `dpo soft` 的 1.3，`longer` 会离最优解更近吗？
-# >
-# > <details><summary>答案</summary>
-# >
-# > 不会，它掉到了基座模型以下。偏好对它都赢了，可是 30% 以上的回答，没有作者会写。
-# >
-# > </details>
+# > **先猜一猜。** 老样子的偏好对加到五倍，步数加到五倍，优化器（optimiser）也更快：比起上面软标签的 1.3，`longer` 会离最优解更近吗？
+#
+# <details><summary>答案</summary>
+#
+# 不会，它掉到了基座模型以下。偏好对它都赢了，可是 30% 以上的回答，没有作者会写。
+#
+# </details>
 
 # %%
 longer = json.loads(Path("data/dpo_longer.json").read_text(encoding="utf-8"))["runs"]
 together = recorded + longer
-names = ("shipped", "sft term", "imitation, no ties", "dpo soft", "base", "longer")
-print(arms.table(together, names, ("J", "kl", "style", "exact", "unwritten")))
+names = ("shipped", "sft term", copied, "dpo soft", "base", "longer")
+called = {name: WORDS.get(name, name) for name in names}
+print(arms.table(together, called, ("J", "kl", "style", "exact", "unwritten")))
 seeds = json.loads(Path("data/seeds.json").read_text(encoding="utf-8"))["seeds"]
 recipe = {}  # the same recipe once more, on other prompts
 for entry in seeds:
@@ -1041,7 +1042,7 @@ assert [f"{f(again.values()):.2f}" for f in (min, max)] == ["1.56", "1.60"]
 #
 # The recipe is above every arm of the last section in every seed; on other prompts (`seeds.json`) its $J$ is between 1.56 and 1.60. It is also above 1.51, the end of imitation, which no number of pairs can lift. The price is 192,000 judged answers in place of 38,400; and the best of 8, at 1.63, is still ahead.
 #
-# One picture holds all of it, on the two axes of the objective; [chapter 12](12_rl.ipynb) puts reinforcement learning on it.
+# One picture holds it all, on the two axes of the objective; [chapter 12](12_rl.ipynb) puts reinforcement learning on it.
 
 # %% [markdown] lang="zh"
 # $J$ 从 0.58 到 1.60，答案正确的从 64% 到 98%，只隔着一个温度。这里要紧的，是偏好对覆盖到哪里。
@@ -1296,7 +1297,8 @@ lies = {
     + [round(float(rest[i]), 2) for i in (0, step_75, -1)]
     for name, (green, blue, _, _, rest) in heights.items()
 }
-print(round(wanted, 2), lies)
+columns = ("3, right", "at 300", "2, right", "at 300", "rest", "at 75", "at 300")
+table(columns, lies.items())
 assert lies["dpo soft"] == [0.22, 0.83, 0.52, 0.05, 0.01, 0.12, 0.10]
 assert lies["dpo deterministic"] == [0.22, 0.50, 0.52, 0.00, 0.01, 0.60, 0.50]
 assert round(wanted, 2) == 0.95
@@ -1587,9 +1589,11 @@ assert abs(np.mean(stored["turned"]) - 0.25) < 0.005
 import contextlib
 import io
 import tempfile
+import textwrap
 
 from dpo_core.commands.parser import main
 
+# %%
 COMMANDS = (
     "train-dpo --model gen --pairs 512 --steps 8 --output dpo.model --device cpu",
     "evaluate dpo.model --n 200 --json --device cpu",
@@ -1605,7 +1609,9 @@ with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         path.as_posix() for path in Path().rglob("*.json*") if path != pairs_file
     )
 *lines, report = said.getvalue().splitlines()
-print(*lines, *files, pair_columns, list(json.loads(report)), sep="\n")
+print(*lines, *files, sep="\n")
+for found in (pair_columns, json.loads(report)):
+    print(textwrap.fill(" ".join(found), 80))
 assert {"dpo.model/metrics.jsonl", "dpo.model/recipe.json"} < set(files)
 assert pair_columns[:3] == ["prompt", "chosen", "rejected"]
 assert {"exact", "style", "kl", "predicted"} <= set(json.loads(report))
