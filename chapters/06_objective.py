@@ -15,10 +15,10 @@
 # # 6 解出 RLHF 的目标
 
 # %% [markdown] lang="en"
-# > **In this chapter.** You will be able to say what RLHF maximises and why, to write down the policy that maximises it and prove it in two ways, to read a reward–KL plot, to compute the KL of best-of-n, and to predict the optimum of a real network before anything is trained. You need KL from [chapter 3](03_sft.ipynb) and [chapter 4](04_sampling.ipynb), rewards from [chapter 5](05_preferences.ipynb), and derivatives. 37 minutes to read, and 17 more for the sections marked ⋆; 20 seconds to run.
+# > **In this chapter.** You will be able to say what RLHF maximises and why, to write down the policy that maximises it and prove it in two ways, to read a reward–KL plot, to compute the KL of best-of-n, and to predict the optimum of a real network before anything is trained. You need KL from [chapter 3](03_sft.ipynb) and [chapter 4](04_sampling.ipynb), rewards from [chapter 5](05_preferences.ipynb), and derivatives. 38 minutes to read, and 17 more for the sections marked ⋆; 20 seconds to run.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能说清 RLHF 最大化的是什么、为什么；写出使它最大的策略，并用两种办法证明；读懂奖励–KL 图；算出 best-of-n 的 KL；一步也不训练，就预测一个真实网络的最优解是什么样子。需要[第 3 章](03_sft.ipynb)和[第 4 章](04_sampling.ipynb)的 KL、[第 5 章](05_preferences.ipynb)的奖励，还要会求导。阅读 37 分钟，带 ⋆ 的几节另需 17 分钟；运行 20 秒。
+# > **本章。** 读完后，你能说清 RLHF 最大化的是什么、为什么；写出使它最大的策略，并用两种办法证明；读懂奖励–KL 图；算出 best-of-n 的 KL；一步也不训练，就预测一个真实网络的最优解是什么样子。需要[第 3 章](03_sft.ipynb)和[第 4 章](04_sampling.ipynb)的 KL、[第 5 章](05_preferences.ipynb)的奖励，还要会求导。阅读 38 分钟，带 ⋆ 的几节另需 17 分钟；运行 20 秒。
 
 # %%
 import math
@@ -157,7 +157,7 @@ assert 0.5 * math.log(1000) > 3
 # %% [markdown] lang="en"
 # From here on each claim is asserted on the three answers, and then on twenty random problems of six answers, each with a $\beta$ of its own and, where it is about all policies, a thousand random rivals.
 #
-# ### What the leash charges, and what it forbids
+# ### What the penalty counts, and what it forbids
 # KL has a direction: the first argument does the averaging. The objective averages over *the policy*; this is called the **reverse** KL (the other is the **forward** KL, to which a ⋆ section is given). Written as one mean, the objective is
 #
 # $$J(\pi)=\mathbb{E}_{y\sim\pi}\Big[r(y)-\beta\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}\Big].$$
@@ -167,7 +167,7 @@ assert 0.5 * math.log(1000) > 3
 # %% [markdown] lang="zh"
 # 从这里起，每个结论先在三个回答上验证，再放到二十个随机问题上：每个问题六个回答，$\beta$ 各不相同；结论若说的是所有策略，每个问题再找一千个随机策略来试。
 #
-# ### 扣掉什么，不许什么
+# ### 罚的是什么，不许的是什么
 # KL 有方向：按前一个分布取平均。目标里，写在前面的是*策略*，所以按策略取平均，这叫**反向 KL**（reverse KL）；另一个叫**正向 KL**（forward KL），后面有一节带 ⋆ 的专门讲它。整个目标合成一个平均，就是
 #
 # $$J(\pi)=\mathbb{E}_{y\sim\pi}\Big[r(y)-\beta\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}\Big]$$
@@ -432,7 +432,7 @@ def two_bumps_and_the_nearest(say):
 # %% [markdown] lang="en"
 # **Figure 6.1.** One bump must stand for two. Reverse KL sits on one of them, forward KL covers both and writes most where there is nothing.
 #
-# Now charge for $\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$ instead. For $(0.8,\,0.15,\,0.05)$ it is 0.25, not 0.20; for $(1,0,0)$ it is infinite, because the policy has dropped answers. Its optimum has another form. Maximise $\sum_y\pi(y)\,r(y)-\beta\,\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$ subject to $\sum_y\pi(y)=1$, with a multiplier $\lambda$ as above. The KL contains $\pi$ only as $-\pi_{\mathrm{ref}}(y)\log\pi(y)$, so
+# Now penalise by $\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$ instead. For $(0.8,\,0.15,\,0.05)$ it is 0.25, not 0.20; for $(1,0,0)$ it is infinite, because the policy has dropped answers. Its optimum has another form. Maximise $\sum_y\pi(y)\,r(y)-\beta\,\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$ subject to $\sum_y\pi(y)=1$, with a multiplier $\lambda$ as above. The KL contains $\pi$ only as $-\pi_{\mathrm{ref}}(y)\log\pi(y)$, so
 #
 # $$r(y)+\beta\,\frac{\pi_{\mathrm{ref}}(y)}{\pi(y)}-\lambda=0\quad\Longrightarrow\quad\pi(y)=\frac{\beta\,\pi_{\mathrm{ref}}(y)}{\lambda-r(y)}.$$
 #
@@ -976,6 +976,8 @@ level = torch.full((4_000,), 1 / 4_000, dtype=torch.float64).log()
 tiny = Problem(level, torch.arange(4_000).double())  # 4,000 answers, no ties
 draws = [1, 2, 4, 8, 16, 32, 64]
 formula = [math.log(n) - (n - 1) / n for n in draws]
+smooth = np.geomspace(1, 64, 100)
+its_formula = np.log(smooth) - (smooth - 1) / smooth
 exact = {}
 for name, case in (("tiny", tiny), ("toy", toy), ("yes or no", yes_or_no)):
     exact[name] = [kl(best_of_n(case, n), case.ref_logps).item() for n in draws]
@@ -993,7 +995,7 @@ assert (
 @picture
 def kl_of_best_of_n(say):
     _, axes = figure(height=3.6)
-    axes.semilogx(draws, formula, color=COLORS["theory"], base=2)
+    axes.semilogx(smooth, its_formula, color=COLORS["theory"], base=2)
     axes.text(20, 2.35, say("formula", "公式"), color=COLORS["theory"], ha="right")
     for name, color, words, limit in (
         ("tiny", "policy", say("4,000 tiny answers", "4,000 个极小的回答"), None),
@@ -1321,10 +1323,10 @@ assert abs(share_seen.value - share_true) < 0.06 and abs(weighted - share_true) 
 assert abs(rate_seen.value - rate_true) < 0.05
 
 # %% [markdown] lang="en"
-# Here an optimal answer costs between two and three draws. In general it costs at least $e^{\mathrm{KL}}$ draws, and that is the catch. A tenth of a nat for each of 100 tokens is 10 nats, and $e^{10}$ is about 22,000 draws for one answer, every time somebody asks. Training pays once. It puts what rejection would sort out into the weights. PPO does so with a reward model, sampling as it goes; [chapter 7](07_derivation.ipynb) shows how DPO manages without either.
+# Here an optimal answer costs between two and three draws. In general it costs at least $e^{\mathrm{KL}}$ draws, and that is the catch. A tenth of a nat for each of 100 tokens is 10 nats, and $e^{10}$ is about 22,000 draws for one answer, every time somebody asks.
 
 # %% [markdown] lang="zh"
-# 在这里，从最优解得到一个回答，平均要抽两三次。一般来说，平均至少要抽 $e^{\mathrm{KL}}$ 次，麻烦就在这里。每个词元十分之一奈特，100 个词元就是 10 奈特；$e^{10}$ 约等于 22,000，每有人问一次，就得抽这么多次。训练则一劳永逸：本来要靠拒绝来筛的，都写进了参数。PPO 这样做，要有奖励模型，还要边训练边采样；[第 7 章](07_derivation.ipynb)会看到，DPO 两样都不用。
+# 在这里，从最优解得到一个回答，平均要抽两三次。一般来说，平均至少要抽 $e^{\mathrm{KL}}$ 次，麻烦就在这里。每个词元十分之一奈特，100 个词元就是 10 奈特；$e^{10}$ 约等于 22,000，每有人问一次，就得抽这么多次。
 
 # %%
 print(f"{1 / rate_true:.2f} draws here, {math.exp(10):.0f} at ten nats")
