@@ -1660,10 +1660,10 @@ def right_answers(say):
 
 
 # %% [markdown] lang="en"
-# **Figure 7.8.** Share of right answers, of which the reward says nothing. Theory leaves it alone; training does not, the less so the further the policy goes.
+# **Figure 7.8.** Share of right answers, of which the reward says nothing. Theory leaves it alone; training does not.
 
 # %% [markdown] lang="zh"
-# **图 7.8** 答案正确的比例，奖励对它只字未提。理论不动它；训练却动了，策略走得越远，丢得越多。
+# **图 7.8** 答案正确的比例，奖励对它只字未提。理论不动它，训练却动了。
 
 # %%
 right = {labels: [p.value for p in measured[labels, "exact"]] for labels in LABELS}
