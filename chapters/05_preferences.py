@@ -379,6 +379,11 @@ def noisy_impressions(say):
 
 
 # %% tags=["setup"]
+def log_likelihood(reward, wins):
+    margins = reward[..., :, None] - reward[..., None, :]
+    return (wins * logsigmoid(margins)).sum((-1, -2))
+
+
 def fit(wins, rounds=1_000):
     """The rewards under which this pile is most probable, summing to 0: (..., A)."""
     games = wins + wins.mT
@@ -390,6 +395,7 @@ def fit(wins, rounds=1_000):
 
 
 assert torch.allclose(fit(pile), tabular.fit_rewards(pile)[0])
+assert log_likelihood(fit(pile), pile) > log_likelihood(three, pile)
 assert torch.allclose(fit(judged), three)  # a pile without luck: the truth comes back
 print(fit(pile).numpy().round(2), fit(judged).numpy().round(2), three.numpy().round(2))
 
@@ -425,13 +431,7 @@ assert torch.allclose(fit(fitting), three)
 assert torch.isclose(expected_of_A.sum(), strained[A].sum())  # 40 in all
 assert [f"{wins:.1f}" for wins in expected_of_A] == ["18.4", "21.6"]
 
-
 # %% tags=["proof"] checked_en="Checked on 20 random problems: the slope of L, a fit where wins equal expected wins, and the true rewards from probabilities, however the pairs were drawn." checked_zh="在 20 个随机问题上验证：L 的斜率；拟合好以后，胜的次数等于该胜的次数；由概率拟合，不论每一对怎样抽，都得回真实的奖励。"
-def log_likelihood(reward, wins):
-    margins = reward[..., :, None] - reward[..., None, :]
-    return (wins * logsigmoid(margins)).sum((-1, -2))
-
-
 anywhere = tabular.random_policies(INSTANCES, ANSWERS, seed=SEED + 1)
 variable = anywhere.clone().requires_grad_()
 (gradient,) = torch.autograd.grad(log_likelihood(variable, counts).sum(), variable)
