@@ -144,3 +144,73 @@ def kl_by_token(answer):
         "At a fork KL is the sum over the vocabulary of p times (log p minus log q).",
         "一个岔口上的 KL，是对词表求和：p 乘以（log p 减 log q）。",
     )
+
+
+@exercise("4.5")
+def fair_baseline(answer):
+    """pass@3 of the base model, 1 - 0.25³, and pass@1 of theirs, 0.6."""
+    expect(
+        isinstance(answer, (tuple, list)) and len(answer) == 2,
+        "The answer is two numbers.",
+        "答案是两个数。",
+    )
+    base, theirs = map(number, answer)
+    expect(
+        max(base, theirs) <= 1,
+        "Give shares between 0 and 1, not percentages.",
+        "请用 0 到 1 之间的比例，不要用百分数。",
+    )
+    expect(
+        abs(base - 0.75) > 0.002,
+        "0.75 is one try; by their protocol the base model has three.",
+        "0.75 是只抽一次；照他们的办法，基座模型可以抽三次。",
+    )
+    close(
+        base,
+        1 - 0.25**3,
+        "All three of the base model fail with probability 0.25³.",
+        "基座模型三个全错的概率是 0.25³。",
+        within=0.002,
+    )
+    expect(
+        abs(theirs - 0.936 / 3) > 0.002,
+        "Three tries do not triple the share: failures multiply.",
+        "抽三次不等于比例变三倍：该相乘的是答错的概率。",
+    )
+    close(
+        theirs,
+        0.6,
+        "If one answer fails with probability f, all three fail with f³ = 0.064.",
+        "设单个答错的概率是 f，三个全错就是 f³ = 0.064。",
+        within=0.003,
+    )
+
+
+@exercise("4.6")
+def two_forks(answer):
+    """Squares, divided by their sum: 0.9 and 0.155."""
+    expect(
+        isinstance(answer, (tuple, list)) and len(answer) == 2,
+        "The answer is two numbers: exact, then three numbers.",
+        "答案是两个数：先正确的，后三个数的。",
+    )
+    exact, style = map(number, answer)
+    expect(
+        abs(exact - 0.75**2) > 0.006 and abs(style - 0.30**2) > 0.006,
+        "Squared, yes; now divide by the sum of both squares at the fork.",
+        "平方对了，还要除以这个岔口上两个平方的和。",
+    )
+    close(
+        exact,
+        0.9,
+        "At the fork of the slip: 0.75² against 0.25².",
+        "失误的岔口上，是 0.75² 对 0.25²。",
+        within=0.006,
+    )
+    close(
+        style,
+        0.09 / 0.58,
+        "At the fork of the style: 0.30² against 0.70².",
+        "风格的岔口上，是 0.30² 对 0.70²。",
+        within=0.006,
+    )
