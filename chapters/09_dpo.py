@@ -1298,7 +1298,7 @@ lies = {
     for name, (green, blue, _, _, rest) in heights.items()
 }
 columns = ("3, right", "at 300", "2, right", "at 300", "rest", "at 75", "at 300")
-table(columns, lies.items())
+table(columns, lies.items(), width=17)
 assert lies["dpo soft"] == [0.22, 0.83, 0.52, 0.05, 0.01, 0.12, 0.10]
 assert lies["dpo deterministic"] == [0.22, 0.50, 0.52, 0.00, 0.01, 0.60, 0.50]
 assert round(wanted, 2) == 0.95
