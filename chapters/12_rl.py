@@ -91,6 +91,7 @@ from dpo_core.training import LoopConfig, default_device, train
 
 # %% tags=["setup"]
 SEED = 0
+INSTANCES = 20  # random problems, wherever an identity is checked
 toy_p = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 toy = Problem(toy_p.log(), torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64))
 toy_push = torch.eye(3).double() - toy_p  # row y: the gradient of log pi(y)
@@ -138,9 +139,9 @@ print(uphill.numpy().round(3))
 assert torch.allclose(uphill, toy_p @ said)
 
 # %% tags=["proof"] checked_en="Checked on 20 random problems of 5 answers, the policies away from their references: the mean over draws is the gradient of J." checked_zh="在 20 个随机问题上验证（各 5 个回答，策略都已离开参考策略）：各次抽取的平均就是 J 的梯度。"
-many, p_logits = random_problems(20, 5, SEED), random_policies(20, 5, seed=SEED + 1)
-p_logits.requires_grad_()
-strength = torch.linspace(0.2, 2.0, 20, dtype=torch.float64)[:, None]  # a beta each
+many = random_problems(INSTANCES, 5, SEED)
+p_logits = random_policies(INSTANCES, 5, seed=SEED + 1).requires_grad_()
+strength = torch.linspace(0.2, 2.0, INSTANCES).double()[:, None]  # a beta each
 logps = p_logits.log_softmax(-1)  # (20, 5)
 p = logps.detach().exp()
 net = many.reward - strength * (p.log() - many.ref_logps)
@@ -267,7 +268,7 @@ def valleys(say):
 # $K$ 个回答的平均里算上自己，梯度的方向不变，长度乘上 $1-\frac1K$。
 
 
-# %%
+# %% tags=["setup"]
 def advantages_by_hand(rewards, baseline):
     """(G, K) rewards of K answers to each of G prompts, less their baselines."""
     if baseline == "batch":
@@ -288,9 +289,7 @@ divided = advantages(earned[:1], "group", scale=True)
 assert np.allclose(divided, [[1, 0, -1]], atol=1e-3)
 
 # %% tags=["proof"] checked_en="Checked on 20 random problems, all 125 ways to draw 3 answers: leaving one out has no bias; a mean that includes the answer itself shortens the gradient to 1 - 1/K." checked_zh="在 20 个随机问题上验证，把抽 3 个回答的 125 种可能全列出来：留一法无偏；平均里算上自己，梯度缩短为 1 - 1/K 倍。"
-triples = torch.cartesian_prod(
-    *[torch.arange(5)] * 3
-)  # (125, 3): all that can be drawn
+triples = torch.cartesian_prod(*[torch.arange(5)] * 3)  # (125, 3): all draws
 chance = p[:, triples].prod(-1)  # (20, 125)
 drawn = net[:, triples]  # (20, 125, 3)
 for baseline, factor in (("leave_one_out", 1), ("group", 1 - 1 / 3)):
@@ -350,7 +349,7 @@ assert torch.allclose(rloo_mean, climb)
 scaled = (strength * logps, strength * many.ref_logps)  # a beta each
 four = [part[:, side].flatten() for part in scaled for side in (one, other)]
 labels = {"beta": 1.0, "preference_prob": gap.sigmoid().flatten()}
-dpo_losses = preference_loss(*four, **labels)[0].view(20, 25)
+dpo_losses = preference_loss(*four, **labels)[0].view(INSTANCES, 25)
 push_of_dpo = strength[..., None] * (weight * (gap.sigmoid() - h.sigmoid()))[..., None]
 descent = -(push_of_dpo * moves).sum(1)
 assert torch.allclose(slope((weight * dpo_losses).sum(-1)), descent)
@@ -388,7 +387,7 @@ assert torch.equal((gap - h).sign(), (gap.sigmoid() - h.sigmoid()).sign())
 #
 # </details>
 
-# %%
+# %% tags=["setup"]
 moved_p = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
 moved_logits = moved_p.log().requires_grad_()
 
@@ -614,7 +613,7 @@ def clipping(say):
 # PPO 的另一半是评论家。写每个词元之前，它估计后面还能得多少净奖励。一个词元的优势，是它带来的意外，再加上一部分以后的意外；这样，功劳分到了各个词元。别的方法则让一个回答的所有词元拿同样的优势。
 
 # %% tags=["proof"] checked_en="Checked on 20 random problems: on fresh draws PPO's gradient is the policy gradient, and weighting another policy's draws by the ratio gives it too." checked_zh="在 20 个随机问题上验证：回答是现抽的，PPO 的梯度就是策略梯度；别的策略抽的，乘上比值加权，得到的也是它。"
-stale = random_policies(20, 5, seed=SEED + 2)  # the policy that drew
+stale = random_policies(INSTANCES, 5, seed=SEED + 2)  # the policy that drew
 above_mean = net - (p * net).sum(-1, keepdim=True)
 fresh = slope((p * clipped_loss(logps, logps.detach(), above_mean)).sum(-1))
 assert torch.allclose(fresh, -climb)
@@ -1150,11 +1149,11 @@ assert chapter_9["settings"]["pairs"] == 19_200
 
 # %% [markdown] lang="en"
 # ## ⋆ What was tried
-# A comparison is as fair as its tuning. Every arm had four settings, no more for one than for another: two learning rates, each with two values of one other number (the answers in a batch, the temperatures of the second answers, PPO's updates for each draw, $n$). They were tried from base model 0 on random numbers and prompts of their own.
+# A comparison is as fair as its tuning. Every arm had four settings, no more for one than for another: two learning rates, each with two values of one other number (the answers in a batch, the temperatures of the second answers, PPO's updates for each draw, $n$); `best_of_n`, which has no rate, had four $n$. They were tried from base model 0 on random numbers and prompts of their own.
 
 # %% [markdown] lang="zh"
 # ## ⋆ 试过哪些设置
-# 调参公平，比较才公平。每种方法都试四组设置，谁也不多试：两个学习率，各配另一个数的两个取值（一批多少个回答，第二个回答的温度，PPO 每批更新几次，或者 $n$）。都用 0 号基座模型试，随机数和提示也都另用一套。
+# 调参公平，比较才公平。每种方法都试四组设置，谁也不多试：两个学习率，各配另一个数的两个取值（一批多少个回答，第二个回答的温度，PPO 每批更新几次，或者 $n$）；`best_of_n` 没有学习率，试四个 $n$。都用 0 号基座模型试，随机数和提示也都另用一套。
 
 # %%
 tried = stored["tried"]
@@ -1282,8 +1281,9 @@ assert f"{at_u:.2f} {first_token:.2f} {by_optimum:.2f}" == "0.88 0.85 0.81"
 assert f"{2 * at_u:.2f}" == "1.76"
 
 # %% tags=["proof"] checked_en="Checked on 20 random trees with two tokens of three kinds: solved fork by fork, the gradient of Dr. GRPO's objective is zero, with either term, and the policy is not the optimum." checked_zh="在 20 棵随机的树上验证（两个词元，各三选一）：逐个岔口解出来的策略，Dr. GRPO 目标的梯度为零，两种 KL 项都如此；而且它不是最优解。"
-root_ref = random_policies(20, 3, seed=SEED + 3)
-leaf_ref, worth = (random_policies(20, 3, 3, seed=SEED + k) for k in (4, 5))
+root_ref = random_policies(INSTANCES, 3, seed=SEED + 3)
+leaf_ref = random_policies(INSTANCES, 3, 3, seed=SEED + 4)
+worth = random_policies(INSTANCES, 3, 3, seed=SEED + 5)
 for kl_term, solve in (("k3", other_optimum), ("ratio_k3", optimal_policy)):
     leaf = solve(Problem(leaf_ref, worth), strength[..., None]).requires_grad_()
     ahead_of = mean(leaf, worth).detach()  # (20, 3): expected after each first token
@@ -1468,7 +1468,7 @@ def leashes_end(say):
 #
 # <details><summary>Answer</summary>
 #
-# No. It falls on all five seeds, to 50 % on average: nothing holds it any more, and of all the values that pass only one is right.
+# No. It falls on all five seeds, to 50 % on average, probably because nothing holds it any more, and of all the values that pass only one is right.
 #
 # </details>
 
@@ -1488,7 +1488,7 @@ def leashes_end(say):
 #
 # <details><summary>答案</summary>
 #
-# 不会。五个种子全都往下掉，平均掉到 50%：没东西拉着它了，而放过的那些值里，对的只有一个。
+# 不会。五个种子全都往下掉，平均掉到 50%。原因多半是：没东西拉着它了，而放过的那些值里，对的只有一个。
 #
 # </details>
 
@@ -1601,7 +1601,7 @@ assert arms.arm_mean(leaky, "honest rloo 0.0", "exact").value > 0.98
 #
 # Take the number apart, by the kind of pair (`python chapters/data/rl_scores.py`). Of pairs with unlike style, and of pairs with two numbers each, it ranks more than 99 % right. Of pairs with three numbers each it ranks 48 to 70 % right, not much better than a coin. The base model writes few such pairs, 6 % of those that are no tie, so the mean does not show them. But three numbers are where the reward sends the policy: soon most of its answers are of the kind that its judge cannot tell apart. At $\beta=0.25$, 77 % are right, against 96 % under the honest judge.
 #
-# DPO finds a hole as well: from pairs that `digit` has labelled, 71 % are right at $\beta=0.25$. It takes no exploration, for the hole lies in what the base model already writes.
+# DPO finds a hole as well: from pairs that `digit` has labelled, 71 % are right at $\beta=0.25$, where honest labels led to 93 %. It takes no exploration, for the hole lies in what the base model already writes.
 #
 # [DeepSeek-AI 2025](https://arxiv.org/abs/2501.12948) name this danger as the reason to train reasoning without a neural reward model; [Lambert et al. 2024](https://arxiv.org/abs/2411.15124) call rewards that a program checks *verifiable*. And the training's own curves are no substitute for a look at gold.
 
@@ -1611,7 +1611,7 @@ assert arms.arm_mean(leaky, "honest rloo 0.0", "exact").value > 0.98
 #
 # 把这个数按偏好对的种类拆开（`python chapters/data/rl_scores.py`）。风格不同的，或都写两个数的，排对的超过 99%。都写三个数的，排对 48% 到 70%，比抛硬币好不了多少。基座模型很少写出这样的一对，只占不分平局的 6%，所以平均数里看不出来。可奖励偏偏把策略往三个数上赶，不久它的回答就大多是裁判分不出好坏的那种。$\beta=0.25$ 时算对的占 77%，诚实的裁判之下是 96%。
 #
-# DPO 同样会掉进洞里：用 `digit` 标的偏好对来训练，$\beta=0.25$ 时算对的占 71%。不需要什么探索，洞就在基座模型本来就会写的东西里。
+# DPO 同样会掉进洞里：用 `digit` 标的偏好对来训练，$\beta=0.25$ 时算对的占 71%；用诚实的标签，是 93%。不需要什么探索，洞就在基座模型本来就会写的东西里。
 #
 # [DeepSeek-AI 2025](https://arxiv.org/abs/2501.12948) 训练推理能力时不用神经网络奖励模型，理由正是这个危险；[Lambert et al. 2024](https://arxiv.org/abs/2411.15124) 把程序能核对的奖励叫做*可验证的*（verifiable）。训练时的曲线，也代替不了看一眼真奖励。
 
@@ -1635,6 +1635,7 @@ assert (
 assert shown("model rloo 0.25", "exact") == "0.77"
 assert shown("honest rloo 0.25", "exact") == "0.96"
 assert shown("digit dpo 0.25", "exact") == "0.71"
+assert f"{arms.arm_mean(runs, 'dpo', 'exact').value:.2f}" == "0.93"
 
 # %%
 traces = {}
@@ -2224,7 +2225,7 @@ check("12.7", answer_12_7)
 #
 # </details>
 
-# %% tags=["proof"] checked_en="Checked: the small world trained with 2 and with 4 answers to a prompt." checked_zh="已验证：每个提示抽 2 个、抽 4 个回答，把小世界各训练了一遍。"
+# %% tags=["proof", "setup"] checked_en="Checked: the small world trained with 2 and with 4 answers to a prompt." checked_zh="已验证：每个提示抽 2 个、抽 4 个回答，把小世界各训练了一遍。"
 assert abs(small_world(2) - 0.538) < 0.02 and abs(small_world(4) - 0.658) < 0.02
 
 # %% [markdown] lang="en"

@@ -128,7 +128,8 @@ def few_instances(cells):
     for cell in plan(cells):
         run(cell.source, f"<{cell.where}>", namespace)
         names = {node.id for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)}
-        sizes = [size for name in names for size in getattr(namespace.get(name), "shape", ())]
+        shapes = [getattr(namespace.get(name), "shape", ()) for name in names]
+        sizes = [size for shape in shapes if isinstance(shape, tuple) for size in shape]
         # with both tags it is a case by hand
         proof = tagged(cell, "proof") and not tagged(cell, "setup")
         if proof and "INSTANCES" not in names and max(sizes, default=0) < namespace["INSTANCES"]:
