@@ -868,7 +868,7 @@ assert all(live[name]["kl"].value > 0.3 for name in trained)
 at_end = {name: (of["kl"].value, of["reward"].value) for name, of in live.items()}
 
 
-# %% tags=["nbval-ignore-output", "figure"] alt_en="Mean reward against KL to the base model. A rising curve, the frontier, with a star, the optimum, at KL 1.26 and reward 1.95. Two paths of dots climb from KL 0 and reward about 1.05, close under the frontier, towards the star: RLOO and PPO. Larger markers: their ends, and the end of DPO, lower." alt_zh="平均奖励随到基座模型的 KL 的变化。一条上升的曲线是前沿，星号是最优解，在 KL 1.26、奖励 1.95 处。两串点从 KL 0、奖励约 1.05 出发，贴着前沿下方爬向星号：RLOO 和 PPO。大标记：它们的终点，还有 DPO 的终点；DPO 的停在半路，位置更低。"
+# %% tags=["nbval-ignore-output", "figure"] alt_en="Mean reward against KL to the base model. A rising curve, the frontier, with a star, the optimum, at KL 1.26 and reward 1.95. Two paths of dots climb from KL 0 and reward about 1.05, below the frontier, one of them with a detour to the right, towards the star: RLOO and PPO. Larger markers: their ends, and the end of DPO, lower." alt_zh="平均奖励随到基座模型的 KL 的变化。一条上升的曲线是前沿，星号是最优解，在 KL 1.26、奖励 1.95 处。两串点从 KL 0、奖励约 1.05 出发，在前沿下方爬向星号，其中一串半路往右绕了一下：RLOO 和 PPO。大标记：它们的终点，还有 DPO 的终点；DPO 的停在半路，位置更低。"
 @picture
 def way_up(say):
     fig, axes = figure(height=3.8)
@@ -896,12 +896,12 @@ def way_up(say):
 # %% [markdown] lang="en"
 # **Figure 12.4.** The way up. Small dots: the answers that RLOO and PPO were trained on, five updates a dot. Large: the trained policies on 1,000 fresh prompts. Curve and star: the frontier and the optimum of chapter 6.
 #
-# RLOO and PPO climb close under the frontier; DPO is left behind. But it is one run each, at settings of our choice.
+# RLOO and PPO climb towards the star; DPO is left behind. But it is one run each, at settings of our choice.
 
 # %% [markdown] lang="zh"
 # **图 12.4** 上山的路。小点：RLOO 和 PPO 训练时所用的回答，每五次更新画一点。大标记：训练好的策略在 1,000 个新提示上的成绩。曲线和星号：第 6 章的前沿与最优解。
 #
-# RLOO 和 PPO 贴着前沿往上爬，DPO 落在了后面。不过每种只跑了一次，设置也是我们定的。
+# RLOO 和 PPO 朝着星号往上爬，DPO 落在了后面。不过每种只跑了一次，设置也是我们定的。
 
 # %% [markdown] lang="en"
 # ## The same budget
