@@ -1622,22 +1622,22 @@ check("4.6", answer_4_6)
 
 # %% [markdown] lang="en"
 # ## References
-# - [Brown et al. 2001](https://doi.org/10.1214/ss/1009213286): coverage of intervals for a share.
-# - [Chen et al. 2021](https://arxiv.org/abs/2107.03374): pass@k and its unbiased estimate.
-# - [Fan et al. 2018](https://arxiv.org/abs/1805.04833): top-k sampling.
-# - [Holtzman et al. 2020](https://arxiv.org/abs/1904.09751): top-p sampling, and what greedy decoding does to long texts.
-# - [Kullback & Leibler 1951](https://doi.org/10.1214/aoms/1177729694): the divergence that bears their names.
-# - [Kwon et al. 2023](https://arxiv.org/abs/2309.06180): the memory of the KV cache.
-# - [Wilson 1927](https://doi.org/10.1080/01621459.1927.10502953): the interval.
-# - [Zheng et al. 2023](https://arxiv.org/abs/2306.05685): models as judges.
+# - [Brown et al. 2001](https://doi.org/10.1214/ss/1009213286), *Interval Estimation for a Binomial Proportion*: coverage of intervals for a share.
+# - [Chen et al. 2021](https://arxiv.org/abs/2107.03374), *Evaluating Large Language Models Trained on Code*: pass@k and its unbiased estimate.
+# - [Fan et al. 2018](https://arxiv.org/abs/1805.04833), *Hierarchical Neural Story Generation*: top-k sampling.
+# - [Holtzman et al. 2020](https://arxiv.org/abs/1904.09751), *The Curious Case of Neural Text Degeneration*: top-p sampling, and what greedy decoding does to long texts.
+# - [Kullback & Leibler 1951](https://doi.org/10.1214/aoms/1177729694), *On Information and Sufficiency*: the divergence that bears their names.
+# - [Kwon et al. 2023](https://arxiv.org/abs/2309.06180), *Efficient Memory Management for Large Language Model Serving with PagedAttention*: the memory of the KV cache.
+# - [Wilson 1927](https://doi.org/10.1080/01621459.1927.10502953), *Probable Inference, the Law of Succession, and Statistical Inference*: the interval.
+# - [Zheng et al. 2023](https://arxiv.org/abs/2306.05685), *Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena*: models as judges.
 
 # %% [markdown] lang="zh"
 # ## 参考文献
-# - [Brown et al. 2001](https://doi.org/10.1214/ss/1009213286)：各种比例区间的覆盖率。
-# - [Chen et al. 2021](https://arxiv.org/abs/2107.03374)：pass@k 及其无偏估计。
-# - [Fan et al. 2018](https://arxiv.org/abs/1805.04833)：top-k 采样。
-# - [Holtzman et al. 2020](https://arxiv.org/abs/1904.09751)：top-p 采样，以及贪心解码会把长文本写成什么样。
-# - [Kullback & Leibler 1951](https://doi.org/10.1214/aoms/1177729694)：以两人命名的散度。
-# - [Kwon et al. 2023](https://arxiv.org/abs/2309.06180)：KV 缓存的内存。
-# - [Wilson 1927](https://doi.org/10.1080/01621459.1927.10502953)：区间的出处。
-# - [Zheng et al. 2023](https://arxiv.org/abs/2306.05685)：让模型当裁判。
+# - [Brown et al. 2001](https://doi.org/10.1214/ss/1009213286)，*Interval Estimation for a Binomial Proportion*：各种比例区间的覆盖率。
+# - [Chen et al. 2021](https://arxiv.org/abs/2107.03374)，*Evaluating Large Language Models Trained on Code*：pass@k 及其无偏估计。
+# - [Fan et al. 2018](https://arxiv.org/abs/1805.04833)，*Hierarchical Neural Story Generation*：top-k 采样。
+# - [Holtzman et al. 2020](https://arxiv.org/abs/1904.09751)，*The Curious Case of Neural Text Degeneration*：top-p 采样，以及贪心解码会把长文本写成什么样。
+# - [Kullback & Leibler 1951](https://doi.org/10.1214/aoms/1177729694)，*On Information and Sufficiency*：以两人命名的散度。
+# - [Kwon et al. 2023](https://arxiv.org/abs/2309.06180)，*Efficient Memory Management for Large Language Model Serving with PagedAttention*：KV 缓存的内存。
+# - [Wilson 1927](https://doi.org/10.1080/01621459.1927.10502953)，*Probable Inference, the Law of Succession, and Statistical Inference*：区间的出处。
+# - [Zheng et al. 2023](https://arxiv.org/abs/2306.05685)，*Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena*：让模型当裁判。
