@@ -15,12 +15,12 @@
 # # 8 从公式到张量
 
 # %% [markdown] lang="en"
-# > **In this chapter.** You will be able to turn the loss of chapter 7 into tensors, to test every step on cases whose answer is known beforehand, to say what a mean in place of a sum does to $\beta$, and to recognise fourteen bugs that train without a message. You need [chapter 1](01_strings.ipynb) (masks), [chapter 3](03_sft.ipynb) (the chain rule) and [chapter 7](07_derivation.ipynb); in its place, the ten lines at the head of [chapter 9](09_dpo.ipynb) will do. 60 minutes to read, 15 seconds to run.
+# > **In this chapter.** You will be able to turn the loss of chapter 7 into tensors, to test every step on cases whose answer is known beforehand, to say what a mean in place of a sum does to $\beta$, and to recognise fourteen bugs that train without a message. You need [chapter 1](01_strings.ipynb) (masks), [chapter 3](03_sft.ipynb) (the chain rule) and [chapter 7](07_derivation.ipynb); in its place, the ten lines at the head of [chapter 9](09_dpo.ipynb) will do. 33 minutes to read, and 9 more for the sections marked ⋆; 15 seconds to run.
 #
 # Chapter 7 ended with a loss of one line. Between that line and a training run stand perhaps thirty lines of code, and hardly any of them can crash. A mask that is off by one, a mean where a sum belongs, a reference that moves: shapes fit, the loss falls, the curves look as curves look. So each step here comes with a test that fails when the step is wrong.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能把第 7 章的损失写成张量运算，每一步都拿答案已知的例子来测试；能说清求和一旦换成求平均，$\beta$ 会变成什么；还能认出十四种不报错、训练照跑的错误。需要读过[第 1 章](01_strings.ipynb)（掩码）、[第 3 章](03_sft.ipynb)（概率的乘法公式）和[第 7 章](07_derivation.ipynb)；末一项可以换成[第 9 章](09_dpo.ipynb)开头的十行。阅读 60 分钟，运行 15 秒。
+# > **本章。** 读完后，你能把第 7 章的损失写成张量运算，每一步都拿答案已知的例子来测试；能说清求和一旦换成求平均，$\beta$ 会变成什么；还能认出十四种不报错、训练照跑的错误。需要读过[第 1 章](01_strings.ipynb)（掩码）、[第 3 章](03_sft.ipynb)（概率的乘法公式）和[第 7 章](07_derivation.ipynb)；末一项可以换成[第 9 章](09_dpo.ipynb)开头的十行。阅读 33 分钟，带 ⋆ 的几节另需 9 分钟；运行 15 秒。
 #
 # 第 7 章最后得到一行损失。从这一行到跑起来的训练，中间大约隔着三十行代码，而这三十行写错了，多半也不报错。掩码错一位，该求和的求了平均，参考策略自己在动：形状照样对得上，损失照样下降，曲线也像那么回事。所以这一章每走一步，都配一个测试；这一步错了，测试就通不过。
 
@@ -36,11 +36,11 @@ from checks import check
 from matplotlib.patches import Rectangle
 from torch.nn import functional as F
 
-from dpo_core import (BookTask, CharTokenizer, Llama, ModelConfig, load_pretrained, score, sequence_logps, tabular,
-                      use_threads)  # fmt: skip
+from dpo_core import BookTask, CharTokenizer, Llama, ModelConfig, load_pretrained
+from dpo_core import score, sequence_logps, tabular, use_threads
 from dpo_core.losses import preference_loss
 from dpo_core.model import apply_rope, rope_tables
-from dpo_core.plotting import COLORS, INK, figure
+from dpo_core.plotting import COLORS, INK, figure, picture
 from dpo_core.training import default_device
 
 # %% tags=["setup"]
@@ -54,6 +54,10 @@ gen = load_pretrained("gen").to(device)
 
 def normal(*shape):
     return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def any_ids(vocabulary, *shape):
+    return torch.randint(vocabulary, shape, generator=generator)
 
 
 # %% [markdown] lang="en"
@@ -71,9 +75,17 @@ def normal(*shape):
 # | `aba` | 1/8 | 3/8 | 1/2 | `E`: 1/2 |
 # | `abaE` | 1/3 | 1/3 | 1/3 | nothing |
 #
-# The answer has probability $\frac14\cdot\frac12=\frac18$, so its log-probability is $\log\frac18=-2.079$. As logits take the logarithms of the table, and add to each row a number of our choice: softmax divides by the sum of the row, so what is added to all logits of a row cancels.
+# The answer has probability $\frac14\cdot\frac12=\frac18$, so its log-probability is $\log\frac18=-2.079$. As logits take the logarithms of the table, and add to each row a number of our choice: in softmax it cancels.
 #
-# One thing is easy to get wrong, and the table shows it: the row of a position speaks about the *next* token. The log-probability of token $t+1$ is read at position $t$. The first token has no row that speaks about it, and the last row speaks about nothing. This is **the shift**. The code is five lines:
+# > **Before you run it.** The tokens stand at positions 0 to 3. At which positions must the code read the log-probabilities of the answer `aE`?
+#
+# <details><summary>Answer</summary>
+#
+# At 1 and 2. The row of a position speaks about the *next* token: that of token $t+1$ is read at position $t$. The first token has no row that speaks about it, and the last row speaks about nothing.
+#
+# </details>
+#
+# That is **the shift**. The code is five lines, and they are the library's, which adds only checks of the shapes:
 
 # %% [markdown] lang="zh"
 # ## 一个回答的对数概率
@@ -90,12 +102,25 @@ def normal(*shape):
 # | `aba` | 1/8 | 3/8 | 1/2 | `E`，概率 1/2 |
 # | `abaE` | 1/3 | 1/3 | 1/3 | 没有了 |
 #
-# 回答的概率是 $\frac14\cdot\frac12=\frac18$，对数概率是 $\log\frac18=-2.079$。logits 就取表中概率的对数，每一行再各加一个随便选的数：softmax 要除以整行的和，一行的 logits 都加上同一个数，正好约掉。
+# 回答的概率是 $\frac14\cdot\frac12=\frac18$，对数概率是 $\log\frac18=-2.079$。logits 就取表中概率的对数，每一行再各加一个随便选的数：经过 softmax，正好约掉。
 #
-# 最容易错的地方，表里看得清楚：一个位置上的那行概率，说的是*下一个*词元。词元 $t+1$ 的对数概率，要到位置 $t$ 去读。第一个词元，没有哪一行说到它；最后一行，没有词元可说。这就是**移位**（shift）。代码五行：
+# > **先猜一猜。** 四个词元站在位置 0 到 3。回答 `aE` 的对数概率，代码该到哪几个位置去读？
+#
+# <details><summary>答案</summary>
+#
+# 位置 1 和 2。一个位置上的那行概率，说的是*下一个*词元：词元 $t+1$ 的对数概率，要到位置 $t$ 去读。第一个词元，没有哪一行说到它；最后一行，没有词元可说。
+#
+# </details>
+#
+# 这就是**移位**（shift）。代码五行；库里的也是这五行，只多了对形状的检查：
 
-# %% tags=["setup", "proof"]
-probs = [[1 / 2, 1 / 4, 1 / 4], [1 / 4, 1 / 4, 1 / 2], [1 / 8, 3 / 8, 1 / 2], [1 / 3, 1 / 3, 1 / 3]]
+# %% tags=["setup"]
+probs = [
+    [1 / 2, 1 / 4, 1 / 4],
+    [1 / 4, 1 / 4, 1 / 2],
+    [1 / 8, 3 / 8, 1 / 2],
+    [1 / 3] * 3,
+]
 added = torch.tensor([[3.0], [-7.0], [0.5], [100.0]])
 HAND = (
     torch.tensor([probs], dtype=torch.float64).log() + added,  # logits (1, 4, 3)
@@ -105,38 +130,50 @@ HAND = (
 
 
 def logps_of_tokens(logits, ids):
-    logps = logits[:, :-1].log_softmax(-1)  # (B, T-1, V): position t speaks about token t + 1
-    return logps.gather(-1, ids[:, 1:, None]).squeeze(-1)  # (B, T-1): the entry of the token that came
+    logps = logits[:, :-1].log_softmax(-1)  # (B, T-1, V): t speaks about t + 1
+    return logps.gather(-1, ids[:, 1:, None]).squeeze(-1)  # (B, T-1)
 
 
 def logps_of_answers(logits, ids, mask):
-    return logps_of_tokens(logits, ids).masked_fill(mask[:, 1:] == 0, 0.0).sum(-1)  # (B,)
+    counted_logps = logps_of_tokens(logits, ids).masked_fill(mask[:, 1:] == 0, 0.0)
+    return counted_logps.sum(-1)  # (B,)
 
 
-assert abs(logps_of_answers(*HAND).item() - math.log(1 / 8)) < 1e-12 and abs(math.log(1 / 8) + 2.079) < 5e-4
+# %%
+print(f"{logps_of_answers(*HAND).item():.3f} {math.log(1 / 8):.3f}")
+assert abs(logps_of_answers(*HAND).item() - math.log(1 / 8)) < 1e-12
+assert torch.equal(logps_of_answers(*HAND), sequence_logps(*HAND))
 
 # %% [markdown] lang="en"
-# `dpo_core.sequence_logps` is the same five lines with checks of the shapes. `gather` picks from each row the entry of the token that really came. `masked_fill` writes 0 where the mask is 0. (Multiplying by the mask would do as long as nothing is infinite; $0\cdot(-\infty)$ is not a number.)
+# `gather` picks from each row the entry of the token that really came. `masked_fill` writes 0 where the mask is 0. (Multiplying by the mask would do as long as nothing is infinite; $0\cdot(-\infty)$ is not a number.)
 #
-# One case by hand is one case. For a proof we need the chain rule itself, on distributions of no special form. Draw twenty random probability tables over all $3^4=81$ strings of four tokens. From a table, every conditional probability follows by adding up: $p(c\mid ab)=p(abc)/p(ab)$, where $p(ab)$ is the sum over all strings that begin so. Feed the logarithms as logits and call the last two tokens the answer. Then the code must return what the table says, $\log p(abcd)-\log p(ab)$, for all $20\cdot 81$ strings; and over the nine answers to one prompt the probabilities must sum to 1.
+# One case by hand is one case. A proof needs the chain rule itself: twenty random probability tables over all $3^4=81$ strings of four tokens. Adding up gives every conditional probability; fed in as logits, they must return what the table says.
 
 # %% [markdown] lang="zh"
-# `dpo_core.sequence_logps` 就是这五行，外加对形状的检查。`gather` 从每一行里挑出一项，就是真正出现的那个词元的对数概率。`masked_fill` 在掩码为 0 处写 0。（不出现无穷大的话，直接乘以掩码也行；可 $0\cdot(-\infty)$ 得 nan，「不是数」。）
+# `gather` 从每一行里挑出一项，就是真正出现的那个词元的对数概率。`masked_fill` 在掩码为 0 处写 0。（不出现无穷大的话，直接乘以掩码也行；可 $0\cdot(-\infty)$ 得 nan，「不是数」。）
 #
-# 手算的例子，终究只有一个。要证明，得拿乘法公式本身来对，分布也不能挑特殊的。随机造二十张概率表，每张列出四个词元能排成的全部 $3^4=81$ 个串。有了表，加一加、除一除就得到条件概率：$p(c\mid ab)=p(abc)/p(ab)$，其中 $p(ab)$ 是以 $ab$ 开头的各串的概率之和。把条件概率的对数当作 logits 喂进去，后两个词元算回答。那么对全部 $20\cdot 81$ 个串，代码返回的都应当是表里的 $\log p(abcd)-\log p(ab)$；而同一个提示的九个回答，概率之和应当是 1。
+# 手算的例子，终究只有一个。要证明，得拿乘法公式本身来对：随机造二十张概率表，每张列出四个词元能排成的全部 $3^4=81$ 个串。加一加就得到条件概率；当作 logits 喂进去，返回的必须正是表里写的。
 
-# %% tags=["proof"]
-joint = normal(INSTANCES, 81).log_softmax(-1).view(INSTANCES, 3, 3, 3, 3)  # log p of every string of four tokens
-two, three = joint.logsumexp((3, 4)), joint.logsumexp(4)  # log p of its first two and first three tokens
+# %% tags=["proof"] checked_en="Checked on twenty random tables of 81 strings: the code returns log p(abcd) - log p(ab), and the nine answers to a prompt sum to 1." checked_zh="在二十张随机的表上核对，每张 81 个串：代码返回 log p(abcd) - log p(ab)；同一个提示的九个回答，概率之和是 1。"
+joint = normal(INSTANCES, 81).log_softmax(-1).view(INSTANCES, 3, 3, 3, 3)
+p_two, p_three = joint.logsumexp((3, 4)), joint.logsumexp(4)  # of the first tokens
 strings = torch.cartesian_prod(*[torch.arange(3)] * 4)  # (81, 4)
 a, b, c, d = strings.unbind(1)
-rows = (two[:, a], three[:, a, b], joint[:, a, b, c], normal(INSTANCES, 81, 3))  # what stands at positions 0 to 3
-logits, ids = torch.stack(rows, dim=2).flatten(0, 1), strings.repeat(INSTANCES, 1)  # (1620, 4, 3), (1620, 4)
-answer = torch.tensor([0, 0, 1, 1]).expand(len(ids), 4)
-found = sequence_logps(logits, ids, answer).view(INSTANCES, 81)
-assert (found - (joint[:, a, b, c, d] - two[:, a, b])).abs().max() < 1e-12
-assert (found.exp().view(INSTANCES, 9, 9).sum(-1) - 1).abs().max() < 1e-12
-assert (logps_of_answers(logits, ids, answer) - found.flatten()).abs().max() < 1e-12
+at_positions = (
+    p_two[:, a],
+    p_three[:, a, b],
+    joint[:, a, b, c],
+    normal(INSTANCES, 81, 3),
+)
+table_logits = torch.stack(at_positions, dim=2).flatten(0, 1)  # (1620, 4, 3)
+table_ids = strings.repeat(INSTANCES, 1)  # (1620, 4)
+last_two = torch.tensor([0, 0, 1, 1]).expand(len(table_ids), 4)
+by_library = sequence_logps(table_logits, table_ids, last_two)
+by_table = joint[:, a, b, c, d] - p_two[:, a, b]
+assert (by_library.view(INSTANCES, 81) - by_table).abs().max() < 1e-12
+assert (by_library.exp().view(INSTANCES, 9, 9).sum(-1) - 1).abs().max() < 1e-12
+by_us = logps_of_answers(table_logits, table_ids, last_two)
+assert (by_us - by_library).abs().max() < 1e-12
 
 # %% [markdown] lang="en"
 # ## Which tokens count
@@ -146,288 +183,330 @@ assert (logps_of_answers(logits, ids, answer) - found.flatten()).abs().max() < 1
 # ## 哪些词元计入
 # 下面是真实的一行：本书任务里的一个提示和一个回答，填充到和旁边更长的一行等长。**损失掩码**（loss mask）标出回答的词元，包括 `E`。掩码是给词元标的；对数概率移了位，掩码就跟着移一次，只移一次。
 
-# %% alt_en="Two strips of cells above an axis of positions 0 to 11. The upper strip holds the row S54=27+27EPP. The lower strip holds its labels, the same row moved left by one. A line leads from each token down to the left, to the label cell under the position before it. The labels 5, 4 and = are grey; 2, 7, +, 2, 7 and E are green; the padding has no colour. Bars below the green labels give their surprise: 1.5, 2.3, 0.0, 0.4, 0.2 and 0.0." alt_zh="横轴是位置 0 到 11，上方有两排方格。上排是整行 S54=27+27EPP。下排是标签，即同一行左移一格。每个词元有一条线引向左下方，连到前一个位置的标签格。标签 5、4、= 是灰色；2、7、+、2、7、E 是绿色；填充的格子不上色。绿色标签下的柱子是各自的惊讶：1.5、2.3、0.0、0.4、0.2、0.0。"
-rows, marks = tokenizer.collate(["S54="] * 2, ["27+27E", "27+27-0E"])  # the second row is the longer neighbour
+# %% tags=["setup"]
+row_ids, row_marks = tokenizer.collate(["S54="] * 2, ["27+27E", "27+27-0E"])
+
+# %%
 with torch.no_grad():
-    surprise = -logps_of_tokens(gen(rows.to(device)), rows.to(device))[0].cpu()
-fig, axes = figure(width=7.6, height=3.0)
-text, T = tokenizer.decode(rows[0]), rows.shape[1]
-for t, letter in enumerate(text):
-    for at, y, counted in ((t, 1.5, False), (t - 1, 0.0, bool(marks[0, t]))):  # as input, as label
-        color = "none" if letter == "P" else COLORS["chosen"] if counted else COLORS["ref"]
+    row_logits = gen(row_ids.to(device))
+surprise = -logps_of_tokens(row_logits, row_ids.to(device))[0].cpu()
+text = tokenizer.decode(row_ids[0])
+marked = "".join(letter for letter, mark in zip(text, row_marks[0]) if mark)
+print(text, marked, *(f"{value:.1f}" for value in surprise[3:9]))
+assert (text, marked) == ("S54=27+27EPP", "27+27E")
+by_eye = torch.tensor([1.5, 2.3, 0.0, 0.4, 0.2, 0.0])
+assert (surprise[3:9] - by_eye).abs().max() < 0.05
+
+
+# %% tags=["figure"]
+def strip(axes, text, marks, y, shift=0):
+    """A row of tokens as cells at height y: green where marked, grey elsewhere."""
+    for t, letter in enumerate(text):
+        at, padding = t - shift, letter == "P"
+        color = COLORS["chosen"] if marks[t] else COLORS["ref"]
+        ground, ink = ("none", INK) if padding else (color, "white")
         if at >= 0:
-            axes.add_patch(Rectangle((at, y), 1, 0.8, facecolor=color, edgecolor=INK, linewidth=0.6))
-            ink = INK if letter == "P" else "white"
-            axes.text(at + 0.5, y + 0.4, letter, ha="center", va="center", family="monospace", color=ink)
-    if t > 0 and letter != "P":
+            box = Rectangle((at, y), 1, 0.8, facecolor=ground, edgecolor=INK)
+            axes.add_patch(box)
+            place = {"ha": "center", "va": "center", "family": "monospace"}
+            axes.text(at + 0.5, y + 0.4, letter, color=ink, **place)
+
+
+# %% tags=["figure"] alt_en="Two strips of cells above an axis of positions 0 to 11. The upper strip holds the row S54=27+27EPP. The lower strip holds its labels, the same row moved left by one. A line leads from each token down to the left, to the label cell under the position before it. The labels 5, 4 and = are grey; 2, 7, +, 2, 7 and E are green; the padding has no colour. Bars below the green labels give their surprise: 1.5, 2.3, 0.0, 0.4, 0.2 and 0.0." alt_zh="横轴是位置 0 到 11，上方有两排方格。上排是整行 S54=27+27EPP。下排是标签，即同一行左移一格。每个词元有一条线引向左下方，连到前一个位置的标签格。标签 5、4、= 是灰色；2、7、+、2、7、E 是绿色；填充的格子不上色。绿色标签下的柱子是各自的惊讶：1.5、2.3、0.0、0.4、0.2、0.0。"
+@picture
+def row_and_labels(say):
+    _, axes = figure(width=7.4, height=3.2)
+    strip(axes, text, [False] * len(text), 1.5)
+    strip(axes, text, row_marks[0], 0.0, shift=1)
+    for t in range(1, 10):
         axes.plot([t + 0.5, t - 0.5], [1.5, 0.8], color=INK, linewidth=0.8)
-    if marks[0, t]:
-        depth = -surprise[t - 1].item() / 3
-        axes.bar(t - 0.5, depth, 0.8, bottom=-0.1, color=COLORS["policy"])
-        axes.text(t - 0.5, depth - 0.25, f"{surprise[t - 1]:.1f}", ha="center", va="top", color=INK)
-axes.set(xlim=(-0.1, T + 0.1), ylim=(-1.5, 2.4), xticks=[t + 0.5 for t in range(T)], xticklabels=range(T), xlabel="$t$")
-axes.set_yticks([1.9, 0.4, -0.5], ["ids", "labels", r"$-\log\pi$"])
-axes.grid(False)
-assert text == "S54=27+27EPP" and "".join(text[t] for t in range(T) if marks[0, t]) == "27+27E"
-assert (surprise[3:9] - torch.tensor([1.5, 2.3, 0.0, 0.4, 0.2, 0.0])).abs().max() < 0.05
+    for t in range(3, 9):
+        depth = -surprise[t].item() / 3
+        axes.bar(t + 0.5, depth, 0.8, bottom=-0.1, color=COLORS["policy"])
+        number = f"{surprise[t]:.1f}"
+        axes.text(t + 0.5, depth - 0.25, number, ha="center", va="top", color=INK)
+    axes.set(xlim=(-0.1, 12.1), ylim=(-1.5, 2.4), xlabel=say("position", "位置"))
+    axes.set_xticks([t + 0.5 for t in range(12)], range(12))
+    names = (
+        say("as read", "读入"),
+        say("labels", "标签"),
+        say("surprise\n(nats)", "惊讶\n（奈特）"),
+    )
+    axes.set_yticks([1.9, 0.4, -0.5], names)
+    axes.grid(False)
+
 
 # %% [markdown] lang="en"
-# **Figure 8.1.** The mask on a real row. Above, the row as it is read; below, the labels: each position predicts the token to its right (lines). Grey labels, those of the prompt, do not count. Green: the six that do, from the answer's first token, predicted at the `=` of the prompt, to `E`. Blue: the surprise of `gen` at each (the field says *self-information*), in nats; their sum is $-\log\pi(y\mid x)$.
+# **Figure 8.1.** The mask on a real row: each position predicts the token to its right (lines). Grey labels, those of the prompt, do not count. Green: the six that do, from the answer's first token, predicted at the `=` of the prompt, to `E`. Blue: the surprise of `gen` at each (the field says *self-information*), in nats; their sum is $-\log\pi(y\mid x)$.
 
 # %% [markdown] lang="zh"
-# **图 8.1** 掩码落在真实的一行上。上面是读进去的一行，下面是标签：每个位置预测它右边的词元（连线）。灰色标签属于提示，不计入。绿：计入的六个，从回答的第一个词元（在提示的 `=` 那里预测）到 `E`。蓝：`gen` 对这六个标签各有多惊讶（术语叫**自信息**，self-information），单位奈特；加起来就是 $-\log\pi(y\mid x)$。
+# **图 8.1** 掩码落在真实的一行上：每个位置预测它右边的词元（连线）。灰色标签属于提示，不计入。绿：计入的六个，从回答的第一个词元（在提示的 `=` 那里预测）到 `E`。蓝：`gen` 对这六个标签各有多惊讶（术语叫**自信息**，self-information），单位奈特；加起来就是 $-\log\pi(y\mid x)$。
 
 # %% [markdown] lang="en"
-# **The prompt is not counted,** because $\pi(y\mid x)$ is a probability *given* the prompt. What if it is counted by mistake? Both answers of a pair follow the same prompt, and the terms of the prompt are the same in both rows. In the margin $h$ they cancel. So a prompt that is counted in full, on both sides, changes no loss and no gradient; it only spoils the logged log-probabilities. A prompt that is counted on one side, or in different amounts, does not cancel. Chapter 9 meets one such mask, and the museum below another.
+# **The prompt is not counted,** because $\pi(y\mid x)$ is a probability *given* the prompt. What if it is counted by mistake?
+#
+# > **Before you run it.** A trainer counts the whole prompt, in both answers of each pair and in both models. Does it train another policy?
+#
+# <details><summary>Answer</summary>
+#
+# No. Both answers follow the same prompt, so its terms cancel in the margin: no loss and no gradient changes. Only the logged log-probabilities are spoilt.
+#
+# </details>
+#
+# A prompt that is counted on one side, or in different amounts, does not cancel. Chapter 9 meets one such mask, and the museum below another.
 
 # %% [markdown] lang="zh"
-# **提示不计入**，因为 $\pi(y\mid x)$ 是*给定*提示之后的概率。误把它算进去会怎样？一对回答接在同一个提示后面，提示的那几项在两行里一模一样，到了间隔 $h$ 里正好抵消。所以两边要是都把提示完整地算进去，损失和梯度都不变，只是日志里的对数概率不对了。可要是只有一边算了提示，或者两边算得不一样多，就抵消不掉。第 9 章有一个这样的掩码，下面的博物馆里还有一个。
+# **提示不计入**，因为 $\pi(y\mid x)$ 是*给定*提示之后的概率。误把它算进去会怎样？
+#
+# > **先猜一猜。** 有份训练代码把提示完整地算了进去，每一对的两个回答都算，两个模型都算。训练出来的策略会不同吗？
+#
+# <details><summary>答案</summary>
+#
+# 不会。两个回答接在同一个提示后面，提示的那几项在间隔里抵消：损失不变，梯度也不变。只是日志里的对数概率不对了。
+#
+# </details>
+#
+# 可要是只有一边算了提示，或者两边算得不一样多，就抵消不掉。第 9 章有一个这样的掩码，下面的博物馆里还有一个。
 
-# %% tags=["proof"]
+# %% tags=["proof"] checked_en="Checked on twenty random pairs: the prompt cancels in the margin and gets no gradient; the logged log-ratios change." checked_zh="在二十对随机的回答上核对：提示在间隔里抵消，也得不到梯度；日志里的对数比变了。"
 T, V, n = 9, 5, 4  # positions, vocabulary, tokens of the prompt
-prompt = torch.randint(V, (INSTANCES, n), generator=generator)  # one prompt for both answers
-ids = torch.cat((prompt.repeat(2, 1), torch.randint(V, (2 * INSTANCES, T - n), generator=generator)), dim=1)
-so_far = [normal(INSTANCES, n, V).requires_grad_() for _ in range(2)]  # logits of policy and reference on the prompt
-policy, ref = (torch.cat((x.repeat(2, 1, 1), normal(2 * INSTANCES, T - n, V)), dim=1) for x in so_far)
+prompt = any_ids(V, INSTANCES, n)  # one prompt for both answers
+pair_ids = torch.cat((prompt.repeat(2, 1), any_ids(V, 2 * INSTANCES, T - n)), dim=1)
+so_far = [normal(INSTANCES, n, V).requires_grad_() for _ in range(2)]
+policy, ref = (
+    torch.cat((x.repeat(2, 1, 1), normal(2 * INSTANCES, T - n, V)), dim=1)
+    for x in so_far
+)
 
 
-def margins(first):
-    """h / beta of each pair, counting all tokens from index `first` on."""
-    mask = (torch.arange(T) >= first).expand(2 * INSTANCES, T)
-    chosen, rejected = (sequence_logps(policy, ids, mask) - sequence_logps(ref, ids, mask)).chunk(2)
+def differences(begin):
+    """m of each pair, and the chosen log-ratios; tokens from `begin` on count."""
+    mask = (torch.arange(T) >= begin).expand(2 * INSTANCES, T)
+    logps, ref_logps = (sequence_logps(x, pair_ids, mask) for x in (policy, ref))
+    chosen, rejected = (logps - ref_logps).chunk(2)
     return chosen - rejected, chosen
 
 
-assert (margins(n)[0] - margins(1)[0]).abs().max() < 1e-12  # the margin does not see the prompt
-assert (margins(n)[1] - margins(1)[1]).abs().min() > 1e-3  # the logged log-ratio does
-(slope,) = torch.autograd.grad(margins(1)[0].sum(), so_far[0])
-assert slope[:, :-1].abs().max() < 1e-12  # and no gradient reaches the logits that predict the prompt
+assert (differences(n)[0] - differences(1)[0]).abs().max() < 1e-12
+assert (differences(n)[1] - differences(1)[1]).abs().min() > 1e-3
+(slope,) = torch.autograd.grad(differences(1)[0].sum(), so_far[0])
+assert slope[:, :-1].abs().max() < 1e-12
 
 # %% [markdown] lang="en"
-# **The end token is counted,** because without it there is no answer yet, only a beginning. The authors of the task answer `S54=` with `27+27E` in 1.17 % of the cases. All answers that begin with `27+27`, the longer `27+27+0E` and `27+27-0E` among them, make up 1.22 %. Drop `E` from the sum, and the code reports the second number for the first. Summed over all 1,880 answers to this prompt the true probabilities give 1; without `E` they give 1.03. So the short answer gets the credit of everything that begins like it, and no term of the loss says: here you stop.
+# **The end token is counted,** because without it there is no answer yet, only a beginning. The authors of the task answer `S54=` with `27+27E` in 1.17 % of the cases; everything that begins with `27+27` makes up 1.22 %. Drop `E` from the sum, and the code reports the second number for the first. The short answer gets the credit of all that begins like it, and no term of the loss says: here you stop.
 #
-# One well-known recipe leaves end tokens out of the DPO loss on purpose. For Llama 3, [Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783) mask the tokens of the template in both answers, the terminating ones among them; with these in the loss they saw answers that repeat their tail or break off. Then stopping has to be learnt elsewhere, in SFT, and what the loss compares is no longer $\pi(y\mid x)$. To drop a token knowingly is a method; to drop it unknowingly is exhibit 3 or 5 below.
+# One well-known recipe leaves end tokens out on purpose: for Llama 3, [Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783) mask the tokens of the template in both answers, the terminating ones among them, since with these in the loss they saw answers that repeat their tail or break off. Then stopping has to be learnt elsewhere, in SFT. To drop a token knowingly is a method; to drop it unknowingly is a bug.
+#
+# **Padding is not counted.** It stands where a row has no text, and which rows have it depends on who sits beside them in the batch.
 
 # %% [markdown] lang="zh"
-# **结束词元要计入**，因为没有它，就还不是一个回答，只是一个开头。任务的作者们看到 `S54=`，写 `27+27E` 的占 1.17%。而凡是以 `27+27` 开头的，连同更长的 `27+27+0E`、`27+27-0E`，一共占 1.22%。求和时丢掉 `E`，代码就把后一个数当成前一个报出来。这个提示有 1,880 个回答，真正的概率加起来是 1；丢掉 `E`，加起来是 1.03。也就是说，凡是以它开头的回答，功劳都让这个短回答领了去；损失里又没有哪一项告诉模型：写到这里该停。
+# **结束词元要计入**，因为没有它，就还不是一个回答，只是一个开头。任务的作者们看到 `S54=`，写 `27+27E` 的占 1.17%；凡是以 `27+27` 开头的，一共占 1.22%。求和时丢掉 `E`，代码就把后一个数当成前一个报出来。凡是以它开头的回答，功劳都让这个短回答领了去；损失里又没有哪一项告诉模型：写到这里该停。
 #
-# 有一份知名的配方，是故意把结束词元排除在 DPO 损失之外的。训练 Llama 3 时，[Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783) 在两个回答里都遮掉模板的词元，连表示结束的在内；他们看到，这些词元留在损失里，回答会反复重复结尾，或者突然断掉。这样一来，什么时候停，只能在别处（SFT 里）学；损失比较的，也不再是 $\pi(y\mid x)$。明知而丢，是一种方法；不知不觉丢了，就是下面的展品 3 或 5。
+# 有一份知名的配方，是故意把结束词元排除在外的：训练 Llama 3 时，[Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783) 在两个回答里都遮掉模板的词元，连表示结束的在内；他们看到，这些词元留在损失里，回答会反复重复结尾，或者突然断掉。这样一来，什么时候停，只能在别处（SFT 里）学。明知而丢，是一种方法；不知不觉丢了，就是错误。
+#
+# **填充不计入。** 填充只是补空位；一行要补多少，全看同一批里还有哪些行。
 
-# %%
+# %% tags=["proof"] checked_en="Computed from the authors' own table: both shares; and without E the probabilities of the 1,880 answers to S54 sum to 1.03 in place of 1." checked_zh="由作者群体自己的概率表算出：两个比例；丢掉 E，S54 的 1,880 个回答概率之和是 1.03，不是 1。"
 table = BookTask().table
-weight = {y: w for x, y, w in zip(table.prompts, table.completions, table.probability) if x == "S54="}
+weight = {
+    y: w
+    for x, y, w in zip(table.prompts, table.completions, table.probability)
+    if x == "S54="
+}
 share = {y: w / sum(weight.values()) for y, w in weight.items()}
 
 
-def begins_with(text):
-    return sum(p for y, p in share.items() if y.startswith(text))
+def begins_with(beginning):
+    return sum(p for y, p in share.items() if y.startswith(beginning))
 
 
-print(len(share), round(share["27+27E"], 4), round(begins_with("27+27"), 4), round(sum(begins_with(y[:-1]) for y in share), 2))
-assert len(share) == 1_880 and abs(share["27+27E"] - 0.0117) < 5e-5 and abs(begins_with("27+27") - 0.0122) < 5e-5
-assert abs(sum(share.values()) - 1) < 1e-9 and abs(sum(begins_with(y[:-1]) for y in share) - 1.03) < 5e-3
+assert len(share) == 1_880 and abs(share["27+27E"] - 0.0117) < 5e-5
+assert abs(begins_with("27+27") - 0.0122) < 5e-5
+assert abs(sum(share.values()) - 1) < 1e-9
+assert abs(sum(begins_with(y[:-1]) for y in share) - 1.03) < 5e-3
 
 # %% [markdown] lang="en"
-# **Padding is not counted.** It stands where a row has no text, and which rows have it depends on who sits beside them in the batch. The next section makes a test of that.
-#
 # ## A row does not notice its batch
-# A sequence has one log-probability. It cannot depend on the side of the padding, on its width, on the order of the rows, on the number of rows, or on what the logits say at positions that predict no answer token. These are five tests, and they need no known answer: compute twice, compare. First the dependence on logits. Replace everything that does not matter by noise, ids of the prompt included, and the result must be the same number, bit for bit.
-
-# %% [markdown] lang="zh"
-# **填充不计入。** 填充只是补空位；一行要补多少，全看同一批里还有哪些行。下一节就拿这一点来做测试。
+# A sequence has one log-probability. It cannot depend on the side of the padding, on its width, on the order of the rows, on the number of rows, or on what the logits say at positions that predict no answer token. These are five tests, and they need no known answer: compute twice, compare.
 #
-# ## 一行不该察觉自己在哪个批次里
-# 一个序列只有一个对数概率。有五样东西不该影响它：填充在左还是在右，填充有多宽，各行怎样排，一共几行，以及不预测回答词元的那些位置上 logits 是多少。五样就是五个测试，而且不必知道答案：算两遍，比一比。先看 logits。把无关的东西统统换成噪声，连提示的词元编号也换掉，结果必须是同一个数，一个比特都不差。
-
-# %% tags=["proof"]
-marks = torch.zeros(INSTANCES, T, dtype=torch.bool)
-for row in range(INSTANCES):
-    start, end = 1 + row % 4, 6 + row % 4  # answers begin and end in different places
-    marks[row, start:end] = True
-speaks = marks.roll(-1, 1)  # the positions that predict an answer token
-logits, ids = normal(INSTANCES, T, V), torch.randint(V, (INSTANCES, T), generator=generator)
-noisy_logits = torch.where(speaks[..., None], logits, 50 * normal(INSTANCES, T, V))
-noisy_ids = torch.where(marks, ids, torch.randint(V, (INSTANCES, T), generator=generator))
-found = sequence_logps(logits, ids, marks)
-assert torch.equal(found, sequence_logps(noisy_logits, noisy_ids, marks))
-order = torch.randperm(INSTANCES, generator=generator)
-assert torch.equal(found[order], sequence_logps(logits[order], ids[order], marks[order]))
-halves = [sequence_logps(*(x.tensor_split(2)[half] for x in (logits, ids, marks))) for half in (0, 1)]
-assert torch.equal(found, torch.cat(halves))
-
-# %% [markdown] lang="en"
-# Now with networks, for a network can break what the sum keeps: attention may look at padding, positions may count it. Twenty small Llamas with random weights score three answers of 8, 4 and 1 tokens: all in one batch with padding on the right; on the left; in another order; each alone. In float64 they agree to $10^{-6}$. (In float32 expect differences in the last digits.)
+# The sum passes them by construction. A network can break what the sum keeps: attention may look at padding, positions may count it. So the test goes through a network, here a small Llama with random weights in float64, and three answers of 8, 4 and 1 tokens: all in one batch with padding on the right; on the left; in another order; each alone.
 
 # %% [markdown] lang="zh"
-# 再放到网络上。求和守得住的，网络可能守不住：注意力也许会看到填充，位置也许会把填充数进去。二十个权重随机的小 Llama，给三个回答打分，长度是 8、4、1 个词元。算四遍：放在一批里，右填充；改成左填充；换个次序；一个一个单独算。用 float64，结果相差不到 $10^{-6}$。（用 float32，最后几位会有出入。）
+# ## 一行不该察觉自己在哪个批次里
+# 一个序列只有一个对数概率。有五样东西不该影响它：填充在左还是在右，填充有多宽，各行怎样排，一共几行，以及不预测回答词元的那些位置上 logits 是多少。五样就是五个测试，而且不必知道答案：算两遍，比一比。
+#
+# 求和这一步，天生通得过。求和守得住的，网络可能守不住：注意力也许会看到填充，位置也许会把填充数进去。所以测试要走一遍网络，这里用一个权重随机的小 Llama，float64，三个回答长 8、4、1 个词元。算四遍：放在一批里，右填充；改成左填充；换个次序；一个一个单独算。
 
-# %% tags=["setup"]
-config = ModelConfig(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2)
+# %%
+config = ModelConfig(
+    hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2
+)
 prompts, answers = ["S54=", "S-1=", "S7="], ["27+27-0E", "1-2E", "E"]
-BATCH = [0, 1, 2]
 
 
-def random_llama(seed):
+def batch_logps(model, which, side="right"):
+    encoded = [tokenizer.encode(prompts[i] + answers[i]) for i in which]
+    of_answer = [[0] * len(prompts[i]) + [1] * len(answers[i]) for i in which]
+    ids, real = tokenizer.pad(encoded, side)
+    with torch.no_grad():
+        return sequence_logps(model(ids, real), ids, tokenizer.pad(of_answer, side)[0])
+
+
+model = Llama(config).reset_parameters(SEED).double()
+for parameter in model.parameters():
+    if parameter.dim() == 2:
+        parameter.data.mul_(10)  # far from uniform
+together = batch_logps(model, [0, 1, 2])
+alone = torch.cat([batch_logps(model, [i]) for i in range(3)])
+assert (together - alone).abs().max() < 1e-6  # batch = single
+assert (together - batch_logps(model, [0, 1, 2], "left")).abs().max() < 1e-6
+assert (together[[2, 0, 1]] - batch_logps(model, [2, 0, 1])).abs().max() < 1e-6
+
+# %% tags=["proof"] checked_en="Checked on twenty random rows: noise at every position that does not matter, another order, another division of the batch, and the sum is the same bit for bit; and twenty random Llamas." checked_zh="在二十行随机数据上核对：无关的位置换成噪声，换个次序，换个分法，和一个比特都不差；再换二十个随机的 Llama。"
+marks = torch.zeros(INSTANCES, T, dtype=torch.bool)
+for k in range(INSTANCES):
+    marks[k, 1 + k % 4 : 6 + k % 4] = True  # answers in different places
+speaks = marks.roll(-1, 1)  # the positions that predict an answer token
+logits, ids = normal(INSTANCES, T, V), any_ids(V, INSTANCES, T)
+noisy_logits = torch.where(speaks[..., None], logits, 50 * normal(INSTANCES, T, V))
+noisy_ids = torch.where(marks, ids, any_ids(V, INSTANCES, T))
+whole = sequence_logps(logits, ids, marks)
+assert torch.equal(whole, sequence_logps(noisy_logits, noisy_ids, marks))
+order = torch.randperm(INSTANCES, generator=generator)
+assert torch.equal(
+    whole[order], sequence_logps(logits[order], ids[order], marks[order])
+)
+split = [x.tensor_split(2) for x in (logits, ids, marks)]
+assert torch.equal(whole, torch.cat([sequence_logps(*part) for part in zip(*split)]))
+for seed in range(1, INSTANCES):
     model = Llama(config).reset_parameters(seed).double()
     for parameter in model.parameters():
-        if parameter.dim() == 2:
-            parameter.data.mul_(10)  # far from uniform
-    return model
-
-
-# %% tags=["proof"]
-def batch_logps(model, chosen_rows, side="right"):
-    ids, real = tokenizer.pad([tokenizer.encode(prompts[i] + answers[i]) for i in chosen_rows], side)
-    marks, _ = tokenizer.pad([[0] * len(prompts[i]) + [1] * len(answers[i]) for i in chosen_rows], side)
-    with torch.no_grad():
-        return sequence_logps(model(ids, real), ids, marks)
-
-
-for seed in range(INSTANCES):
-    model = random_llama(INSTANCES * SEED + seed)
-    together, alone = batch_logps(model, BATCH), torch.cat([batch_logps(model, [i]) for i in BATCH])
-    assert (together - alone).abs().max() < 1e-6  # batch = single
-    assert (together - batch_logps(model, BATCH, side="left")).abs().max() < 1e-6  # right = left
-    assert (together[[2, 0, 1]] - batch_logps(model, [2, 0, 1])).abs().max() < 1e-6  # in any order
-
-# %% [markdown] lang="en"
-# Left padding costs care in one more place. A **position id** tells the network where a token stands. With padding on the left the first real token stands in column 4, say, but it is still the first token. This library counts real tokens only, by a running sum over the attention mask.
-#
-# What if one forgets, and numbers the columns? That depends on the model. With RoPE, attention sees only *differences* of positions (chapter 2); all tokens move by the same 4, and nothing changes. GPT-2 adds a learned vector for each position to the embedding; there a row that starts at 4 is another input. We build both in miniature, one attention and no layers around it.
-
-# %% [markdown] lang="zh"
-# 左填充还有一处要小心。**位置编号**（position id）告诉网络一个词元站在哪里。左边填充之后，第一个真正的词元可能站在第 4 列，可它仍然是第一个。本书的库只数真正的词元，办法是沿注意力掩码累加。
-#
-# 要是忘了，拿列号当位置呢？看是什么模型。用 RoPE，注意力只看位置之*差*（第 2 章），所有词元一起挪 4 格，什么也不变。GPT-2 则给每个位置学一个向量，加到嵌入上；一行从位置 4 开始，就成了另一个输入。两种都做一个最小的：只有一层注意力，别的都不要。
-
-# %% tags=["setup"]
-def tiny_logits(tokens, places, ids, real, positions):
-    """One attention, in float64. With `places`, learned positions are added; without, RoPE turns queries and keys."""
-    x = tokens[ids] if places is None else tokens[ids] + places[positions]  # (B, T, 8)
-    turned = x
-    if places is None:
-        cos, sin = (angles[positions].double()[:, None] for angles in rope_tables(32, 8, 10_000.0))
-        turned = apply_rope(x[:, None], cos, sin)[:, 0]
-    hidden = torch.ones(2 * ids.shape[1:]).triu(1).bool() | ~real[:, None]  # the future and the padding
-    weights = (turned @ turned.transpose(1, 2)).masked_fill(hidden, -1e9).softmax(-1)  # (B, T, T)
-    return (x + weights @ x) @ tokens.T  # (B, T, V)
-
-
-def padded_gap(tokens, places, number):
-    """How far 4 columns of padding on the left move the log-probability of an answer."""
-    real = torch.arange(14)[None] >= 4
-    ids = torch.tensor([[0] * 4 + tokenizer.encode("S54=27+27E")])
-    values = []
-    for cut in (4, 0):  # without the padding, with it
-        part, mask = real[:, cut:], torch.arange(14)[None, cut:] >= 8
-        values.append(sequence_logps(tiny_logits(tokens, places, ids[:, cut:], part, number(part)), ids[:, cut:], mask))
-    return abs(values[1] - values[0]).item()
-
-
-# %% tags=["proof"]
-def real_tokens(real):
-    return (real.cumsum(1) - 1).clamp(min=0)
-
-
-def columns(real):
-    return torch.arange(real.shape[1]).expand(real.shape)
-
-
-tokens, places = normal(INSTANCES, 22, 8), normal(INSTANCES, 32, 8)
-for i in range(INSTANCES):
-    assert padded_gap(tokens[i], places[i], real_tokens) < 1e-9 and padded_gap(tokens[i], None, real_tokens) < 1e-9
-    assert padded_gap(tokens[i], None, columns) < 1e-4  # RoPE: angles in float32
-    assert padded_gap(tokens[i], places[i], columns) > 1e-3  # learned positions: nats
+        parameter.data.mul_(10 if parameter.dim() == 2 else 1)
+    together = batch_logps(model, [0, 1, 2])
+    alone = torch.cat([batch_logps(model, [i]) for i in range(3)])
+    assert (together - alone).abs().max() < 1e-6
+    assert (together - batch_logps(model, [0, 1, 2], "left")).abs().max() < 1e-6
 
 # %% [markdown] lang="en"
 # ## From four numbers to a loss
-# The rest is arithmetic on four numbers a pair. Write $\Delta=\log\pi_\theta-\log\pi_{\mathrm{ref}}$ for the **log-ratio** of an answer (in chapter 5 the letter was a difference of rewards). With $q$, the probability that $y_w$ is preferred, the loss of [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290) ($q=1$ there) reads
+# The rest is arithmetic on four numbers a pair. Write $\Delta=\log\pi_\theta-\log\pi_{\mathrm{ref}}$ for the **log-ratio** of an answer and $m$ for the difference of the two. With $q$, the probability that $y_w$ is preferred, the loss of [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290) ($q=1$ there) reads
 #
-# $$h=\beta\,(\Delta_w-\Delta_l),\qquad\ell=-q\log\sigma(h)-(1-q)\log\sigma(-h).$$
+# $$h=\beta\,m=\beta\,(\Delta_w-\Delta_l),\qquad\ell=-q\log\sigma(h)-(1-q)\log\sigma(-h).$$
 
 # %% [markdown] lang="zh"
 # ## 从四个数到损失
-# 剩下的只是算术，每一对四个数。记 $\Delta=\log\pi_\theta-\log\pi_{\mathrm{ref}}$，即一个回答的**对数比**（log-ratio；第 5 章里，这个字母是奖励之差）；$q$ 是 $y_w$ 胜出的概率。[Rafailov et al. 2023](https://arxiv.org/abs/2305.18290) 的损失（那里 $q=1$）就是
+# 剩下的只是算术，每一对四个数。记 $\Delta=\log\pi_\theta-\log\pi_{\mathrm{ref}}$，即一个回答的**对数比**（log-ratio），两者之差记作 $m$；$q$ 是 $y_w$ 胜出的概率。[Rafailov et al. 2023](https://arxiv.org/abs/2305.18290) 的损失（那里 $q=1$）就是
 #
-# $$h=\beta\,(\Delta_w-\Delta_l),\qquad\ell=-q\log\sigma(h)-(1-q)\log\sigma(-h)$$
-
-# %% tags=["setup", "proof"]
-def loss_of_pairs(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta, q=1.0):
-    h = beta * ((policy_chosen - ref_chosen) - (policy_rejected - ref_rejected))  # (B,)
-    return -q * F.logsigmoid(h) - (1 - q) * F.logsigmoid(-h)  # (B,): one loss a pair, no mean yet
+# $$h=\beta\,m=\beta\,(\Delta_w-\Delta_l),\qquad\ell=-q\log\sigma(h)-(1-q)\log\sigma(-h)$$
 
 
+# %% tags=["setup"]
+def loss_of_pairs(
+    policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta, q=1.0
+):
+    m = (policy_chosen - ref_chosen) - (policy_rejected - ref_rejected)  # (B,)
+    h = beta * m
+    # one loss a pair, no mean yet
+    return -q * F.logsigmoid(h) - (1 - q) * F.logsigmoid(-h)
+
+
+def numbers(*values):
+    return [torch.tensor([value], dtype=torch.float64) for value in values]
+
+
+# %%
+by_paper = numbers(2 * math.log(3) - 4, -6, -4, -6)  # m = 2 ln 3
+paper_loss = loss_of_pairs(*by_paper, beta=0.5)  # h = ln 3, so σ(h) = 3/4
+print(f"{paper_loss.item():.3f} {math.log(4 / 3):.3f}")
+assert abs(paper_loss.item() - math.log(4 / 3)) < 1e-12
+assert abs(preference_loss(*by_paper, beta=0.5)[0] - paper_loss).item() < 1e-12
+
+# %% tags=["proof"] checked_en="Checked on twenty random pairs with soft labels: the library's loss and rewards, and the same loss by way of the odds." checked_zh="在二十对随机的数、软标签上核对：库里的损失与奖励；换一条路，经由几率算出的同一个损失。"
 four, q, beta = 10 * normal(4, INSTANCES), normal(INSTANCES).sigmoid(), 0.3
-losses, chosen_rewards, rejected_rewards = preference_loss(*four, beta=beta, preference_prob=q)
+losses, chosen_rewards, _ = preference_loss(*four, beta=beta, preference_prob=q)
 assert (losses - loss_of_pairs(*four, beta, q)).abs().max() < 1e-12
-odds = ((four[0] - four[2]) - (four[1] - four[3])).exp() ** beta  # the same by another route: e^h = odds
+odds = ((four[0] - four[2]) - (four[1] - four[3])).exp() ** beta  # e^h
 by_odds = q * (1 + 1 / odds).log() + (1 - q) * (1 + odds).log()
 assert (losses - by_odds).abs().max() < 1e-9
 assert (chosen_rewards - beta * (four[0] - four[2])).abs().max() < 1e-12
 
 # %% [markdown] lang="en"
-# Two implementations that agree may share a mistake. The file `data/loss_cases.json` holds cases worked out on paper. The margins are chosen so that $\sigma$ is a fraction: at $h=\ln 3$ we have $\sigma(h)=\frac34$, so the loss is $\ln\frac43$ and the pull on the pair is $\beta\cdot\frac14$. Each number stands beside its closed form. There are soft labels, label smoothing ($q=1$ replaced by $1-\varepsilon$), five values of $\beta$, a pair whose answers both fall, and margins of $\pm 200$; and seven sequences like the one above. The tests of the library read the same file. Use it for your own code, in any language.
+# Two implementations that agree may share a mistake. The file `data/loss_cases.json` holds cases worked out on paper like this one, each number beside its closed form: soft labels, label smoothing ($q=1$ replaced by $1-\varepsilon$), five values of $\beta$, a pair whose answers both fall, margins of $\pm 200$; and seven sequences. The tests of the library read the same file. Use it for your own code, in any language.
 
 # %% [markdown] lang="zh"
-# 两份实现对得上，也可能犯的是同一个错。文件 `data/loss_cases.json` 里是在纸上算好的例子。间隔特意选过，好让 $\sigma$ 是简单的分数：$h=\ln 3$ 时 $\sigma(h)=\frac34$，于是损失是 $\ln\frac43$，对这一对的拉力是 $\beta\cdot\frac14$。每个数旁边写着它的闭式。里面有软标签、标签平滑（label smoothing，把 $q=1$ 换成 $1-\varepsilon$）、五种 $\beta$；有一对，两个回答的概率都下降；有 $\pm 200$ 的间隔；还有七个序列，同前面手算的那个一样。库的测试读的是同一个文件。你自己的代码，无论用什么语言写，也可以拿它来试。
+# 两份实现对得上，也可能犯的是同一个错。文件 `data/loss_cases.json` 里的例子，都像上面这个一样在纸上算好，每个数旁边写着它的闭式：有软标签、标签平滑（label smoothing，把 $q=1$ 换成 $1-\varepsilon$）、五种 $\beta$；有一对，两个回答的概率都下降；有 $\pm 200$ 的间隔；还有七个序列。库的测试读的是同一个文件。你自己的代码，无论用什么语言写，也可以拿它来试。
 
 # %%
 cases = json.loads(Path("data/loss_cases.json").read_text(encoding="utf-8"))
-names = ("policy_chosen_logps", "policy_rejected_logps", "ref_chosen_logps", "ref_rejected_logps")
+logp_names = [
+    f"{m}_{a}_logps" for m in ("policy", "ref") for a in ("chosen", "rejected")
+]
 for case in cases["losses"]:
-    four = [torch.tensor([case[name][1]], dtype=torch.float64, requires_grad=True) for name in names]
-    q = case.get("preference_prob", 1 - case.get("label_smoothing", 0.0))
-    loss = loss_of_pairs(*four, case["beta"], q)
-    gradients = torch.autograd.grad(loss.sum(), four[:2])
-    found = [loss.item(), gradients[0].item(), gradients[1].item()]
-    for value, name in zip(found, ("loss", "grad_chosen", "grad_rejected")):
-        assert math.isclose(value, case[name][1], rel_tol=1e-9, abs_tol=1e-12), (case["name"], name)
-    print(f"beta {case['beta']:4}  q {q:4}  loss {case['loss'][0]:27} gradient {case['grad_chosen'][0]}")
+    given = [t.requires_grad_() for t in numbers(*(case[n][1] for n in logp_names))]
+    label = case.get("preference_prob", 1 - case.get("label_smoothing", 0.0))
+    loss = loss_of_pairs(*given, case["beta"], label)
+    pulls = torch.autograd.grad(loss.sum(), given[:2])
+    for value, name in zip((loss, *pulls), ("loss", "grad_chosen", "grad_rejected")):
+        expected = case[name][1]
+        assert math.isclose(value.item(), expected, rel_tol=1e-9, abs_tol=1e-12)
+    print(f"beta {case['beta']:4}  q {label:4}  loss {case['loss'][0]}")
 for case in cases["sequences"]:
-    table_of_probs = [[float(Fraction(p)) for p in row] for row in case["probs"]]
-    logits = torch.tensor([table_of_probs], dtype=torch.float64).log()
-    sequence = (logits, torch.tensor([case["ids"]]), torch.tensor([case["mask"]]))
-    assert abs(logps_of_answers(*sequence).item() - case["logp"][1]) < 1e-12
-print(len(cases["losses"]), len(cases["sequences"]))
-assert len({case["beta"] for case in cases["losses"]}) == 5 and len(cases["sequences"]) == 7
+    rows_of_probs = [[float(Fraction(p)) for p in row] for row in case["probs"]]
+    case_logits = torch.tensor([rows_of_probs], dtype=torch.float64).log()
+    ids_and_mask = torch.tensor([case["ids"]]), torch.tensor([case["mask"]])
+    got = logps_of_answers(case_logits, *ids_and_mask).item()
+    assert abs(got - case["logp"][1]) < 1e-12
+betas = {case["beta"] for case in cases["losses"]}
+assert len(betas) == 5 and len(cases["sequences"]) == 7
 
 # %% [markdown] lang="en"
 # ## The first test of any run, and what it cannot see
-# A run starts with $\pi_\theta=\pi_{\mathrm{ref}}$. Then both log-ratios are 0, so $h=0$, and whatever the labels, the lengths and $\beta$, the loss is
+# A run starts with $\pi_\theta=\pi_{\mathrm{ref}}$. Then $h=0$, and whatever the labels, the lengths and $\beta$, the loss is
 #
 # $$-q\log\tfrac12-(1-q)\log\tfrac12=\ln 2=0.6931.$$
 #
-# If the first number that your code prints is another one, stop. Policy and reference are not the same function, or the reduction over the batch is wrong. Margins that scatter about 0 with standard deviation $s$ raise the mean loss by about $s^2/8$, so a start at 0.71 means $s\approx 0.37$, and a small scatter hardly shows. Suspects: dropout (units switched off at random in training) left on in one pass; other precision; another checkpoint, template or mask when the reference was scored; an extra term in the loss; a logger whose first number is a mean over steps already taken. (A companion: `rewards/accuracies`. Every pair is a tie at step 0. This library counts a tie half and prints 0.5; in TRL 1.16 the comparison is a strict `>`, and it prints 0. Neither is a bug.)
+# If the first number that your code prints is another one, stop. Policy and reference are not the same function, or the reduction over the batch is wrong. Suspects: dropout (units switched off at random in training) left on in one pass; other precision; another checkpoint, template or mask when the reference was scored; an extra term in the loss; a logger whose first number is a mean over steps already taken. (A companion: `rewards/accuracies`. Every pair is a tie at step 0. This library counts a tie half and prints 0.5; in TRL 1.16 the comparison is a strict `>`, and it prints 0. Neither is a bug.)
 #
-# But look at what the argument used: that the *same* function is applied to both models. It did not use that this function is the log-probability. Take any mask, any shift, a mean for a sum: applied to both sides, it gives $\Delta=0$ and $\ln 2$. The cell proves it with a random mask for each of the two answers of twenty pairs. So the test says that policy and reference agree, and nothing about whether either is right. That is why the hand-made cases above exist.
+# > **Before you run it.** Which of these does the test notice: a mask off by one, a mean in place of the sum, another checkpoint as the reference?
+#
+# <details><summary>Answer</summary>
+#
+# The last only. The argument used that the *same* function is applied to both models, not that this function is the log-probability. Any mask, any shift, a mean for a sum: applied to both sides, it gives $\ln 2$.
+#
+# </details>
+#
+# So the test says that policy and reference agree, and nothing about whether either is right. That is why the hand-made cases exist.
 
 # %% [markdown] lang="zh"
 # ## 训练的头一项检查，以及它看不见的
-# 训练开始时 $\pi_\theta=\pi_{\mathrm{ref}}$。两个对数比都是 0，所以 $h=0$；无论标签、长度和 $\beta$ 是什么，损失都是
+# 训练开始时 $\pi_\theta=\pi_{\mathrm{ref}}$。于是 $h=0$；无论标签、长度和 $\beta$ 是什么，损失都是
 #
 # $$-q\log\tfrac12-(1-q)\log\tfrac12=\ln 2=0.6931$$
 #
-# 如果你的代码打印的第一个数不是它，就停下来。要么策略与参考策略算得不一样，要么批次上的归约（reduction，求和或求平均）写错了。各对的间隔若散布在 0 的两边，标准差是 $s$，平均损失就高出约 $s^2/8$。所以从 0.71 起步，说明 $s\approx 0.37$；要是散得不开，损失里几乎看不出来。可疑的有：某一遍前向计算忘了关 dropout（训练时随机关掉一部分单元）；两边精度不同；给参考策略打分时用了别的检查点、模板或掩码；损失里多了一项；日志的第一个数，是已经走过的几步的平均。（同时看一眼 `rewards/accuracies`。第 0 步时每一对都是平局。本书的库把平局算半个，打印 0.5；TRL 1.16 用严格的 `>`，打印 0。两者都不算错。）
+# 如果你的代码打印的第一个数不是它，就停下来。要么策略与参考策略算得不一样，要么批次上的归约（reduction，求和或求平均）写错了。可疑的有：某一遍前向计算忘了关 dropout（训练时随机关掉一部分单元）；两边精度不同；给参考策略打分时用了别的检查点、模板或掩码；损失里多了一项；日志的第一个数，是已经走过的几步的平均。（同时看一眼 `rewards/accuracies`。第 0 步时每一对都是平局。本书的库把平局算半个，打印 0.5；TRL 1.16 用严格的 `>`，打印 0。两者都不算错。）
 #
-# 不过，看看这个论证靠的是什么：两个模型用*同一个*函数来算。这个函数算的是不是对数概率，它没有问。随便什么掩码，随便怎么移位，把求和换成求平均，只要两边一样，就得 $\Delta=0$，得 $\ln 2$。下面取二十对回答，每个回答配一个随机的掩码，证明这一点。所以这项检查只说明策略与参考策略一致；两边是不是都错了，它看不见。前面那些手算的例子，正是为此准备的。
+# > **先猜一猜。** 掩码错一位，求和写成求平均，参考策略用了别的检查点：这项检查能发现哪些？
+#
+# <details><summary>答案</summary>
+#
+# 只有最后一个。论证靠的是两个模型用*同一个*函数来算；这个函数算的是不是对数概率，它没有问。随便什么掩码，随便怎么移位，把求和换成求平均，只要两边一样，就得 $\ln 2$。
+#
+# </details>
+#
+# 所以这项检查只说明策略与参考策略一致；两边是不是都错了，它看不见。前面那些手算的例子，正是为此准备的。
 
-# %% tags=["proof"]
-wrong = torch.rand((2 * INSTANCES, T), generator=generator) < 0.5  # any mask
-wrong[:, 0] = False
-logits, ids = normal(2 * INSTANCES, T, V), torch.randint(V, (2 * INSTANCES, T), generator=generator)
-same = sequence_logps(logits, ids, wrong).chunk(2)
+# %% tags=["proof"] checked_en="Checked on twenty random pairs: with any mask, any labels and three values of β the loss is ln 2; another reference shows at once." checked_zh="在二十对随机的回答上核对：随便什么掩码、什么标签，三个 β，损失都是 ln 2；换一个参考策略，立刻看得出。"
+any_mask = torch.rand((2 * INSTANCES, T), generator=generator) < 0.5
+any_mask[:, 0] = False
+logits, ids = normal(2 * INSTANCES, T, V), any_ids(V, 2 * INSTANCES, T)
+same = sequence_logps(logits, ids, any_mask).chunk(2)
 labels = normal(INSTANCES).sigmoid()
 for beta in (0.05, 1.0, 7.0):
-    start = loss_of_pairs(*same, *same, beta, labels)
-    assert (start - math.log(2)).abs().max() < 1e-12
-other = sequence_logps(logits + 0.1 * normal(2 * INSTANCES, T, V), ids, wrong).chunk(2)
-assert (loss_of_pairs(*same, *other, 1.0) - math.log(2)).abs().max() > 1e-2  # another reference: seen at once
-
-# %%
-quantiles = torch.linspace(0, 1, 10_002, dtype=torch.float64)[1:-1]
-start_of = {s: F.softplus(s * torch.special.ndtri(quantiles)).mean().item() for s in (0.1, 0.37)}  # margins ~ N(0, s²)
-print({s: round(value, 3) for s, value in start_of.items()})
-assert abs(start_of[0.37] - 0.71) < 5e-4 and all(abs(v - math.log(2) - s**2 / 8) < 5e-4 for s, v in start_of.items())
+    at_start = loss_of_pairs(*same, *same, beta, labels)
+    assert (at_start - math.log(2)).abs().max() < 1e-12
+moved = logits + 0.1 * normal(2 * INSTANCES, T, V)
+other = sequence_logps(moved, ids, any_mask).chunk(2)
+assert (loss_of_pairs(*same, *other, 1.0) - math.log(2)).abs().max() > 1e-2
 
 # %% [markdown] lang="en"
 # ## Sum or mean
@@ -435,7 +514,9 @@ assert abs(start_of[0.37] - 0.71) < 5e-4 and all(abs(v - math.log(2) - s**2 / 8)
 #
 # $$\bar h=\beta\left(\frac{\Delta_w}{|y_w|}-\frac{\Delta_l}{|y_l|}\right).$$
 #
-# *Equal lengths.* Let both answers have $L$ tokens. Take $1/L$ out of the bracket: $\bar h=\frac{\beta}{L}(\Delta_w-\Delta_l)$. This is DPO with $\beta/L$ in place of $\beta$, exactly. The book's answers have 5.65 tokens on average with two numbers and 7.65 with three, so $\beta=0.5$ would act as 0.088 and as 0.065. With answers of 200 tokens, $\beta=0.1$ acts as 0.0005: hardly a leash at the end, and on the way a gradient 200 times shorter.
+# Let both answers have $L$ tokens. Take $1/L$ out of the bracket: $\bar h=\frac{\beta}{L}(\Delta_w-\Delta_l)$. This is DPO with $\beta/L$ in place of $\beta$, exactly. With answers of 200 tokens, $\beta=0.1$ acts as 0.0005: hardly a leash at the end, and on the way a gradient 200 times shorter. (With unequal lengths no single $\beta$ does it, and the optimum is another policy.)
+#
+# A mean is not forbidden; it is another method, and its $\beta$ is another quantity. SimPO and others choose it on purpose ([chapter 11](11_family.ipynb)). Tülu 3 ([Lambert et al. 2024](https://arxiv.org/abs/2411.15124)) trains DPO with means and $\beta=5$: by the rule above, as $\beta=0.1$ would act on sums for answers of 50 tokens. What must not happen is that one library divides, the other does not, and a $\beta$ is copied from one to the other.
 
 # %% [markdown] lang="zh"
 # ## 求和还是求平均
@@ -443,45 +524,62 @@ assert abs(start_of[0.37] - 0.71) < 5e-4 and all(abs(v - math.log(2) - s**2 / 8)
 #
 # $$\bar h=\beta\left(\frac{\Delta_w}{|y_w|}-\frac{\Delta_l}{|y_l|}\right)$$
 #
-# *长度相同。* 设两个回答都是 $L$ 个词元。把 $1/L$ 提到括号外：$\bar h=\frac{\beta}{L}(\Delta_w-\Delta_l)$。这就是 DPO，只是 $\beta$ 换成了 $\beta/L$，一点不差。本书的回答，写两个数的平均 5.65 个词元，写三个数的平均 7.65 个，于是 $\beta=0.5$ 实际相当于 0.088 和 0.065。若回答有 200 个词元，$\beta=0.1$ 就相当于 0.0005：到头来绳子几乎没了，路上的梯度也只有原来的 200 分之一。
-
-# %% tags=["proof"]
-L, beta = 6, 0.5
-four = 10 * normal(4, INSTANCES)
-assert (loss_of_pairs(*four / L, beta) - loss_of_pairs(*four, beta / L)).abs().max() < 1e-12
+# 设两个回答都是 $L$ 个词元。把 $1/L$ 提到括号外：$\bar h=\frac{\beta}{L}(\Delta_w-\Delta_l)$。这就是 DPO，只是 $\beta$ 换成了 $\beta/L$，一点不差。若回答有 200 个词元，$\beta=0.1$ 就相当于 0.0005：到头来绳子几乎没了，路上的梯度也只有原来的 200 分之一。（长度不同，换哪个 $\beta$ 都不顶用，最优解成了另一个策略。）
+#
+# 求平均不是不能用；它是另一种方法，$\beta$ 也是另一个量。SimPO 等方法就是有意选它（[第 11 章](11_family.ipynb)）。Tülu 3（[Lambert et al. 2024](https://arxiv.org/abs/2411.15124)）的 DPO 用平均，取 $\beta=5$：照上面的规则，回答有 50 个词元时，相当于求和时的 $\beta=0.1$。要防的是：一个库除，另一个库不除，却有人把 $\beta$ 从这边抄到那边。
 
 # %%
-for three_numbers, expected in ((False, 5.65), (True, 7.65)):
-    texts = [(len(y), p) for y, p, s in zip(table.completions, table.probability, table.style) if s == three_numbers]
-    mean_length = sum(length * p for length, p in texts) / sum(p for _, p in texts)
-    print(f"{mean_length:.2f} {0.5 / mean_length:.3f}")
-    assert abs(mean_length - expected) < 5e-3
-assert abs(0.5 / 5.65 - 0.088) < 6e-4 and abs(0.5 / 7.65 - 0.065) < 5e-4 and abs(0.1 / 200 - 0.0005) < 1e-12
-assert 5 / 50 == 0.1 and 5 / 500 == 0.01  # Tülu 3
+L, beta = 200, 0.1
+four = 10 * normal(4, INSTANCES)
+by_mean = loss_of_pairs(*four / L, beta)
+assert (by_mean - loss_of_pairs(*four, beta / L)).abs().max() < 1e-12
+print(f"{beta / L:g} {5 / 50:g}")
+assert abs(beta / L - 0.0005) < 1e-12 and 5 / 50 == 0.1
 
 # %% [markdown] lang="en"
-# *Unequal lengths.* Then no single $\beta$ does it, and the minimiser is another policy. We can say which. With soft Bradley–Terry labels of a reward $r$ the loss is least where every margin equals the difference of the rewards (chapter 7). Here this asks that $\frac{\beta}{|y|}\Delta(y)$ equals $r(x,y)$ up to one number $c$ for the prompt. Multiply by $|y|/\beta$; then add $\log\pi_{\mathrm{ref}}$ and take the exponential:
+# ## ⋆ Unequal lengths: another policy
+# With soft Bradley–Terry labels of a reward $r$ the loss is least where every margin equals the difference of the rewards (chapter 7). With means this asks that $\frac{\beta}{|y|}\Delta(y)$ equals $r(x,y)$ up to one number $c$ for the prompt. Multiply by $|y|/\beta$; then add $\log\pi_{\mathrm{ref}}$ and take the exponential:
 #
 # $$\Delta(y)=\frac{|y|}{\beta}\bigl(r(x,y)-c\bigr),\qquad\pi(y\mid x)=\pi_{\mathrm{ref}}(y\mid x)\,e^{|y|(r(x,y)-c)/\beta}.$$
 #
-# The number $c$ is the one for which these probabilities sum to 1. There is exactly one: the sum falls as $c$ grows. For the sum of log-probabilities, $|y|$ is replaced by 1, and $c$ is the soft maximum $V$ of chapter 6. So the mean multiplies an answer's distance from $c$ by its length: of two answers whose reward is equally far above $c$ the longer is raised more; equally far below, the longer is lowered more. Where all rewards are equal, $c$ is that reward, and nothing moves.
+# The number $c$ is the one for which these probabilities sum to 1. There is exactly one: the sum falls as $c$ grows. For the sum of log-probabilities, $|y|$ is replaced by 1, and $c$ is the soft maximum of chapter 6. So the mean multiplies an answer's distance from $c$ by its length: of two answers whose reward is equally far above $c$ the longer is raised more; equally far below, the longer is lowered more. Where all rewards are equal, nothing moves.
 #
-# The cell finds $c$ by halving an interval, and compares with the minimiser that an optimiser finds on the exact loss.
+# The book's answers have 5.65 tokens on average with two numbers and 7.65 with three, so with means $\beta=0.5$ would act as 0.088 and as 0.065; Tülu 3's 5, with answers of 500 tokens, as 0.01.
+#
+# TRL's IPO ([Azar et al. 2024](https://arxiv.org/abs/2310.12036)) divides by the length since [PR #1265](https://github.com/huggingface/trl/pull/1265) (it still does in 1.16), "so that the beta is not dependent on the sequence length". IPO asks each pair for a fixed difference of log-ratios; dividing makes that a difference per token, whatever the length. As a price for the nats of a whole answer, $\beta$ then depends on the length, as above.
 
 # %% [markdown] lang="zh"
-# *长度不同。* 这时换哪个 $\beta$ 都不顶用，使损失最小的成了另一个策略。是哪一个，写得出来。标签若是奖励 $r$ 的 Bradley–Terry 软标签，那么每个间隔都等于奖励之差时，损失最小（第 7 章）。放到这里，就是要求 $\frac{\beta}{|y|}\Delta(y)$ 与 $r(x,y)$ 只差一个数 $c$，同一个提示用同一个 $c$。两边乘 $|y|/\beta$；再加上 $\log\pi_{\mathrm{ref}}$，取指数：
+# ## ⋆ 长度不同：另一个策略
+# 标签若是奖励 $r$ 的 Bradley–Terry 软标签，那么每个间隔都等于奖励之差时，损失最小（第 7 章）。换成求平均，就是要求 $\frac{\beta}{|y|}\Delta(y)$ 与 $r(x,y)$ 只差一个数 $c$，同一个提示用同一个 $c$。两边乘 $|y|/\beta$；再加上 $\log\pi_{\mathrm{ref}}$，取指数：
 #
 # $$\Delta(y)=\frac{|y|}{\beta}\bigl(r(x,y)-c\bigr),\qquad\pi(y\mid x)=\pi_{\mathrm{ref}}(y\mid x)\,e^{|y|(r(x,y)-c)/\beta}$$
 #
-# $c$ 的取值要让概率之和等于 1。这样的 $c$ 恰有一个，因为和随 $c$ 增大而减小。若用的是求和，就把 $|y|$ 换成 1，$c$ 便是第 6 章的软最大值 $V$。可见求平均，等于把奖励与 $c$ 之差再乘上回答的长度：奖励同样高于 $c$ 的两个回答，长的抬得更高；同样低于 $c$ 的，长的压得更低。所有奖励都相等时，$c$ 就是这个奖励，谁也不动。
+# $c$ 的取值要让概率之和等于 1。这样的 $c$ 恰有一个，因为和随 $c$ 增大而减小。若用的是求和，就把 $|y|$ 换成 1，$c$ 便是第 6 章的软最大值。可见求平均，等于把奖励与 $c$ 之差再乘上回答的长度：奖励同样高于 $c$ 的两个回答，长的抬得更高；同样低于 $c$ 的，长的压得更低。所有奖励都相等时，谁也不动。
 #
-# 下面用二分法求 $c$，再让优化器去把精确的损失降到最小，看两个策略是否一样。
+# 本书的回答，写两个数的平均 5.65 个词元，写三个数的平均 7.65 个，所以求平均时 $\beta=0.5$ 实际相当于 0.088 和 0.065；Tülu 3 的 5，回答有 500 个词元时，相当于 0.01。
+#
+# TRL 的 IPO（[Azar et al. 2024](https://arxiv.org/abs/2310.12036)）从 [PR #1265](https://github.com/huggingface/trl/pull/1265) 起除以长度（1.16 版仍是这样），理由是「so that the beta is not dependent on the sequence length」（让 beta 不随序列长度变）。IPO 要求每一对的对数比之差等于一个定值；除以长度，就成了每个词元的差等于定值，与长度无关。可要是把 $\beta$ 看作整个回答一奈特的单价，它就随长度变了，道理同上。
 
-# %% tags=["proof"]
+# %%
+for three_numbers, expected in ((False, 5.65), (True, 7.65)):
+    of_style = [
+        (len(y), p)
+        for y, p, s in zip(table.completions, table.probability, table.style)
+        if s == three_numbers
+    ]
+    mean_length = sum(n * p for n, p in of_style) / sum(p for _, p in of_style)
+    print(f"{mean_length:.2f} {0.5 / mean_length:.3f}")
+    assert abs(mean_length - expected) < 5e-3
+assert abs(0.5 / 5.65 - 0.088) < 6e-4 and abs(0.5 / 7.65 - 0.065) < 5e-4
+assert 5 / 500 == 0.01  # Tülu 3
+
+
+# %%
 def mean_optimum(problem, lengths, beta):
-    """The minimiser of the DPO loss with means over tokens, as log-probabilities (..., A)."""
-    low, high = problem.reward.amin(-1, keepdim=True), problem.reward.amax(-1, keepdim=True)
-    for _ in range(100):
+    """Where the loss with means is least, as log-probabilities (..., A)."""
+    low = problem.reward.amin(-1, keepdim=True)
+    high = problem.reward.amax(-1, keepdim=True)
+    for _ in range(100):  # halve the interval that holds c
         c = (low + high) / 2
         logps = problem.ref_logps + lengths * (problem.reward - c) / beta
         too_much = logps.logsumexp(-1, keepdim=True) > 0
@@ -489,120 +587,182 @@ def mean_optimum(problem, lengths, beta):
     return logps
 
 
+# %% tags=["proof"] checked_en="Checked on twenty random problems: the formula is where an optimiser ends; with equal lengths it is the optimum of β / L; with equal rewards nothing moves." checked_zh="在二十道随机题上核对：优化器的终点就是这个公式；长度相同，就是 β / L 的最优解；奖励相同，谁也不动。"
 problem = tabular.random_problems(INSTANCES, 6, SEED)
-lengths = torch.randint(4, 9, (INSTANCES, 6), generator=generator).double()
-wins = tabular.comparisons(problem.reward, tabular.uniform_pairs(6))
+lengths = any_ids(5, INSTANCES, 6).double() + 4
+judged = tabular.comparisons(problem.reward, tabular.uniform_pairs(6))
 
 
 def mean_loss(logits):
     log_ratio = logits.log_softmax(-1) - problem.ref_logps
-    return tabular.bradley_terry_nll(3.0 * log_ratio / lengths, wins)
+    return tabular.bradley_terry_nll(3.0 * log_ratio / lengths, judged)
 
 
 minimiser = tabular.minimise(mean_loss, problem.ref_logps).log_softmax(-1)
 assert (minimiser - mean_optimum(problem, lengths, 3.0)).abs().max() < 1e-8
-assert (minimiser - tabular.optimal_policy(problem, 0.5)).abs().amax(-1).min() > 1e-2  # unequal: another policy
-
-# %% tags=["proof"]
-assert (mean_optimum(problem, torch.tensor(6.0), 3.0) - tabular.optimal_policy(problem, 0.5)).abs().max() < 1e-9
+with_sum = tabular.optimal_policy(problem, 0.5)
+assert (minimiser - with_sum).abs().amax(-1).min() > 1e-2  # another policy
+equal = mean_optimum(problem, torch.tensor(6.0), 3.0)
+assert (equal - with_sum).abs().max() < 1e-9
 flat = tabular.Problem(problem.ref_logps, torch.full_like(problem.reward, 0.7))
-assert (mean_optimum(flat, lengths, 3.0) - problem.ref_logps).abs().max() < 1e-9  # equal rewards: nothing moves
+unmoved = mean_optimum(flat, lengths, 3.0)
+assert (unmoved - problem.ref_logps).abs().max() < 1e-9
 
-# %% alt_en="Log-ratio against answer length 4 to 8, for rewards 1, 0 and -1. Three horizontal lines at 0.96, -1.04 and -3.04: the sum. Three lines of points that fan out: the mean. They go from 0.62 up to 1.24, from -0.72 down to -1.43, and from -2.05 down to -4.10, and cross the horizontal lines near length 6." alt_zh="横轴是回答长度 4 到 8，纵轴是对数比，奖励有 1、0、-1 三种。三条水平线在 0.96、-1.04、-3.04：求和。三串点像扇子一样张开：求平均。它们从 0.62 升到 1.24，从 -0.72 降到 -1.43，从 -2.05 降到 -4.10，在长度 6 附近与水平线相交。"
-rewards, lengths = torch.tensor([1.0, 0.0, -1.0]).double(), torch.arange(4, 9).double()
-fan = tabular.Problem(torch.full((15,), 1 / 15).double().log(), rewards.repeat_interleave(5))
-mean = (mean_optimum(fan, lengths.repeat(3), 3.0) - fan.ref_logps).view(3, 5)
-total = (tabular.optimal_policy(fan, 0.5) - fan.ref_logps).view(3, 5)
-fig, axes = figure(width=6.0, height=3.2)
-for i, (reward, color) in enumerate(zip((1, 0, -1), ("chosen", "ref", "rejected"))):
-    axes.plot(lengths, total[i], color=COLORS["theory"], zorder=1)
-    axes.plot(lengths, mean[i], "o--", color=COLORS[color], label=f"$r={reward}$")
-axes.set(xlabel="$|y|$", ylabel=r"$\Delta$", xticks=range(4, 9))
-axes.legend(ncols=3, loc="lower left")
-print([[round(x, 2) for x in row] for row in mean.tolist()], [round(x, 2) for x in total[:, 0].tolist()])
-corners = mean[[0, 0, 2, 2], [0, 4, 0, 4]]
-assert (corners - torch.tensor([0.62, 1.24, -2.05, -4.10]).double()).abs().max() < 5e-3
+# %%
+token_counts = torch.arange(4, 9).double()
+fan = tabular.Problem(
+    torch.full((15,), 1 / 15).double().log(),
+    torch.tensor([1.0, 0.0, -1.0]).double().repeat_interleave(5),
+)
+fan_mean = mean_optimum(fan, token_counts.repeat(3), 3.0) - fan.ref_logps
+fan_sum = tabular.optimal_policy(fan, 0.5) - fan.ref_logps
+fan_mean, fan_sum = fan_mean.view(3, 5), fan_sum.view(3, 5)  # reward by length
+corners = fan_mean[[0, 0, 2, 2], [0, 4, 0, 4]]
+print(*(f"{value:.2f}" for value in corners))
+expected = torch.tensor([0.62, 1.24, -2.05, -4.10]).double()
+assert (corners - expected).abs().max() < 5e-3
+
+
+# %% tags=["figure"] alt_en="Log-ratio against answer length 4 to 8, for rewards 1, 0 and -1. Three horizontal lines at 0.96, -1.04 and -3.04: the sum. Three lines of points that fan out: the mean. They go from 0.62 up to 1.24, from -0.72 down to -1.43, and from -2.05 down to -4.10, and cross the horizontal lines near length 6." alt_zh="横轴是回答长度 4 到 8，纵轴是对数比，奖励有 1、0、-1 三种。三条水平线在 0.96、-1.04、-3.04：求和。三串点像扇子一样张开：求平均。它们从 0.62 升到 1.24，从 -0.72 降到 -1.43，从 -2.05 降到 -4.10，在长度 6 附近与水平线相交。"
+@picture
+def sum_and_mean(say):
+    _, axes = figure(width=6.4, height=3.5)
+    for k, (reward, color) in enumerate(zip((1, 0, -1), ("chosen", "ref", "rejected"))):
+        label = say("sum", "求和") if k == 0 else None
+        axes.plot(token_counts, fan_sum[k], color=COLORS["theory"], label=label)
+        label = say(f"mean, reward {reward}", f"求平均，奖励 {reward}")
+        axes.plot(token_counts, fan_mean[k], "o--", color=COLORS[color], label=label)
+    axes.set_xlabel(say("tokens of the answer", "回答的词元数"))
+    axes.set_ylabel(say("log-ratio at the minimum", "最小值处的对数比"))
+    axes.set(xticks=range(4, 9), ylim=(-6.4, 2))
+    axes.legend(ncols=2, loc="lower left", fontsize=9)
+
 
 # %% [markdown] lang="en"
-# **Figure 8.2.** What each loss asks for, fifteen equally likely answers, $\beta=0.5$ for the sum (lines) and $6\cdot 0.5=3$ for the mean (points), so that the two all but agree at six tokens. The sum treats answers of equal reward alike. The mean fans out with length: among the good answers, eight tokens gain 1.24 nats and four tokens 0.62.
+# **Figure 8.2.** What each loss asks for, fifteen equally likely answers, $\beta=0.5$ for the sum (lines) and $6\cdot 0.5=3$ for the mean (points), so that the two all but agree at six tokens. The sum treats answers of equal reward alike; the mean fans out with length.
 
 # %% [markdown] lang="zh"
-# **图 8.2** 两种损失各要什么。十五个等可能的回答；求和用 $\beta=0.5$（线），求平均用 $6\cdot 0.5=3$（点），这样六个词元时两者几乎一致。求和对奖励相同的回答一视同仁。求平均则按长度拉开差距：同是好回答，八个词元的涨 1.24 奈特，四个词元的只涨 0.62。
-
-# %% [markdown] lang="en"
-# A mean is not forbidden; it is another method, with another optimum, and its $\beta$ is another quantity. SimPO and others choose it on purpose ([chapter 11](11_family.ipynb)). Tülu 3 ([Lambert et al. 2024](https://arxiv.org/abs/2411.15124)) trains DPO with means and $\beta=5$: by the rule above, as $\beta=0.1$ would act on sums for answers of 50 tokens, and as 0.01 for answers of 500. TRL's IPO ([Azar et al. 2024](https://arxiv.org/abs/2310.12036)) divides by the length since [PR #1265](https://github.com/huggingface/trl/pull/1265) (it still does in 1.16), "so that the beta is not dependent on the sequence length". (IPO asks each pair for a fixed difference of log-ratios; dividing makes that a difference per token, whatever the length. As a price for the nats of a whole answer, $\beta$ then depends on the length, as above.) What must not happen is that one library divides, the other does not, and a $\beta$ is copied from one to the other.
-
-# %% [markdown] lang="zh"
-# 求平均不是不能用；它是另一种方法，最优解不同，$\beta$ 也是另一个量。SimPO 等方法就是有意选它（[第 11 章](11_family.ipynb)）。Tülu 3（[Lambert et al. 2024](https://arxiv.org/abs/2411.15124)）的 DPO 用平均，取 $\beta=5$：照上面的规则，回答有 50 个词元时，相当于求和时的 $\beta=0.1$；有 500 个词元时，相当于 0.01。TRL 的 IPO（[Azar et al. 2024](https://arxiv.org/abs/2310.12036)）从 [PR #1265](https://github.com/huggingface/trl/pull/1265) 起除以长度（1.16 版仍是这样），理由是「so that the beta is not dependent on the sequence length」（让 beta 不随序列长度变）。（IPO 要求每一对的对数比之差等于一个定值；除以长度，就成了每个词元的差等于定值，与长度无关。可要是把 $\beta$ 看作整个回答一奈特的单价，它就随长度变了，道理同上。）要防的是：一个库除，另一个库不除，却有人把 $\beta$ 从这边抄到那边。
+# **图 8.2** 两种损失各要什么。十五个等可能的回答；求和用 $\beta=0.5$（线），求平均用 $6\cdot 0.5=3$（点），这样六个词元时两者几乎一致。求和对奖励相同的回答一视同仁；求平均则按长度拉开差距。
 
 # %% [markdown] lang="en"
 # ## Where the numbers run out
 # A float has a largest number and a last digit. DPO meets both.
 #
-# **The largest number.** `log(sigmoid(x))` and `logsigmoid(x)` are the same function on paper. In the first, $\sigma(x)=1/(1+e^{-x})$ is computed and rounded before the logarithm is taken. In float32, $e^{-x}$ is too large for a number once $-x$ exceeds 88.72, the logarithm of the largest float32; then $\sigma(x)$ is 0, its logarithm $-\infty$, and the gradient, $\sigma'/\sigma=0/0$, is nan. One such pair in one batch, and every weight is nan after the step. On the other side $\sigma(x)$ rounds to 1, in float32 from 17 on; in bfloat16, which has the range of float32 but only two to three decimal digits, already from 7 on. There loss and gradient are exactly 0.
+# **The largest number.** `log(sigmoid(x))` and `logsigmoid(x)` are the same function on paper. In the first, $\sigma(x)=1/(1+e^{-x})$ is computed and rounded before the logarithm is taken.
+#
+# > **Before you run it.** In float32 $e^{89}$ is too large for a number. What are `log(sigmoid(x))` and its gradient at $x=-100$?
+#
+# <details><summary>Answer</summary>
+#
+# $\sigma(x)$ is 0, its logarithm $-\infty$, and the gradient $\sigma'/\sigma=0/0$, nan. One such pair in one batch, and every weight is nan after the step.
+#
+# </details>
+#
+# On the other side $\sigma(x)$ rounds to 1, in float32 from 17 on; in bfloat16, which has the range of float32 but only two to three decimal digits, already from 7 on. There loss and gradient are exactly 0.
 
 # %% [markdown] lang="zh"
 # ## 浮点数到了头
 # 浮点数有个最大的数，也有个最后一位。这两头，DPO 都会碰到。
 #
-# **最大的数。** `log(sigmoid(x))` 与 `logsigmoid(x)` 在纸上是同一个函数。前一种写法先算 $\sigma(x)=1/(1+e^{-x})$，舍入，再取对数。用 float32，$-x$ 一超过 88.72（最大的 float32 取对数），就没有哪个数装得下 $e^{-x}$；于是 $\sigma(x)$ 是 0，对数是 $-\infty$；梯度 $\sigma'/\sigma=0/0$，是 nan。一个批次里只要有这样一对，走完这一步，所有权重都成了 nan。$x$ 是很大的正数时，$\sigma(x)$ 舍入成 1：float32 从 17 开始；bfloat16 的范围同 float32 一样大，十进制有效数字却只有两三位，从 7 就开始了。在那里，损失和梯度恰好都是 0。
+# **最大的数。** `log(sigmoid(x))` 与 `logsigmoid(x)` 在纸上是同一个函数。前一种写法先算 $\sigma(x)=1/(1+e^{-x})$，舍入，再取对数。
+#
+# > **先猜一猜。** float32 装不下 $e^{89}$。在 $x=-100$ 处，`log(sigmoid(x))` 是多少，梯度又是多少？
+#
+# <details><summary>答案</summary>
+#
+# $\sigma(x)$ 是 0，对数是 $-\infty$；梯度 $\sigma'/\sigma=0/0$，是 nan。一个批次里只要有这样一对，走完这一步，所有权重都成了 nan。
+#
+# </details>
+#
+# $x$ 是很大的正数时，$\sigma(x)$ 舍入成 1：float32 从 17 开始；bfloat16 的范围同 float32 一样大，十进制有效数字却只有两三位，从 7 就开始了。在那里，损失和梯度恰好都是 0。
+
 
 # %%
 def first_dead(dtype, sign):
-    """The first whole number n at which log(sigmoid(sign * n)) is infinite (sign -1) or exactly 0 (sign +1)."""
-    x = (sign * torch.arange(1, 200)).to(dtype)
-    value = x.sigmoid().log()
-    return int((value.isinf() if sign < 0 else value == 0).nonzero()[0]) + 1
+    """The first whole n at which log(sigmoid(sign * n)) is infinite, or exactly 0."""
+    value = (sign * torch.arange(1, 200)).to(dtype).sigmoid().log()
+    dead = value.isinf() if sign < 0 else value == 0
+    return int(dead.nonzero()[0]) + 1
 
 
+print("dtype      -inf at   0 at   gradients at -100: log(sigmoid), logsigmoid")
 for dtype in (torch.float32, torch.bfloat16, torch.float16):
     x = torch.tensor([-100.0, 10.0], dtype=dtype, requires_grad=True)
     naive, exact = x.sigmoid().log(), F.logsigmoid(x)
-    slopes = [torch.autograd.grad(y.sum(), x)[0].tolist() for y in (naive, exact)]
-    values = [f"{value:.1e}" for value in (*naive.tolist(), *slopes[1])]
-    print(f"{dtype!s:15} {-first_dead(dtype, -1):4} {first_dead(dtype, +1):3}", *values)
-    assert exact[0] == -100 and slopes[1][0] == 1 and math.isnan(slopes[0][0])
-assert abs(math.log(torch.finfo(torch.float32).max) - 88.72) < 5e-3
-assert [first_dead(torch.float32, sign) for sign in (-1, +1)] == [89, 17] and first_dead(torch.bfloat16, +1) == 7
+    slopes = [torch.autograd.grad(y.sum(), x)[0][0].item() for y in (naive, exact)]
+    places = -first_dead(dtype, -1), first_dead(dtype, +1)
+    print(f"{str(dtype)[6:]:10} {places[0]:7} {places[1]:6}  ", *slopes)
+    assert exact[0] == -100 and slopes[1] == 1 and math.isnan(slopes[0])
+assert [first_dead(torch.float32, sign) for sign in (-1, +1)] == [89, 17]
+assert first_dead(torch.bfloat16, +1) == 7
+assert 88 < math.log(torch.finfo(torch.float32).max) < 89
 
 # %% [markdown] lang="en"
-# The columns: the first whole number at which `log(sigmoid(x))` is $-\infty$; the first at which it is exactly 0; its values at -100 and 10; the gradients of `logsigmoid` there, all sound.
-#
-# `(softmax + 1e-8).log()`, which is sometimes written to avoid $\log 0$, has a quieter fault. No log-probability can be below $\ln 10^{-8}=-18.42$. A token of true log-probability -30 is reported as -18.42, with a gradient of about $10^{-5}$ instead of 1: what is very unlikely cannot be learnt. `log_softmax` needs no help.
-
-# %% [markdown] lang="zh"
-# 各列依次是：往负的方向数，`log(sigmoid(x))` 变成 $-\infty$ 的第一个整数；往正的方向数，它恰好变成 0 的第一个整数；它在 -100 和 10 处的值；`logsigmoid` 在这两处的梯度，全都正常。
-#
-# `(softmax + 1e-8).log()` 也有人写，是为了避开 $\log 0$，毛病却更隐蔽。这样算，对数概率低不过 $\ln 10^{-8}=-18.42$。一个词元真正的对数概率是 -30，报出来却是 -18.42，梯度本该是 1，却只有 $10^{-5}$ 左右：概率极小的词元，再也学不会。`log_softmax` 用不着这样帮忙。
-
-# %%
-z = torch.tensor([0.0, -30.0], requires_grad=True)
-for value in ((z.softmax(-1) + 1e-8).log()[1], z.log_softmax(-1)[1]):
-    slope = torch.autograd.grad(value, z)[0][1].item()
-    print(f"{value.item():.2f} {slope:.0e}")
-assert abs(math.log(1e-8) + 18.42) < 5e-3 and abs((z.softmax(-1) + 1e-8).log()[1].item() + 18.42) < 5e-3
-assert abs(z.log_softmax(-1)[1].item() + 30) < 1e-5 and abs(slope - 1) < 1e-5
-
-# %% [markdown] lang="en"
-# **The last digit.** A log-ratio is a small difference of two large sums: $-399.6-(-400)$. bfloat16 keeps 8 binary digits, so between 256 and 512 its numbers are 2 apart. There $-399.6$ *is* $-400$, and with $\beta=0.1$ the margin moves in steps of 0.2 or not at all. In float32 the numbers there are 0.00003 apart. It gets worse where the *running* sum is kept in bfloat16: add -0.7 two hundred times, and the result is -120.5, not -140; add -0.5 for ever, and the sum stops at -128: from there on the numbers are 1 apart, and half a nat is rounded away.
+# **The last digit.** A log-ratio is a small difference of two large sums: $-399.6-(-400)$. bfloat16 keeps 8 binary digits, so between 256 and 512 its numbers are 2 apart. There $-399.6$ *is* $-400$, and with $\beta=0.1$ the margin moves in steps of 0.2 or not at all.
 #
 # So: weights and activations in sixteen bits if you must, but logits to float32 before `log_softmax`, and sums, log-ratios and the loss in float32.
 
 # %% [markdown] lang="zh"
-# **最后一位。** 对数比是两个大数相减，剩下的差很小：$-399.6-(-400)$。bfloat16 只有 8 位二进制有效数字，在 256 与 512 之间，相邻两数隔 2。在那里，$-399.6$ *就是* $-400$；$\beta=0.1$ 时，奖励间隔要么不动，一动就是 0.2。用 float32，那里的相邻两数只隔 0.00003。要是连*累加*都用 bfloat16，更糟：把 -0.7 加两百次，得到 -120.5，而不是 -140；一直加 -0.5，和停在 -128：从那里起，相邻两数隔 1，半个奈特一舍入就没了。
+# **最后一位。** 对数比是两个大数相减，剩下的差很小：$-399.6-(-400)$。bfloat16 只有 8 位二进制有效数字，在 256 与 512 之间，相邻两数隔 2。在那里，$-399.6$ *就是* $-400$；$\beta=0.1$ 时，奖励间隔要么不动，一动就是 0.2。
 #
 # 所以，权重和激活值实在要省，可以用十六位；但 logits 要先转成 float32 再做 `log_softmax`，求和、对数比和损失也都用 float32。
 
-# %% alt_en="The log-ratio as computed against the true log-ratio, both from -4 to 4 nats, around a log-probability of -400. float32 is the diagonal. bfloat16 is a staircase with steps of 2: 0 from -1 to 1, then 2, then 4." alt_zh="横轴是真实的对数比，纵轴是算出来的，都从 -4 到 4 奈特，对数概率在 -400 附近。float32 是对角线。bfloat16 是台阶，每级高 2：从 -1 到 1 都是 0，再往上是 2，再是 4。"
-true = torch.linspace(-4, 4, 801, dtype=torch.float64)
-fig, axes = figure(width=5.2, height=3.0)
-for dtype, color, label in ((torch.float32, "policy", "float32"), (torch.bfloat16, "rejected", "bfloat16")):
-    computed = (true - 400).to(dtype) - torch.tensor(-400.0, dtype=dtype)
-    axes.plot(true, computed.float(), color=COLORS[color], label=label)
-axes.set(xlabel=r"$\Delta$", ylabel=r"$\Delta$ (dtype)", xticks=range(-4, 5, 2), yticks=range(-4, 5, 2))
-axes.legend()
-assert computed.unique().tolist() == [-4, -2, 0, 2, 4] and torch.tensor(-399.6).bfloat16() == -400
-assert torch.finfo(torch.bfloat16).eps * 256 == 2 and 3e-5 < torch.finfo(torch.float32).eps * 256 < 3.1e-5
+# %%
+true_ratio = torch.linspace(-4, 4, 801, dtype=torch.float64)
+computed = {
+    dtype: (true_ratio - 400).to(dtype) - torch.tensor(-400.0, dtype=dtype)
+    for dtype in (torch.float32, torch.bfloat16)
+}
+assert computed[torch.bfloat16].unique().tolist() == [-4, -2, 0, 2, 4]
+assert torch.tensor(-399.6).bfloat16() == -400
+assert torch.finfo(torch.bfloat16).eps * 256 == 2
+
+
+# %% tags=["figure"] alt_en="The log-ratio as computed against the true log-ratio, both from -4 to 4 nats, around a log-probability of -400. float32 is the diagonal. bfloat16 is a staircase with steps of 2: 0 from -1 to 1, then 2, then 4." alt_zh="横轴是真实的对数比，纵轴是算出来的，都从 -4 到 4 奈特，对数概率在 -400 附近。float32 是对角线。bfloat16 是台阶，每级高 2：从 -1 到 1 都是 0，再往上是 2，再是 4。"
+@picture
+def last_digit(say):
+    _, axes = figure(width=5.6, height=3.4)
+    for (dtype, values), color in zip(computed.items(), ("policy", "rejected")):
+        name = str(dtype).removeprefix("torch.")
+        axes.plot(true_ratio, values.float(), color=COLORS[color], label=name)
+    axes.set_xlabel(say("true log-ratio (nats)", "真实的对数比（奈特）"))
+    axes.set_ylabel(say("as computed", "算出来的"))
+    axes.set(xticks=range(-4, 5, 2), yticks=range(-4, 5, 2))
+    axes.legend()
+
+
+# %% [markdown] lang="en"
+# **Figure 8.3.** A log-ratio, computed as a difference of two log-probabilities near -400. float32 gives the true value. bfloat16 gives a staircase: every log-ratio between -1 and 1 is reported as 0.
+
+# %% [markdown] lang="zh"
+# **图 8.3** 对数比，由 -400 附近的两个对数概率相减得到。float32 给出真值。bfloat16 给出台阶：-1 与 1 之间的对数比，报出来全是 0。
+
+# %% [markdown] lang="en"
+# ## ⋆ Three smaller numbers
+# **How far from $\ln 2$ is far?** Margins that scatter about 0 with standard deviation $s$ raise the mean loss by about $s^2/8$. So a start at 0.71 means $s\approx 0.37$, and a small scatter hardly shows.
+#
+# **A helping epsilon.** `(softmax + 1e-8).log()` is sometimes written to avoid $\log 0$. No log-probability can then be below $\ln 10^{-8}=-18.42$. A token of true log-probability -30 is reported as -18.42, with a gradient of about $10^{-5}$ instead of 1: what is very unlikely cannot be learnt. `log_softmax` needs no help.
+#
+# **A running sum.** It gets worse where the sum over tokens itself is kept in bfloat16. Add -0.7 two hundred times, and the result is -120.5, not -140; add -0.5 for ever, and the sum stops at -128: from there on the numbers are 1 apart, and half a nat is rounded away. In float32 the numbers between 256 and 512 are 0.00003 apart.
+
+# %% [markdown] lang="zh"
+# ## ⋆ 三个小数目
+# **离 $\ln 2$ 多远才算远？** 各对的间隔若散布在 0 的两边，标准差是 $s$，平均损失就高出约 $s^2/8$。所以从 0.71 起步，说明 $s\approx 0.37$；要是散得不开，损失里几乎看不出来。
+#
+# **帮倒忙的 epsilon。** `(softmax + 1e-8).log()` 也有人写，是为了避开 $\log 0$。这样算，对数概率低不过 $\ln 10^{-8}=-18.42$。一个词元真正的对数概率是 -30，报出来却是 -18.42，梯度本该是 1，却只有 $10^{-5}$ 左右：概率极小的词元，再也学不会。`log_softmax` 用不着这样帮忙。
+#
+# **累加。** 要是连词元之和都用 bfloat16 来累加，更糟。把 -0.7 加两百次，得到 -120.5，而不是 -140；一直加 -0.5，和停在 -128：从那里起，相邻两数隔 1，半个奈特一舍入就没了。用 float32，256 与 512 之间的相邻两数只隔 0.00003。
+
+# %%
+quantiles = torch.linspace(0, 1, 10_002, dtype=torch.float64)[1:-1]
+scatter = torch.special.ndtri(quantiles)  # a normal distribution in 10,000 points
+raised = {s: F.softplus(s * scatter).mean().item() for s in (0.1, 0.37)}
+assert abs(raised[0.37] - 0.71) < 5e-4
+assert all(abs(v - math.log(2) - s**2 / 8) < 5e-4 for s, v in raised.items())
+z = torch.tensor([0.0, -30.0], requires_grad=True)
+for value in ((z.softmax(-1) + 1e-8).log()[1], z.log_softmax(-1)[1]):
+    print(f"{value.item():.2f} {torch.autograd.grad(value, z)[0][1].item():.0e}")
+assert abs((z.softmax(-1) + 1e-8).log()[1].item() + 18.42) < 5e-3
 sums = {}
 for value, count in ((-0.7, 200), (-0.5, 1_000)):
     running = torch.zeros((), dtype=torch.bfloat16)
@@ -610,18 +770,874 @@ for value, count in ((-0.7, 200), (-0.5, 1_000)):
         running = running + torch.tensor(value).bfloat16()
     sums[value] = running.item()
 print(sums)
-assert torch.finfo(torch.bfloat16).eps * 128 == 1
 assert sums == {-0.7: -120.5, -0.5: -128.0} and abs(200 * -0.7 + 140) < 1e-9
+assert torch.finfo(torch.bfloat16).eps * 128 == 1
+assert 3e-5 < torch.finfo(torch.float32).eps * 256 < 3.1e-5
 
 # %% [markdown] lang="en"
-# **Figure 8.3.** A log-ratio in nats, computed as a difference of two log-probabilities near -400. float32 (blue) gives the true value. bfloat16 (orange) gives a staircase: every log-ratio between -1 and 1 is reported as 0.
+# ## The bug museum: which tokens
+# All fourteen exhibits were found in public code, by people who wrote it down; follow the links for their words. The faulty lines are written afresh, in miniature. First comes what one sees, then the code. Look for the fault before you open the answer. Last comes a test that lets the right code pass and stops the bug.
 
 # %% [markdown] lang="zh"
-# **图 8.3** 对数比（奈特），由 -400 附近的两个对数概率相减得到。float32（蓝）给出真值。bfloat16（橙）给出台阶：-1 与 1 之间的对数比，报出来全是 0。
+# ## 错误博物馆：算哪些词元
+# 十四件展品全都出自公开的代码，发现的人把它们写了下来，原话请点链接去看。出错的那几行，我们另写了一份缩微的。每件先说看到了什么，再给代码。自己找出毛病，再翻开答案。最后是测试：代码对，就放行；有错，就拦下。
+
+# %% tags=["setup"]
+MUSEUM = {}
+
+
+def exhibit(number, right, buggy, test):
+    """Hang an exhibit: `test` must let the right code pass and stop the buggy code."""
+    test(right)
+    try:
+        test(buggy)
+    except AssertionError:
+        MUSEUM[number] = (right, buggy, test)
+    else:
+        raise RuntimeError(f"exhibit {number}: its test does not notice the bug")
+
+
+def counted(logps, ids, mask):
+    """The text that `logps` counts: where the logits before a token have a gradient."""
+    logits = torch.zeros(*ids.shape, 22, dtype=torch.float64, requires_grad=True)
+    logps(logits, ids, mask).sum().backward()
+    position = logits.grad.abs().sum(-1)[0].nonzero()[:, 0]
+    return tokenizer.decode(ids[0, (position + 1).clamp(max=ids.shape[1] - 1)])
+
 
 # %% [markdown] lang="en"
-# ## The bug museum
-# All fourteen exhibits were found in public code, by people who wrote it down; follow the links for their words. (What one sees of a bug they do not always say; then the column is ours.) The faulty lines are written afresh, in miniature. Each comes with a test that lets the right code pass and stops the bug. The column $\ln 2$ says whether the loss at step 0 gives it away.
+# ### 1 · Log-probabilities as of random tokens
+
+# %% [markdown] lang="zh"
+# ### 1 · 对数概率低得像随机词元
+
+
+# %% tags=["setup"]
+def suspect_1(logits, ids, mask):
+    logps = logits.log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1)
+    return (logps * mask).sum(-1)
+
+
+# %% [markdown] lang="en"
+# > **What is wrong?**
+#
+# <details><summary>Answer</summary>
+#
+# No shift: position $t$ is asked about token $t$, which it has just read. In a training the loss would still fall, all the way to 0: the model learns to repeat what it reads ([chapter 1](01_strings.ipynb) has such a run). Fix: `logits[:, :-1]` with `ids[:, 1:]`.
+#
+# </details>
+#
+# [maxtext #2103](https://github.com/AI-Hypercomputer/maxtext/issues/2103), about an inference engine, "observed very large negative logprobs across all prompt positions". The test is the case made by hand.
+
+# %% [markdown] lang="zh"
+# > **错在哪里？**
+#
+# <details><summary>答案</summary>
+#
+# 没有移位：拿位置 $t$ 去问词元 $t$，也就是它刚读过的那个。放到训练里，损失照样会降，一直降到 0：模型学的是把读到的再写一遍（[第 1 章](01_strings.ipynb)跑过一次）。改法：`logits[:, :-1]` 配 `ids[:, 1:]`。
+#
+# </details>
+#
+# [maxtext #2103](https://github.com/AI-Hypercomputer/maxtext/issues/2103) 说的是一个推理引擎：「observed very large negative logprobs across all prompt positions」（提示的每个位置上，对数概率都负得厉害）。测试用开头手算的例子。
+
+
+# %% tags=["museum"]
+def by_hand(logps):
+    assert abs(logps(*HAND).item() - math.log(1 / 8)) < 1e-9
+
+
+exhibit(1, logps_of_answers, suspect_1, by_hand)
+with torch.no_grad():
+    case = gen(row_ids[:1].to(device)).cpu(), row_ids[:1], row_marks[:1]
+right_logp, wrong_logp = (f(*case).item() for f in (logps_of_answers, suspect_1))
+print(f"{right_logp:.1f} {wrong_logp:.0f}")  # of 27+27E, by gen
+assert abs(right_logp + 4.4) < 0.1 and wrong_logp < -40
+
+# %% [markdown] lang="en"
+# ### 2 · Two answers, no gradient
+
+# %% [markdown] lang="zh"
+# ### 2 · 两个回答，没有梯度
+
+
+# %% tags=["setup"]
+def suspect_2(logits, ids, mask):
+    start = mask.long().argmax(-1)  # where the answer begins among the ids
+    logps = logps_of_tokens(logits, ids)
+    return torch.stack([row[first:].sum() for row, first in zip(logps, start)])
+
+
+# %% [markdown] lang="en"
+# > **What is wrong?**
+#
+# <details><summary>Answer</summary>
+#
+# The shifted array is one entry shorter than the ids, and its entry $j$ speaks about token $j+1$. Cut with an index that belongs to the ids, it loses the answer's first token. Fix: cut at `start - 1`, or keep one mask and shift it with the labels.
+#
+# </details>
+#
+# [cookbook #388](https://github.com/fw-ai/cookbook/pull/388): for a pair that differs only in its first token, the loss "collapses to log(2) with zero gradient". The test is such a pair.
+
+# %% [markdown] lang="zh"
+# > **错在哪里？**
+#
+# <details><summary>答案</summary>
+#
+# 移位后的数组比编号少一项，第 $j$ 项说的是词元 $j+1$。下标是在编号里数出来的，拿来切这个数组就晚了一格，回答的第一个词元没了。改法：从 `start - 1` 切起；或者只用掩码，让它跟标签一起移位。
+#
+# </details>
+#
+# [cookbook #388](https://github.com/fw-ai/cookbook/pull/388)：两个回答若只有第一个词元不同，损失「collapses to log(2) with zero gradient」（塌到 $\ln 2$，梯度为零）。测试就用这样一对。
+
+
+# %% tags=["museum"]
+def differ_at_the_first_token(logps):
+    logits, ids, mask = HAND
+    other = torch.tensor([[0, 1, 2, 2]])  # E in place of a: 1/2 against 1/4
+    gap = logps(logits, ids, mask) - logps(logits, other, mask)
+    assert abs(gap.item() + math.log(2)) < 1e-9
+
+
+exhibit(2, logps_of_answers, suspect_2, differ_at_the_first_token)
+
+# %% [markdown] lang="en"
+# ### 3 · Answers that never end
+
+# %% [markdown] lang="zh"
+# ### 3 · 停不下来的回答
+
+
+# %% tags=["setup"]
+def suspect_3(logits, ids, mask):
+    stored = mask.roll(-1, 1)  # as the data set keeps it
+    return (logps_of_tokens(logits, ids) * stored[:, 1:]).sum(-1)
+
+
+# %% [markdown] lang="en"
+# > **What is wrong?**
+#
+# <details><summary>Answer</summary>
+#
+# The mask is shifted twice: the data set stores it already shifted, the trainer shifts it again. What counts is now the last token of the prompt and the answer without `E`. Fix: one convention, stated; here the mask marks tokens.
+#
+# </details>
+#
+# In verl one trainer served data sets of both conventions; a repair for one kind spoilt the other ([#5362](https://github.com/verl-project/verl/pull/5362)), and [verl #3562](https://github.com/verl-project/verl/issues/3562), an SFT run, saw replies that loop at the end and cannot stop. The test lists the counted tokens.
+
+# %% [markdown] lang="zh"
+# > **错在哪里？**
+#
+# <details><summary>答案</summary>
+#
+# 掩码移了两次：数据集存下的已经移过位，训练代码又移一次。于是计入的成了提示的最后一个词元，加上不带 `E` 的回答。改法：只用一种约定，并且写明；本书的掩码标的是词元。
+#
+# </details>
+#
+# verl 有一份训练代码，用的数据集有两种约定，照一种修好，另一种就坏了（[#5362](https://github.com/verl-project/verl/pull/5362)）；[verl #3562](https://github.com/verl-project/verl/issues/3562) 做的是 SFT，训练后的模型「经常在回复的结尾陷入循环回复，无法终止」。测试把计入的词元列出来。
+
+
+# %% tags=["museum"]
+def counts_the_answer(logps):
+    assert counted(logps, row_ids[:1], row_marks[:1]) == "27+27E"
+
+
+exhibit(3, logps_of_answers, suspect_3, counts_the_answer)
+for logps in (logps_of_answers, suspect_3):
+    print(counted(logps, row_ids[:1], row_marks[:1]))
+
+# %% [markdown] lang="en"
+# ### 4 · Splendid margins
+
+# %% [markdown] lang="zh"
+# ### 4 · 漂亮得很的间隔
+
+
+# %% tags=["setup"]
+def suspect_4(attention_mask, prompt_lengths):  # (2B, T), chosen first; B lengths
+    mask = attention_mask.clone()
+    for row, length in zip(mask, prompt_lengths):
+        row[:length] = False
+    return mask
+
+
+# %% [markdown] lang="en"
+# > **What is wrong?**
+#
+# <details><summary>Answer</summary>
+#
+# Chosen and rejected rows are stacked, $2B$ of them, but there are $B$ prompt lengths, and `zip` stops at the shorter list without a word: the rejected prompts stay in. The margin grows when the model makes its prompts improbable. Fix: `prompt_lengths * 2`, and `strict=True`.
+#
+# </details>
+#
+# [OpenRLHF #294](https://github.com/OpenRLHF/OpenRLHF/issues/294): "it will only mask the chosen prompt ids". The test counts: marked tokens = tokens of the answer, row by row.
+
+# %% [markdown] lang="zh"
+# > **错在哪里？**
+#
+# <details><summary>答案</summary>
+#
+# chosen 与 rejected 叠在一起，共 $2B$ 行，提示长度却只有 $B$ 个。`zip` 走完短的那个列表就停，一声不响：rejected 的提示全没遮。模型只要压低提示的概率，间隔就变大。改法：`prompt_lengths * 2`，并加上 `strict=True`。
+#
+# </details>
+#
+# [OpenRLHF #294](https://github.com/OpenRLHF/OpenRLHF/issues/294)：「it will only mask the chosen prompt ids」（只会遮 chosen 的提示）。测试就是数数：回答有几个词元，那一行就该标出几个。
+
+
+# %% tags=["museum"]
+def mask_both(attention_mask, prompt_lengths):
+    mask = attention_mask.clone()
+    for row, length in zip(mask, prompt_lengths * 2, strict=True):
+        row[:length] = False
+    return mask
+
+
+def marks_each_answer(masks):
+    written = ["S54=27+27E", "S7=3+4E", "S54=30+24E", "S7=E"]
+    _, attention_mask = tokenizer.pad([tokenizer.encode(line) for line in written])
+    assert masks(attention_mask, [4, 3]).sum(-1).tolist() == [6, 4, 6, 1]
+
+
+exhibit(4, mask_both, suspect_4, marks_each_answer)
+
+# %% [markdown] lang="en"
+# ### 5 · Answers that never end, again
+
+# %% [markdown] lang="zh"
+# ### 5 · 又停不下来
+
+
+# %% tags=["setup"]
+def suspect_5(ids, lengths, pad_id):  # which tokens are real
+    return ids != pad_id
+
+
+# %% [markdown] lang="en"
+# > **What is wrong?**
+#
+# <details><summary>Answer</summary>
+#
+# A model without a padding token is given its end token for that purpose. Then everything that *is called* padding is masked, and the one `E` that ends the answer goes with it. Fix: mask by place, from the lengths, not by the name of a token.
+#
+# </details>
+#
+# [TRL #976](https://github.com/huggingface/trl/issues/976): "we never teach the model to end a sentence". The loss curve is normal; answers run to the length limit. The test counts again.
+
+# %% [markdown] lang="zh"
+# > **错在哪里？**
+#
+# <details><summary>答案</summary>
+#
+# 有的模型没有填充词元，就拿结束词元来顶替。凡是*叫作*填充的一律遮掉，真正收尾的那个 `E` 也一起遮掉了。改法：遮哪里，由各行的长度来定，别看词元叫什么。
+#
+# </details>
+#
+# [TRL #976](https://github.com/huggingface/trl/issues/976)：「we never teach the model to end a sentence」（我们从没教过模型怎样结束一句话）。损失曲线一切正常，回答却一直写到长度上限。测试还是数数。
+
+
+# %% tags=["museum"]
+def real_by_place(ids, lengths, pad_id):
+    return torch.arange(ids.shape[1]) < lengths[:, None]
+
+
+def keeps_the_end(real):
+    E = tokenizer.eos_id
+    encoded = [tokenizer.encode("S54=27+27E"), tokenizer.encode("S7=3+4E")]
+    lengths = torch.tensor([len(row) for row in encoded])
+    ids = torch.tensor([row + [E] * (10 - len(row)) for row in encoded])
+    assert torch.equal(real(ids, lengths, E).sum(-1), lengths)
+
+
+exhibit(5, real_by_place, suspect_5, keeps_the_end)
+
+# %% [markdown] lang="en"
+# ### 6 · A log-probability of exactly 0
+
+# %% [markdown] lang="zh"
+# ### 6 · 恰好是 0 的对数概率
+
+
+# %% tags=["setup"]
+def suspect_6(encoded, keep):  # the last `keep` columns of a batch that is too long
+    return tokenizer.pad(encoded)[0][:, -keep:]
+
+
+# %% [markdown] lang="en"
+# > **What is wrong?**
+#
+# <details><summary>Answer</summary>
+#
+# Rows are padded on the right first, then the rectangle is cut: from short rows that takes text and leaves padding. A row of padding alone has log-probability 0 under every model, so its reward is 0 for ever. Fix: cut every row before padding.
+#
+# </details>
+#
+# [TRL #3382](https://github.com/huggingface/trl/issues/3382) reports rows that consist of padding alone. The test asks that each row keeps its own end.
+
+# %% [markdown] lang="zh"
+# > **错在哪里？**
+#
+# <details><summary>答案</summary>
+#
+# 代码先右填充，再切整个矩形：短行被切走的是文本，留下的是填充。只剩填充的一行，不管什么模型来算，对数概率都是 0，奖励也就永远是 0。改法：先逐行切，再填充。
+#
+# </details>
+#
+# [TRL #3382](https://github.com/huggingface/trl/issues/3382) 报告说，有的行切完只剩填充。测试要求每一行都留住自己的末尾。
+
+
+# %% tags=["museum"]
+def cut_rows(encoded, keep):
+    return tokenizer.pad([row[-keep:] for row in encoded])[0]
+
+
+long_and_short = [tokenizer.encode("S54=27+27-0E"), tokenizer.encode("S7=3+4E")]
+
+
+def keeps_each_end(cut):
+    kept = [tokenizer.decode(row).rstrip("P") for row in cut(long_and_short, 5)]
+    assert kept == ["27-0E", "=3+4E"]
+
+
+exhibit(6, cut_rows, suspect_6, keeps_each_end)
+print([tokenizer.decode(row) for row in suspect_6(long_and_short, 5)])
+
+
+# %% tags=["figure"] alt_en="Five copies of the row S54=27+27EPP, one below the other; green cells are counted. Right: 27+27E. Exhibit 2: 7+27E, the first 2 is missing. Exhibit 3: =27+27, one too early. Exhibit 4, rejected rows: S54=27+27E without the S, the whole prompt. Exhibit 5: 27+27, without E." alt_zh="同一行 S54=27+27EPP 上下排了五遍，绿格计入。正确：27+27E。展品 2：7+27E，少了第一个 2。展品 3：=27+27，早了一格。展品 4 的 rejected 行：S54=27+27E，除 S 之外，整个提示都算了进去。展品 5：27+27，少了 E。"
+@picture
+def what_each_counts(say):
+    _, axes = figure(width=6.8, height=3.4)
+    spans = ((4, 10), (5, 10), (3, 9), (1, 10), (4, 9))
+    names = [
+        say("right", "正确"),
+        *(say(f"exhibit {k}", f"展品 {k}") for k in (2, 3, 4, 5)),
+    ]
+    for k, (begin, end) in enumerate(spans):
+        strip(axes, text, [begin <= t < end for t in range(12)], -k)
+    axes.set(xlim=(-0.1, 12.1), ylim=(-4.2, 1.0), xlabel=say("position", "位置"))
+    axes.set_xticks([t + 0.5 for t in range(12)], range(12))
+    axes.set_yticks([0.4 - k for k in range(5)], names)
+    axes.grid(False)
+
+
+# %% [markdown] lang="en"
+# **Figure 8.4.** What each bug counts of one row (green; of exhibit 4, a rejected row). Printed as text, every one of them shows at a glance; in a loss curve, none.
+
+# %% [markdown] lang="zh"
+# **图 8.4** 同一行里，各个错误计入了哪些词元（绿；展品 4 取的是 rejected 的一行）。打印成文本，个个一眼就看得出；只看损失曲线，一个也看不出。
+
+# %% tags=["proof"] checked_en="The spans of figure 8.4 are what exhibits 2 and 3 and the masks of exhibits 4 and 5 count." checked_zh="图 8.4 里的范围，与展品 2、3 实际计入的、展品 4、5 的掩码标出的一致。"
+no_padding = row_ids[:1, :10], row_marks[:1, :10]
+three = logps_of_answers, suspect_2, suspect_3
+as_text = [counted(logps, *no_padding) for logps in three]
+assert as_text == ["27+27E", "7+27E", "=27+27"]
+assert as_text == [text[4:10], text[5:10], text[3:9]]
+two_rows = torch.ones(2, 10, dtype=torch.bool)
+assert suspect_4(two_rows, [4])[:, 1:].sum(-1).tolist() == [6, 9]  # nothing predicts S
+by_name = suspect_5(row_ids[:1, :10], torch.tensor([10]), tokenizer.eos_id)
+assert by_name[0].tolist() == [True] * 9 + [False]
+
+# %% [markdown] lang="en"
+# ## ⋆ The bug museum: columns
+# A **position id** tells the network where a token stands. This library counts real tokens only, by a running sum over the attention mask. What if one numbers the columns? That depends on the model. With RoPE, attention sees only *differences* of positions (chapter 2); all tokens of a row move by the same number, and nothing changes. GPT-2 adds a learned vector for each position to the embedding; there a row that starts at 4 is another input. We build both in miniature, one attention and no layers around it.
+
+# %% [markdown] lang="zh"
+# ## ⋆ 错误博物馆：列
+# **位置编号**（position id）告诉网络一个词元站在哪里。本书的库只数真正的词元，办法是沿注意力掩码累加。要是拿列号当位置呢？看是什么模型。用 RoPE，注意力只看位置之*差*（第 2 章），一行的词元挪的格数一样，什么也不变。GPT-2 则给每个位置学一个向量，加到嵌入上；一行从位置 4 开始，就成了另一个输入。两种都做一个最小的：只有一层注意力，别的都不要。
+
+
+# %% tags=["setup"]
+def tiny_logits(tokens, places, ids, real, positions):
+    """One attention: `places` are learned positions, or None for RoPE."""
+    x = tokens[ids] if places is None else tokens[ids] + places[positions]  # (B, T, 8)
+    turned = x
+    if places is None:
+        tables = rope_tables(32, 8, 10_000.0)
+        cos, sin = (angles[positions].double()[:, None] for angles in tables)
+        turned = apply_rope(x[:, None], cos, sin)[:, 0]
+    future = torch.ones(2 * ids.shape[1:]).triu(1).bool()
+    scores = turned @ turned.transpose(1, 2)
+    weights = scores.masked_fill(future | ~real[:, None], -1e9).softmax(-1)  # (B, T, T)
+    return (x + weights @ x) @ tokens.T  # (B, T, V)
+
+
+def padded_gap(tokens, places, number):
+    """How far 4 columns of left padding move the log-probability of an answer."""
+    real = torch.arange(14)[None] >= 4
+    ids = torch.tensor([[0] * 4 + tokenizer.encode("S54=27+27E")])
+    found = []
+    for cut in (4, 0):  # without the padding, with it
+        part, kept = real[:, cut:], ids[:, cut:]
+        logits = tiny_logits(tokens, places, kept, part, number(part))
+        found.append(sequence_logps(logits, kept, torch.arange(14)[None, cut:] >= 8))
+    return abs(found[1] - found[0]).item()
+
+
+# %% [markdown] lang="en"
+# ### 7 · Scores that depend on the batch
+
+# %% [markdown] lang="zh"
+# ### 7 · 随批次变的分数
+
+
+# %% tags=["setup"]
+def suspect_7(real):  # (B, T), True where a token is real: the position ids
+    return torch.arange(real.shape[1])[None]
+
+
+# %% [markdown] lang="en"
+# > **What is wrong?**
+#
+# <details><summary>Answer</summary>
+#
+# With padding on the left the first real token stands in column 4, say, but it is still the first token. With RoPE all tokens move by the same 4 and nothing changes; learned positions make it another input. At step 0 nothing shows, since both models are shifted alike. Fix: a running sum over the attention mask.
+#
+# </details>
+#
+# [TRL #6800](https://github.com/huggingface/trl/issues/6800) reports it for online DPO and says itself that for RoPE models "this is a genuine no-op"; with GPT-2 the difference was 34.005 nats for one sequence ([PR #6819](https://github.com/huggingface/trl/pull/6819)). The test: padding on the left, or none, must give the same number, on a model with learned positions.
+
+# %% [markdown] lang="zh"
+# > **错在哪里？**
+#
+# <details><summary>答案</summary>
+#
+# 左边填充之后，第一个真正的词元可能站在第 4 列，可它仍然是第一个。用 RoPE，所有词元一起挪 4 格，什么也不变；位置向量是学来的，就成了另一个输入。第 0 步什么也看不出，因为两个模型的位置挪得一样多。改法：沿注意力掩码累加。
+#
+# </details>
+#
+# [TRL #6800](https://github.com/huggingface/trl/issues/6800) 报告的是在线 DPO（online DPO），并且自己说明：对 RoPE 模型「this is a genuine no-op」（确实毫无影响）；换成 GPT-2，一个序列就差了 34.005 奈特（[PR #6819](https://github.com/huggingface/trl/pull/6819)）。测试要用位置向量可学习的模型：左填充与不填充，必须得到同一个数。
+
+
+# %% tags=["museum"]
+def real_tokens(real):
+    return (real.cumsum(1) - 1).clamp(min=0)
+
+
+def ignores_left_padding(number):
+    drawn = torch.Generator().manual_seed(3)
+    tokens, places = (
+        torch.randn(n, 8, generator=drawn, dtype=torch.float64) for n in (22, 32)
+    )
+    assert padded_gap(tokens, places, number) < 1e-9
+
+
+exhibit(7, real_tokens, suspect_7, ignores_left_padding)
+
+# %% tags=["proof"] checked_en="Checked on twenty random models: counting real tokens moves nothing; counting columns moves learned positions, and RoPE not." checked_zh="在二十个随机模型上核对：只数真正的词元，什么也不动；拿列号当位置，学来的位置会动，RoPE 不动。"
+tokens, places = normal(INSTANCES, 22, 8), normal(INSTANCES, 32, 8)
+for vectors, learned in zip(tokens, places):
+    assert padded_gap(vectors, learned, real_tokens) < 1e-9
+    assert padded_gap(vectors, None, real_tokens) < 1e-9
+    assert padded_gap(vectors, None, suspect_7) < 1e-4  # RoPE: angles in float32
+    assert padded_gap(vectors, learned, suspect_7) > 1e-3
+
+# %% [markdown] lang="en"
+# ### 8 · A leash that loosens with padding
+
+# %% [markdown] lang="zh"
+# ### 8 · 随填充变松的绳子
+
+
+# %% tags=["setup"]
+def suspect_8(logits, ids, mask):
+    return (logps_of_tokens(logits, ids) * mask[:, 1:]).mean(-1)
+
+
+# %% [markdown] lang="en"
+# > **What is wrong?**
+#
+# <details><summary>Answer</summary>
+#
+# The mean runs over all columns, padding included, so the sum is divided by the width of the rectangle. The effective $\beta$ is $\beta$ over the width: pad more, and the leash gets looser. Fix: the sum.
+#
+# </details>
+#
+# A reader of [minimind #298](https://github.com/jingyaogong/minimind/issues/298) noticed that every answer was divided by the same `seq_length`. The test pads one row further and compares.
+
+# %% [markdown] lang="zh"
+# > **错在哪里？**
+#
+# <details><summary>答案</summary>
+#
+# 平均值是按全部列求的，连填充也算在内，等于把总和除以矩形的宽度。实际起作用的是 $\beta$ 除以宽度：填充越多，绳子越松。改法：求和。
+#
+# </details>
+#
+# [minimind #298](https://github.com/jingyaogong/minimind/issues/298) 的提问者看出来了：「相当于每个句子都同时除以同一个数字 seq_length」。测试：把一行多填几格，结果不该变。
+
+
+# %% tags=["museum"]
+def ignores_more_padding(logps):
+    logits, ids, mask = HAND
+    wider = F.pad(logits, (0, 0, 0, 8)), F.pad(ids, (0, 8)), F.pad(mask, (0, 8))
+    assert abs(logps(*HAND) - logps(*wider)).item() < 1e-9
+
+
+exhibit(8, logps_of_answers, suspect_8, ignores_more_padding)
+
+# %% [markdown] lang="en"
+# ## The bug museum: the loss
+# From here on the log-probabilities are right, and the arithmetic on them is not.
+
+# %% [markdown] lang="zh"
+# ## 错误博物馆：损失
+# 从这里起，对数概率没有错，错在拿它们做的算术。
+
+# %% [markdown] lang="en"
+# ### 9 · A slow loss, a far drift
+
+# %% [markdown] lang="zh"
+# ### 9 · 损失降得慢，策略跑得远
+
+
+# %% tags=["setup"]
+def suspect_9(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta):
+    m = (policy_chosen - ref_chosen) - (policy_rejected - ref_rejected)
+    rewards = beta * m
+    return -F.logsigmoid(beta * rewards)
+
+
+# %% [markdown] lang="en"
+# > **What is wrong?**
+#
+# <details><summary>Answer</summary>
+#
+# $\beta$ twice: the loss is DPO with $\beta^2$. Set 0.1, get 0.01: a smaller push at every plain gradient step, and a looser leash at the end. At $\beta=1$ the bug cannot be seen, so never test there. Fix: one $\beta$.
+#
+# </details>
+#
+# [maxtext #1530](https://github.com/AI-Hypercomputer/maxtext/issues/1530) asks: "there are two BETA in the DPO loss, but there should be only one. Is this intentional?" The test is the case by hand.
+
+# %% [markdown] lang="zh"
+# > **错在哪里？**
+#
+# <details><summary>答案</summary>
+#
+# 乘了两次 $\beta$：成了用 $\beta^2$ 的 DPO。设成 0.1，实际是 0.01：用普通的梯度步，每一步推得更轻，最后绳子却更松。$\beta=1$ 时这个错看不出来，所以测试时别取 $\beta=1$。改法：只乘一次。
+#
+# </details>
+#
+# [maxtext #1530](https://github.com/AI-Hypercomputer/maxtext/issues/1530) 问：「there are two BETA in the DPO loss, but there should be only one. Is this intentional?」（DPO 损失里有两个 BETA，本该只有一个，是故意的吗？）测试用手算的例子。
+
+
+# %% tags=["museum"]
+def quarter_left(loss):
+    found = loss(*numbers(2 * math.log(3) - 4, -6, -4, -6), beta=0.5)
+    assert abs(found.item() - math.log(4 / 3)) < 1e-9
+
+
+exhibit(9, loss_of_pairs, suspect_9, quarter_left)
+
+# %% [markdown] lang="en"
+# ### 10 · A loss that starts at 5.545
+
+# %% [markdown] lang="zh"
+# ### 10 · 从 5.545 起步的损失
+
+
+# %% tags=["setup"]
+def suspect_10(pieces):  # the losses of a step, in pieces that fit into memory
+    return sum(losses.mean() for losses in pieces)
+
+
+# %% [markdown] lang="en"
+# > **What is wrong?**
+#
+# <details><summary>Answer</summary>
+#
+# A step of $G$ pieces adds up $G$ means and forgets to divide; $8\ln 2=5.545$. The gradient is eight times as long as it should be, which Adam mostly hides, while clipping sets in eight times too early. (Dividing by $G$ is right only for pieces of equal size.) Fix: collect sums and counts, divide once (chapter 3).
+#
+# </details>
+#
+# [TRL #2615](https://github.com/huggingface/trl/pull/2615) repaired it in early 2025. $\ln 2$ sees it at once. The test: one batch and its pieces give one number.
+
+# %% [markdown] lang="zh"
+# > **错在哪里？**
+#
+# <details><summary>答案</summary>
+#
+# 一步分成 $G$ 块，把 $G$ 个平均值加起来，忘了除以 $G$；$8\ln 2=5.545$。梯度是应有的八倍长；用 Adam，这一点大体看不出；用梯度裁剪，早早就动手裁了。（除以 $G$，只在各块一样大时才对。）改法：分别累计总和与个数，最后除一次（第 3 章）。
+#
+# </details>
+#
+# [TRL #2615](https://github.com/huggingface/trl/pull/2615) 在 2025 年初修好。同 $\ln 2$ 一比，一眼就能看出来。测试：整批算与分块算，得到同一个数。
+
+
+# %% tags=["museum"]
+def divide_once(pieces):
+    return sum(losses.sum() for losses in pieces) / sum(map(len, pieces))
+
+
+def pieces_equal_the_batch(reduce):
+    losses = torch.tensor([0.6, 0.7, 0.8, 0.5, 0.9])
+    assert abs(reduce([losses]) - reduce(list(losses.split(2)))) < 1e-6
+
+
+exhibit(10, divide_once, suspect_10, pieces_equal_the_batch)
+eight = torch.full((16,), math.log(2)).split(2)
+print(f"{divide_once(eight):.3f} {suspect_10(eight):.3f}")
+assert abs(suspect_10(eight) - 5.545) < 5e-4
+
+# %% [markdown] lang="en"
+# ### 11 · All is well, and then nan
+
+# %% [markdown] lang="zh"
+# ### 11 · 本来好好的，忽然全是 nan
+
+
+# %% tags=["setup"]
+def suspect_11(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta):
+    m = (policy_chosen - ref_chosen) - (policy_rejected - ref_rejected)
+    return -torch.log(torch.sigmoid(beta * m))
+
+
+# %% [markdown] lang="en"
+# > **What is wrong?**
+#
+# <details><summary>Answer</summary>
+#
+# The logarithm of a sigmoid, as above: one pair that goes badly wrong is enough. Fix: `logsigmoid`.
+#
+# </details>
+#
+# [tinker #188](https://github.com/thinking-machines-lab/tinker-cookbook/pull/188) replaced it: "This prevents `NaN` gradients caused by floating point underflow when the scaled log-ratios are large negative numbers." The test: a margin of -200, in float32.
+
+# %% [markdown] lang="zh"
+# > **错在哪里？**
+#
+# <details><summary>答案</summary>
+#
+# 先 sigmoid 再取对数，前面已经看过：只要有一对错得离谱就够了。改法：`logsigmoid`。
+#
+# </details>
+#
+# [tinker #188](https://github.com/thinking-machines-lab/tinker-cookbook/pull/188) 把它换掉了：「This prevents `NaN` gradients caused by floating point underflow when the scaled log-ratios are large negative numbers.」（对数比乘上系数后若是绝对值很大的负数，浮点数会下溢，梯度成了 `NaN`；换掉就不会。）测试：float32 下把间隔设成 -200。
+
+
+# %% tags=["museum"]
+def survives_a_lost_pair(loss):
+    chosen, zero = torch.tensor([-2000.0], requires_grad=True), torch.zeros(1)
+    found = loss(chosen, zero, zero, zero, beta=0.1)
+    assert abs(found.item() - 200) < 1e-3
+    assert abs(torch.autograd.grad(found.sum(), chosen)[0].item() + 0.1) < 1e-6
+
+
+exhibit(11, loss_of_pairs, suspect_11, survives_a_lost_pair)
+
+# %% [markdown] lang="en"
+# ## The bug museum: two models
+# The last three concern what a pair is held against: the reference, and the other answer.
+
+# %% [markdown] lang="zh"
+# ## 错误博物馆：两个模型
+# 最后三件，错在拿什么来比：参考策略，还有另一个回答。
+
+# %% [markdown] lang="en"
+# ### 12 · Rewards that start beside 0
+
+# %% [markdown] lang="zh"
+# ### 12 · 不从 0 起步的奖励
+
+
+# %% tags=["setup"]
+def suspect_12(model):  # makes the reference
+    return copy.deepcopy(model).half()
+
+
+# %% [markdown] lang="en"
+# > **What is wrong?**
+#
+# <details><summary>Answer</summary>
+#
+# The reference is in half precision, the policy is not. The mean loss still reads 0.693: errors of both signs average out. Fix: the same precision on both sides, or stored log-probabilities from the policy itself. Dropout in one of the passes has the same symptom ([TRL #639](https://github.com/huggingface/trl/pull/639)).
+#
+# </details>
+#
+# In [DPO #34](https://github.com/eric-mitchell/direct-preference-optimization/issues/34) a reader asks why the rewards of the authors' own run do not start at 0. Answer: the reference was loaded in fp16, "because we're only using it for inference". The test looks at each reward, not the mean.
+
+# %% [markdown] lang="zh"
+# > **错在哪里？**
+#
+# <details><summary>答案</summary>
+#
+# 参考策略用了半精度，策略则没有。平均损失看上去仍是 0.693：误差有正有负，平均掉了。改法：两边用同一种精度，或者训练前用策略自己算好参考的对数概率，存下来用。两边的前向计算若有一边开着 dropout，症状相同（[TRL #639](https://github.com/huggingface/trl/pull/639)）。
+#
+# </details>
+#
+# [DPO #34](https://github.com/eric-mitchell/direct-preference-optimization/issues/34) 里有人问：作者自己那次训练，奖励怎么不从 0 起步？答复是：参考策略用 fp16 载入，「because we're only using it for inference」（因为只拿它做推理）。测试看每一个奖励，不看平均。
+
+# %% tags=["museum"]
+PROMPTS = ["S54=", "S-12=", "S7=", "S33="]
+ANSWERS = ["27+27E", "3-15E", "9-2E", "40-7E"]
+
+
+def rewards_start_at_zero(make_reference):
+    models = gen, make_reference(gen)
+    logps, ref_logps = (score(model, PROMPTS, ANSWERS).double() for model in models)
+    assert (0.1 * (logps - ref_logps)).abs().max() < 1e-5
+
+
+exhibit(12, copy.deepcopy, suspect_12, rewards_start_at_zero)
+models = gen, suspect_12(gen)
+scores = [score(model, PROMPTS, ANSWERS).double() for model in models]
+off = scores[0] - scores[1]
+first_loss = F.softplus(-0.1 * (off[:2] - off[2:])).mean().item()
+assert abs(first_loss - math.log(2)) < 1e-3 and off.abs().max() > 1e-4
+
+# %% [markdown] lang="en"
+# ### 13 · A loss that stays at 0.693
+
+# %% [markdown] lang="zh"
+# ### 13 · 停在 0.693 的损失
+
+
+# %% tags=["setup"]
+def suspect_13(policy):  # makes the reference
+    return policy
+
+
+# %% [markdown] lang="en"
+# > **What is wrong?**
+#
+# <details><summary>Answer</summary>
+#
+# The reference is the policy itself, evaluated at each step, so $h=0$ for ever. But the model *is* training: the reference has no gradient, the policy has one, a pull of $\beta/2$ for every label with $q=1$, whatever the margin. The weights run, and no leash holds them. Fix: a copy, or stored log-probabilities.
+#
+# </details>
+#
+# [TRL #1962](https://github.com/huggingface/trl/issues/1962) (cached references were computed but not used) concludes that "the model is not training". On the three-answer toy of chapter 7, figure 8.5 shows what it does. The test moves the policy and asks whether the reference stood still.
+
+# %% [markdown] lang="zh"
+# > **错在哪里？**
+#
+# <details><summary>答案</summary>
+#
+# 参考策略就是策略本身，每一步现算，所以永远有 $h=0$。可是模型*在*训练：参考那边没有梯度，策略这边有；标签是 $q=1$ 的，每一对的拉力都是 $\beta/2$，拉得再开也不松手。权重一路狂奔，没有绳子拉着。改法：复制一份，或者把对数概率存下来。
+#
+# </details>
+#
+# [TRL #1962](https://github.com/huggingface/trl/issues/1962)（参考策略的对数概率算好存下了，却没用上）的结论是「the model is not training」（模型没在训练）。放到第 7 章三个回答的例子上，图 8.5 让人看到它在做什么。测试：动一下策略，看参考策略动没动。
+
+
+# %% tags=["museum"]
+def stands_still(make_reference):
+    policy = copy.deepcopy(gen)
+    reference = make_reference(policy)
+    before = score(reference, PROMPTS, ANSWERS)
+    with torch.no_grad():
+        head = policy.lm_head.weight
+        head += 0.1 * torch.randn(head.shape).to(device)
+    assert torch.equal(before, score(reference, PROMPTS, ANSWERS))
+
+
+exhibit(13, copy.deepcopy, suspect_13, stands_still)
+
+# %%
+toy = tabular.Problem(
+    torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64).log(),
+    torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64),
+)
+toy_wins = tabular.comparisons(toy.reward, tabular.uniform_pairs(3))
+
+
+def train_toy(loss_at, steps=60):
+    """Loss and log π(y_3) at each step of plain descent with step size 2."""
+    logits, log = toy.ref_logps.clone().requires_grad_(), []
+    for _ in range(steps + 1):
+        logps = logits.log_softmax(-1)
+        loss = loss_at(logps)
+        log.append((loss.item(), logps[2].item()))
+        (gradient,) = torch.autograd.grad(loss, logits)
+        logits = (logits - 2 * gradient).detach().requires_grad_()
+    return log
+
+
+# %%
+curves = {
+    "fixed": train_toy(lambda p: tabular.dpo_loss(p, toy.ref_logps, toy_wins, 0.5)),
+    "moving": train_toy(lambda p: tabular.dpo_loss(p, p.detach(), toy_wins, 0.5)),
+}
+for name, log in curves.items():
+    print(f"{name:7}", *(f"{value:8.3f}" for value in log[-1]))
+assert all(abs(loss - math.log(2)) < 1e-12 for loss, _ in curves["moving"])
+assert curves["moving"][60][1] < -20
+assert abs(curves["fixed"][60][0] - 0.51) < 5e-3
+assert abs(curves["fixed"][60][1] - math.log(0.00673)) < 0.1
+
+
+# %% tags=["figure"] alt_en="Two panels over 60 steps. Left, the loss: with a fixed reference it falls from 0.693 to 0.51; with the moving reference it is a flat line at 0.693. Right, the log-probability of the third answer: with a fixed reference it settles at -5; with the moving reference it falls in a straight line to -25." alt_zh="两幅图，横轴 60 步。左边是损失：参考策略固定时，从 0.693 降到 0.51；参考策略会动时，是 0.693 处的一条水平线。右边是第三个回答的对数概率：参考策略固定时，停在 -5；会动时，沿直线一路降到 -25。"
+@picture
+def moving_reference(say):
+    _, panels = figure(2, width=7.4, height=3.2)
+    words = {"fixed": say("fixed reference", "参考策略固定")}
+    words["moving"] = say("moving reference", "参考策略会动")
+    looks = {"fixed": ("policy", "-"), "moving": ("rejected", "--")}
+    for name, (color, style) in looks.items():
+        for panel, values in zip(panels, zip(*curves[name])):
+            panel.plot(values, style, color=COLORS[color], label=words[name])
+            panel.set_xlabel(say("training steps", "训练步数"))
+    panels[0].set_ylabel(say("mean loss", "平均损失"))
+    panels[1].set_ylabel(say(r"log-probability of $y_3$", r"$y_3$ 的对数概率"))
+    panels[1].legend(fontsize=9)
+
+
+# %% [markdown] lang="en"
+# **Figure 8.5.** A moving reference against a fixed one, soft labels. Left: the loss stays at $\ln 2$ although the model trains. Right: it trains without a leash; the fixed one comes to rest at its optimum. (To update the reference during training on purpose is a method of its own: TR-DPO, [Gorbatovski et al. 2024](https://arxiv.org/abs/2404.09656).)
+
+# %% [markdown] lang="zh"
+# **图 8.5** 会动的参考策略与固定的，软标签。左：参考策略会动时，模型在训练，损失却停在 $\ln 2$。右：没有绳子，对数概率一路掉下去；参考策略固定时，停在最优解上。（有意在训练中更新参考策略，则是另一种方法：TR-DPO，[Gorbatovski et al. 2024](https://arxiv.org/abs/2404.09656)。）
+
+# %% [markdown] lang="en"
+# ### 14 · Accuracy 1 before the first step
+
+# %% [markdown] lang="zh"
+# ### 14 · 一步没走，准确率已是 1
+
+
+# %% tags=["setup"]
+def suspect_14(chosen_rewards, rejected_rewards):
+    best = torch.stack((chosen_rewards, rejected_rewards), -1).argmax(-1)
+    return (best == 0).double().mean()
+
+
+# %% [markdown] lang="en"
+# > **What is wrong?**
+#
+# <details><summary>Answer</summary>
+#
+# An untrained model scores both answers alike. `argmax` returns index 0 for a tie, and index 0 is chosen. In a trained model it happens too: numbers that are too coarse (4.00 and 4.01 are one number in bfloat16), and two answers that are the same. Fix: a tie counts half.
+#
+# </details>
+#
+# [TRL #1012](https://github.com/huggingface/trl/pull/1012) found it in the metric of a reward model. The test is step 0.
+
+# %% [markdown] lang="zh"
+# > **错在哪里？**
+#
+# <details><summary>答案</summary>
+#
+# 没训练过的模型给两个回答打一样的分。平局时 `argmax` 返回下标 0，而 0 正是 chosen。训练过的模型也会碰上：数存得太粗（4.00 和 4.01 在 bfloat16 里是同一个数），或者两个回答一模一样。改法：平局算半个。
+#
+# </details>
+#
+# [TRL #1012](https://github.com/huggingface/trl/pull/1012) 在奖励模型的指标里发现了它。测试就看第 0 步。
+
+
+# %% tags=["museum"]
+def half_a_tie(chosen_rewards, rejected_rewards):
+    won = (chosen_rewards > rejected_rewards).double()
+    return (won + 0.5 * (chosen_rewards == rejected_rewards).double()).mean()
+
+
+def half_at_the_start(accuracy):
+    assert accuracy(torch.zeros(8), torch.zeros(8)) == 0.5
+    assert accuracy(torch.tensor([1.0, -1.0]), torch.tensor([0.0, 0.0])) == 0.5
+
+
+exhibit(14, half_a_tie, suspect_14, half_at_the_start)
+assert torch.tensor(4.00).bfloat16() == torch.tensor(4.01).bfloat16()  # a tie
+
+# %% [markdown] lang="en"
+# ## The whole collection
+# The column $\ln 2$ says whether the loss at step 0 gives the bug away.
 #
 # | | exhibit | found in | what one sees | $\ln 2$ | caught by |
 # |---|---|---|---|---|---|
@@ -641,8 +1657,8 @@ assert sums == {-0.7: -120.5, -0.5: -128.0} and abs(200 * -0.7 + 140) < 1e-9
 # | 14 | ties are wins | [TRL #1012](https://github.com/huggingface/trl/pull/1012) | untrained accuracy 1 | no | accuracy at step 0 |
 
 # %% [markdown] lang="zh"
-# ## 错误博物馆
-# 十四件展品全都出自公开的代码，发现的人把它们写了下来，原话请点链接去看。（现象那一列，他们没有写到的，由我们补上。）出错的那几行，我们另写了一份缩微的。每件配一个测试：代码对，就放行；有错，就拦下。$\ln 2$ 一列说的是：只看第 0 步的损失是不是 $\ln 2$，能不能发现这个错。
+# ## 全部展品
+# $\ln 2$ 一列说的是：只看第 0 步的损失是不是 $\ln 2$，能不能发现这个错。
 #
 # | | 展品 | 出处 | 看到的现象 | $\ln 2$ | 靠什么抓住 |
 # |---|---|---|---|---|---|
@@ -661,398 +1677,12 @@ assert sums == {-0.7: -120.5, -0.5: -128.0} and abs(200 * -0.7 + 140) < 1e-9
 # | 13 | 参考策略自己在动 | [TRL #1962](https://github.com/huggingface/trl/issues/1962) | 损失停在 0.693 | 否 | 走一步再看 |
 # | 14 | 平局算赢 | [TRL #1012](https://github.com/huggingface/trl/pull/1012) | 还没训练，准确率就是 1 | 否 | 第 0 步的准确率 |
 
-# %% tags=["setup"]
-MUSEUM = {}
-
-
-def exhibit(number, right, buggy, test):
-    """Hang an exhibit: `test` must let the right code pass and stop the buggy code."""
-    test(right)
-    try:
-        test(buggy)
-    except AssertionError:
-        MUSEUM[number] = (right, buggy, test)
-    else:
-        raise RuntimeError(f"exhibit {number}: its test does not notice the bug")
-
-
-def counted(logps, ids, mask):
-    """The text that `logps` counts: a token counts where the logits before it have a gradient."""
-    logits = torch.zeros(*ids.shape, 22, dtype=torch.float64, requires_grad=True)
-    logps(logits, ids, mask).sum().backward()
-    position = logits.grad.abs().sum(-1)[0].nonzero()[:, 0]
-    return tokenizer.decode(ids[0, (position + 1).clamp(max=ids.shape[1] - 1)])
-
-
 # %% [markdown] lang="en"
-# ### 1 · No shift
-# Position $t$ is asked about token $t$, which it has just read. [maxtext #2103](https://github.com/AI-Hypercomputer/maxtext/issues/2103), about an inference engine, "observed very large negative logprobs across all prompt positions". In a training the loss would still fall, all the way to 0: the model learns to repeat what it reads ([chapter 1](01_strings.ipynb) has such a run). Our `gen` gives `27+27E` a log-probability of about -4.4; without the shift it is below -40. The test is the case made by hand. Fix: `logits[:, :-1]` with `ids[:, 1:]`.
-
-# %% [markdown] lang="zh"
-# ### 1 · 没有移位
-# 拿位置 $t$ 去问词元 $t$，也就是它刚读过的那个。[maxtext #2103](https://github.com/AI-Hypercomputer/maxtext/issues/2103) 说的是一个推理引擎：「observed very large negative logprobs across all prompt positions」（提示的每个位置上，对数概率都负得厉害）。放到训练里，损失照样会降，一直降到 0：模型学的是把读到的再写一遍（[第 1 章](01_strings.ipynb)跑过一次）。我们的 `gen` 给 `27+27E` 的对数概率约 -4.4；不移位，就低于 -40。测试用开头手算的例子：答案该是 $\log\frac18$，不移位就对不上。改法：`logits[:, :-1]` 配 `ids[:, 1:]`。
-
-# %% tags=["museum"]
-def no_shift(logits, ids, mask):
-    logps = logits.log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1)  # about the token that was just read
-    return (logps * mask).sum(-1)
-
-
-def by_hand(logps):
-    assert abs(logps(*HAND).item() - math.log(1 / 8)) < 1e-9
-
-
-exhibit(1, logps_of_answers, no_shift, by_hand)
-row, marks = tokenizer.collate(["S54="], ["27+27E"])
-with torch.no_grad():
-    logits = gen(row.to(device)).cpu()
-right, wrong = (logps(logits, row, marks).item() for logps in (logps_of_answers, no_shift))
-print(f"{right:.1f} {wrong:.0f}")
-assert abs(right + 4.4) < 0.1 and wrong < -40
-
-# %% [markdown] lang="en"
-# ### 2 · The first answer token dropped
-# The shifted array is one entry shorter than the ids, and its entry $j$ speaks about token $j+1$. Cut it with an index that belongs to the ids, and the answer's first token is gone. [cookbook #388](https://github.com/fw-ai/cookbook/pull/388): for a pair that differs only there, the loss "collapses to log(2) with zero gradient". The test is such a pair. Fix: cut at `start - 1`, or keep one mask and shift it with the labels.
-
-# %% [markdown] lang="zh"
-# ### 2 · 丢了第一个词元
-# 移位后的数组比编号少一项，第 $j$ 项说的是词元 $j+1$。下标若是在编号里数出来的，拿来切这个数组就晚了一格，回答的第一个词元没了。[cookbook #388](https://github.com/fw-ai/cookbook/pull/388)：两个回答若只在那里不同，损失「collapses to log(2) with zero gradient」（塌到 $\ln 2$，梯度为零）。测试就用这样一对，看两个对数概率之差还在不在。改法：从 `start - 1` 切起；或者只用掩码，让它跟标签一起移位。
-
-# %% tags=["museum"]
-def late_start(logits, ids, mask):
-    start = mask.long().argmax(-1)  # the index of the first answer token among the ids
-    return torch.stack([logps[i:].sum() for logps, i in zip(logps_of_tokens(logits, ids), start)])
-
-
-def differ_at_the_first_token(logps):
-    logits, ids, mask = HAND
-    other = torch.tensor([[0, 1, 2, 2]])  # E in place of a: 1/2 against 1/4, and the same after that
-    gap = logps(logits, ids, mask) - logps(logits, other, mask)
-    assert abs(gap.item() + math.log(2)) < 1e-9
-
-
-exhibit(2, logps_of_answers, late_start, differ_at_the_first_token)
-
-# %% [markdown] lang="en"
-# ### 3 · A mask shifted twice
-# The data set stores its mask already shifted; the trainer shifts it again. What counts is now the last token of the prompt and the answer without `E`. In verl one trainer served data sets of both conventions; a repair for one kind spoilt the other ([#5362](https://github.com/verl-project/verl/pull/5362)), and [verl #3562](https://github.com/verl-project/verl/issues/3562), an SFT run, saw replies that loop at the end and cannot stop. The test prints the counted tokens: `=27+27` is not the answer. Fix: one convention, stated; here the mask marks tokens.
-
-# %% [markdown] lang="zh"
-# ### 3 · 掩码移了两次
-# 数据集存下的掩码已经移过位，训练代码又移一次。于是计入的成了提示的最后一个词元，加上不带 `E` 的回答。verl 有一份训练代码，用的数据集有两种约定，照一种修好，另一种就坏了（[#5362](https://github.com/verl-project/verl/pull/5362)）；[verl #3562](https://github.com/verl-project/verl/issues/3562) 做的是 SFT，训练后的模型「经常在回复的结尾陷入循环回复，无法终止」：`E` 从没计入过损失。测试把计入的词元列出来：列出的是 `=27+27`，不是回答。改法：只用一种约定，并且写明；本书的掩码标的是词元。
-
-# %% tags=["museum"]
-def shifted_twice(logits, ids, mask):
-    stored = mask.roll(-1, 1)  # the data set has shifted already
-    return (logps_of_tokens(logits, ids) * stored[:, 1:]).sum(-1)
-
-
-def counts_the_answer(logps):
-    ids, mask = tokenizer.collate(["S54=", "S54="], ["27+27E", "27+27-0E"])
-    assert counted(logps, ids[:1], mask[:1]) == "27+27E"
-
-
-exhibit(3, logps_of_answers, shifted_twice, counts_the_answer)
-print(counted(logps_of_answers, row, marks), counted(shifted_twice, row, marks))
-
-# %% [markdown] lang="en"
-# ### 4 · Only the chosen prompt masked
-# Chosen and rejected rows are stacked, $2B$ of them, but there are $B$ prompt lengths, and `zip` stops at the shorter list without a word. [OpenRLHF #294](https://github.com/OpenRLHF/OpenRLHF/issues/294): "it will only mask the chosen prompt ids". Now the margin grows when the model makes its prompts improbable. The test counts: marked tokens = tokens of the answer, row by row. Fix: `prompt_lengths * 2`, and `strict=True`.
-
-# %% [markdown] lang="zh"
-# ### 4 · 只遮了 chosen 的提示
-# chosen 与 rejected 叠在一起，共 $2B$ 行，提示长度却只有 $B$ 个。`zip` 走完短的那个列表就停，一声不响，后一半 rejected 的提示全没遮。[OpenRLHF #294](https://github.com/OpenRLHF/OpenRLHF/issues/294)：「it will only mask the chosen prompt ids」（只会遮 chosen 的提示）。这样一来，模型只要压低提示的概率，间隔就变大。测试就是数数：回答有几个词元，那一行就该标出几个。改法：`prompt_lengths * 2`，并加上 `strict=True`。
-
-# %% tags=["museum"]
-def mask_both(attention_mask, prompt_lengths):  # (2B, T), chosen rows first; B lengths
-    mask = attention_mask.clone()
-    for row, length in zip(mask, prompt_lengths * 2, strict=True):
-        row[:length] = False
-    return mask
-
-
-def mask_with_short_zip(attention_mask, prompt_lengths):
-    mask = attention_mask.clone()
-    for row, length in zip(mask, prompt_lengths):
-        row[:length] = False
-    return mask
-
-
-def marks_each_answer(masks):
-    pairs = [("S54=", "27+27E"), ("S7=", "3+4E"), ("S54=", "30+24E"), ("S7=", "E")]
-    _, attention_mask = tokenizer.pad([tokenizer.encode(x + y) for x, y in pairs])
-    assert masks(attention_mask, [4, 3]).sum(-1).tolist() == [6, 4, 6, 1]
-
-
-exhibit(4, mask_both, mask_with_short_zip, marks_each_answer)
-
-# %% [markdown] lang="en"
-# ### 5 · The end token taken for padding
-# A model without a padding token is given its end token for that purpose. Then everything that *is called* padding is masked, and the one `E` that ends the answer goes with it. [TRL #976](https://github.com/huggingface/trl/issues/976): "we never teach the model to end a sentence". The loss curve is normal; answers run to the length limit. The test counts again. Fix: mask by place, from the lengths, not by the name of a token.
-
-# %% [markdown] lang="zh"
-# ### 5 · 把结束词元当成填充
-# 有的模型没有填充词元，就拿结束词元来顶替。后面再把*叫作*填充的一律遮掉，真正收尾的那个 `E` 也一起遮掉了。[TRL #976](https://github.com/huggingface/trl/issues/976)：「we never teach the model to end a sentence」（我们从没教过模型怎样结束一句话）。损失曲线一切正常，回答却一直写到长度上限。测试还是数数。改法：遮哪里，由各行的长度来定，别看词元叫什么。
-
-# %% tags=["museum"]
-def real_by_place(ids, lengths, pad_id):
-    return torch.arange(ids.shape[1]) < lengths[:, None]
-
-
-def real_by_name(ids, lengths, pad_id):
-    return ids != pad_id
-
-
-def keeps_the_end(real):
-    E = tokenizer.eos_id
-    rows = [tokenizer.encode("S54=27+27E"), tokenizer.encode("S7=3+4E")]
-    lengths = torch.tensor([len(row) for row in rows])
-    ids = torch.tensor([row + [E] * (10 - len(row)) for row in rows])  # padded with E
-    assert torch.equal(real(ids, lengths, E).sum(-1), lengths)
-
-
-exhibit(5, real_by_place, real_by_name, keeps_the_end)
-
-# %% [markdown] lang="en"
-# ### 6 · Short rows cut away
-# A batch is too long, and its end is to be kept. Rows are padded on the right first, then the rectangle is cut with `[:, -keep:]`: from short rows that takes text and leaves padding. [TRL #3382](https://github.com/huggingface/trl/issues/3382) reports rows that consist of padding alone. Such a row has log-probability exactly 0 under every model, so its reward is 0 for ever. The test asks that each row keeps its own end. Fix: cut every row before padding.
-
-# %% [markdown] lang="zh"
-# ### 6 · 短行被切得只剩填充
-# 批次太宽，只想留下末尾几列。代码先右填充，再用 `[:, -keep:]` 切整个矩形：短行被切走的是文本，留下的是填充。[TRL #3382](https://github.com/huggingface/trl/issues/3382) 报告说，有的行切完只剩填充。这样一行，不管什么模型来算，对数概率都恰好是 0，奖励也就永远是 0。测试要求每一行都留住自己的末尾。改法：先逐行切，再填充。
-
-# %% tags=["museum"]
-def cut_rows(rows, keep):
-    return tokenizer.pad([row[-keep:] for row in rows])[0]
-
-
-def cut_rectangle(rows, keep):
-    return tokenizer.pad(rows)[0][:, -keep:]
-
-
-def keeps_each_end(cut):
-    ids = cut([tokenizer.encode("S54=27+27-0E"), tokenizer.encode("S7=3+4E")], 5)
-    assert [tokenizer.decode(row).rstrip("P") for row in ids] == ["27-0E", "=3+4E"]
-
-
-exhibit(6, cut_rows, cut_rectangle, keeps_each_end)
-print([tokenizer.decode(row) for row in cut_rectangle([tokenizer.encode("S54=27+27-0E"), tokenizer.encode("S7=3+4E")], 5)])
-
-# %% [markdown] lang="en"
-# ### 7 · Positions that count the padding
-# The section on batches has shown the mechanism. [TRL #6800](https://github.com/huggingface/trl/issues/6800) reports it for online DPO and says itself that for RoPE models "this is a genuine no-op"; with GPT-2 the difference was 34.005 nats for one sequence ([PR #6819](https://github.com/huggingface/trl/pull/6819)). At step 0 nothing shows, since both models are shifted alike. The test: padding on the left, or none, must give the same number, on a model with learned positions. Fix: a running sum over the attention mask.
-
-# %% [markdown] lang="zh"
-# ### 7 · 位置把填充也数了
-# 道理前面讲批次时说过。[TRL #6800](https://github.com/huggingface/trl/issues/6800) 报告的是在线 DPO（online DPO），并且自己说明：对 RoPE 模型「this is a genuine no-op」（确实毫无影响）；换成 GPT-2，一个序列就差了 34.005 奈特（[PR #6819](https://github.com/huggingface/trl/pull/6819)）。第 0 步什么也看不出，因为两个模型的位置挪得一样多。测试要用位置向量可学习的模型：左填充与不填充，必须得到同一个数。改法：沿注意力掩码累加。
-
-# %% tags=["museum"]
-def ignores_left_padding(number):
-    weights = torch.Generator().manual_seed(3)
-    tokens, places = (torch.randn(n, 8, generator=weights, dtype=torch.float64) for n in (22, 32))
-    assert padded_gap(tokens, places, number) < 1e-9
-
-
-exhibit(7, lambda real: (real.cumsum(1) - 1).clamp(min=0), lambda real: torch.arange(real.shape[1])[None], ignores_left_padding)
-
-# %% [markdown] lang="en"
-# ### 8 · A mean over the width of the row
-# The masked log-probabilities are averaged over all columns, padding included, so the sum is divided by the width of the rectangle. A reader of [minimind #298](https://github.com/jingyaogong/minimind/issues/298) noticed that every answer was divided by the same `seq_length`. The effective $\beta$ is $\beta$ over the width: pad more, and the leash gets looser. The test pads one row further and compares. Fix: the sum.
-
-# %% [markdown] lang="zh"
-# ### 8 · 按整行宽度求平均
-# 遮好之后，对数概率按全部列求平均，连填充也算在内，等于把总和除以矩形的宽度。[minimind #298](https://github.com/jingyaogong/minimind/issues/298) 的提问者看出来了：「相当于每个句子都同时除以同一个数字 seq_length」。实际起作用的是 $\beta$ 除以宽度：填充越多，绳子越松。测试：把一行多填几格，结果不该变。改法：求和。
-
-# %% tags=["museum"]
-def mean_over_width(logits, ids, mask):
-    return (logps_of_tokens(logits, ids) * mask[:, 1:]).mean(-1)
-
-
-def ignores_more_padding(logps):
-    wider = [F.pad(HAND[0], (0, 0, 0, 8)), F.pad(HAND[1], (0, 8)), F.pad(HAND[2], (0, 8))]
-    assert abs(logps(*HAND) - logps(*wider)).item() < 1e-9
-
-
-exhibit(8, logps_of_answers, mean_over_width, ignores_more_padding)
-
-# %% [markdown] lang="en"
-# ### 9 · Beta twice
-# The log-ratios are multiplied by $\beta$, and inside the sigmoid once more: the loss is DPO with $\beta^2$. [maxtext #1530](https://github.com/AI-Hypercomputer/maxtext/issues/1530) asks: "there are two BETA in the DPO loss, but there should be only one. Is this intentional?" Set 0.1, get 0.01: a smaller push at every plain gradient step, and a looser leash at the end. At $\beta=1$ the bug cannot be seen, so never test there. The test is a case by hand, $\beta=0.5$, $h=\ln 3$. Fix: one $\beta$.
-
-# %% [markdown] lang="zh"
-# ### 9 · 乘了两次 β
-# 对数比先乘一次 $\beta$，进 sigmoid 之前又乘一次：成了用 $\beta^2$ 的 DPO。[maxtext #1530](https://github.com/AI-Hypercomputer/maxtext/issues/1530) 问：「there are two BETA in the DPO loss, but there should be only one. Is this intentional?」（DPO 损失里有两个 BETA，本该只有一个，是故意的吗？）设成 0.1，实际是 0.01：用普通的梯度步，每一步推得更轻，最后绳子却更松。$\beta=1$ 时这个错看不出来，所以测试时别取 $\beta=1$。测试用手算的例子，$\beta=0.5$，$h=\ln 3$，损失该是 $\ln\frac43$。改法：只乘一次 $\beta$。
-
-# %% tags=["museum"]
-def beta_twice(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta):
-    delta = beta * ((policy_chosen - ref_chosen) - (policy_rejected - ref_rejected))
-    return -F.logsigmoid(beta * delta)
-
-
-def numbers(*values):
-    return [torch.tensor([value], dtype=torch.float64) for value in values]
-
-
-def quarter_left(loss):
-    found = loss(*numbers(2 * math.log(3) - 4, -6, -4, -6), beta=0.5)
-    assert abs(found.item() - math.log(4 / 3)) < 1e-9
-
-
-exhibit(9, loss_of_pairs, beta_twice, quarter_left)
-
-# %% [markdown] lang="en"
-# ### 10 · Pieces summed, not averaged
-# A step of $G$ pieces adds up $G$ means and forgets to divide. [TRL #2615](https://github.com/huggingface/trl/pull/2615) repaired it in early 2025; with eight pieces the loss starts at $8\ln 2=5.545$. The gradient is eight times as long as it should be, which Adam mostly hides, while clipping sets in eight times too early. $\ln 2$ sees it at once. (Dividing by $G$ is right only for pieces of equal size; a shorter last piece would weigh too much.) The test: one batch and its pieces give one number. Fix: collect sums and counts, divide once (chapter 3).
-
-# %% [markdown] lang="zh"
-# ### 10 · 各块只加不除
-# 一步分成 $G$ 块，把 $G$ 个平均值加起来，忘了除以 $G$。[TRL #2615](https://github.com/huggingface/trl/pull/2615) 在 2025 年初修好；分八块时，损失从 $8\ln 2=5.545$ 起步。梯度是应有的八倍长；用 Adam，这一点大体看不出；用梯度裁剪，真正的梯度才到阈值的八分之一，就动手裁了。同 $\ln 2$ 一比，一眼就能看出来。（除以 $G$，只在各块一样大时才对；末块若小一些，里面每一对的分量就偏重。）测试：整批算与分块算，得到同一个数。改法：分别累计总和与个数，最后除一次（第 3 章）。
-
-# %% tags=["museum"]
-def divide_once(pieces):
-    return sum(losses.sum() for losses in pieces) / sum(len(losses) for losses in pieces)
-
-
-def add_up_means(pieces):
-    return sum(losses.mean() for losses in pieces)
-
-
-def pieces_equal_the_batch(reduce):
-    losses = torch.tensor([0.6, 0.7, 0.8, 0.5, 0.9])
-    assert abs(reduce([losses]) - reduce(list(losses.split(2)))) < 1e-6
-
-
-exhibit(10, divide_once, add_up_means, pieces_equal_the_batch)
-start = torch.full((16,), math.log(2)).split(2)
-print(f"{divide_once(start):.3f} {add_up_means(start):.3f}")
-assert abs(8 * math.log(2) - 5.545) < 5e-4 and abs(add_up_means(start) - 8 * math.log(2)) < 1e-5
-
-# %% [markdown] lang="en"
-# ### 11 · The logarithm of a sigmoid
-# Shown above; here it is in a DPO loss. [tinker #188](https://github.com/thinking-machines-lab/tinker-cookbook/pull/188) replaced it: "This prevents `NaN` gradients caused by floating point underflow when the scaled log-ratios are large negative numbers." All goes well until one pair goes badly wrong; then the weights are gone. The test sets a margin of -200 and asks for the loss 200 and a finite gradient, in float32. Fix: `logsigmoid`.
-
-# %% [markdown] lang="zh"
-# ### 11 · 先 sigmoid 再取对数
-# 前面已经看过，这里放进 DPO 的损失。[tinker #188](https://github.com/thinking-machines-lab/tinker-cookbook/pull/188) 把它换掉了：「This prevents `NaN` gradients caused by floating point underflow when the scaled log-ratios are large negative numbers.」（对数比乘上系数后若是绝对值很大的负数，浮点数会下溢，梯度成了 `NaN`；换掉就不会。）本来平安无事，忽然有一对错得离谱，权重就全毁了。测试：float32 下把间隔设成 -200，要求损失是 200，梯度有限。改法：`logsigmoid`。
-
-# %% tags=["museum"]
-def log_of_sigmoid(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta):
-    return -torch.log(torch.sigmoid(beta * ((policy_chosen - ref_chosen) - (policy_rejected - ref_rejected))))
-
-
-def survives_a_lost_pair(loss):
-    chosen, zero = torch.tensor([-2000.0], requires_grad=True), torch.zeros(1)
-    found = loss(chosen, zero, zero, zero, beta=0.1)
-    assert abs(found.item() - 200) < 1e-3
-    assert abs(torch.autograd.grad(found.sum(), chosen)[0].item() + 0.1) < 1e-6
-
-
-exhibit(11, loss_of_pairs, log_of_sigmoid, survives_a_lost_pair)
-
-# %% [markdown] lang="en"
-# ### 12 · A reference in half precision
-# In [DPO #34](https://github.com/eric-mitchell/direct-preference-optimization/issues/34) a reader asks why the rewards of the authors' own run do not start at 0. Answer: the reference was loaded in fp16, "because we're only using it for inference", the policy was not. The mean loss still reads 0.693: errors of both signs average out. The test looks at each reward. Fix: the same precision on both sides, or stored log-probabilities from the policy itself. Dropout in one of the passes has the same symptom ([TRL #639](https://github.com/huggingface/trl/pull/639)).
-
-# %% [markdown] lang="zh"
-# ### 12 · 参考策略用了半精度
-# [DPO #34](https://github.com/eric-mitchell/direct-preference-optimization/issues/34) 里有人问：作者自己那次训练，奖励怎么不从 0 起步？答复是：参考策略用 fp16 载入，「because we're only using it for inference」（因为只拿它做推理），策略则不是。平均损失看上去仍是 0.693：误差有正有负，平均掉了。所以测试要看每一个奖励。改法：两边用同一种精度，或者训练前用策略自己算好参考的对数概率，存下来用。两边的前向计算若有一边开着 dropout，症状相同（[TRL #639](https://github.com/huggingface/trl/pull/639)）。
-
-# %% tags=["museum"]
-PROMPTS, ANSWERS = ["S54=", "S-12=", "S7=", "S33="], ["27+27E", "3-15E", "9-2E", "40-7E"]
-
-
-def in_half(model):
-    return copy.deepcopy(model).half()
-
-
-def rewards_start_at_zero(make_reference):
-    logps, ref_logps = (score(model, PROMPTS, ANSWERS).double() for model in (gen, make_reference(gen)))
-    assert (0.1 * (logps - ref_logps)).abs().max() < 1e-5
-
-
-exhibit(12, copy.deepcopy, in_half, rewards_start_at_zero)
-gaps = score(gen, PROMPTS, ANSWERS).double() - score(in_half(gen), PROMPTS, ANSWERS).double()
-mean_loss_at_start = F.softplus(-0.1 * (gaps[:2] - gaps[2:])).mean().item()
-assert abs(mean_loss_at_start - math.log(2)) < 1e-3 and gaps.abs().max() > 1e-4
-
-# %% [markdown] lang="en"
-# ### 13 · A reference that moves
-# The reference is the policy itself, evaluated at each step. Then $h=0$ at every step, and the loss reads 0.6931 for ever. [TRL #1962](https://github.com/huggingface/trl/issues/1962) (cached references were computed but not used) concludes that "the model is not training". It is: the reference has no gradient, the policy has one, a pull of $\beta/2$ for every label with $q=1$, whatever the margin. The weights run, and no leash holds them. On the three-answer toy of chapter 7 the right loss settles and $\log\pi(y_3)$ with it; with the moving reference it falls for ever. The test moves the policy and asks whether the reference stood still.
-
-# %% [markdown] lang="zh"
-# ### 13 · 参考策略自己在动
-# 参考策略就是策略本身，每一步现算。于是每一步 $h=0$，损失永远是 0.6931。[TRL #1962](https://github.com/huggingface/trl/issues/1962)（参考策略的对数概率算好存下了，却没用上）的结论是「the model is not training」（模型没在训练）。其实在训练：参考那边没有梯度，策略这边有；标签是 $q=1$ 的，每一对的拉力都是 $\beta/2$，拉得再开也不松手。权重一路狂奔，没有绳子拉着。放到第 7 章三个回答的例子上：参考策略固定，损失会稳下来，$\log\pi(y_3)$ 也稳下来；参考策略跟着动，$\log\pi(y_3)$ 就一直往下掉。测试：动一下策略，看参考策略动没动。
-
-# %% tags=["museum"]
-def stands_still(make_reference):
-    policy = copy.deepcopy(gen)
-    reference = make_reference(policy)
-    before = score(reference, PROMPTS, ANSWERS)
-    with torch.no_grad():
-        policy.lm_head.weight += 0.1 * torch.randn(policy.lm_head.weight.shape).to(device)
-    assert torch.equal(before, score(reference, PROMPTS, ANSWERS))
-
-
-exhibit(13, copy.deepcopy, lambda policy: policy, stands_still)
-
-# %% alt_en="Two panels over 60 steps. Left, the loss: with a fixed reference it falls from 0.693 to 0.51; with the moving reference it is a flat line at 0.693. Right, the log-probability of the third answer: with a fixed reference it settles at -5; with the moving reference it falls in a straight line to -25." alt_zh="两幅图，横轴 60 步。左边是损失：参考策略固定时，从 0.693 降到 0.51；参考策略会动时，是 0.693 处的一条水平线。右边是第三个回答的对数概率：参考策略固定时，停在 -5；会动时，沿直线一路降到 -25。"
-toy = tabular.Problem(torch.tensor([0.5, 0.3, 0.2]).double().log(), torch.tensor([1.0, 0.0, -1.0]).double())
-wins = tabular.comparisons(toy.reward, tabular.uniform_pairs(3))
-fig, panels = figure(2, width=7.6, height=2.8)
-curves = {}
-for name, color, style in (("fixed", "policy", "-"), ("moving", "rejected", "--")):
-    logits, curves[name] = toy.ref_logps.clone().requires_grad_(), []
-    for _ in range(61):
-        logps = logits.log_softmax(-1)
-        ref_logps = toy.ref_logps if name == "fixed" else logps.detach()
-        loss = tabular.dpo_loss(logps, ref_logps, wins, beta=0.5)
-        curves[name].append((loss.item(), logps[2].item()))
-        logits = (logits - 2 * torch.autograd.grad(loss, logits)[0]).detach().requires_grad_()
-    for panel, values in zip(panels, zip(*curves[name])):
-        panel.plot(values, color=COLORS[color], linestyle=style)
-panels[0].set(xlabel="step", ylabel=r"$\mathcal{L}$")
-panels[1].set(xlabel="step", ylabel=r"$\log\pi(y_3)$")
-assert all(abs(loss - math.log(2)) < 1e-12 for loss, _ in curves["moving"]) and curves["moving"][60][1] < -20
-assert abs(curves["fixed"][60][0] - 0.51) < 5e-3 and abs(curves["fixed"][60][1] - math.log(0.00673)) < 0.1
-
-# %% [markdown] lang="en"
-# **Figure 8.4.** A moving reference (orange, dashed) against a fixed one (blue). Soft labels. Left: the loss stays at $\ln 2$ although the model trains. Right: it trains without a leash; the fixed one comes to rest at its optimum. (To update the reference during training on purpose is a method of its own: TR-DPO, [Gorbatovski et al. 2024](https://arxiv.org/abs/2404.09656).)
-
-# %% [markdown] lang="zh"
-# **图 8.4** 会动的参考策略（橙，虚线）与固定的（蓝），软标签。左：参考策略会动时，模型在训练，损失却停在 $\ln 2$。右：没有绳子，对数概率一路掉下去；参考策略固定时，停在最优解上。（有意在训练中更新参考策略，则是另一种方法：TR-DPO，[Gorbatovski et al. 2024](https://arxiv.org/abs/2404.09656)。）
-
-# %% [markdown] lang="en"
-# ### 14 · Ties are wins
-# An untrained model scores both answers alike. `argmax` over (chosen, rejected) returns index 0 for a tie, and index 0 is chosen: accuracy 1 before the first step. [TRL #1012](https://github.com/huggingface/trl/pull/1012) found it in the metric of a reward model: a pair with equal scores is counted as correct. Its author names two ways to such a pair in a trained model: numbers that are too coarse, and two answers that are the same. (Scores of 4.00 and 4.01 are one number in bfloat16.) The test is step 0. Fix: a tie counts half.
-
-# %% [markdown] lang="zh"
-# ### 14 · 平局算赢
-# 没训练过的模型给两个回答打一样的分。在 chosen、rejected 两个分数里取 `argmax`，平局返回下标 0，而 0 正是 chosen：第一步还没走，准确率就是 1。[TRL #1012](https://github.com/huggingface/trl/pull/1012) 在奖励模型的指标里发现了它：两个分数相同，也算它判对了。提出的人说，训练过的模型也会碰上：要么数存得太粗，要么两个回答一模一样。（4.00 和 4.01 这两个分数，在 bfloat16 里是同一个数。）测试就看第 0 步。改法：平局算半个。
-
-# %% tags=["museum"]
-def half_a_tie(chosen_rewards, rejected_rewards):
-    return ((chosen_rewards > rejected_rewards).double() + 0.5 * (chosen_rewards == rejected_rewards).double()).mean()
-
-
-def first_of_equals(chosen_rewards, rejected_rewards):
-    return (torch.stack((chosen_rewards, rejected_rewards), -1).argmax(-1) == 0).double().mean()
-
-
-def half_at_the_start(accuracy):
-    assert accuracy(torch.zeros(8), torch.zeros(8)) == 0.5
-    assert accuracy(torch.tensor([1.0, -1.0]), torch.tensor([0.0, 0.0])) == 0.5
-
-
-assert torch.tensor(4.00).bfloat16() == torch.tensor(4.01).bfloat16()  # a tie
-
-exhibit(14, half_a_tie, first_of_equals, half_at_the_start)
-print(len(MUSEUM))
-assert sorted(MUSEUM) == list(range(1, 15))
-
-# %% [markdown] lang="en"
+# ## Before the first step
 # > **What the toy hides.** A character is one token here, so a prompt ends where its tokens end. With merged tokens the boundary can fall inside one: `"A: "` followed by `"def"` may become a token `" def"`, and a prompt length counted on the prompt alone cuts one token too late (in [OpenRLHF #705](https://github.com/OpenRLHF/OpenRLHF/issues/705) somebody was stuck on it for over ten days). Chat templates add tokens of which it must be decided who owns them, the end of turn above all. Packing puts several texts into one row; then the shift must not reach across their borders, and attention neither. With a vocabulary of 100,000, softmax sums 100,000 terms, and in sixteen bits that sum has an error of its own. With LoRA (the weights are frozen, and small matrices beside them, the adapter, are trained), "switch the adapter off" gives the base model, which is the right reference only if the adapter started from zero. Every one of these is caught by the tests of this chapter: a known case, a list of the counted tokens, two ways to compute one number.
 
 # %% [markdown] lang="zh"
+# ## 走第一步之前
 # > **玩具没告诉你的。** 这里一个字符就是一个词元，提示到哪里结束，一清二楚。真实的分词器会合并字符，边界可能落在一个词元中间：`"A: "` 后面接 `"def"`，也许合成一个 `" def"`；拿提示单独去数长度，就会切晚一个词元（[OpenRLHF #705](https://github.com/OpenRLHF/OpenRLHF/issues/705) 里有人为它卡了十多天）。对话模板会添词元，它们算谁的，得先定好，尤其是标记一轮结束的那个。打包（packing）把几段文本放进一行，移位和注意力都不能越过文本之间的边界。词表有 10 万项，softmax 就要加 10 万项，用十六位，单这个和就有误差。用 LoRA 时（原来的权重冻住，只训练旁边添上的小矩阵，即适配器），「关掉适配器」得到的是基座模型；只有适配器是从零起步的，它才是正确的参考策略。这些错，本章的测试都抓得住：一个答案已知的例子，一张计入词元的清单，同一个数用两种办法算。
 
 # %% [markdown] lang="en"
@@ -1141,9 +1771,9 @@ check("8.1", answer_8_1)
 #
 # </details>
 
+
 # %% tags=["exercise"]
-def logps_from_labels(logits, labels):
-    ...
+def logps_from_labels(logits, labels): ...
 
 
 check("8.2", logps_from_labels)
@@ -1155,7 +1785,9 @@ check("8.2", logps_from_labels)
 #
 # ```python
 # def logps_from_labels(logits, labels):
-#     surprise = F.cross_entropy(logits[:, :-1].transpose(1, 2), labels[:, 1:], ignore_index=-100, reduction="none")
+#     surprise = F.cross_entropy(
+#         logits[:, :-1].transpose(1, 2), labels[:, 1:], reduction="none"
+#     )
 #     return -surprise.sum(-1)
 # ```
 #
@@ -1168,7 +1800,9 @@ check("8.2", logps_from_labels)
 #
 # ```python
 # def logps_from_labels(logits, labels):
-#     surprise = F.cross_entropy(logits[:, :-1].transpose(1, 2), labels[:, 1:], ignore_index=-100, reduction="none")
+#     surprise = F.cross_entropy(
+#         logits[:, :-1].transpose(1, 2), labels[:, 1:], reduction="none"
+#     )
 #     return -surprise.sum(-1)
 # ```
 #
@@ -1198,9 +1832,9 @@ check("8.2", logps_from_labels)
 #
 # </details>
 
+
 # %% tags=["exercise"]
-def is_wrong(logps):
-    ...
+def is_wrong(logps): ...
 
 
 check("8.3", is_wrong)
@@ -1212,8 +1846,10 @@ check("8.3", is_wrong)
 #
 # ```python
 # def is_wrong(logps):
-#     padded = (F.pad(HAND[0], (0, 0, 0, 2)), F.pad(HAND[1], (0, 2)), F.pad(HAND[2], (0, 2)))
-#     return any(abs(logps(*case).item() - math.log(1 / 8)) > 1e-6 for case in (HAND, padded))
+#     logits, ids, mask = HAND
+#     padded = (F.pad(logits, (0, 0, 0, 2)), F.pad(ids, (0, 2)), F.pad(mask, (0, 2)))
+#     right = math.log(1 / 8)
+#     return any(abs(logps(*case).item() - right) > 1e-6 for case in (HAND, padded))
 # ```
 #
 # </details>
@@ -1225,8 +1861,10 @@ check("8.3", is_wrong)
 #
 # ```python
 # def is_wrong(logps):
-#     padded = (F.pad(HAND[0], (0, 0, 0, 2)), F.pad(HAND[1], (0, 2)), F.pad(HAND[2], (0, 2)))
-#     return any(abs(logps(*case).item() - math.log(1 / 8)) > 1e-6 for case in (HAND, padded))
+#     logits, ids, mask = HAND
+#     padded = (F.pad(logits, (0, 0, 0, 2)), F.pad(ids, (0, 2)), F.pad(mask, (0, 2)))
+#     right = math.log(1 / 8)
+#     return any(abs(logps(*case).item() - right) > 1e-6 for case in (HAND, padded))
 # ```
 #
 # </details>
@@ -1277,9 +1915,9 @@ check("8.3", is_wrong)
 #
 # </details>
 
+
 # %% tags=["exercise"]
-def repaired_loss(policy_logps, ref_logps, beta):
-    ...
+def repaired_loss(policy_logps, ref_logps, beta): ...
 
 
 check("8.4", repaired_loss)
@@ -1306,6 +1944,145 @@ check("8.4", repaired_loss)
 # def repaired_loss(policy_logps, ref_logps, beta):
 #     chosen_rewards, rejected_rewards = (beta * (policy_logps - ref_logps)).chunk(2)
 #     return -F.logsigmoid(chosen_rewards - rejected_rewards).mean()
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
+# ### Exercise 8.5 · A beta that undoes a bug
+# ★☆☆ · 10 minutes
+#
+# A trainer has the bug of exhibit 8, and you may not touch it. Every batch is padded to 48 tokens a row. You want the leash that $\beta=0.1$ is on sums. Predict, then try it on `suspect_8`: which $\beta$ do you set? And what leash would the same setting be if somebody padded to 24?
+#
+# <details><summary>Hint</summary>
+#
+# Of 48 tokens how many are predicted? The mean divides by that number.
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# ### 练习 8.5 · 抵消错误的 β
+# ★☆☆ · 10 分钟
+#
+# 有份训练代码带着展品 8 的错误，又不许你动它。每个批次都填充到一行 48 个词元。你想要的，是求和时 $\beta=0.1$ 的那条绳子。先猜，再拿 `suspect_8` 试：$\beta$ 该设成多少？同样的设置，要是有人改成填充到 24，又相当于求和时的多少？
+#
+# <details><summary>提示</summary>
+#
+# 48 个词元里，要预测的有几个？求平均除的就是这个数。
+#
+# </details>
+
+# %% tags=["exercise"]
+answer_8_5 = ...  # (beta to set, beta on sums that it is at 24 tokens)
+check("8.5", answer_8_5)
+
+# %% [markdown] lang="en"
+# <details><summary>Solution</summary>
+#
+# The first token is not predicted, so the mean divides by 47, and later by 23.
+#
+# ```python
+# answer_8_5 = (0.1 * 47, 0.1 * 47 / 23)
+# ```
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# <details><summary>解答</summary>
+#
+# 第一个词元不用预测，所以求平均除的是 47，后来是 23。
+#
+# ```python
+# answer_8_5 = (0.1 * 47, 0.1 * 47 / 23)
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
+# The last exercise asks about four trainings of the three-answer toy. One is right; the others have one exhibit each.
+
+# %% [markdown] lang="zh"
+# 最后一题问的是三个回答的例子上的四次训练。一次正常；另外三次，各有一件展品。
+
+# %%
+tried = (
+    lambda p: tabular.dpo_loss(p, toy.ref_logps, toy_wins, 0.5),  # as it should be
+    lambda p: tabular.dpo_loss(p, p.detach(), toy_wins, 0.5),  # exhibit 13
+    lambda p: tabular.dpo_loss(p, toy.ref_logps, toy_wins, 0.25),  # exhibit 9
+    lambda p: 2 * tabular.dpo_loss(p, toy.ref_logps, toy_wins, 0.5),  # exhibit 10
+)
+# in an order that the code does not give away
+shuffled = torch.randperm(4, generator=torch.Generator().manual_seed(16)).tolist()
+four_runs = {name: train_toy(tried[k]) for name, k in zip("ABCD", shuffled)}
+
+
+# %% tags=["figure"] alt_en="Two panels over 60 steps, runs A to D. Left, loss: A is a flat line at 0.69; B starts at 1.39 and comes to rest at 1.02; C and D start at 0.69 and fall to 0.51, D much more slowly. Right, the log-probability of the third answer, all from -1.6: A falls in a straight line to -25; B and C settle at -5, B first; D is still falling past -5." alt_zh="两幅图，横轴 60 步，四次训练 A 到 D。左，损失：A 是 0.69 处的水平线；B 从 1.39 起，停在 1.02；C 和 D 都从 0.69 降到 0.51，D 慢得多。右，第三个回答的对数概率，都从 -1.6 起：A 沿直线降到 -25；B 和 C 停在 -5，B 先到；D 过了 -5 还在降。"
+@picture
+def four_trainings(say):
+    _, panels = figure(2, width=7.4, height=3.4)
+    hues = ("rejected", "baseline", "policy", "ref")
+    for (name, log), hue, style in zip(four_runs.items(), hues, ("--", ":", "-", "-.")):
+        for panel, values in zip(panels, zip(*log)):
+            label = say(f"run {name}", f"训练 {name}")
+            panel.plot(values, style, color=COLORS[hue], label=label)
+            panel.set_xlabel(say("training steps", "训练步数"))
+    panels[0].set_ylabel(say("mean loss", "平均损失"))
+    panels[1].set_ylabel(say(r"log-probability of $y_3$", r"$y_3$ 的对数概率"))
+    panels[0].legend(fontsize=9)
+
+
+# %% [markdown] lang="en"
+# **Figure 8.6.** Four trainings of the toy, three of them with a bug.
+
+# %% [markdown] lang="zh"
+# **图 8.6** 例子上的四次训练，其中三次有错。
+
+# %% [markdown] lang="en"
+# ### Exercise 8.6 · Which exhibit?
+# ★★☆ · 10 minutes
+#
+# For each run of figure 8.6 give the number of the exhibit that it has, or 0 for the right one. They are $\beta$ twice (9), two pieces summed (10), a reference that moves (13).
+#
+# <details><summary>Hint</summary>
+#
+# Look at the first loss, then at the last; where both are as they should be, at the speed.
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# ### 练习 8.6 · 是哪件展品？
+# ★★☆ · 10 分钟
+#
+# 图 8.6 里的四次训练，各有哪件展品？写展品的号码，正常的写 0。三件是：乘了两次 $\beta$（9），两块只加不除（10），参考策略自己在动（13）。
+#
+# <details><summary>提示</summary>
+#
+# 先看第一个损失，再看最后一个；两个都正常，就看快慢。
+#
+# </details>
+
+# %% tags=["exercise"]
+answer_8_6 = {"A": ..., "B": ..., "C": ..., "D": ...}
+check("8.6", answer_8_6)
+
+# %% [markdown] lang="en"
+# <details><summary>Solution</summary>
+#
+# A never leaves $\ln 2$ and yet moves: its reference moves with it. B starts at $2\ln 2$. C and D both go from $\ln 2$ to the same loss; D is four times slower, because the slope carries $\beta^2$, and ends further away.
+#
+# ```python
+# answer_8_6 = {"A": 13, "B": 10, "C": 0, "D": 9}
+# ```
+#
+# </details>
+
+# %% [markdown] lang="zh"
+# <details><summary>解答</summary>
+#
+# A 始终停在 $\ln 2$，却一直在动：参考策略跟着它动。B 从 $2\ln 2$ 起步。C 和 D 都从 $\ln 2$ 降到同一个损失；D 慢四倍，因为斜率里带着 $\beta^2$，终点也更远。
+#
+# ```python
+# answer_8_6 = {"A": 13, "B": 10, "C": 0, "D": 9}
 # ```
 #
 # </details>

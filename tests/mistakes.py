@@ -513,6 +513,21 @@ MISTAKES["8.4"] = [
     ("adds up", Edit(".mean()", ".sum()")),
     ("takes no mean", Edit(".mean()", "")),
 ]
+MISTAKES["8.5"] = [
+    ("counts all 48 tokens", (4.8, 0.2)),
+    ("divides", (0.1 / 47, 0.1 / 47 * 23)),
+    ("thinks nothing changes", (0.1, 0.1)),
+    ("forgets the second width", (4.7, 0.1)),
+    ("turns the ratio round", (4.7, 0.1 * 23 / 47)),
+    ("gives one number", 4.7),
+]
+MISTAKES["8.6"] = [
+    ("takes the slow run for the right one", {"A": 13, "B": 10, "C": 9, "D": 0}),
+    ("takes the flat loss for the pieces", {"A": 10, "B": 13, "C": 0, "D": 9}),
+    ("takes the flat loss for a slow one", {"A": 9, "B": 10, "C": 0, "D": 13}),
+    ("uses a number twice", {"A": 13, "B": 13, "C": 0, "D": 9}),
+    ("gives a list", [13, 10, 0, 9]),
+]
 
 # ---------------------------------------------------------------- chapter 11
 

@@ -53,13 +53,14 @@ def namespace():
 
 @cache
 def rooms():
-    """For each museum cell: its number, and the English and the Chinese text right before it."""
+    """For each museum cell: its number, its headings, and its story, told after the faulty code and before the test."""
     found = {}
     for at, cell in enumerate(CELLS):
         if tagged(cell, "museum"):
             number = int(re.search(r"^exhibit\((\d+), ", cell.source, re.MULTILINE)[1])
             assert number not in found, f"two exhibits {number}"
-            found[number] = CELLS[at - 2], CELLS[at - 1]
+            # heading (en, zh), the faulty code, story (en, zh), the museum's cell
+            found[number] = (*CELLS[at - 5 : at - 3], CELLS[at - 3], *CELLS[at - 2 : at])
     return found
 
 
@@ -90,14 +91,28 @@ def test_the_replanted_bug_is_stopped(number):
 
 @EXHIBITS
 def test_each_exhibit_names_its_thread_in_both_languages(number):
-    en, zh = rooms()[number]
-    assert (en.lang, zh.lang) == ("en", "zh")
-    assert re.match(rf"### {number} · ", en.source) and re.match(rf"### {number} · ", zh.source)
+    head, head_zh, _, en, zh = rooms()[number]
+    assert [cell.lang for cell in (head, head_zh, en, zh)] == ["en", "zh"] * 2
+    assert all(re.match(rf"### {number} · ", cell.source) for cell in (head, head_zh))
     assert THREAD.findall(en.source) and THREAD.findall(en.source) == THREAD.findall(zh.source)
     assert len(re.findall(r"[A-Za-z]+", THREAD.sub("", en.source))) <= 120
 
 
-def test_the_opening_table_lists_every_exhibit():
+@EXHIBITS
+def test_the_code_comes_before_its_answer(number):
+    """The faulty function stands alone in its cell, under a name that gives nothing away; then the question."""
+    _, _, code, en, zh = rooms()[number]
+    _, buggy, _ = namespace()["MUSEUM"][number]
+    assert tagged(code, "setup") and buggy.__name__ == f"suspect_{number}"
+    assert f"def suspect_{number}(" in code.source
+    for story, question, answer in (
+        (en, "> **What is wrong?**", "<summary>Answer</summary>"),
+        (zh, "> **错在哪里？**", "<summary>答案</summary>"),
+    ):
+        assert story.source.startswith(question) and story.source.count(answer) == 1
+
+
+def test_the_closing_table_lists_every_exhibit():
     """The table's thread is among those of the exhibit's own text."""
     for lang in ("en", "zh"):
         table = next(
@@ -107,7 +122,7 @@ def test_the_opening_table_lists_every_exhibit():
         rows = {int(line[1]): THREAD.search(line[0])[0] for line in lines}
         assert sorted(rows) == sorted(rooms())
         for number, thread in rows.items():
-            assert thread in rooms()[number][0].source
+            assert thread in rooms()[number][3].source
 
 
 def test_a_test_that_lets_its_bug_pass_is_refused():

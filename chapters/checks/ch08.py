@@ -1,11 +1,12 @@
-"""The checks of chapter 8: a log-probability by hand, labels, a test for tests, a repaired loss."""
+"""The checks of chapter 8: a log-probability by hand, labels, a test for tests, a repaired loss,
+a beta that undoes a bug, and which exhibit a curve has."""
 
 import math
 
 import torch
 from torch.nn import functional as F
 
-from checks import close, exercise, expect, function, number, tensor
+from checks import Wrong, close, exercise, expect, function, number, tensor
 
 
 @exercise("8.1")
@@ -240,4 +241,64 @@ def a_repaired_loss(answer):
         "At a margin of -200 the gradient is -beta.",
         "间隔是 -200 时，梯度是 -beta。",
         within=1e-6,
+    )
+
+
+@exercise("8.5")
+def a_beta_that_undoes_a_bug(answer):
+    """(0.1 · 47, 0.1 · 47 / 23)."""
+    if not isinstance(answer, (tuple, list)) or len(answer) != 2:
+        raise Wrong("Two numbers are asked for, in a tuple.", "要两个数，放在一个元组里。")
+    beta, later = number(answer[0]), number(answer[1])
+    expect(
+        beta > 0.1,
+        "The mean divides, so beta must be larger to act as 0.1.",
+        "求平均要除，所以 β 得比 0.1 大，才能相当于 0.1。",
+    )
+    expect(
+        abs(beta - 4.8) > 2e-2,
+        "The first of the 48 tokens is not predicted.",
+        "48 个词元里，第一个不用预测。",
+    )
+    expect(
+        abs(beta - 4.7) < 2e-2,
+        "Multiply 0.1 by the number of columns that the mean divides by.",
+        "0.1 乘以求平均时所除的列数。",
+    )
+    expect(
+        later > 0.1,
+        "A narrower batch divides by less: the same setting acts as a larger beta.",
+        "批次窄了，除得少了：同样的设置，相当于更大的 β。",
+    )
+    expect(
+        abs(later - 4.7 / 23) < 2e-3,
+        "At 24 tokens the mean divides by 23.",
+        "24 个词元时，求平均除的是 23。",
+    )
+
+
+@exercise("8.6")
+def which_exhibit(answer):
+    """A 13, B 10, C 0, D 9."""
+    if not isinstance(answer, dict) or set(answer) != set("ABCD"):
+        raise Wrong("A number is asked for each of A, B, C, D.", "A、B、C、D 各要一个号码。")
+    expect(
+        set(answer.values()) == {0, 9, 10, 13},
+        "Each of 0, 9, 10 and 13 is used once.",
+        "0、9、10、13 各用一次。",
+    )
+    expect(
+        answer["B"] == 10,
+        "Two pieces, summed: at what loss does such a run start?",
+        "两块相加：这样的训练，损失从多少起步？",
+    )
+    expect(
+        answer["A"] == 13,
+        "Whose loss stays at ln 2 while its policy moves?",
+        "哪一次，策略在动，损失却停在 ln 2？",
+    )
+    expect(
+        answer["C"] == 0,
+        "Two runs start and end at the same loss. Beta twice makes the slope smaller: which of them is slower?",
+        "有两次，损失的起点和终点都相同。乘两次 β，斜率就小：哪一次更慢？",
     )
