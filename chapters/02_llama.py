@@ -29,8 +29,8 @@ from unittest.mock import patch
 import torch
 from checks import check
 from checks.ch02 import symptoms
+from data.llama_plan import plan
 from data.llama_reference import loud_model
-from matplotlib.patches import FancyBboxPatch
 
 from dpo_core import CharTokenizer, KVCache, load_pretrained
 from dpo_core.model import apply_rope, grid_layout, rope_tables
@@ -149,96 +149,8 @@ assert probs[0].amax(-1).argmax() == 5
 # 先看图纸，再看部件。在模型内部，每个位置带着一个向量，有 $D$ 个数。它最初是一张表里的一行：编号 9 的词元，取第 9 行。这一步查表叫**嵌入**（embedding）。向量随后穿过四层，每一层也叫一个**块**（block），往上加两次，从不覆盖旧的。这个不断累加的和，叫**残差流**（residual stream，[Elhage et al. 2021](https://transformer-circuits.pub/2021/framework/index.html)）：每个部件都从里面读，再把算出的东西加回去。最后用一个矩阵把 $D$ 个数变成 $V$ 个 logits。
 
 
-# %% tags=["figure"]
-def box(axes, x, y, words, color, width=4.7, height=0.95):
-    """A rounded box around (x, y) with words in it."""
-    corner, style = (x - width / 2, y - height / 2), "round,pad=0,rounding_size=0.15"
-    edge = {"facecolor": "none", "edgecolor": COLORS[color], "linewidth": 1.3}
-    axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle=style, **edge))
-    axes.text(x, y, words, ha="center", va="center", fontsize=10, linespacing=1.15)
-
-
-def arrow(axes, start, end, style="-|>"):
-    line = {"arrowstyle": style, "color": INK, "shrinkA": 0, "shrinkB": 0}
-    axes.annotate("", end, start, arrowprops=line)
-
-
-# %% tags=["figure"]
-def branch(axes, name, places, color):
-    """Boxes one above the other, out of the stream at x = 4.6 and back into it."""
-    for (y, words), below in zip(places, [None, *places]):
-        box(axes, 8.1, y, words, color)
-        if below:
-            arrow(axes, (8.1, below[0] + 0.48), (8.1, y - 0.48))
-    first, last = places[0][0], places[-1][0]
-    arrow(axes, (4.6, first), (5.75, first))
-    arrow(axes, (5.75, last), (4.85, last))
-    middle = (first + last) / 2
-    axes.text(
-        5.3, middle, name, rotation=90, va="center", ha="center", color=COLORS[color]
-    )
-    axes.text(
-        4.6, last, "+", ha="center", va="center", color=COLORS[color], fontsize=12
-    )
-    ring = {"markersize": 12, "markerfacecolor": "none", "markeredgewidth": 1.3}
-    axes.plot(4.6, last, "o", markeredgecolor=COLORS[color], **ring)
-
-
-# %% tags=["figure"]
-def whole_model(axes, say):
-    column = [
-        (say("embedding", "嵌入") + "\n$(B,T,D)$", "baseline"),
-        *((f"{say('block', '块')} {i}\n$(B,T,D)$", "ref") for i in (1, 2, 3, 4)),
-        ("RMSNorm\n$(B,T,D)$", "ref"),
-        (say("output matrix", "输出矩阵") + "\n$(B,T,V)$", "baseline"),
-    ]
-    axes.text(
-        1.55, -0.1, say("token ids", "词元编号") + " $(B,T)$", ha="center", fontsize=10
-    )
-    axes.text(1.55, 12.6, "logits", ha="center", fontsize=10)
-    for i, (words, color) in enumerate(column):
-        box(axes, 1.55, 1.5 + 1.65 * i, words, color, width=2.7)
-        arrow(axes, (1.55, 0.3 + 1.65 * i), (1.55, 1.02 + 1.65 * i))
-    arrow(axes, (1.55, 11.88), (1.55, 12.5))
-
-
-# %% tags=["figure"]
-def attention_boxes(say):
-    return [
-        (1.0, "RMSNorm\n$(B,T,D)$"),
-        (2.35, say("queries, keys, values", "查询、键、值") + "\n$3\\times(B,H,T,K)$"),
-        (3.7, say("RoPE turns queries, keys", "RoPE 转动查询和键") + "\n$(B,H,T,K)$"),
-        (5.05, say("scores, mask, softmax", "打分、掩码、softmax") + "\n$(B,H,T,T)$"),
-        (6.4, say("mix values, join heads", "混合各个值，拼回各头") + "\n$(B,T,D)$"),
-    ]
-
-
-def mlp_boxes(say):
-    return [
-        (7.9, "RMSNorm\n$(B,T,D)$"),
-        (9.25, say("gate and up", "gate 和 up") + "\n$2\\times(B,T,M)$"),
-        (10.6, "down\n$(B,T,D)$"),
-    ]
-
-
 # %% tags=["figure"] alt_en="Two columns, read upwards. Left, the whole model: token ids, embedding, four blocks, RMSNorm, output matrix, logits. Right, one block enlarged: a vertical line, the residual stream; a branch through RMSNorm, queries keys and values, RoPE, mask and softmax, mixing of values, back to a plus sign; a second branch through RMSNorm, gate and up, down, back to a plus sign. Each box has its shape." alt_zh="两列，从下往上读。左：整个模型，依次是词元编号、嵌入、四个块、RMSNorm、输出矩阵、logits。右：放大的一个块，一条竖线是残差流；一条支路经过 RMSNorm，查询、键、值，RoPE，掩码和 softmax，混合各个值，回到一个加号；第二条支路经过 RMSNorm，gate 和 up，down，回到一个加号。每个方框里写着形状。"
-@picture
-def the_plan(say):
-    _, axes = figure(width=5.4, height=6.8)
-    axes.set(xlim=(0, 10.6), ylim=(-0.7, 13.2))
-    axes.axis("off")
-    whole_model(axes, say)
-    for y in (0, 1):  # block 2, opened in the column on the right
-        axes.plot(
-            (2.9, 4.0), (4.32 + 0.95 * y - 0.15, 12.6 * y), color=INK, lw=0.8, ls=":"
-        )
-    for start, end in ((-0.4, 6.15), (6.65, 10.35), (10.85, 12.9)):
-        arrow(axes, (4.6, start), (4.6, end))
-    stream = {"rotation": 90, "ha": "center", "va": "center"}
-    axes.text(4.15, 7.8, say("residual stream", "残差流"), **stream)
-    branch(axes, say("attention", "注意力"), attention_boxes(say), "policy")
-    branch(axes, "MLP", mlp_boxes(say), "chosen")
-
+drawn = picture(plan)
 
 # %% [markdown] lang="en"
 # **Figure 2.1.** The whole model on the left; on the right one of its four blocks, opened, with the shape that leaves each part. Read both upwards. A block adds to the stream twice: what attention reads from other positions, and what the MLP works out at each position alone.
@@ -369,10 +281,10 @@ largest = []  # of eight weights, on average: without the root, with it
 for width in (4, 16, 64, 256):
     generator = torch.Generator().manual_seed(0)
     queries, keys = torch.randn(2, 16_000, width, generator=generator)
-    score = (queries * keys).sum(-1).view(2000, 8)
-    assert abs(score.std() / math.sqrt(width) - 1) < 0.05
-    scaled = score / math.sqrt(width)
-    largest.append([z.softmax(-1).amax(-1).mean() for z in (score, scaled)])
+    raw = (queries * keys).sum(-1).view(2000, 8)
+    assert abs(raw.std() / math.sqrt(width) - 1) < 0.05
+    scaled = raw / math.sqrt(width)
+    largest.append([z.softmax(-1).amax(-1).mean() for z in (raw, scaled)])
 without, with_root = torch.tensor(largest).T
 assert (without.diff() > 0).all() and without[-1] > 0.9
 assert with_root.max() - with_root.min() < 0.02
@@ -390,10 +302,10 @@ assert with_root.max() - with_root.min() < 0.02
 # 生成时也用得上它：一个位置算好的结果，后面不论再添什么都不变。在三个位置上试试：把 $x_2$ 换掉，看三个结果里哪几个会动。
 
 # %%
-other = torch.tensor([[1.0, 0.0], [0.0, 1.0], [5.0, -3.0]])  # another x_2
+moved = torch.tensor([[1.0, 0.0], [0.0, 1.0], [5.0, -3.0]])  # another x_2
 nothing = torch.zeros(3, 3).bool()
 for name, hidden in (("causal mask", future), ("no mask", nothing)):
-    change = look(q, other, hidden) @ other - look(q, x, hidden) @ x
+    change = look(q, moved, hidden) @ moved - look(q, x, hidden) @ x
     print(f"{name:12}", *(f"{c:.2f}" for c in change.abs().amax(-1)))
     assert (change[:2].abs().amax(-1) > 0.1).all() == (name == "no mask")
     assert (change[:2] == 0).all() == (name == "causal mask")
@@ -507,13 +419,14 @@ def clock(say):
 # 再看「只认距离」这句话：取同一个向量，既当查询，又当键。
 
 # %%
-v = many_q[1]  # (128, 16): one vector at 128 positions
-turned = rope(v, torch.arange(128))
+generator = torch.Generator().manual_seed(0)
+vector = torch.randn(16, generator=generator).expand(128, 16)  # one, at 128 positions
+turned = rope(vector, torch.arange(128))
 generator = torch.Generator().manual_seed(1)
 m, n = torch.randint(0, 25, (2, 250), generator=generator)  # 250 pairs of positions
-both, query_only = (turned[m] * turned[n]).sum(-1), (turned[m] * v[n]).sum(-1)
+both, query_only = (turned[m] * turned[n]).sum(-1), (turned[m] * vector[n]).sum(-1)
 distance = torch.arange(-24, 25)  # n - m
-curve = rope(v[:49], distance) @ v[0]  # (49,)
+curve = rope(vector[:49], distance) @ vector[0]  # (49,)
 assert gap(curve[24 + n - m], both) < 1e-3 and curve.argmax() == 24
 
 
@@ -570,17 +483,17 @@ def attention(x, layer, positions, hidden, heads=4):
 
 steps = torch.arange(8, device=device)
 hidden = steps > steps[:, None]  # (T, T), true for the future
-x = rms_norm(stream, first["input_layernorm.weight"])  # (1, T, D)
-ours = attention(x, first, steps, hidden)
+normed = rms_norm(stream, first["input_layernorm.weight"])  # (1, T, D)
+ours = attention(normed, first, steps, hidden)
 frame = gen.model.frame(grid_layout(ids))  # the library's positions and mask
-assert gap(ours[0], gen.model.layers[0].self_attn(x[0], frame)) < 1e-4
+assert gap(ours[0], gen.model.layers[0].self_attn(normed[0], frame)) < 1e-4
 
 # %% tags=["proof"] checked_en="Checked: four heads computed one after another with plain slices give the same." checked_zh="已验证：只用普通的切片，一个头一个头地算，结果相同。"
 slices = []
 for h in range(4):
     part = slice(16 * h, 16 * (h + 1))
     q, k, v = (
-        x[0] @ first[f"self_attn.{name}.weight"][part].T  # (T, K)
+        normed[0] @ first[f"self_attn.{name}.weight"][part].T  # (T, K)
         for name in ("q_proj", "k_proj", "v_proj")
     )
     slices.append(look(rope(q, steps), rope(k, steps), hidden) @ v)
@@ -627,7 +540,7 @@ small = {
 }
 assert gap(mlp(torch.ones(2), small), torch.tensor([3 * ln3, 0.0])) < 1e-6
 assert abs(3 * ln3 - 3.296) < 5e-4
-assert gap(mlp(x, first), gen.model.layers[0].mlp(x)) < 1e-4
+assert gap(mlp(normed, first), gen.model.layers[0].mlp(normed)) < 1e-4
 
 # %% [markdown] lang="en"
 # ## The block, and the whole model
@@ -646,7 +559,7 @@ def block(x, layer, positions, hidden):
 
 
 def llama(parameters, ids, positions=None, hidden=None):
-    """(B, T, V) logits from (B, T) ids; `hidden` (T, T): where a query must not look."""
+    """(B, T, V) logits from (B, T) ids; `hidden` (T, T): where one must not look."""
     steps = torch.arange(ids.shape[1], device=ids.device)
     positions = steps if positions is None else positions.to(ids.device)
     hidden = steps > steps[:, None] if hidden is None else hidden.to(ids.device)
@@ -721,9 +634,9 @@ for name, hidden in (("causal mask", None), ("no mask", open_)):
     print(f"{name:12}", *(f"{c:6.2f}" for c in change))
     assert (change > 0.1).sum() == (1 if hidden is None else 8)
     assert hidden is not None or change[:7].max() < 1e-4
-moved = gap(llama(parameters, ids, positions=steps + 100), logits)
-print(f"from 100 on: {moved:.4f}")
-assert moved < 1e-3
+shifted = gap(llama(parameters, ids, positions=steps + 100), logits)
+print(f"from 100 on: {shifted:.4f}")
+assert shifted < 1e-3
 
 # %% tags=["proof"] checked_en="Checked: without the mask, what is said at each position depends on the very token that it is to predict; with it, it does not." checked_zh="已验证：没有掩码，每个位置的输出都受它正要预测的那个词元影响；有掩码就不受影响。"
 three = tokenizer.encode("3")[0]
@@ -849,8 +762,8 @@ def other_gate(x, layer):
 
 
 def one_loose_norm(x, weight, eps=1e-6, exact=rms_norm):
-    first = weight is loud["model.layers.0.input_layernorm.weight"]
-    return exact(x, weight, 1e-2 if first else eps)
+    this = weight is loud["model.layers.0.input_layernorm.weight"]
+    return exact(x, weight, 1e-2 if this else eps)
 
 
 backwards = from_theirs(sign=-1)
