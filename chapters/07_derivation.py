@@ -65,7 +65,8 @@ from dpo_core.training import LoopConfig, default_device, train
 # 手算用的还是全书那个例子：一个提示，三个回答，参考概率 0.5、0.3、0.2，奖励 1、0、-1，$\beta=0.5$。每推出一行，先当面在它上面试一遍；折起来的单元格再拿二十道随机题核对，每题六个回答。`tabular` 是库里的模块，专管所有回答都列得出来的小问题（[第 5 章](05_preferences.ipynb)）；在那里，一个策略就是一行对数概率。
 
 # %% tags=["setup"]
-SEED, INSTANCES, ANSWERS, beta = 0, 20, 6, 0.5
+SEED = 0
+INSTANCES, ANSWERS, beta = 20, 6, 0.5
 toy = Problem(
     ref_logps=torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64).log(),
     reward=torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64),
@@ -452,7 +453,7 @@ for logits_to_logps in (lambda s: s, lambda s: s.log_softmax(-1)):
 # 下面的 `slope` 就是这一行。
 
 
-# %%
+# %% tags=["setup"]
 def slope(logits, ref_logps, wins, beta):
     """The gradient of the DPO loss of a table, (..., A), with respect to its logits."""
     h = gaps(beta * (logits - ref_logps))  # the normaliser cancels: logits will do
