@@ -15,12 +15,12 @@
 # # 8 从公式到张量
 
 # %% [markdown] lang="en"
-# > **In this chapter.** You will be able to turn the loss of chapter 7 into tensors, to test every step on cases whose answer is known beforehand, to say what a mean in place of a sum does to $\beta$, and to recognise fourteen bugs that train without a message. You need [chapter 1](01_strings.ipynb) (masks), [chapter 3](03_sft.ipynb) (the chain rule) and [chapter 7](07_derivation.ipynb); in its place, the ten lines at the head of [chapter 9](09_dpo.ipynb) will do. 33 minutes to read, and 9 more for the sections marked ⋆; 15 seconds to run.
+# > **In this chapter.** You will be able to turn the loss of chapter 7 into tensors, to test every step on cases whose answer is known beforehand, to say what a mean in place of a sum does to $\beta$, and to recognise fourteen bugs that train without a message. You need [chapter 1](01_strings.ipynb) (masks), [chapter 3](03_sft.ipynb) (the chain rule) and [chapter 7](07_derivation.ipynb); in its place, the ten lines at the head of [chapter 9](09_dpo.ipynb) will do. 35 minutes to read, and 9 more for the sections marked ⋆; 15 seconds to run.
 #
 # Chapter 7 ended with a loss of one line. Between that line and a training run stand perhaps thirty lines of code, and hardly any of them can crash. A mask that is off by one, a mean where a sum belongs, a reference that moves: shapes fit, the loss falls, the curves look as curves look. So each step here comes with a test that fails when the step is wrong.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能把第 7 章的损失写成张量运算，每一步都拿答案已知的例子来测试；能说清求和一旦换成求平均，$\beta$ 会变成什么；还能认出十四种不报错、训练照跑的错误。需要读过[第 1 章](01_strings.ipynb)（掩码）、[第 3 章](03_sft.ipynb)（概率的乘法公式）和[第 7 章](07_derivation.ipynb)；末一项可以换成[第 9 章](09_dpo.ipynb)开头的十行。阅读 33 分钟，带 ⋆ 的几节另需 9 分钟；运行 15 秒。
+# > **本章。** 读完后，你能把第 7 章的损失写成张量运算，每一步都拿答案已知的例子来测试；能说清求和一旦换成求平均，$\beta$ 会变成什么；还能认出十四种不报错、训练照跑的错误。需要读过[第 1 章](01_strings.ipynb)（掩码）、[第 3 章](03_sft.ipynb)（概率的乘法公式）和[第 7 章](07_derivation.ipynb)；末一项可以换成[第 9 章](09_dpo.ipynb)开头的十行。阅读 35 分钟，带 ⋆ 的几节另需 9 分钟；运行 15 秒。
 #
 # 第 7 章最后得到一行损失。从这一行到跑起来的训练，中间大约隔着三十行代码，而这三十行写错了，多半也不报错。掩码错一位，该求和的求了平均，参考策略自己在动：形状照样对得上，损失照样下降，曲线也像那么回事。所以这一章每走一步，都配一个测试；这一步错了，测试就通不过。
 
@@ -306,7 +306,7 @@ assert slope[:, :-1].abs().max() < 1e-12
 #
 # **填充不计入。** 填充只是补空位；一行要补多少，全看同一批里还有哪些行。
 
-# %% tags=["proof"] checked_en="Computed from the authors' own table: both shares; and without E the probabilities of the 1,880 answers to S54 sum to 1.03 in place of 1." checked_zh="由作者群体自己的概率表算出：两个比例；丢掉 E，S54 的 1,880 个回答概率之和是 1.03，不是 1。"
+# %%
 table = BookTask().table
 weight = {
     y: w
@@ -337,7 +337,7 @@ assert abs(sum(begins_with(y[:-1]) for y in share) - 1.03) < 5e-3
 #
 # 求和这一步，天生通得过。求和守得住的，网络可能守不住：注意力也许会看到填充，位置也许会把填充数进去。所以测试要走一遍网络，这里用一个权重随机的小 Llama，float64，三个回答长 8、4、1 个词元。算四遍：放在一批里，右填充；改成左填充；换个次序；一个一个单独算。
 
-# %%
+# %% tags=["setup"]
 config = ModelConfig(
     hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2
 )
@@ -352,6 +352,7 @@ def batch_logps(model, which, side="right"):
         return sequence_logps(model(ids, real), ids, tokenizer.pad(of_answer, side)[0])
 
 
+# %%
 model = Llama(config).reset_parameters(SEED).double()
 for parameter in model.parameters():
     if parameter.dim() == 2:
@@ -574,7 +575,7 @@ assert abs(0.5 / 5.65 - 0.088) < 6e-4 and abs(0.5 / 7.65 - 0.065) < 5e-4
 assert 5 / 500 == 0.01  # Tülu 3
 
 
-# %%
+# %% tags=["setup"]
 def mean_optimum(problem, lengths, beta):
     """Where the loss with means is least, as log-probabilities (..., A)."""
     low = problem.reward.amin(-1, keepdim=True)
@@ -738,7 +739,7 @@ def last_digit(say):
 # **图 8.3** 对数比，由 -400 附近的两个对数概率相减得到。float32 给出真值。bfloat16 给出台阶：-1 与 1 之间的对数比，报出来全是 0。
 
 # %% [markdown] lang="en"
-# ## ⋆ Three smaller numbers
+# ## ⋆ Three additions
 # **How far from $\ln 2$ is far?** Margins that scatter about 0 with standard deviation $s$ raise the mean loss by about $s^2/8$. So a start at 0.71 means $s\approx 0.37$, and a small scatter hardly shows.
 #
 # **A helping epsilon.** `(softmax + 1e-8).log()` is sometimes written to avoid $\log 0$. No log-probability can then be below $\ln 10^{-8}=-18.42$. A token of true log-probability -30 is reported as -18.42, with a gradient of about $10^{-5}$ instead of 1: what is very unlikely cannot be learnt. `log_softmax` needs no help.
@@ -746,7 +747,7 @@ def last_digit(say):
 # **A running sum.** It gets worse where the sum over tokens itself is kept in bfloat16. Add -0.7 two hundred times, and the result is -120.5, not -140; add -0.5 for ever, and the sum stops at -128: from there on the numbers are 1 apart, and half a nat is rounded away. In float32 the numbers between 256 and 512 are 0.00003 apart.
 
 # %% [markdown] lang="zh"
-# ## ⋆ 三个小数目
+# ## ⋆ 三条补充
 # **离 $\ln 2$ 多远才算远？** 各对的间隔若散布在 0 的两边，标准差是 $s$，平均损失就高出约 $s^2/8$。所以从 0.71 起步，说明 $s\approx 0.37$；要是散得不开，损失里几乎看不出来。
 #
 # **帮倒忙的 epsilon。** `(softmax + 1e-8).log()` 也有人写，是为了避开 $\log 0$。这样算，对数概率低不过 $\ln 10^{-8}=-18.42$。一个词元真正的对数概率是 -30，报出来却是 -18.42，梯度本该是 1，却只有 $10^{-5}$ 左右：概率极小的词元，再也学不会。`log_softmax` 用不着这样帮忙。
@@ -1124,7 +1125,7 @@ def what_each_counts(say):
 # %% [markdown] lang="zh"
 # **图 8.4** 同一行里，各个错误计入了哪些词元（绿；展品 4 取的是 rejected 的一行）。打印成文本，个个一眼就看得出；只看损失曲线，一个也看不出。
 
-# %% tags=["proof"] checked_en="The spans of figure 8.4 are what exhibits 2 and 3 and the masks of exhibits 4 and 5 count." checked_zh="图 8.4 里的范围，与展品 2、3 实际计入的、展品 4、5 的掩码标出的一致。"
+# %%
 no_padding = row_ids[:1, :10], row_marks[:1, :10]
 three = logps_of_answers, suspect_2, suspect_3
 as_text = [counted(logps, *no_padding) for logps in three]
@@ -1145,6 +1146,10 @@ assert by_name[0].tolist() == [True] * 9 + [False]
 
 
 # %% tags=["setup"]
+def real_tokens(real):
+    return (real.cumsum(1) - 1).clamp(min=0)
+
+
 def tiny_logits(tokens, places, ids, real, positions):
     """One attention: `places` are learned positions, or None for RoPE."""
     x = tokens[ids] if places is None else tokens[ids] + places[positions]  # (B, T, 8)
@@ -1159,6 +1164,7 @@ def tiny_logits(tokens, places, ids, real, positions):
     return (x + weights @ x) @ tokens.T  # (B, T, V)
 
 
+# %% tags=["setup"]
 def padded_gap(tokens, places, number):
     """How far 4 columns of left padding move the log-probability of an answer."""
     real = torch.arange(14)[None] >= 4
@@ -1207,10 +1213,6 @@ def suspect_7(real):  # (B, T), True where a token is real: the position ids
 
 
 # %% tags=["museum"]
-def real_tokens(real):
-    return (real.cumsum(1) - 1).clamp(min=0)
-
-
 def ignores_left_padding(number):
     drawn = torch.Generator().manual_seed(3)
     tokens, places = (
