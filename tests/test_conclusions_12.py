@@ -14,7 +14,7 @@ import sources
 
 DATA = sources.CHAPTERS / "data"
 (CHAPTER,) = [path for path in sources.chapters() if path.stem.startswith("12")]
-FILES = ("rl_ends", "rl_methods", "rl_leak", "rl_scores", "dpo_arms")
+FILES = ("rl_ends", "rl_methods", "rl_leash", "rl_leak", "rl_scores", "dpo_arms")
 CELLS = (  # a line of each, in the chapter's order
     "from dpo_core import BookTask",
     "task, REWARD, BETA = BookTask()",
@@ -27,6 +27,7 @@ CELLS = (  # a line of each, in the chapter's order
     "tried = stored",
     "# concluded of the tuning",
     "ends = json.loads",
+    "far = json.loads",
     "# concluded of the ends",
     "leaky = json.loads",
     "# concluded of the judges",
@@ -53,12 +54,12 @@ def conclude(monkeypatch, folder, change=lambda files: None):
         exec(compile(source, line, "exec"), namespace)
 
 
-def exchange(one, other, panel="runs"):
+def exchange(one, other, panel="runs", file="rl_methods"):
     """Two arms exchange their names."""
     names = {one: other, other: one}
 
     def change(files):
-        for run in files["rl_methods"][panel]:
+        for run in files[file][panel]:
             run["name"] = names.get(run["name"], run["name"])
 
     return change
@@ -115,6 +116,14 @@ def better_setting_left_out(files):
     worst["J"]["value"] += 0.3
 
 
+def not_so_far(files):
+    """At the furthest setting GRPO with the ratio is as at its best one."""
+    best = {run["seed"]: run for run in files["rl_methods"]["runs"] if run["name"] == "grpo_ratio"}
+    for run in files["rl_leash"]["runs"]:
+        if run["name"] == "grpo_ratio":
+            run["J"], run["kl"] = best[run["seed"]]["J"], best[run["seed"]]["kl"]
+
+
 def chapter_9_says_less(files):
     for run in files["dpo_arms"]["runs"]:
         if run["name"] == "sft term":
@@ -163,6 +172,9 @@ CHANGES = {
     "the base model for imitation": exchange("base", "imitation"),
     "RLOO for Dr. GRPO": exchange("rloo", "dr_grpo_ratio"),
     "k3 for the ratio, in the runs": exchange("dr_grpo", "dr_grpo_ratio"),
+    "k3 for the ratio, as far as it goes": exchange("dapo", "dapo_ratio", file="rl_leash"),
+    "k3 for the ratio, without a division": exchange("dr_grpo", "dr_grpo_ratio", file="rl_leash"),
+    "one that never goes far": not_so_far,
     "k3 for the ratio, in the tuning": exchange("grpo", "grpo_ratio", "tried"),
     "few for many": exchange("dpo", "dpo_192000"),
     "no online arm": drop("online_dpo"),
