@@ -15,10 +15,10 @@
 # # 13 让它快起来
 
 # %% [markdown] lang="en"
-# > **In this chapter.** You will be able to say, before you change a line of code, about how much the change will save: by counting calls, operations and bytes, and by knowing three numbers of your machine. You will see where the time of a DPO step goes, which tricks pay and which lose, and how time and memory grow with the model. At the end the same arithmetic sizes a run on GPUs that you do not have yet. You need the model of [chapter 2](02_llama.ipynb) and the step of [chapter 9](09_dpo.ipynb). 50 minutes to read, 20 seconds to run.
+# > **In this chapter.** You will be able to say, before you change a line of code, about how much the change will save: by counting calls, operations and bytes, and by knowing three numbers of your machine. You will see where the time of a DPO step goes, which tricks pay and which lose, and how time and memory grow with the model. At the end the same arithmetic sizes a run on GPUs that you do not have yet. You need the model of [chapter 2](02_llama.ipynb) and the step of [chapter 9](09_dpo.ipynb). 35 minutes to read, and 15 more for the sections marked ⋆; 20 seconds to run.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能在改代码之前就大致说出这一改能快多少：数一数调用、运算和字节，再加上机器的三个数，就够了。你会看到一步 DPO 的时间花在哪里，哪些办法划算，哪些反而更慢，时间和内存又怎样随模型变大。最后，用同一套算术，给还没到手的 GPU 估算一次训练。需要[第 2 章](02_llama.ipynb)的模型和[第 9 章](09_dpo.ipynb)的训练步。阅读 50 分钟，运行 20 秒。
+# > **本章。** 读完后，你能在改代码之前就大致说出这一改能快多少：数一数调用、运算和字节，再加上机器的三个数，就够了。你会看到一步 DPO 的时间花在哪里，哪些办法划算，哪些反而更慢，时间和内存又怎样随模型变大。最后，用同一套算术，给还没到手的 GPU 估算一次训练。需要[第 2 章](02_llama.ipynb)的模型和[第 9 章](09_dpo.ipynb)的训练步。阅读 35 分钟，带 ⋆ 的几节另需 15 分钟；运行 20 秒。
 
 # %%
 import json
@@ -36,7 +36,7 @@ from torch.utils.flop_counter import flop_registry
 from dpo_core import BookTask, cost, kernels, load_pretrained, use_threads
 from dpo_core.losses import preference_loss, sequence_logps
 from dpo_core.packing import completion_logps, pack
-from dpo_core.plotting import COLORS, INK, figure
+from dpo_core.plotting import COLORS, INK, figure, picture
 from dpo_core.preferences import population_pairs
 
 # %% [markdown] lang="en"
@@ -105,6 +105,7 @@ for flops, moved, stated in (
 # %% [markdown] lang="zh"
 # 再看正在运行本页的这台机器。峰值用两个大矩阵的乘积来量；带宽用一次加法来量，张量放得进处理器的缓存（cache，处理器自带的一小块快内存）；启动开销用一长串极小的乘法来量，连同求梯度。计时只算本进程自己用掉的 CPU 时间，旁边有别的程序在跑，影响也小些。
 
+
 # %%
 def seconds(work, calls=20, rounds=5):
     """CPU seconds of one call of `work`: the least of some rounds."""
@@ -150,27 +151,47 @@ print(machine["processor"], machine["torch"], machine["cores"])
 # %% [markdown] lang="zh"
 # 要跑几分钟的测量，由 `chapters/data/fast.py` 一次录好，用的是上面打印的那台机器的一个核；`machine` 里存着它的三个数。下文的结果，凡没有注明是当场测的，都出自那台机器，换一台就是另一组数。在它上面，调用一次的时间够做几十万次运算。模型宽度只有 64，这可不是小钱；大模型最先替主人遮住的，就是这笔开销。放不进缓存的，要从内存取，速度只有三分之一。
 
-# %% alt_en="Roofline, both axes logarithmic: FLOP per byte from 0.05 to 40 against GFLOP per second. A solid line rises and turns flat near 100; a dashed one, memory, turns later; a dotted one is the machine of this page. The three products of the layers lie on the flat roof at the right. Scores and mix lie below it. rope, rms_norm and swiglu lie below the slope, residual a little above it; softmax lies farthest under the roof." alt_zh="屋顶线图，两轴都是对数：横轴每字节的运算数，从 0.05 到 40；纵轴 GFLOP 每秒。实线先上升，到 100 左右变平；虚线是内存，更靠右才变平；点线是正在运行本页的机器。各层的三个乘积落在右边的平顶上；scores 和 mix 在它下面；rope、rms_norm、swiglu 在斜坡下面，residual 略高出斜坡；softmax 离屋顶最远。"
-fig, axes = figure(width=6.8, height=4.0)
-at = np.geomspace(0.05, 40, 200)
-for which, rate, style, color in (
-    (machine, "bandwidth", "-", COLORS["theory"]),
-    (machine, "from_memory", "--", COLORS["theory"]),
-    (here, "bandwidth", ":", INK),
-):
-    roof = np.minimum(which["peak"], at * which[rate])
-    label = rate if which is machine else "here"
-    axes.plot(at, roof / 1e9, style, color=color, label=label)
-axes.set(xscale="log", yscale="log", xlabel="FLOP / byte", ylabel="GFLOP / s")
-axes.legend(loc="upper left", fontsize=8)
-for op in machine["operations"]:
-    if op["flops"]:
-        x, y = op["flops"] / op["bytes"], op["flops"] / op["seconds"] / 1e9
-        product = op["name"] in ("qkv", "o_proj", "gate_up", "lm_head")
-        kind = "policy" if product else "rejected"
-        axes.plot(x, y, "o", color=COLORS[kind], markersize=5)
-        shift = {"qkv": (4, 6), "o_proj": (-34, 6)}.get(op["name"], (4, -10))
-        axes.annotate(op["name"], (x, y), shift, textcoords="offset points", size=8)
+
+# %%
+def operations(axes):
+    """The measured operations: products in one colour, the others in another."""
+    for op in machine["operations"]:
+        if op["flops"]:
+            x, y = op["flops"] / op["bytes"], op["flops"] / op["seconds"] / 1e9
+            product = op["name"] in ("qkv", "o_proj", "gate_up", "lm_head")
+            kind = "policy" if product else "rejected"
+            axes.plot(x, y, "o", color=COLORS[kind], markersize=5)
+            shift = {"qkv": (4, 6), "o_proj": (-34, 6)}.get(op["name"], (4, -10))
+            axes.annotate(op["name"], (x, y), shift, textcoords="offset points", size=8)
+
+
+# %% tags=["figure"] alt_en="Roofline, both axes logarithmic: FLOP per byte from 0.05 to 40 against GFLOP per second. A solid line rises and turns flat near 100; a dashed one, memory, turns later; a dotted one is the machine of this page. The three products of the layers lie on the flat roof at the right. Scores and mix lie below it. rope, rms_norm and swiglu lie below the slope, residual a little above it; softmax lies farthest under the roof." alt_zh="屋顶线图，两轴都是对数：横轴每字节的运算数，从 0.05 到 40；纵轴 GFLOP 每秒。实线先上升，到 100 左右变平；虚线是内存，更靠右才变平；点线是正在运行本页的机器。各层的三个乘积落在右边的平顶上；scores 和 mix 在它下面；rope、rms_norm、swiglu 在斜坡下面，residual 略高出斜坡；softmax 离屋顶最远。"
+@picture
+def roofline(say):
+    fig, axes = figure(width=6.8, height=4.0)
+    at = np.geomspace(0.05, 40, 200)
+    cached = say("recorded, from the cache", "存下的测量，从缓存读")
+    memory = say("recorded, from memory", "存下的测量，从内存读")
+    now = say("this machine, from the cache", "这台机器，从缓存读")
+    for which, rate, style, color, label in (
+        (machine, "bandwidth", "-", COLORS["theory"], cached),
+        (machine, "from_memory", "--", COLORS["theory"], memory),
+        (here, "bandwidth", ":", INK, now),
+    ):
+        roof = np.minimum(which["peak"], at * which[rate]) / 1e9
+        axes.plot(at, roof, style, color=color, label=label)
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel=say(
+            "operations for each byte moved (FLOP)",
+            "每搬一个字节，做多少次运算（FLOP）",
+        ),
+        ylabel=say("operations a second (GFLOP)", "每秒运算次数（GFLOP）"),
+    )
+    axes.legend(loc="upper left", fontsize=8)
+    operations(axes)
+
 
 # %% [markdown] lang="en"
 # **Figure 13.1.** Operations in the sizes of the book's step (1,000 tokens of width 64), under the roof of the machine that recorded them. Solid: from the cache; dashed: from memory; dotted: the machine that ran this page. Blue, products with weights: the layers' reach about nine tenths of the peak, the head's with 22 columns less than half. Red, all else (FLOPs counted by hand where torch counts none): below one FLOP a byte nothing gets to a quarter of the peak, and softmax stays below a tenth of even its own roof.
@@ -199,6 +220,7 @@ assert roof["softmax"] < 0.1 and min(roof, key=roof.get) == "softmax"
 # %% [markdown] lang="zh"
 # ## 先数，再预测
 # torch 允许旁观：**派发模式**（dispatch mode）能看到每一个运算，反向传播的也在内。十来行代码就能数清它们做了什么。视图（view，同一批数换个形状）什么也不搬，只付门票。运算量只数矩阵乘积；别的运算一律记零，好像它们只搬不算。请记住这个零。
+
 
 # %% tags=["setup"]
 class Counter(TorchDispatchMode):
@@ -288,10 +310,26 @@ assert len(twice.input_ids) == 2 * prompt + answers
 assert len(twice.input_ids) - len(one.input_ids) >= prompt
 
 # %% [markdown] lang="en"
-# A **gain** is the time before over the time after. Before you run the next cell: four counts, four predictions. Which change will gain most?
+# A **gain** is the time before over the time after.
+#
+# > **Before you run it.** Four counts, four predictions. Which of the changes saves calls, and which saves work?
+#
+# <details><summary>Answer</summary>
+#
+# One pass for both answers saves calls and hardly anything else. Packing and sharing leave tokens out, and with them FLOPs and bytes.
+#
+# </details>
 
 # %% [markdown] lang="zh"
-# **增益**指改之前的时间除以改之后的时间。运行下面之前先想一想：四种写法，四次计数，四个预测。哪一处改动增益最大？
+# **增益**指改之前的时间除以改之后的时间。
+#
+# > **先猜一猜。** 四种写法，四次计数，四个预测。哪些改动省的是调用，哪些省的是活儿？
+#
+# <details><summary>答案</summary>
+#
+# 合成一次前向，省的是调用次数，别的几乎没有。去掉填充、共用提示，省的是词元，也就省了运算，连带省了字节。
+#
+# </details>
 
 # %%
 counted = {name: ops_of(work) for name, work in WAYS.items()}
@@ -311,13 +349,9 @@ assert work_of["packed"] < 0.9 * work_of["joint"]
 assert work_of["shared"] < 0.85 * work_of["packed"]
 
 # %% [markdown] lang="en"
-# One pass for both saves calls and hardly anything else. Packing and sharing save tokens, so FLOPs, and bytes with them.
-#
 # Then the measurement, and first of all the question whether it is still the same step: the same loss to 1e-6, the same gradient to 1e-5 of its largest entry. What fails this is no faster step but another one. The gains that the cell prints are live, each over the way before, from a few rounds; the ledger below has more.
 
 # %% [markdown] lang="zh"
-# 合成一次前向，省的是调用次数，别的几乎没有。去掉填充、共用提示，省的是词元，也就省了运算，连带省了字节。
-#
 # 接着测量。先问：算的还是同一步吗？损失相差不到 1e-6，梯度相差不到最大分量的 1e-5。过不了这一关的，不是更快的一步，而是另外一步。单元格打印的增益是当场测的，每一种都同前一种比；只测了几轮，后面的账本轮数更多。
 
 # %% tags=["nbval-ignore-output"]
@@ -340,12 +374,28 @@ assert took["shared"] < took["joint"]
 # %% [markdown] lang="en"
 # ## Where the time goes
 # Which operations deserve a thought at all? A **profile** tells: torch notes how much time it spends inside each kind of operation. The next picture holds two: the step as chapters 2 and 8 write it, with a reference model beside the policy, and the library's step, with every change of this chapter but compiling.
+#
+# > **Before you run it.** Nearly all of the FLOPs are products of matrices. What share of the plain step's time do they take?
+#
+# <details><summary>Answer</summary>
+#
+# Little more than a third. Softmax, with less than a hundredth of the FLOPs, takes more than a fifth.
+#
+# </details>
 
 # %% [markdown] lang="zh"
 # ## 时间花在哪里
 # 哪些运算值得动脑筋？**性能剖析**（profile）能回答：torch 记下每一类运算里面各花了多少时间。下图有两份：一份照第 2 章和第 8 章的写法，策略旁边还摆着参考模型；另一份是库里的训练步，本章的改动除了编译全都用上。
+#
+# > **先猜一猜。** 运算量几乎全在矩阵乘法里。朴素写法的一步，它占多少时间？
+#
+# <details><summary>答案</summary>
+#
+# 三分之一多一点。softmax 的运算量不到百分之一，却占了五分之一以上的时间。
+#
+# </details>
 
-# %% alt_en="Two horizontal bars of stacked shares, plain and library. Plain, about three times as long: products (mm, bmm) about a third, softmax about a fifth, then mul and add, cat and copy, and the rest. Library: products more than half, softmax about a twentieth, the rest small pieces." alt_zh="两条横条，各段是各类运算的份额：plain 和 library。plain 的长度约为三倍：乘积（mm、bmm）约三分之一，softmax 约五分之一，其次是 mul 和 add、cat 和 copy，以及其余。library：乘积过半，softmax 约二十分之一，其余都是小块。"
+# %%
 GROUPS = {
     "mm": ("mm", "bmm", "baddbmm", "addmm"),
     "softmax": ("_softmax", "_softmax_backward_data", "_log_softmax"),
@@ -359,17 +409,28 @@ for name, found in profile.items():
     share = {op: part for op, part, _ in found["operations"]}
     of = {group: sum(share.get(op, 0) for op in ops) for group, ops in GROUPS.items()}
     shares[name] = of | {"...": 1 - sum(of.values())}
-fig, axes = figure(width=6.8, height=2.4)
 colors = [COLORS[c] for c in ("policy", "rejected", "chosen", "baseline", "ref")]
-for row, name in enumerate(("library", "plain")):
-    left = 0
-    for (group, part), color in zip(shares[name].items(), colors):
-        width = 1e3 * part * spent[name]
-        axes.barh(row, width, left=left, color=color, label=group if row else None)
-        left += width
-axes.set(yticks=(0, 1), yticklabels=("library", "plain"), xlabel="ms")
-axes.legend(fontsize=8, ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 assert round(spent["plain"] / spent["library"], 1) == 3.0
+
+
+# %% tags=["figure"] alt_en="Two horizontal bars of stacked shares, plain and library. Plain, about three times as long: products (mm, bmm) about a third, softmax about a fifth, then mul and add, cat and copy, and the rest. Library: products more than half, softmax about a twentieth, the rest small pieces." alt_zh="两条横条，各段是各类运算的份额：plain 和 library。plain 的长度约为三倍：乘积（mm、bmm）约三分之一，softmax 约五分之一，其次是 mul 和 add、cat 和 copy，以及其余。library：乘积过半，softmax 约二十分之一，其余都是小块。"
+@picture
+def where_the_time_goes(say):
+    fig, axes = figure(width=6.8, height=2.6)
+    names = say(
+        ["products", "softmax", "sums and factors", "copies", "the rest"],
+        ["矩阵乘法", "softmax", "加法与乘法", "搬动", "其余"],
+    )
+    for row, name in enumerate(("library", "plain")):
+        left = 0
+        for part, color, label in zip(shares[name].values(), colors, names):
+            width = 1e3 * part * spent[name]
+            axes.barh(row, width, left=left, color=color, label=label if row else None)
+            left += width
+    axes.set_yticks((0, 1), say(["library", "plain"], ["程序库", "朴素写法"]))
+    axes.set_xlabel(say("milliseconds a step", "一步用的毫秒数"))
+    axes.legend(fontsize=8, ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+
 
 # %% [markdown] lang="en"
 # **Figure 13.2.** Milliseconds of one step of 64 pairs, by kind of operation (shares from a profile, times of whole steps from the ledger below; `...` is all the rest). In the plain step little more than a third goes into products, the work that the mathematics asks for. Softmax takes more than a fifth, though it has less than a hundredth of the FLOPs.
@@ -457,29 +518,44 @@ assert round(ledger["all_eager"], 1) == 3.0 and round(ledger["all_compiled"], 1)
 flops = [entries["stored"][side]["flops"] for side in ("before", "after")]
 assert abs(flops[1] / flops[0] - 0.75) < 0.001
 
-# %% alt_en="Measured gain against predicted gain, with the diagonal and a grey band of a quarter on both sides; left from 0.75 to 1.95, right the crowd around 1 enlarged. Most of the twenty-one points lie on or near the diagonal: stored, joint, packed, shared_long and the two batch sizes among them. wide lies highest above it; sdpa, bfloat16 and compiled lie farthest below it; bfloat16, chunked_22 and both of sdpa lie below 1." alt_zh="实测增益对预测增益，画有对角线和上下各四分之一的灰带；左图从 0.75 到 1.95，右图把 1 附近的一群放大。二十一个点大多在对角线上或附近，包括 stored、joint、packed、shared_long 和两种批次大小。wide 在对角线上方最高处；sdpa、bfloat16 和 compiled 在下方最远处；bfloat16、chunked_22 和两个 sdpa 在 1 以下。"
-fig, panels = figure(columns=2, width=8.4, height=4.4)
-line = np.array([0.75, 1.95])
-LEFT = ("sdpa_packed", "wide", "packed", "shared")  # labels that stand to the left
-for panel, (low, high) in zip(panels, ((0.75, 1.95), (0.96, 1.16))):
-    band = line / 1.25, line * 1.25
-    panel.fill_between(line, *band, color=COLORS["ref"], alpha=0.15)
-    panel.plot(line, line, color=COLORS["theory"])
-    panel.axhline(1, color=INK, linewidth=0.8)
-    panel.set(xlim=(low, high), ylim=(low, high), xlabel="predicted")
+# %%
+assert len(entries) == 21
+LEFT = ("sdpa_packed", "wide", "packed", "shared")  # labels on the left
+
+
+def tricks(panel, low, high, named):
+    """Each trick as a point with its interval; the name beside those that `named` picks."""
     for name, one in entries.items():
         color = COLORS["policy" if name in ledger["ladder"] else "baseline"]
         x, y = one["predicted"], one["measured"]
         panel.plot([x, x], [one["low"], one["high"]], color=color, linewidth=1)
         panel.plot(x, y, "o", color=color, markersize=4)
-        inside = low < x < high and low < y < high
-        crowd = 0.96 < x < 1.16 and 0.96 < y < 1.16  # those have the right panel
-        if inside and crowd == (panel is panels[1]):
+        if low < x < high and low < y < high and named(x, y):
             at, side = ((-4, -3), "right") if name in LEFT else ((4, 3), "left")
             form = {"textcoords": "offset points", "ha": side, "size": 8}
             panel.annotate(name, (x, y), at, **form)
-panels[0].set(ylabel="measured")
-assert len(entries) == 21
+
+
+def crowded(x, y):
+    return 0.96 < x < 1.16 and 0.96 < y < 1.16  # those are named in the right panel
+
+
+# %% tags=["figure"] alt_en="Measured gain against predicted gain, with the diagonal and a grey band of a quarter on both sides; left from 0.75 to 1.95, right the crowd around 1 enlarged. Most of the twenty-one points lie on or near the diagonal: stored, joint, packed, shared_long and the two batch sizes among them. wide lies highest above it; sdpa, bfloat16 and compiled lie farthest below it; bfloat16, chunked_22 and both of sdpa lie below 1." alt_zh="实测增益对预测增益，画有对角线和上下各四分之一的灰带；左图从 0.75 到 1.95，右图把 1 附近的一群放大。二十一个点大多在对角线上或附近，包括 stored、joint、packed、shared_long 和两种批次大小。wide 在对角线上方最高处；sdpa、bfloat16 和 compiled 在下方最远处；bfloat16、chunked_22 和两个 sdpa 在 1 以下。"
+@picture
+def ledger_page(say):
+    fig, panels = figure(columns=2, width=8.4, height=4.4)
+    line = np.array([0.75, 1.95])
+    for panel, (low, high) in zip(panels, ((0.75, 1.95), (0.96, 1.16))):
+        band = line / 1.25, line * 1.25
+        panel.fill_between(line, *band, color=COLORS["ref"], alpha=0.15)
+        panel.plot(line, line, color=COLORS["theory"])
+        panel.axhline(1, color=INK, linewidth=0.8)
+        panel.set(xlim=(low, high), ylim=(low, high))
+        panel.set_xlabel(say("predicted gain (times faster)", "预计加快到几倍"))
+        panel.set_ylabel(say("measured gain (times faster)", "实测加快到几倍"))
+        near = panel is panels[1]
+        tricks(panel, low, high, lambda x, y, near=near: crowded(x, y) == near)
+
 
 # %% [markdown] lang="en"
 # **Figure 13.3.** The ledger: gain predicted from counts and three numbers, against gain measured (point: the median; bar: the middle four fifths of the rounds). Blue: the ladder; orange: beside it. On the diagonal the prediction is right; the right panel enlarges what lies around 1. Sixteen of the twenty-one predictions are within a tenth, all within a quarter (the band). The laziest prediction, that nothing changes, is within a tenth eight times.
@@ -548,7 +624,7 @@ assert one["low"] > 1 and 0.9 < corrected / one["measured"] < 1.1
 # 剖析早就显出 softmax 太贵；预测则说明，原因不在调用、字节和运算量上。
 
 # %% [markdown] lang="en"
-# ## No gain, or at a price
+# ## ⋆ No gain, or at a price
 # - **`compiled`.** Compiling takes up to half a minute; at what it saves a step that comes back after some six thousand steps. So `dpo-core` decides by the length of the run.
 # - **`answers`, `last`.** With 22 tokens in the vocabulary the head is 1 % of the products, and more than three quarters of all tokens are answers anyway. The last layer's part is larger, and still only 1.02 was predicted; nothing shows.
 # - **`torch_norm`.** Here `F.rms_norm` is as many calls and bytes as our plain one.
@@ -559,7 +635,7 @@ assert one["low"] > 1 and 0.9 < corrected / one["measured"] < 1.1
 # - **`bfloat16`.** Products in half precision are nearly twice as fast, and the step is slower; a second reading below.
 
 # %% [markdown] lang="zh"
-# ## 不赚的，和有代价的
+# ## ⋆ 不赚的，和有代价的
 # - **`compiled`。** 编译要花近半分钟，照每一步省下的时间，大约六千步才收得回来。所以 `dpo-core` 看训练有多长，再决定编不编译。
 # - **`answers`、`last`。** 词表只有 22 个词元，输出头占乘积的 1%，何况四分之三以上的词元就是回答。最后一层的份额大一些，预测也只有 1.02；实测看不出来。
 # - **`torch_norm`。** 在这种处理器上，`F.rms_norm` 的调用次数和搬的字节，同我们的 plain 版一样多。
@@ -578,7 +654,9 @@ assert 5_500 < compiling / (whole["fused"] - whole["compiled"]) < 6_500
 e = entries
 assert abs(e["answers"]["measured"] - 1) < 0.02
 assert abs(e["answers"]["predicted"] - 1) < 0.02
-assert abs(e["last"]["measured"] - 1) < 0.02 and round(e["last"]["predicted"], 2) == 1.02
+assert (
+    abs(e["last"]["measured"] - 1) < 0.02 and round(e["last"]["predicted"], 2) == 1.02
+)
 config = cost.PRESETS["book"]
 inside = config.num_hidden_layers * cost.layer_matrices(config)
 assert round(config.vocab_size * 64 / (inside + config.vocab_size * 64), 2) == 0.01
@@ -616,6 +694,7 @@ assert e["chunked_22"]["measured"] < 0.9 and e["bfloat16"]["measured"] < 0.95
 #
 # 前向算出来的东西里，要留着的只有 $u$ 和 $s$。
 
+
 # %%
 class Norm(torch.autograd.Function):
     """RMSNorm with the gradient derived above."""
@@ -646,6 +725,7 @@ for found in gradients[1:]:
 
 # %% [markdown] lang="zh"
 # 库里做的是同一件事，能原地算的就原地算，注意力也一样（`dpo_core/kernels.py`；每个旁边的 `plain_...` 是它的定义，测试保证两者相等，编译器读的是 plain 版）。SwiGLU 的手写梯度我们也写过，就是下面这个。运行第二个单元格之前，猜一猜：两个里哪一个真能省？
+
 
 # %%
 class Gated(torch.autograd.Function):
@@ -784,20 +864,34 @@ assert 0.4e6 < 4 * sum(p.numel() for p in gen.parameters()) < 0.5e6
 #
 # 出路是每 64 个词元算一块，logits 用完就丢，求梯度时再算一遍（[Wijmans et al. 2024](https://arxiv.org/abs/2411.09009) 做得更彻底，从头到尾不写出来）。原来三次乘积，现在四次；logits 占的内存降到八分之一。
 
-# %% alt_en="Two panels over the vocabulary from 22 to 151,936, logarithmic. Left, milliseconds: two rising curves; chunked lies more than ten times above whole at 22 and less than twice above it from the middle on. Right, peak memory in MB: whole rises to about a thousand; chunked rises with it to a quarter of that, then falls below two hundred." alt_zh="两幅小图，横轴是词表大小，从 22 到 151,936，对数。左图毫秒数：两条上升的曲线；chunked 在 22 处比 whole 高十倍以上，从中间起高出不到一倍。右图内存峰值 MB：whole 升到约一千；chunked 先跟着升到它的四分之一左右，最后落到两百以下。"
+# %%
 sweep = recorded["head"]["sweep"]
-fig, panels = figure(columns=2, width=7.0, height=3.0)
 sizes = [row["vocabulary"] for row in sweep]
-for name, color in (("whole", "policy"), ("chunked", "chosen")):
-    color, of = COLORS[color], [row[name] for row in sweep]
-    took = [1e3 * one["seconds"] for one in of]
-    panels[0].plot(sizes, took, "o-", color=color, label=name)
-    panels[0].plot(sizes, [1e3 * one["predicted"] for one in of], ":", color=color)
-    panels[1].plot(sizes[2:], [one["peak"] / 1e6 for one in of[2:]], "o-", color=color)
-for panel, unit in zip(panels, ("ms", "MB")):
-    panel.set(xscale="log", yscale="log", xlabel="$V$", ylabel=unit)
-panels[0].legend(fontsize=8)
 assert sizes == [22, 256, 2_048, 16_384, 49_152, 151_936]
+
+
+# %% tags=["figure"] alt_en="Two panels over the vocabulary from 22 to 151,936, logarithmic. Left, milliseconds: two rising curves; chunked lies more than ten times above whole at 22 and less than twice above it from the middle on. Right, peak memory in MB: whole rises to about a thousand; chunked rises with it to a quarter of that, then falls below two hundred." alt_zh="两幅小图，横轴是词表大小，从 22 到 151,936，对数。左图毫秒数：两条上升的曲线；chunked 在 22 处比 whole 高十倍以上，从中间起高出不到一倍。右图内存峰值 MB：whole 升到约一千；chunked 先跟着升到它的四分之一左右，最后落到两百以下。"
+@picture
+def heads(say):
+    fig, panels = figure(columns=2, width=7.0, height=3.0)
+    labels = say(("in one piece", "in chunks"), ("一整块", "分块"))
+    for name, color, label in zip(("whole", "chunked"), ("policy", "chosen"), labels):
+        color, of = COLORS[color], [row[name] for row in sweep]
+        took = [1e3 * one["seconds"] for one in of]
+        guess = [1e3 * one["predicted"] for one in of]
+        panels[0].plot(sizes, took, "o-", color=color, label=label)
+        panels[0].plot(sizes, guess, ":", color=color)
+        panels[1].plot(
+            sizes[2:], [one["peak"] / 1e6 for one in of[2:]], "o-", color=color
+        )
+    units = say(
+        ("time (ms)", "memory at the peak (MB)"), ("时间（ms）", "内存峰值（MB）")
+    )
+    for panel, unit in zip(panels, units):
+        panel.set(xscale="log", yscale="log", ylabel=unit)
+        panel.set_xlabel(say("tokens in the vocabulary", "词表里的词元数"))
+    panels[0].legend(fontsize=8)
+
 
 # %% [markdown] lang="en"
 # **Figure 13.4.** The head with its loss and gradient, 512 tokens of width 64, by the size of the vocabulary: at once (blue) and in chunks of 64 (green). Left: time; dotted, the prediction, too low by up to four times. Right: peak memory. At the right end chunks take 1.8 times as long and a sixth of the memory.
@@ -859,15 +953,32 @@ for shared_out, kept, stated in (
 
 # %% [markdown] lang="en"
 # ## How it grows
-# Double one dimension and leave the others alone: what happens to the time? For the FLOPs the count says it. The formula says more: as long as overhead and bytes rule, time grows less than the FLOPs.
+# Double one dimension and leave the others alone: what happens to the time? For the FLOPs the count says it.
+#
+# > **Before you run it.** From width 32 to 128 the FLOPs grow with an exponent near 2. And the time?
+#
+# <details><summary>Answer</summary>
+#
+# With less than 1: as long as overhead and bytes rule, time grows less than the FLOPs. Only large models approach the count.
+#
+# </details>
 #
 # Below, next-token training of random weights (forward and backward) on 16 rows of 16 tokens, width 64, four layers, 22 tokens in the vocabulary; each row of the table varies one of these. It shows exponents: 1 means twice as large, twice as dear; 2 means four times. `small` are the first three sizes of a series, `large` the last three; `guess` is the prediction, `kept` the memory that is kept for the backward pass.
 
 # %% [markdown] lang="zh"
 # ## 怎样变大
-# 一个维度加倍，其余不动，时间会怎样？运算量数一数就知道。公式说得更多：只要还是启动开销和字节说了算，时间就长得比运算量慢。
+# 一个维度加倍，其余不动，时间会怎样？运算量数一数就知道。
+#
+# > **先猜一猜。** 宽度从 32 到 128，运算量的指数接近 2。时间呢？
+#
+# <details><summary>答案</summary>
+#
+# 不到 1：只要还是启动开销和字节说了算，时间就长得比运算量慢。模型大了，才会向运算量靠拢。
+#
+# </details>
 #
 # 下面用随机权重做下一个词元的训练（前向加反向）：16 行，每行 16 个词元，宽度 64，四层，词表 22；表里每行只变其中一项。表中是指数：指数是 1，大一倍，贵一倍；是 2，贵到四倍。`small` 取一组里最小的三个，`large` 取最大的三个；`guess` 是预测，`kept` 是为反向传播留着的内存。
+
 
 # %%
 def exponent(points, key):
@@ -891,20 +1002,35 @@ for axis in ("batch", "length", "width"):
     assert fitted[axis][0][2] < fitted[axis][0][0] - 0.3  # small: less than FLOPs
 assert all(abs(ends[1][2] - ends[1][0]) < 0.3 for ends in fitted.values())
 
-# %% alt_en="Five curves over the factor by which size has grown, logarithmic, one for each axis: batch, length, width, depth, vocabulary. Points are measured milliseconds, lines the prediction, below the points by a factor of one to two and parallel to them. Depth is straight from the start; batch and width start flat and steepen; length is the steepest together with width." alt_zh="五组曲线，横轴是放大的倍数，对数：batch、length、width、depth、vocabulary 各一组。点是实测的毫秒数，线是预测，比点低一到两倍，走向平行。depth 从头就是直线；batch 和 width 先平后陡；length 和 width 最陡。"
-fig, axes = figure(width=6.8, height=4.0)
-for (axis, points), color in zip(growth.items(), colors[:4] + [COLORS["theory"]]):
-    scale = [point["size"] / points[0]["size"] for point in points]
-    seen, guess = ([1e3 * p[k] for p in points] for k in ("seconds", "predicted"))
-    axes.plot(scale, seen, "o", color=color, label=axis)
-    axes.plot(scale, guess, color=color)
-axes.set(xscale="log", yscale="log", xlabel="size / smallest size", ylabel="ms")
-axes.legend(fontsize=8)
+# %%
 ratios = [p["seconds"] / p["predicted"] for points in growth.values() for p in points]
 assert round(min(ratios), 1) == 1.1 and round(max(ratios), 1) == 2.1
 middle = {"batch": 16, "length": 16, "width": 64, "depth": 4, "vocabulary": 22}
 same = [p["seconds"] for a in growth for p in growth[a] if p["size"] == middle[a]]
 assert [round(1e3 * of(same), 1) for of in (min, max)] == [7.5, 10.0] and len(same) == 5
+axes_names = {
+    "batch": ("rows in a batch", "批次的行数"),
+    "length": ("length of an answer", "回答的长度"),
+    "width": ("width of the model", "模型的宽度"),
+    "depth": ("layers", "层数"),
+    "vocabulary": ("vocabulary", "词表"),
+}
+
+
+# %% tags=["figure"] alt_en="Five curves over the factor by which size has grown, logarithmic, one for each axis: batch, length, width, depth, vocabulary. Points are measured milliseconds, lines the prediction, below the points by a factor of one to two and parallel to them. Depth is straight from the start; batch and width start flat and steepen; length is the steepest together with width." alt_zh="五组曲线，横轴是放大的倍数，对数：batch、length、width、depth、vocabulary 各一组。点是实测的毫秒数，线是预测，比点低一到两倍，走向平行。depth 从头就是直线；batch 和 width 先平后陡；length 和 width 最陡。"
+@picture
+def grown(say):
+    fig, axes = figure(width=6.8, height=4.0)
+    for (axis, row), color in zip(growth.items(), [*colors[:4], COLORS["theory"]]):
+        scale = [point["size"] / row[0]["size"] for point in row]
+        seen, guess = ([1e3 * p[k] for p in row] for k in ("seconds", "predicted"))
+        axes.plot(scale, seen, "o", color=color, label=say(*axes_names[axis]))
+        axes.plot(scale, guess, color=color)
+    axes.set(xscale="log", yscale="log")
+    axes.set_xlabel(say("size, as a multiple of the smallest", "规模，是最小的几倍"))
+    axes.set_ylabel(say("milliseconds a step", "一步用的毫秒数"))
+    axes.legend(fontsize=8)
+
 
 # %% [markdown] lang="en"
 # **Figure 13.5.** Time of one step against the size of one dimension, as a multiple of the smallest (4 rows, 8 places, width 32, 1 layer, 22 tokens). Points: measured; lines: predicted, too low by 1.1 to 2.1 times. The setting of the middle, 16 rows of 16 tokens, is in all five series: five times the same, it took from 7.5 to 10.0 ms. So far may a single point be trusted.
@@ -992,6 +1118,7 @@ assert round(7e9 / sum(p.numel() for p in gen.parameters()), -4) == 60_000
 # 次运算：每个权重前向两次、反向四次（[Kaplan et al. 2020](https://arxiv.org/abs/2001.08361)），再加上注意力。小时数就是运算量除以 GPU 数、峰值和 MFU。
 #
 # 这样算，准不准？取几次公开的训练，用它们的词元数和 GPU 小时反推 MFU。合理的范围，没看之前就定好：0.3 到 0.6，[MosaicML 的基准测试](https://github.com/mosaicml/llm-foundry/tree/main/scripts/train/benchmarking)大多落在里面。
+
 
 # %%
 def per_token(shape, length):
@@ -1110,9 +1237,9 @@ assert 7e9 * sum(cost.PRECISIONS["bf16-mixed"]) > cost.GPUS["h100"].memory == 80
 #
 # </details>
 
+
 # %% tags=["exercise"]
-def predicted_gain(n, machine):
-    ...
+def predicted_gain(n, machine): ...
 
 
 check("13.1", predicted_gain)
