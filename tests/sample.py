@@ -26,11 +26,15 @@ from checks import check
 #
 # $$a=b \\\\text{ 其中 } c$$
 
-# %% alt_en="A line from 0 to 1." alt_zh="从 0 到 1 的一条线。"
-import matplotlib.pyplot as plt
+# %% tags=["figure"] alt_en="A line from 0 to 1." alt_zh="从 0 到 1 的一条线。"
+from dpo_core.plotting import figure, picture
 
-plt.plot([0, 1])
-plt.show()
+
+@picture
+def rising(say):
+    _, axes = figure()
+    axes.plot([0, 1])
+    axes.set(xlabel=say("steps", "步数"), ylabel=say("height", "高度"))
 
 # %% [markdown] lang="en"
 # **Figure 99.1.** It rises.

@@ -95,6 +95,7 @@ def test_rule_notices(rule, en, zh):
         ("$x=1$, `a[2]`, [a](https://a.org/3)", "甲：`a[2]`，[a](https://a.org/3)"),
         ("It ends in 2023. Then", "到 2023 年为止。然后"),
         (".5", "0.5"),
+        ("```bash\nmake book  # both\n```", "```bash\nmake book  # 两种\n```"),
     ],
 )
 def test_rules_are_content(en, zh):

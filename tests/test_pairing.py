@@ -38,12 +38,14 @@ def short(notebook):
 
 
 def narrow(notebook):
-    """What a chapter shows of the library fits on a page without scrolling sideways."""
+    """Code, and what a chapter shows of the library, fits on a page without scrolling sideways."""
     for cell in code_cells(notebook):
+        lines = cell.source.splitlines()
         if "getsource(" in cell.source:
-            for line in "".join(output.get("text", "") for output in cell.outputs).splitlines():
-                if len(line) > MOST_COLUMNS:
-                    yield f"{len(line)} columns, more than {MOST_COLUMNS}: {line}"
+            lines += "".join(output.get("text", "") for output in cell.outputs).splitlines()
+        for line in lines:
+            if len(line) > MOST_COLUMNS:
+                yield f"{len(line)} columns, more than {MOST_COLUMNS}: {line}"
 
 
 def plain_markdown(notebook):
@@ -70,6 +72,20 @@ def described(notebook):
             yield f"a picture without alt_en and alt_zh: {notebooks.first_line(cell)}"
         if after is None or not re.match(r"\*\*Figure \d+\.\d+\.\*\* ", after.source):
             yield f"a picture without a caption (**Figure 1.1.** ...) after it: {notebooks.first_line(cell)}"
+
+
+def in_each_language(notebook):
+    """A picture is drawn once for each language, and its code is folded where it only draws."""
+    for cell in code_cells(notebook):
+        drawn = [
+            output.metadata.get("lang")
+            for output in cell.outputs
+            if any(kind.startswith("image/") for kind in output.get("data", {}))
+        ]
+        if drawn and drawn != ["en", "zh"]:
+            yield f"pictures in {drawn}, not in en and zh: {notebooks.first_line(cell)}"
+        if drawn and "figure" not in cell.metadata.get("tags", []):
+            yield f"a picture whose cell is not tagged figure: {notebooks.first_line(cell)}"
 
 
 def pictures_are_png(notebook):
@@ -101,7 +117,17 @@ def timeless(notebook):
             yield f"stored stderr: {notebooks.first_line(cell)}"
 
 
-RULES = [executed, short, narrow, plain_markdown, described, pictures_are_png, portable, timeless]
+RULES = [
+    executed,
+    short,
+    narrow,
+    plain_markdown,
+    described,
+    in_each_language,
+    pictures_are_png,
+    portable,
+    timeless,
+]
 
 
 def code_cells(notebook):
@@ -168,7 +194,10 @@ def notebook(tmp_path):
         "image/png": base64.b64encode(b"png").decode(),
         "text/plain": "<Figure size 640x480 with 1 Axes>",
     }
-    code_cells(notebook)[1].outputs = [nbformat.v4.new_output("display_data", data=picture)]
+    code_cells(notebook)[1].outputs = [
+        nbformat.v4.new_output("display_data", data=picture, metadata={"lang": lang})
+        for lang in ("en", "zh")
+    ]
     return notebook
 
 
@@ -204,6 +233,10 @@ def prints(text, name="stdout"):
                 code[0], source="print(getsource(f))", outputs=prints("x" * 89)
             ),
         ),
+        (narrow, lambda code, text: damage(code[0], source="x = " + "1" * 85)),
+        (in_each_language, lambda code, text: code[1].outputs.pop()),
+        (in_each_language, lambda code, text: code[1].outputs[0].metadata.clear()),
+        (in_each_language, lambda code, text: code[1].metadata.pop("tags")),
         (plain_markdown, lambda code, text: damage(text[0], source="A\n:::{note}\nB\n:::")),
         (plain_markdown, lambda code, text: damage(text[0], source="See {ref}`there`.")),
         (plain_markdown, lambda code, text: damage(text[0], source="```{note}\nA\n```")),

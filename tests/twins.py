@@ -33,6 +33,7 @@ NUMBERED = {
     "figure": (r"\*\*Figure (\d+\.\d+)\.\*\*", r"\*\*图 (\d+\.\d+)\*\*"),
     "exercise": (r"^### Exercise (\d+\.\d+) · ", r"^### 练习 (\d+\.\d+) · "),
 }
+COMMENT = re.compile(r"(?m)(?:^|(?<=\s))#.*$")  # in a fenced block of code
 UNITS = {  # powers of ten
     "k": 3,
     "K": 3,
@@ -148,8 +149,11 @@ def mathematics(en, zh):
 
 
 def code(en, zh):
-    """The same fenced blocks, character by character."""
-    ours, theirs = prose.fenced(en), prose.fenced(zh)
+    """The same fenced blocks, but for comments, which are in the page's language."""
+    ours, theirs = (
+        [(language, COMMENT.sub("", body)) for language, body in prose.fenced(text)]
+        for text in (en, zh)
+    )
     if len(ours) != len(theirs):
         return f"{len(ours)} blocks in English, {len(theirs)} in Chinese"
     return next(
