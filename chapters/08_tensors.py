@@ -525,7 +525,7 @@ assert (loss_of_pairs(*same, *other, 1.0) - math.log(2)).abs().max() > 1e-2
 #
 # $$\bar h=\beta\left(\frac{\Delta_w}{|y_w|}-\frac{\Delta_l}{|y_l|}\right)$$
 #
-# 设两个回答都是 $L$ 个词元。把 $1/L$ 提到括号外：$\bar h=\frac{\beta}{L}(\Delta_w-\Delta_l)$。这就是 DPO，只是 $\beta$ 换成了 $\beta/L$，一点不差。若回答有 200 个词元，$\beta=0.1$ 就相当于 0.0005：到头来绳子几乎没了，路上的梯度也只有原来的 200 分之一。（长度不同，换哪个 $\beta$ 都不顶用，最优解成了另一个策略。）
+# 设两个回答都是 $L$ 个词元。把 $1/L$ 提到括号外：$\bar h=\frac{\beta}{L}(\Delta_w-\Delta_l)$。这就是 DPO，只是 $\beta$ 换成了 $\beta/L$，一点不差。若回答有 200 个词元，$\beta=0.1$ 就相当于 0.0005：到头来绳子几乎没了，训练途中的梯度也只有原来的 200 分之一。（长度不同，换哪个 $\beta$ 都不顶用，最优解成了另一个策略。）
 #
 # 求平均不是不能用；它是另一种方法，$\beta$ 也是另一个量。SimPO 等方法就是有意选它（[第 11 章](11_family.ipynb)）。Tülu 3（[Lambert et al. 2024](https://arxiv.org/abs/2411.15124)）的 DPO 用平均，取 $\beta=5$：照上面的规则，回答有 50 个词元时，相当于求和时的 $\beta=0.1$。要防的是：一个库除，另一个库不除，却有人把 $\beta$ 从这边抄到那边。
 
