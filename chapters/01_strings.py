@@ -364,7 +364,7 @@ assert [decode(ids[t : t + 1]) for ids, t in zip(input_ids, first_label)] == ["=
 
 # %% tags=["figure"]
 def strip(axes, y, letters, shades):
-    """A line of cells with letters in them; a shade for each, None for an empty cell."""
+    """A line of cells with letters; a shade for each, None for an empty cell."""
     for x, (letter, shade) in enumerate(zip(letters, shades)):
         ground = COLORS.get(shade, shade) if shade else "none"
         style = {"facecolor": ground, "edgecolor": INK, "linewidth": 0.6}
