@@ -327,7 +327,7 @@ for name, value in ends.items():
     print(f"end of {name:12}", *shown)
 
 
-# %% tags=["figure"] alt_en="Three rows: sampled labels, a certain judge with ties kept, one with ties dropped. Left, the share of three-number answers: imitation at 0.42, 0.52 and 0.82, near the theory's marks at 0.40, 0.51 and below that at 0.99; DPO at 0.59, short of its mark at 0.76, and at 0.94 without ties. Right, J: four points between 0.40 and 0.45, all above the base model's 0.32; DPO on sampled labels and its imitation overlap, and DPO without ties is off the scale to the left." alt_zh="三行：采样标签，裁判必准留平局，裁判必准丢平局。左图是写三个数的比例：模仿在 0.42、0.52、0.82，前两个靠近理论终点 0.40 和 0.51，第三个低于终点 0.99；DPO 在 0.59，没到终点 0.76，丢掉平局时在 0.94。右图是 J：四个点在 0.40 与 0.45 之间，都高于基座模型的 0.32；采样标签下 DPO 与模仿的竖线相互重叠，丢平局的 DPO 远在左边界之外。"
+# %% tags=["figure"] alt_en="Three rows: sampled labels, a certain judge with ties kept, one with ties dropped. Left, the share of three-number answers: imitation at 0.42, 0.52 and 0.82, near the theory's marks at 0.40 and 0.51, and below that at 1.00; DPO at 0.59, short of its mark at 0.76, and at 0.94 without ties. Right, J: four points between 0.40 and 0.45, all above the base model's 0.32; DPO on sampled labels and its imitation overlap, and DPO without ties is off the scale to the left." alt_zh="三行：采样标签，裁判必准留平局，裁判必准丢平局。左图是写三个数的比例：模仿在 0.42、0.52、0.82，前两个靠近理论终点 0.40 和 0.51，第三个低于终点 1.00；DPO 在 0.59，没到终点 0.76，丢掉平局时在 0.94。右图是 J：四个点在 0.40 与 0.45 之间，都高于基座模型的 0.32；采样标签下 DPO 与模仿的竖线相互重叠，丢平局的 DPO 远在左边界之外。"
 @picture
 def who_wins(say):
     files = ("sampled", "kept", "dropped")
@@ -744,7 +744,7 @@ assert 1.55 < np.mean([run["J"]["value"] for run in recipe]) < 1.6
 
 # %% [markdown] lang="zh"
 # ## 偏好教不会的东西
-# **第一堵墙是严格的。** $\pi^*=\frac1Z\pi_{\mathrm{ref}}\,e^{r/\beta}$：$\pi_{\mathrm{ref}}$ 为零的地方，奖励再高，最优解也是零。网络给出的概率不会恰好是零，却可以小到等于没有。比方说想要写四个数的回答。基座模型写 4,000 个回答，一个也没有。于是抽出来的哪个样本对里都没有它，没有哪个标签提到它，也没有哪个梯度冲着它去。
+# **第一堵墙是严格的。** $\pi^*=\frac1Z\pi_{\mathrm{ref}}\,e^{r/\beta}$：$\pi_{\mathrm{ref}}$ 为零的地方，奖励再高，最优解也是零。网络给出的概率不会恰好是零，却可以小到等于没有。比方说想要写四个数的回答。基座模型写 4,000 个回答，一个也没有。于是哪个样本对里都没有它，没有哪个标签提到它，也没有哪个梯度冲着它去。
 
 # %% tags=["nbval-ignore-output"]
 use_threads()
@@ -909,7 +909,7 @@ assert passed["gen"][4] > passed["dpo"][0] and passed["gen"][-1] > 0.98
 assert abs(passed["dpo"][-1] - passed["gen"][-1]) < 0.02
 
 
-# %% tags=["figure"] alt_en="The probability that one answer of k is right, over k from 1 to 64. dpo begins at 0.92 and is near 1 from two answers on. gen begins at 0.23, passes 0.9 at 16 answers and meets dpo near 1 at 64." alt_zh="k 个回答里至少一个正确的概率，k 从 1 到 64。dpo 从 0.92 开始，两个回答起就接近 1。gen 从 0.23 开始，16 个回答时超过 0.9，到 64 个时在 1 附近与 dpo 会合。"
+# %% tags=["figure"] alt_en="The probability that one answer of k is right, over k from 1 to 64. dpo begins at 0.92 and is near 1 from two answers on. gen begins at 0.22, passes 0.9 at 16 answers and meets dpo near 1 at 64." alt_zh="k 个回答里至少一个正确的概率，k 从 1 到 64。dpo 从 0.92 开始，两个回答起就接近 1。gen 从 0.22 开始，16 个回答时超过 0.9，到 64 个时在 1 附近与 dpo 会合。"
 @picture
 def one_of_many(say):
     _, axes = figure(width=6.0, height=3.4)
