@@ -23,7 +23,8 @@ function placeToKeep() {
 
 /** Unfold the second reading that the address leads into. */
 function unfoldTarget() {
-  for (let at = document.querySelector(":target"); at; at = at.parentElement) {
+  const target = document.getElementById(location.hash.slice(1));
+  for (let at = target; at; at = at.parentElement) {
     if (at.matches("details")) at.open = true;
     for (const fold of at.querySelectorAll(":scope > details.second-reading")) fold.open = true;
     if (at.matches(".bd-article")) break;
