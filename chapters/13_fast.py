@@ -524,7 +524,7 @@ LEFT = ("sdpa_packed", "wide", "packed", "shared")  # labels on the left
 
 
 def tricks(panel, low, high, named):
-    """Each trick as a point with its interval; the name beside those that `named` picks."""
+    """Each trick as a point with its interval, with its name where `named` says so."""
     for name, one in entries.items():
         color = COLORS["policy" if name in ledger["ladder"] else "baseline"]
         x, y = one["predicted"], one["measured"]
