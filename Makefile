@@ -15,6 +15,8 @@ BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 SITE  := book/_build/html
 
+CHAPTER_FORMAT := --config line-length=88 $(wildcard chapters/[0-9]*.py)
+
 DONE  := book/_build/.done
 FROM  := $(shell find book chapters dpo_core -type f -not -path '*/_build/*' -not -path '*/.*' -not -path '*/__pycache__/*')
 
@@ -75,9 +77,11 @@ bench: $(READY)  ## compare the speed with TRL and transformers; writes build/be
 lint: $(READY)  ## check the style of the code (make format puts most of it right)
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check .
+	@$(BIN)/python -m ruff format --check $(CHAPTER_FORMAT)
 
 format: $(READY)  ## format the code
 	@$(BIN)/python -m ruff format .
+	@$(BIN)/python -m ruff format $(CHAPTER_FORMAT)
 
 # One version of each package for every Python and system. What torch needs for CUDA is left to torch: it differs by machine.
 lock:  ## write requirements.lock anew from pyproject.toml (ARGS=--upgrade takes newer versions)

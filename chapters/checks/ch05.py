@@ -189,7 +189,9 @@ JUDGES = ("flips", "noise", "threshold", "swapped", "sure")
 def which_judge_is_which(answer):
     """Straight with half the slope, flat and then right, capped: noise, threshold, flips."""
     if not isinstance(answer, (tuple, list)) or len(answer) != 3:
-        raise Wrong("Give three names, for judges 1, 2 and 3.", "要给三个名字，依次是裁判 1、2、3。")
+        raise Wrong(
+            "Give three names, for judges 1, 2 and 3.", "要给三个名字，依次是裁判 1、2、3。"
+        )
     for name in answer:
         expect(
             isinstance(name, str) and name in JUDGES,
