@@ -60,10 +60,10 @@ ask(dpo, prompts)
 # %% [markdown] lang="zh"
 # `S` 是题目的开头，`=` 是结尾。第一个模型叫 `gen`，它学的是许多作者写的文本：多数人用两个数，有些人用三个；偶尔有人失误，差了十。作者怎么写，`gen` 就怎么写。
 #
-# 第二个叫 `dpo`，是 `gen` 再多训练一次得来的：几乎总写三个数，也几乎总是对的。可那次训练没有一条新写的文本，用到的全是比较。
+# 第二个叫 `dpo`，由 `gen` 再训练一轮得来：几乎总写三个数，答案也几乎总是正确。可这一轮没有用一条新写的文本，用的全是比较。
 #
 # ## 偏好对
-# 让 `gen` 对同一个提示答两次，两个回答都交给裁判，由他说哪个更好。赢的叫 **chosen**（被偏好的），输的叫 **rejected**（不被偏好的）；连同提示，合称一个**偏好对**（preference pair）。这位裁判有自己的口味：写三个数得一分，答案正确得一分。不过他像人一样，会看走眼：领先一分，73% 的时候赢；领先两分，88% 的时候赢；平局则随便判一个。分数谁也看不到，留下来的只有谁赢了。
+# 让 `gen` 对同一个提示答两次，两个回答都交给裁判，由他说哪个更好。赢的叫 **chosen**（被偏好的），输的叫 **rejected**（不被偏好的）；连同提示，合称一个**偏好对**（preference pair）。这位裁判有自己的口味：写三个数得一分，答案正确得一分。不过他像人一样，会看走眼：回答领先一分，赢的概率是 73%；领先两分，是 88%；平局就随便判一个。分数谁也看不到，记下来的只有谁赢了。
 
 # %% tags=["nbval-ignore-output"]
 task = BookTask()
@@ -156,7 +156,7 @@ assert torch.isclose(start, total / count)
 
 # %% [markdown] lang="zh"
 # ## 训练半分钟
-# 三百步，每步 64 个偏好对，每一对正好用一次。训练循环就是平常那种。
+# 三百步，每步 64 个偏好对，每个正好用一次。训练循环就是平常那种。
 #
 # > **先猜一猜。** 这个损失把 chosen 往上推，把 rejected 往下压。练完以后，chosen 的概率会更高吗？
 #
@@ -188,9 +188,25 @@ assert gain["rejected"].mean() < gain["chosen"].mean() < 0
 
 # %% [markdown] lang="en"
 # What does the new policy write? The same questions once more, and then two thousand others, whose answers are counted.
+#
+# > **Before you run it.** Nobody told the policy what a sum is. Will it be right more often than `gen`?
+#
+# <details><summary>Answer</summary>
+#
+# Yes. The right value was worth a point to the judge, so right answers won more often than wrong ones, and that is all the policy was told.
+#
+# </details>
 
 # %% [markdown] lang="zh"
 # 新策略会写出什么？先问同样的三道题，再问两千道别的，把回答数一数。
+#
+# > **先猜一猜。** 没有人教过策略什么是加法。它答对的时候，会比 `gen` 多吗？
+#
+# <details><summary>答案</summary>
+#
+# 会。答案正确，裁判就给一分，所以正确的回答赢得多些。策略知道的只有这些。
+#
+# </details>
 
 # %% tags=["nbval-ignore-output"]
 ask(policy, prompts)
@@ -235,7 +251,7 @@ def before_and_after(say):
 
 # %% [markdown] lang="zh"
 # ## 两条路
-# 在 DPO 之前，要从比较中学，得多养两样东西。先拿比较拟合一个**奖励模型**（reward model）；再做**强化学习**（reinforcement learning）：策略写，奖励模型打分，想办法把分数推高（[Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)）。DPO 从偏好对直接练到策略，一次训练了事。说到底，两条路解的是同一个问题，只是解法不同；这一点怎么推出来，正是这本书的核心。
+# 在 DPO 之前，要从比较中学习，得分两步走。先拿比较拟合一个**奖励模型**（reward model）；再做**强化学习**（reinforcement learning）：策略写，奖励模型打分，想办法把分数推高（[Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)）。DPO 由偏好对直接训练出策略，一次了事。说到底，两条路解的是同一个问题，只是解法不同；这一点怎么推出来，正是这本书的核心。
 
 
 # %% tags=["figure"] alt_en="A diagram. Texts lead by supervised fine-tuning to the base model, its answers are compared, and that gives preference pairs. From the pairs two roads lead to the final policy. The upper one passes through a reward model and reinforcement learning, in which the policy writes and is scored again and again. The lower one is a single arrow, DPO." alt_zh="流程图。文本经监督微调得到基座模型，它的回答两两比较，得到偏好对。从偏好对到最终的策略有两条路：上面一条先经过奖励模型，再经过强化学习，其间策略一边写、一边被打分；下面一条只有一个箭头，就是 DPO。"
@@ -287,7 +303,7 @@ def two_roads(say):
 
 # %% [markdown] lang="zh"
 # ## 地图
-# 从头到尾，你已经看过一遍了。该有些问题要问。
+# 从头到尾，你已经看过一遍，想必攒下了一些问题。
 #
 # | 你可能会问 | 章 |
 # |---|---|
@@ -305,7 +321,7 @@ def two_roads(say):
 # | 另一条路呢？ | [12](12_rl.ipynb) |
 # | 模型大了，要练多久？ | [13](13_fast.ipynb) |
 #
-# > **玩具没告诉你的。** 词表只有 22 个字符，回答不过十来个字符，参数 118,080 个，裁判是个程序。真干活的时候，回答一写就是几页，偏好对要么花钱买，要么让别的模型来造，策略有几十亿参数。那六行不用改。
+# > **玩具没告诉你的。** 词表只有 22 个字符，回答不过十来个字符，参数 118,080 个，裁判是个程序。真正动手的时候，回答一写就是几页，偏好对要么花钱请人标，要么让别的模型来判，策略有几十亿参数。那六行不用改。
 
 # %%
 length = max(len(text) for text in pairs.chosen + pairs.rejected)
@@ -316,7 +332,7 @@ assert gen.config.vocab_size == 22 and length < 12
 # > **To remember.** A preference pair says that one answer beat another. DPO makes the winner's log-probability, measured from the reference, gain more than the loser's; $\beta$ says how much more. At the start the loss is $\ln 2$.
 
 # %% [markdown] lang="zh"
-# > **记住。** 一个偏好对说的是：这个回答胜过那个。以参考策略为起点量对数概率，DPO 让赢家比输家涨得多；多出多少，由 $\beta$ 定。一开始，损失是 $\ln 2$。
+# > **记住。** 一个偏好对说的是：这个回答胜过那个。从参考策略量起，DPO 让赢家的对数概率比输家涨得多；多出多少，由 $\beta$ 定。一开始，损失是 $\ln 2$。
 
 # %% [markdown] lang="en"
 # ## Exercises

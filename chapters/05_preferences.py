@@ -346,7 +346,7 @@ def noisy_impressions(say):
 # **Figure 5.2.** Two noisy impressions are compared. With Gumbel noise the shares lie on the sigmoid (points with 95 % intervals); with normal noise they would hardly lie elsewhere.
 
 # %% [markdown] lang="zh"
-# **图 5.2** 两个带噪声的印象相比。噪声若是 Gumbel 的，比例落在 sigmoid 上（点，附 95% 区间）；若是正态的，也差不了多少。
+# **图 5.2** 两个带噪声的印象相比。噪声若服从 Gumbel 分布，比例落在 sigmoid 上（点，附 95% 区间）；若服从正态分布，也差不了多少。
 
 # %% [markdown] lang="en"
 # ## From the pile to the scale
@@ -410,7 +410,7 @@ print(fit(pile).numpy().round(2), fit(judged).numpy().round(2), three.numpy().ro
 # > </details>
 
 # %% [markdown] lang="zh"
-# 打印出来的第一组数，由 90 次比较拟合而来。第二组是用概率本身代替次数拟合的：一堆不掺运气的比较，真实的奖励原样回来。每一对比了多少次，没有关系，只要比较把各个回答连得起来。
+# 打印出来的第一组数，由 90 次比较拟合而来。第二组拟合时，用概率本身代替次数：比较不掺运气，得回的就是真实的奖励。每一对比了多少次，没有关系，只要比较把各个回答连得起来。
 #
 # > **先猜一猜。** A 对 B 是 20 比 10，B 对 C 也是 20 比 10。现在 A 对 C 还是 20 比 10。哪组奖励合得上？
 # >
@@ -458,7 +458,7 @@ for pairs in (uniform, uneven):
 # For two answers this is the 1/20 + 1/10 from above. (Where $C$ comes from: the ⋆ section below.) An interval of ±1.96 standard errors promises to contain the truth in 95 % of the piles. Does it? Four answers with rewards 2, 1, 1, 0, four thousand piles of 400 comparisons, six differences:
 
 # %% [markdown] lang="zh"
-# 最好的尺子会不会有两把？把 $-L$ 看成奖励上的一片地形，它是一道山谷：它是**凸的**（convex），沿哪个方向都不往下弯，所以没有假的谷底（没有哪个局部极小值不是最低点）。谷底只沿一个方向是平的，就是那个谁也看不见的常数。不管用什么办法下山，到的都是同一把尺子。统计学里，这样的拟合叫**逻辑回归**（logistic regression）：线性函数套上 $\sigma$ 就是概率，这里的线性函数是 $r_i-r_j$。
+# 最好的尺子会不会有两把？把 $-L$ 看成一片地形，奖励是坐标，$-L$ 是高度，那么它是一道山谷。它是**凸的**（convex），沿哪个方向都不往下弯，所以没有假的谷底（没有哪个局部极小值不是最低点）。谷底只沿一个方向是平的，就是那个谁也看不见的常数。不管用什么办法下山，到的都是同一把尺子。统计学里，这样的拟合叫**逻辑回归**（logistic regression）：线性函数套上 $\sigma$ 就是概率，这里的线性函数是 $r_i-r_j$。
 #
 # ## 这把尺子信到几分
 # 除了奖励，`fit_rewards` 还给出它们的协方差 $C$：换一堆比较，每个奖励会变动多少，两个奖励又会怎样一同变动。算差的时候，两样都用得上：
@@ -858,7 +858,7 @@ assert refusal(tabular.comparisons(truth, uniform, "deterministic"))
 
 # %% [markdown] lang="zh"
 # ## ⋆ 意见不一的裁判
-# **兜圈子的裁判。** A 胜 B，B 胜 C，C 胜 A，都是 20 比 10。每个回答都是 30 胜，于是拟合把奖励全定成一样，认为处处该是 15 比 15。预测的比例和观察到的比例，差多少才算太多？记 $s_{ij}=w_{ij}/n_{ij}$ 为 $i$ 胜出的比例。随便换哪张概率表，最好也只能做到 $P(i\succ j)=s_{ij}$，这叫*饱和模型*（saturated model）。Bradley–Terry 的对数似然比它低多少，乘以二，记作 $G^2$；它是许多 KL 散度（第 4 章）之和，每一个都是两枚硬币之间的：
+# **兜圈子的裁判。** A 胜 B，B 胜 C，C 胜 A，都是 20 比 10。每个回答都是 30 胜，于是拟合把奖励全定成一样，认为处处该是 15 比 15。预测的比例和观察到的比例，差多少才算太多？记 $s_{ij}=w_{ij}/n_{ij}$ 为 $i$ 胜出的比例。随便换哪张概率表，最好也只能做到 $P(i\succ j)=s_{ij}$，这叫**饱和模型**（saturated model）。Bradley–Terry 的对数似然比它低多少，乘以二，记作 $G^2$；它是许多 KL 散度（第 4 章）之和，每一个都是两枚硬币之间的：
 #
 # $$G^2=2\,(L_{\mathrm{saturated}}-L)=2\sum_{i<j}n_{ij}\,\mathrm{KL}\bigl(s_{ij}\,\|\,P(i\succ j)\bigr)$$
 #
@@ -888,7 +888,7 @@ assert abs(misfit(honest).mean() - 1) < 0.1 and abs(alarms.value - 0.05) < 0.02
 # It is not the average of the rewards. Let 60 % of the judges find A better by 2, and 40 % find B better by 4. On average B is better by 0.4. But A wins 54 % of the comparisons: a comparison does not record how strongly one feels.
 
 # %% [markdown] lang="zh"
-# **两群口味不同的裁判。** 每一群都有自己的奖励，也都服从 Bradley–Terry，可是比较里没写是谁判的。两个 sigmoid 的平均不再是 sigmoid：几率不相乘，有三个或更多回答时，就没有哪组奖励合得上。那么拟合给出的是什么？要是每一对比的次数都相等，该胜几次就只看奖励，奖励越高，该胜得越多。所以奖励的次序就是胜场数的次序。按胜场数排名是一种投票办法，叫*波达计数*（Borda count）；[Siththaranjan et al. 2024](https://arxiv.org/abs/2312.08358) 证明：裁判之间看不见的差别，偏好学习正是这样汇总的。
+# **两群口味不同的裁判。** 每一群都有自己的奖励，也都服从 Bradley–Terry，可是比较里没写是谁判的。两个 sigmoid 的平均不再是 sigmoid：几率不相乘，有三个或更多回答时，就没有哪组奖励合得上。那么拟合给出的是什么？要是每一对比的次数都相等，该胜几次就只看奖励，奖励越高，该胜得越多。所以奖励的次序就是胜场数的次序。按胜场数排名是一种投票办法，叫**波达计数**（Borda count）；[Siththaranjan et al. 2024](https://arxiv.org/abs/2312.08358) 证明：裁判之间有数据里看不见的差别时，偏好学习正是这样汇总的。
 #
 # 这不等于奖励的平均。设 60% 的裁判觉得 A 好 2 分，40% 觉得 B 好 4 分。平均下来 B 好 0.4 分，可是 A 在比较里胜了 54%：一次比较，记不下喜欢得有多强烈。
 
@@ -1179,14 +1179,14 @@ for name in ("loss", "rewards/accuracies"):
 # %% [markdown] lang="zh"
 # Muon（第 3 章）走一百步，每个偏好对用一次。最后的损失算不算好？真实的奖励已知，不论什么模型，下界和上限也就已知。让第 3 章的两位作者答同一个提示：
 #
-# | 奖励相差 | 占样本对的比例 | 标签的熵 | 较可能的标签，概率 |
+# | 奖励相差 | 占样本对的比例 | 标签的熵 | 较可能的标签的概率 |
 # |---|---|---|---|
 # | 0 | 0.44 | 0.69 | 0.50 |
 # | 1 | 0.48 | 0.58 | 0.73 |
 # | 2 | 0.08 | 0.37 | 0.88 |
 # | 按比例加权平均 | | 0.61 | 0.64 |
 #
-# 期望损失（$\ell(q,h)$，代入真实的 $q$），哪个模型也低不过 0.61。与标签一致的，对抽签取平均，哪个模型也高不过 64%：平局全凭硬币，别的里面，较差的有时也会胜。若是与*真实的*次序比，平局不算，就可以做到 100%。下面另取 2,000 个新的偏好对来量。
+# 期望损失（$\ell(q,h)$，代入真实的 $q$），哪个模型也低不过 0.61。与标签一致的比例，对抽签取平均，哪个模型也高不过 64%：平局全凭硬币，不是平局的，较差的有时也会胜。若是与*真实的*次序比，平局不算，就可以做到 100%。下面另取 2,000 个新的偏好对来量。
 #
 # > **先猜一猜。** 用过 6,400 个偏好对以后，模型在哪一样上排得更准：风格，还是对错？
 # >
@@ -1283,10 +1283,10 @@ assert by_kind["style against exact"].value > 0.15
 @picture
 def what_was_learnt(say):
     words = {
-        "both": say("style and value", "风格、对错都领先"),
-        "style": say("style alone", "只领先风格"),
-        "exact": say("value alone", "只领先对错"),
-        "style against exact": say("style, but wrong value", "领先风格，答案却错"),
+        "both": say("style and value", "风格、对错上都领先"),
+        "style": say("style alone", "只在风格上领先"),
+        "exact": say("value alone", "只在对错上领先"),
+        "style against exact": say("style, but wrong value", "风格领先，答案却错"),
         "same": say("neither", "两样都一样"),
     }
     _, axes = figure(height=3.2)
@@ -1313,7 +1313,7 @@ def what_was_learnt(say):
 # One run is one run. `chapters/data/reward_seeds.py` trains such a model on pairs drawn with each of three seeds, and on eight times as many:
 
 # %% [markdown] lang="zh"
-# **图 5.5** 每行写着第一个回答领先在哪里。模型学会了风格，答案对不对却没学到多少。看第四行：一个写三个数却不对，一个写两个数而对，奖励本来相等，模型却偏爱错的那个。要是训练一个策略去讨好这个模型，多写一个数比把算式算对更划算（[第 12 章](12_rl.ipynb)就来训练这样的策略）。
+# **图 5.5** 每行写着第一个回答领先在哪里。模型学会了风格，答案对不对却没学到多少。看第四行：一个写三个数却算错了，一个写两个数而算对了，奖励本来相等，模型却偏爱错的那个。要是训练一个策略去讨好这个模型，多写一个数比把算式算对更划算（[第 12 章](12_rl.ipynb)就来训练这样的策略）。
 #
 # 一次训练只是一次。`chapters/data/reward_seeds.py` 用三个种子抽偏好对，各训练一个这样的模型，又用八倍的偏好对各训练一个：
 
@@ -1342,10 +1342,10 @@ for run in few + many:
     print(f"{run['pairs']:5} {run['seed']:5}{right}   {apart}")
 
 # %% [markdown] lang="en"
-# In all six the style is ordered right in more than 95 % of the pairs. The value is above chance every time and far below the style every time; with eight times as many pairs it is better, and still below 0.8. How far more pairs would carry it, these runs do not say; nor have we tested why the value is harder.
+# In all six the style is ordered right in more than 95 % of the pairs. The value is above chance every time and far below the style every time; with eight times as many pairs it is better, and still below 80 %. How far more pairs would carry it, these runs do not say; nor have we tested why the value is harder.
 
 # %% [markdown] lang="zh"
-# 六次里，只差风格的，排对的都超过 95%。只差对错的，每次都比乱猜强，每次也都远不如风格；偏好对多到八倍，又好一些，仍不到 0.8。再多下去能学到哪一步，这几次训练没有说。判断对错为什么更难，我们也没有检验过。
+# 六次里，两个回答只差风格的，排序正确的都超过 95%。只差对错的，每次都比乱猜强，每次也都远不如风格；偏好对多到八倍，又好一些，仍不到 80%。再多下去能学到哪一步，这几次训练没有说。判断对错为什么更难，我们也没有检验过。
 
 # %%
 # a number of its own for each prompt, added to all its rewards, changes no loss

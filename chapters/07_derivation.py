@@ -58,11 +58,11 @@ from dpo_core.training import LoopConfig, default_device, train
 # 第 5 章拿比较拟合出奖励模型；第 6 章说，给定奖励，哪个策略最好。本章走一条近路：奖励模型会消失，只剩一个损失，直接拿偏好对来算。先摆出要用的四条。
 #
 # 1. 同一个提示 $x$ 的两个回答，$y_1$ 胜出的概率是 $\sigma(r(x,y_1)-r(x,y_2))$，其中 $r$ 是奖励，$\sigma(z)=1/(1+e^{-z})$（Bradley–Terry 模型）。
-# 2. 策略 $\pi$ 的目标是 $J(\pi)=\mathbb{E}_{y\sim\pi}[r(x,y)]-\beta\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$：平均奖励，减去 $\beta>0$ 乘以它相对参考策略 $\pi_{\mathrm{ref}}$ 的 KL 散度。后一项就是绳子。
+# 2. 策略 $\pi$ 的目标是 $J(\pi)=\mathbb{E}_{y\sim\pi}[r(x,y)]-\beta\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$：平均奖励，减去 $\beta>0$ 乘以策略相对参考策略 $\pi_{\mathrm{ref}}$ 的 KL 散度。后一项就是绳子。
 # 3. 最优解是 $\pi^*(y\mid x)=\pi_{\mathrm{ref}}(y\mid x)\,e^{r(x,y)/\beta}/Z(x)$，配分函数（partition function）$Z(x)$ 让概率加起来等于 1。记 $V(x)=\beta\log Z(x)$，即奖励的软最大值。
 # 4. 别的策略都差一截：$J(\pi^*)-J(\pi)=\beta\,\mathrm{KL}(\pi\,\|\,\pi^*)$。
 #
-# 手算用的还是全书那个例子：一个提示，三个回答，参考概率 0.5、0.3、0.2，奖励 1、0、-1，$\beta=0.5$。每推出一行，先当面在它上面试一遍；折起来的单元格再拿二十道随机题核对，每题六个回答。`tabular` 是库里的模块，专管所有回答都列得出来的小问题（[第 5 章](05_preferences.ipynb)）；在那里，一个策略就是一行对数概率。
+# 手算用的还是全书那个例子：一个提示，三个回答，参考概率 0.5、0.3、0.2，奖励 1、0、-1，$\beta=0.5$。每推出一行，先当着你的面，在这个例子上试一遍；折起来的单元格再拿二十道随机题核对，每题六个回答。`tabular` 是库里的模块，专管所有回答都列得出来的小问题（[第 5 章](05_preferences.ipynb)）；在那里，一个策略就是一行对数概率。
 
 # %% tags=["setup"]
 SEED = 0
@@ -347,7 +347,7 @@ assert close(ours, -torch.sigmoid(h[:, i, j]).log().flatten())  # equation 7
 # The loss of a data set is an average over pairs, so its value depends on the **pair distribution**. Below, at the optimum of the example: each pair equally often; both answers from the reference, equal ones thrown away; equal ones kept as ties, at $\ln 2$ each.
 
 # %% [markdown] lang="zh"
-# 一份数据的损失，是对所有样本对取平均，所以它的值与怎么配对有关，即与**配对分布**（pair distribution）有关。下面在例子的最优解处算三种：每一对机会均等；两个回答都从参考策略抽，抽到相同的就扔掉；相同的留下算平局，每个付 $\ln 2$。
+# 一份数据的损失，是对所有样本对取平均，所以它的值与怎么配对有关，即与**配对分布**（pair distribution）有关。下面在例子的最优解处算三种：每一对机会均等；两个回答都从参考策略抽，抽到相同的就扔掉；相同的留下算平局，每个的损失是 $\ln 2$。
 
 # %%
 both_from_ref = tabular.independent_pairs(toy.ref_logps, toy.ref_logps)
@@ -426,7 +426,7 @@ assert close(derivative(lambda h: pair_loss(h, q)), slope_in_h)
 finite = (pair_loss(margin + 1e-5, q) - pair_loss(margin - 1e-5, q)) / 2e-5
 assert close(slope_in_h, finite, 1e-8)
 
-# %% tags=["proof"] checked_en="Checked on twenty random problems: the derivatives with respect to log-probabilities and to logits." checked_zh="在二十道随机题上核对：对数概率的导数，logits 的导数。"
+# %% tags=["proof"] checked_en="Checked on twenty random problems: the derivatives with respect to log-probabilities and to logits." checked_zh="在二十道随机题上核对：对对数概率的导数，对 logits 的导数。"
 for logits_to_logps in (lambda s: s, lambda s: s.log_softmax(-1)):
     leaf = policies.clone().requires_grad_()
     logps = logits_to_logps(leaf)
@@ -613,7 +613,7 @@ assert close(hessian, of_loss)
 curvature = torch.linalg.eigvalsh(hessian)  # (20, 6), ascending
 assert curvature[:, 0].abs().max() < 1e-12 and curvature[:, 1].min() > 1e-5
 
-# %% tags=["proof"] checked_en="Checked on twenty random problems: J bends both ways in the logits, and downwards in the probabilities." checked_zh="在二十道随机题上核对：J 在 logits 里两个方向都弯，在概率里只往下弯。"
+# %% tags=["proof"] checked_en="Checked on twenty random problems: J bends both ways in the logits, and downwards in the probabilities." checked_zh="在二十道随机题上核对：J 看作 logits 的函数，两个方向都弯；看作概率的函数，只往下弯。"
 of_J = second_derivatives(
     lambda p, k: tabular.objective(p, Problem(ref[k], r[k]), beta)
 )
@@ -674,7 +674,7 @@ assert (shares[0] - shares[1]).abs().median() > 0.05  # undetermined between gro
 #
 # 在最小值处，$\beta$ 越大，KL 越小：策略是 $\pi_{\mathrm{ref}}\,e^{r/\beta}$ 再归一化。在起点，预测都是 $\frac12$，梯度等于 $\beta$ 乘同一个向量：$\beta$ 加倍，步子也加倍。
 #
-# 现在训练：二十道题，软标签，$\beta$ 从 0.05 到 5。一次用普通的梯度步（SGD），一次用 Adam（[Kingma & Ba 2015](https://arxiv.org/abs/1412.6980)），它把梯度的每个坐标，除以这个坐标大小的滑动估计。
+# 现在训练：二十道题，软标签，$\beta$ 从 0.05 到 5。一次用普通的梯度步（SGD），一次用 Adam（[Kingma & Ba 2015](https://arxiv.org/abs/1412.6980)），它把梯度的每个分量，除以这个分量大小的滑动估计。
 #
 # > **先猜一猜。** 走 20 步之后，$\beta$ 越大，离参考策略的 KL 是越大还是越小？SGD 怎样，Adam 又怎样？
 #
@@ -866,7 +866,7 @@ assert close(at_4, [-0.23, -0.15, -5.29], 6e-3)
 
 # %% [markdown] lang="zh"
 # ## ⋆ 比较多少次，绳子才拉得住？
-# [Azar et al. 2024](https://arxiv.org/abs/2310.12036) 还说，裁判就算有噪声，比较次数一少，看起来也像确定的。少到什么程度？按 Bradley–Terry 概率抽 $N$ 次比较：要么每次比较只用一遍，每批 10 次；要么全放进一张表，在上面走 20,000 步。要看的是差额 $J(\pi^*)-J(\pi)$；参考策略自己差 0.581。
+# [Azar et al. 2024](https://arxiv.org/abs/2310.12036) 还说，裁判就算有噪声，比较次数一少，看起来也像从不出错。少到什么程度？按 Bradley–Terry 概率抽 $N$ 次比较：要么每次比较只用一遍，每批 10 次；要么全放进一张表，在上面走 20,000 步。要看的是差额 $J(\pi^*)-J(\pi)$；参考策略自己差 0.581。
 
 
 # %%
@@ -1135,7 +1135,7 @@ assert close(speeds, beta * torch.sigmoid(-h.detach())[:, None] * shadow)
 
 # %% [markdown] lang="zh"
 # ## ⋆ 共用参数时，最小值在哪里
-# 可能没有哪个 $\theta$ 让每一对的间隔都对。各对只好互相迁就，出现多的，分量就重。损失减去标签的熵，等于两枚硬币之间的 KL 散度（同上），再对样本对取平均。所以在 $\theta$ 够得着的策略里，最小值选中的，是*在抽到的样本对上*预测最接近真相的那个。[Gopalan et al. 2025](https://arxiv.org/abs/2510.20413) 把这种情形叫作 DPO 的误设（misspecified），并且证明：哪怕标签毫无噪声，结果也可能比起点还差。
+# 可能没有哪个 $\theta$ 让每一对的间隔都恰好到位。各对只好互相迁就，出现多的，分量就重。损失减去标签的熵，等于两枚硬币之间的 KL 散度（同上），再对样本对取平均。所以在 $\theta$ 够得着的策略里，最小值选中的，是*在抽到的样本对上*预测最接近真相的那个。[Gopalan et al. 2025](https://arxiv.org/abs/2510.20413) 把这种情形叫作 DPO 的误设（misspecified），并且证明：哪怕标签毫无噪声，结果也可能比起点还差。
 #
 # 这里 $h$ 是 $\theta$ 的线性函数，所以损失仍是凸的，没有假的谷底。$J$ 没有这样的保证，它有假的山顶；要找最高处，下面先把 1,200 个左右的 $\theta$ 排成网格，看从哪里起步，再往上爬。
 #
@@ -1313,7 +1313,7 @@ assert (soft_maxima[1] < soft_maxima[2]).all()  # ... the smaller beta
 # How common is it? In the twenty problems, pairs drawn uniformly, we count the chosen answers that the optimum makes less probable, and the pairs of which both answers fall.
 
 # %% [markdown] lang="zh"
-# 这有多常见？在二十道题里，均匀配对，数一数：有多少 chosen，最优解反而让它的概率下降；有多少对，两个回答都降。
+# 这有多常见？在二十道题里，均匀配对，数一数：有多少 chosen，最优解反而让它的概率下降；又有多少个偏好对，两个回答都降。
 
 # %%
 print("beta   chosen falls   both fall")
@@ -1343,7 +1343,7 @@ assert falls == {0.1: (0.69, 0.61), 0.5: (0.56, 0.47), 2.0: (0.37, 0.26)}
 # ## 理论与网络对账
 # 换成一个网络，有 118,080 个参数，绝大多数回答见都没见过，这些还成立吗？写三个数得 1 分，否则得 0 分。作者的习惯是已知的，所以最优解的比例和 KL 也都算得出（`predicted_optimum`，见[第 6 章](06_objective.ipynb)）。
 #
-# 先现场跑一次小的：$\beta=0.5$，软标签，用基座模型自己的回答配 6,400 对（第二个回答轮流用温度 1.5 和 2.0 抽取，道理见[第 9 章](09_dpo.ipynb)）。
+# 先现场跑一次小的：$\beta=0.5$，软标签，用基座模型自己的回答配成 6,400 个样本对（第二个回答轮流用温度 1.5 和 2.0 抽取，道理见[第 9 章](09_dpo.ipynb)）。
 
 # %% tags=["nbval-ignore-output"]
 use_threads()
@@ -1368,7 +1368,7 @@ assert 0.6 < report["style"].value < 0.85 and 0.15 < report["kl"].value < 0.8
 assert report["exact"].value > 0.65
 
 # %% [markdown] lang="en"
-# A short training already goes most of the way from 0.30 to the predicted 0.76. The whole sweep was run once and stored: six values of $\beta$, three kinds of label, three seeds, 54 trainings (`python chapters/data/beta_sweep.py`).
+# A short training goes most of the way from 30 % to the predicted 76 %. The whole sweep was run and stored: six values of $\beta$, three kinds of label, three seeds, 54 trainings (`python chapters/data/beta_sweep.py`).
 #
 # > **Before you run it.** Which of the three kinds of label will lie on the line of the share, and which will not care about $\beta$?
 #
@@ -1379,7 +1379,7 @@ assert report["exact"].value > 0.65
 # </details>
 
 # %% [markdown] lang="zh"
-# 短短一次训练，从 0.30 到预测的 0.76，路已经走了大半。完整的扫描跑过一次，存了下来：六个 $\beta$，三种标签，三个种子，共 54 次训练（`python chapters/data/beta_sweep.py`）。
+# 短短一次训练，从 30% 到预测的 76%，路已经走了大半。完整的扫描跑过一次，存了下来：六个 $\beta$，三种标签，三个种子，共 54 次训练（`python chapters/data/beta_sweep.py`）。
 #
 # > **先猜一猜。** 三种标签，哪些会落在理论给出的比例线上？哪一种不把 $\beta$ 放在眼里？
 #
@@ -1490,20 +1490,20 @@ hard_kl = [point.value for point in measured["deterministic", "kl"]]
 assert hard_kl[0] == max(hard_kl) and hard_kl[5] == min(hard_kl)
 
 # %% [markdown] lang="en"
-# **The prediction of the share holds.** With soft and with sampled labels the share is within 0.01 of the line at five of six values of $\beta$. Nothing was fitted: the line was known before the first training. At $\beta=0.5$ it is low in every seed: 0.73 (soft) and 0.74 (sampled) against 0.76.
+# **The prediction of the share holds.** With soft and with sampled labels the share is within one percentage point of the line at five of six values of $\beta$. Nothing was fitted: the line was known before the first training. At $\beta=0.5$ it is low in every seed: 73 % (soft) and 74 % (sampled) against 76 %.
 #
 # **More KL is spent than need be**: with soft labels at both ends, with sampled labels everywhere.
 #
-# **Deterministic labels have no leash, only a brake.** At every $\beta$ the share is above 0.96; at $\beta=4$ the KL is about 250 times that of the optimum. A large $\beta$ only lets go earlier (figure 7.2).
+# **Deterministic labels have no leash, only a brake.** At every $\beta$ the share is above 96 %; at $\beta=4$ the KL is about 250 times that of the optimum. A large $\beta$ only lets go earlier (figure 7.2).
 #
 # What the leash is for is $J$, here the share minus $\beta\,\mathrm{KL}$. Two rivals train nothing: the base model, and best-of-$n$ ([chapter 6](06_objective.ipynb)) with the best $n$ up to 16.
 
 # %% [markdown] lang="zh"
-# **对比例的预测成立。** 软标签也好，采样标签也好，六个 $\beta$ 里有五个，比例离那条线不到 0.01。线不是拟合出来的：第一次训练还没开始，它就在那里了。$\beta=0.5$ 处，每个种子都偏低：软标签 0.73，采样标签 0.74，预测是 0.76。
+# **对比例的预测成立。** 软标签也好，采样标签也好，六个 $\beta$ 里有五个，比例离那条线不到一个百分点。线不是拟合出来的：第一次训练还没开始，它就在那里了。$\beta=0.5$ 处，每个种子都偏低：软标签 73%，采样标签 74%，预测是 76%。
 #
 # **KL 花得比该花的多**：软标签是两头多，采样标签处处都多。
 #
-# **确定性标签没有绳子，只有刹车。** 不论 $\beta$ 多大，比例都高于 0.96；$\beta=4$ 处，KL 约为最优解的 250 倍。$\beta$ 大，不过是松手早（图 7.2）。
+# **确定性标签没有绳子，只有刹车。** 不论 $\beta$ 多大，比例都高于 96%；$\beta=4$ 处，KL 约为最优解的 250 倍。$\beta$ 大，不过是松手早（图 7.2）。
 #
 # 绳子是为 $J$ 拴的，这里 $J$ 就是比例减去 $\beta\,\mathrm{KL}$。有两个什么也不训练的对手：一个是基座模型；一个是 best-of-$n$（[第 6 章](06_objective.ipynb)），$n$ 在 16 以内取最好的。
 
@@ -1599,15 +1599,15 @@ def what_training_gained(say):
 # Up to $\beta=1$ soft labels gain, on average, at least three quarters of what the optimum has over the base model; sampled labels gain less at every $\beta$; deterministic labels lose, from $\beta=0.5$ on, in every seed. At $\beta=4$ no network ends above its own base model. Up to $\beta=1$ best-of-$n$ is above every network, at $n$ draws an answer. (Imitation of the chosen answers was not run here; [chapter 9](09_dpo.ipynb) has it.)
 
 # %% [markdown] lang="zh"
-# 到 $\beta=1$ 为止，最优解比基座模型多出来的，软标签平均拿到四分之三以上；采样标签在每个 $\beta$ 处都少一些；确定性标签从 $\beta=0.5$ 起，每个种子都亏。到 $\beta=4$，没有一个网络胜过自己的基座。到 $\beta=1$ 为止，best-of-$n$ 比所有网络都高，代价是每次作答要抽 $n$ 个。（模仿 chosen 这一路，这里没有跑；见[第 9 章](09_dpo.ipynb)。）
+# 到 $\beta=1$ 为止，最优解比基座模型多出来的，软标签平均拿到四分之三以上；采样标签在每个 $\beta$ 处都少一些；确定性标签从 $\beta=0.5$ 起，每个种子都亏。到 $\beta=4$，没有一个网络胜过自己的基座模型。到 $\beta=1$ 为止，best-of-$n$ 比所有网络都高，代价是每次作答要抽 $n$ 个。（模仿 chosen 这一路，这里没有跑；见[第 9 章](09_dpo.ipynb)。）
 
 # %% [markdown] lang="en"
 # ## ⋆ The sweep, read closely
 # **The pairs.** A training has 375 steps of 64 pairs; each seed has its own base model, pairs and order. With soft and sampled labels each of 24,000 pairs is used once; deterministic labels drop the ties, and the 13,500 pairs or so that are left are used 1.8 times. The sweep took about half an hour of CPU time. The line of the share is $p\,e^{1/\beta}/(p\,e^{1/\beta}+1-p)$, averaged over the prompts, where $p$ is the probability with which the authors write three numbers.
 #
-# **From where the base models start.** The line of the share is drawn from the authors' rates. The base models start a little higher, at 0.307 to 0.311 in place of 0.30. From a base model's own share the prediction is up to 0.012 higher, and then the networks are on the low side: on average at every $\beta$, and by more than 0.01 in every seed at $\beta=0.5$ and 1.
+# **From where the base models start.** The line of the share is drawn from the authors' rates. The base models start a little higher, at 30.7 % to 31.1 % in place of 30 %. From a base model's own share the prediction is up to 1.2 points higher, and then the networks are on the low side: on average at every $\beta$, and by more than one point in every seed at $\beta=0.5$ and 1.
 #
-# **Why 0.73 at $\beta=0.5$?** Two more trainings a seed, with soft labels, look for the reason (`python chapters/data/beta_half.py`; the table below). Three times as many pairs and steps hardly help: it is not the length of the training. The base models write no fewer three-number answers than the prediction assumes: it is not the start. Pairs whose answers are both drawn at temperature 1 close most of the gap: it is mostly the pairs, at this $\beta$.
+# **Why 73 % at $\beta=0.5$?** Two more trainings a seed, with soft labels, look for the reason (`python chapters/data/beta_half.py`; the table below). Three times as many pairs and steps hardly help: it is not the length of the training. The base models write no fewer three-number answers than the prediction assumes: it is not the start. Pairs whose answers are both drawn at temperature 1 close most of the gap: it is mostly the pairs, at this $\beta$.
 #
 # On a table they could not matter. One explanation: with shared parameters the minimum depends on the pairs, and many of the sweep's second answers are such as the policy hardly ever writes. These pairs have their merits: at temperature 1 the KL is above the predicted one, in the sweep it is not; [chapter 9](09_dpo.ipynb) shows others.
 
@@ -1615,9 +1615,9 @@ def what_training_gained(say):
 # ## ⋆ 细读这次扫描
 # **样本对。** 一次训练 375 步，每步 64 对；每个种子的基座模型、样本对、顺序都是自己的。软标签和采样标签有 24,000 对，各用一次；确定性标签要丢掉平局，剩下约 13,500 对，平均每对用 1.8 次。整个扫描约用半小时 CPU 时间。比例的那条线是 $p\,e^{1/\beta}/(p\,e^{1/\beta}+1-p)$ 对提示取平均，$p$ 是作者写三个数的概率。
 #
-# **从基座的起点算起。** 比例的那条线由作者的比例算出，而基座的起点要高一点，是 0.307 到 0.311，不是 0.30。按基座自己的比例来预测，线最多高 0.012；这样一比，网络就偏低了：平均起来，每个 $\beta$ 都低；在 $\beta=0.5$ 和 1 处，每个种子都低 0.01 以上。
+# **从基座模型的起点算起。** 比例的那条线由作者的比例算出，而基座模型的起点要高一点，是 30.7% 到 31.1%，不是 30%。按基座模型自己的比例来预测，线最多高 1.2 个百分点；这样一比，网络就偏低了：平均起来，每个 $\beta$ 都低；在 $\beta=0.5$ 和 1 处，每个种子都低一个百分点以上。
 #
-# **$\beta=0.5$ 处为什么是 0.73？** 为了找原因，每个种子用软标签又训练了两次（`python chapters/data/beta_half.py`，见下表）。样本对和步数都增到三倍，几乎没有用：不是训练得不够。基座写三个数的比例，并不比预测所用的低：不是起点的缘故。改成两个回答都用温度 1 抽取，差距补上了大半：在这个 $\beta$ 处，原因主要在样本对。
+# **$\beta=0.5$ 处为什么是 73%？** 为了找原因，每个种子用软标签又训练了两次（`python chapters/data/beta_half.py`，见下表）。样本对和步数都增到三倍，几乎没有用：不是训练得不够。基座模型写三个数的比例，并不比预测所用的低：不是起点的缘故。改成两个回答都用温度 1 抽取，差距补上了大半：在这个 $\beta$ 处，原因主要在样本对。
 #
 # 换成表，怎么配对都不要紧。一种解释是：共用参数时，最小值随样本对而变，而扫描里的第二个回答，有许多是策略几乎不写的。不过扫描里的样本对也有好处：都用温度 1，KL 高出预测，扫描里则没有；其余的好处见[第 9 章](09_dpo.ipynb)。
 
@@ -1643,12 +1643,12 @@ assert min(starts.values()) > 0.3065 and max(starts.values()) < 0.3115
 # %% [markdown] lang="en"
 # **At a small $\beta$ an error is dear.** At $\beta=0.125$ the optimum costs 1.20 nats, soft labels pay 1.41 and sampled ones 2.36. There a margin of 1 is a log-ratio of 8 nats, so an error of 0.1 in a margin is 0.8 nats in the policy. At the other end, $\beta=4$, the optimum is 0.007 nats from the reference and the networks more than twice that. The noise of training is a likely reason: it moves a policy even where the policy is asked to stay.
 #
-# **What nobody asked for.** The reward says nothing about right values, and the optimum leaves their share at 0.75, because it reweights whole classes and changes nothing within one. The networks lose it (figure 7.8). A policy that writes three numbers always, and is otherwise the reference, would have a KL of 1.21; deterministic labels spend up to 3.8. The rest went elsewhere, and this is a part of it. One explanation was given above: the answers share parameters, and what no pair speaks for is moved with the rest. [Chapter 9](09_dpo.ipynb) looks at such answers one by one.
+# **What nobody asked for.** The reward says nothing about right values, and the optimum leaves their share at 75 %, because it reweights whole classes and changes nothing within one. The networks lose it (figure 7.8). A policy that writes three numbers always, and is otherwise the reference, would have a KL of 1.21; deterministic labels spend up to 3.8. The rest went elsewhere, and this is a part of it. One explanation was given above: the answers share parameters, and what no pair speaks for is moved with the rest. [Chapter 9](09_dpo.ipynb) looks at such answers one by one.
 
 # %% [markdown] lang="zh"
 # **$\beta$ 小，错不起。** $\beta=0.125$ 处，最优解花 1.20 奈特，软标签花了 1.41，采样标签花了 2.36。在那里，间隔的 1 就是对数比的 8 奈特，间隔错 0.1，策略就错 0.8 奈特。另一头，$\beta=4$ 处，最优解离参考策略 0.007 奈特，网络走出了两倍还多。原因多半是训练的噪声：叫策略别动，噪声也会推它动。
 #
-# **谁也没要求过的。** 值对不对，奖励只字未提；最优解里，答案正确的仍占 0.75，因为它只给整类加权，类的内部原样不动。网络却没守住（图 7.8）。一个策略若总是写三个数、别的都同参考策略一样，KL 只有 1.21；确定性标签却花到 3.8。多走的路去了别处，这里就是一部分。前面讲过一种解释：回答共用参数，没有哪一对替它说话，它就跟着别的一起动。[第 9 章](09_dpo.ipynb)会把这样的回答一个一个拿出来看。
+# **谁也没要求过的。** 答案是否正确，奖励只字未提；最优解里，答案正确的仍占 75%，因为它只给整类加权，类的内部原样不动。网络却没守住（图 7.8）。一个策略若总是写三个数、别的都同参考策略一样，KL 只有 1.21；确定性标签却花到 3.8。多走的路去了别处，这里就是一部分。前面讲过一种解释：回答共用参数，没有哪一对替它说话，它就跟着别的一起动。[第 9 章](09_dpo.ipynb)会把这样的回答一个一个拿出来看。
 
 
 # %% tags=["figure"] alt_en="Share of right answers against beta from 0.125 to 4. The line of the optimum is flat at 0.75. Soft labels lie from 0.71 at the smallest beta to 0.75 at the largest, sampled labels from 0.62 to 0.75, deterministic labels between 0.54 and 0.66, with wide intervals at the two smallest values of beta." alt_zh="答案正确的比例随 beta 的变化，从 0.125 到 4。最优解的线平平地停在 0.75。软标签从最小 beta 处的 0.71 到最大处的 0.75，采样标签从 0.62 到 0.75，确定性标签在 0.54 到 0.66 之间，最小的两个 beta 处区间很宽。"
