@@ -1,12 +1,15 @@
 #!/bin/sh
-# Refreshes what the site vendors from npm, so that a reader's browser asks nobody but the site itself.
-# Run by maintainers only (it needs npm); the results are committed. Versions stand here and nowhere else.
+# Refreshes what the project vendors from npm: what the site needs, so that a reader's browser asks nobody but the site
+# itself, and the font of the figures. Run by maintainers only (it needs npm, and the book's environment for fonttools,
+# which comes with matplotlib); the results are committed. Versions stand here and nowhere else.
 set -eu
 
 MATHJAX=mathjax@3.2.2                                  # Apache-2.0
 SERIF=@fontsource-variable/source-serif-4@5.3.1        # SIL Open Font License 1.1
+SANS=@expo-google-fonts/noto-sans-sc@0.4.3             # SIL Open Font License 1.1
 
 static=$(cd "$(dirname "$0")/_static" && pwd)
+root=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
@@ -27,4 +30,24 @@ mkdir -p "$static/fonts"
 cp serif/LICENSE "$static/fonts/"
 cp serif/files/source-serif-4-latin-wght-normal.woff2 serif/files/source-serif-4-latin-wght-italic.woff2 "$static/fonts/"
 
-printf '%s\n' "$MATHJAX" "$SERIF" > "$static/VENDORED"
+# The figures' font: letters, signs, and the 3,755 everyday characters of GB 2312, with those of the book beside them.
+unpack "$SANS" sans
+"$root/.venv/bin/python" - "$root" > signs.txt <<'SIGNS'
+import itertools, sys
+from pathlib import Path
+
+ranges = (0x20, 0x24F), (0x370, 0x3FF), (0x2000, 0x22FF), (0x2460, 0x247F), (0x25A0, 0x26FF)
+signs = {chr(code) for low, high in ranges for code in range(low, high + 1)}
+for pair in itertools.product((*range(0xA1, 0xA4), *range(0xB0, 0xD8)), range(0xA1, 0xFF)):
+    signs |= set(bytes(pair).decode("gb2312", errors="ignore"))
+root = Path(sys.argv[1])
+for path in [*root.glob("chapters/*.py"), *root.glob("book/pages/*.md")]:
+    signs |= set(path.read_text(encoding="utf-8"))
+print("".join(sorted(signs)))
+SIGNS
+mkdir -p "$root/dpo_core/fonts"
+cp sans/LICENSE_FONT "$root/dpo_core/fonts/LICENSE"
+"$root/.venv/bin/pyftsubset" sans/400Regular/NotoSansSC_400Regular.ttf --text-file=signs.txt --layout-features=kern \
+    --no-hinting --output-file="$root/dpo_core/fonts/NotoSansSC-Regular.ttf"
+
+printf '%s\n' "$MATHJAX" "$SERIF" "$SANS" > "$static/VENDORED"

@@ -32,7 +32,7 @@ COLORS = {
 INK = "#787878"
 LANGUAGES = ("en", "zh")
 # The library carries its font (SIL Open Font License, beside it), so that Chinese is drawn on every
-# machine: letters, signs, and the characters of GB 2312. book/vendor.sh makes it.
+# machine: letters, signs, the everyday characters of GB 2312. book/vendor.sh makes it.
 FONT = Path(__file__).parent / "fonts" / "NotoSansSC-Regular.ttf"
 HAN = re.compile(r"[\u3400-\u9fff\U00020000-\U0003ffff]")
 WORD = re.compile(r"[A-Za-z]{3}|[\u4e00-\u9fff]{2}")
