@@ -49,7 +49,7 @@ from dpo_core.training import LoopConfig, default_device, train
 # ## Learning from one's own answers
 # DPO is given pairs, and learns from them. Reinforcement learning is given no answers at all: the policy writes one, a judge says what it is worth, the policy changes a little, and writes again. Models were first trained on preferences in this way. What does DPO give up?
 #
-# The whole idea fits into a sentence. Draw an answer, and make it likelier, in proportion to what it earned.
+# Draw an answer; make it likelier in proportion to what it earned.
 #
 # By hand, on the three answers of chapter 6: $\pi_{\mathrm{ref}}=(0.5,\,0.3,\,0.2)$, rewards 1, 0, -1, a logit for each answer, and the policy still at the reference. The logits that make $y$ likelier are those along $\nabla\log\pi(y)$, which is 1 at $y$, minus the probabilities:
 #
@@ -115,7 +115,7 @@ assert np.allclose(toy_p @ said, [0.35, -0.09, -0.26])
 #
 # $$\nabla J=\mathbb{E}_{y\sim\pi}\big[a(y)\,\nabla\log\pi(y)\big].$$
 #
-# This is the **policy gradient**, and estimating it from draws is REINFORCE ([Williams 1992](https://doi.org/10.1007/BF00992696)). Nobody differentiates the judge, so the judge may be a program, or a person.
+# This is the **policy gradient**, and estimating it from draws is REINFORCE ([Williams 1992](https://doi.org/10.1007/BF00992696)). Nobody differentiates the judge, so the judge may be a program or a person.
 
 # %% [markdown] lang="zh"
 # 平均是 $(0.35,\,-0.09,\,-0.26)$，可没有哪一次抽到的指着这个方向。对第 6 章的目标来说，这是上坡吗？$\pi$ 背后的参数记作 $\theta$，对数比记作 $\Delta(y)=\log\pi(y)-\log\pi_{\mathrm{ref}}(y)$：
@@ -175,7 +175,7 @@ assert torch.allclose((p[..., None] * net[..., None] * push).sum(1), climb)
 # | 11, 10, 9 | 0 | 62.07 |
 # | 11, 10, 9 | 10.3 | 0.25 |
 #
-# (The variance is summed over the three logits; the mean is the same in all rows.) The mean reward is a good baseline, not the best: here 0 is a little better.
+# (Summed over the three logits; the mean is the same in all rows.) The mean reward is a good baseline, not the best: here 0 is a little better.
 
 # %% [markdown] lang="zh"
 # ## 本来就能拿到多少
@@ -896,7 +896,7 @@ def way_up(say):
 # %% [markdown] lang="en"
 # **Figure 12.4.** The way up. Small dots: the answers that RLOO and PPO were trained on, five updates a dot. Large: the trained policies on 1,000 fresh prompts. Curve and star: the frontier and the optimum of chapter 6.
 #
-# RLOO and PPO climb towards the star; DPO is left behind. But it is one run each, at settings of our choice.
+# RLOO and PPO climb towards the star; DPO is left behind. One run each, though.
 
 # %% [markdown] lang="zh"
 # **图 12.4** 上山的路。小点：RLOO 和 PPO 训练时所用的回答，每五次更新画一点。大标记：训练好的策略在 1,000 个新提示上的成绩。曲线和星号：第 6 章的前沿与最优解。
@@ -907,7 +907,7 @@ def way_up(say):
 # ## The same budget
 # The comparison, recorded by `python chapters/data/rl_methods.py`. The yardstick is $J$, reward less $\beta$ times KL, with $\beta=0.25$. The budget is **25,600 answers judged** by the exact checker. Of each arm four settings were tried from base model 0; the best ran from three seeds, each with its own base model, and was measured on other prompts. Beside the six methods (the leash in the loss with either KL term):
 #
-# - `dpo`, on 12,800 stored pairs with soft labels; `imitation`, fine-tuning on the chosen answers of the same file; `online_dpo`, whose pairs come from the policy in training;
+# - `dpo`, on 12,800 stored pairs with soft labels; `imitation`, fine-tuning on the chosen answers of the same file, ties kept; `online_dpo`, whose pairs come from the policy in training;
 # - `rm_ppo`: a reward model is fitted to 12,800 judged pairs, and PPO climbs its scores ([Ouyang et al. 2022](https://arxiv.org/abs/2203.02155));
 # - `rejection`, fine-tuning on the best of $n$ ([Dong et al. 2023](https://arxiv.org/abs/2304.06767)); `best_of_n`, which trains nothing and is outside the budget;
 # - DPO with up to 192,000 judged answers, at the setting of `dpo`, and chapter 9's `recipe`, whose seed 0 is the shipped model.
@@ -924,7 +924,7 @@ def way_up(say):
 # ## 同样的预算
 # 下面是正式的比较，由 `python chapters/data/rl_methods.py` 跑好存下。尺子是 $J$，奖励减去 $\beta$ 倍的 KL，$\beta=0.25$。预算是请精确的判分程序**评判 25,600 个回答**。每种方法都在 0 号基座模型上试四组设置；最好的一组再用三个种子各跑一遍，每个种子有自己的基座模型，测量用另外的提示。除了那六种方法（绳子在损失里的，两种 KL 项各跑一遍），还有：
 #
-# - `dpo`，用 12,800 个存好的偏好对，软标签；`imitation`，拿同一份文件里的 chosen 来微调；`online_dpo`，偏好对由训练中的策略当场写；
+# - `dpo`，用 12,800 个存好的偏好对，软标签；`imitation`，拿同一份文件里的 chosen 来微调，平局留着；`online_dpo`，偏好对由训练中的策略当场写；
 # - `rm_ppo`：用 12,800 个评过的偏好对拟合奖励模型，再由 PPO 去提高它给的分（[Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)）；
 # - `rejection`，拿 $n$ 个里最好的回答来微调（[Dong et al. 2023](https://arxiv.org/abs/2304.06767)）；`best_of_n`，什么也不训练，也不受预算限制；
 # - DPO，设置同 `dpo`，评判的回答最多到 192,000 个；以及第 9 章的配方 `recipe`，它的 0 号种子就是随书的模型。
@@ -951,7 +951,7 @@ ARMS = {  # what each is called, in both languages
     "dpo_102400": ("DPO, 102,400", "DPO，102,400"),
     "dpo_51200": ("DPO, 51,200", "DPO，51,200"),
     "dpo": ("DPO", "DPO"),
-    "imitation": ("imitation of DPO's file", "模仿 DPO 那份文件"),
+    "imitation": ("imitation, ties kept", "模仿，平局留着"),
     "rejection": ("rejection sampling", "拒绝采样微调"),
     "rm_ppo": ("PPO on a reward model", "PPO，奖励模型打分"),
     "grpo": ("GRPO, $k_3$", "GRPO，$k_3$"),
@@ -1013,7 +1013,7 @@ def by_height(say):
 
 # %%
 PLANE = {  # what stands beside an arm, and where
-    "imitation": (0.45, 1.46, "imitation of DPO's file", "模仿 DPO 那份文件"),
+    "imitation": (0.45, 1.46, "imitation, ties kept", "模仿，平局留着"),
     "rejection": (1.0, 1.65, "rejection sampling", "拒绝采样微调"),
     "rm_ppo": (0.82, 1.57, "PPO on a reward model", "PPO，奖励模型打分"),
     "best_of_n": (1.5, 1.99, "best of 16", "best-of-16"),
@@ -1100,9 +1100,9 @@ def price(say):
 # %% [markdown] lang="en"
 # **Fresh answers, and the leash on the whole answer: one spot.** REINFORCE, RLOO and PPO come to 1.59, within 0.01 of each other, and online DPO with them.
 #
-# **Stored pairs cost judged answers.** DPO on as many comes to 1.50: below online DPO on every seed, and above imitation of its own file, 1.39. With four times as many it is still below online DPO on every seed; with 192,000 it comes to 1.59. So stored pairs are a price and no ceiling. Nor is all of the price theirs: on 19,200 pairs, chapter 9's DPO with an SFT term came to 1.55, and imitation that leaves out the ties to 1.46.
+# **Stored pairs cost judged answers.** DPO on as many comes to 1.50: below online DPO on every seed, and above imitation of its own file, 1.39. With four times as many it is still below online DPO on every seed, by little; with 192,000 it comes to 1.59. So stored pairs are a price and no ceiling. Nor is all of the price theirs: on 19,200 pairs, chapter 9's DPO with an SFT term came to 1.55, and imitation of hot pairs, without the ties, to 1.49.
 #
-# **The leash in the loss costs too.** All six arms that have it there end below REINFORCE, RLOO and PPO, on every seed.
+# **The leash in the loss costs too.** All six arms that have it there end below REINFORCE, RLOO and PPO, on every seed; at RLOO's own batch and rate as well (figure 12.9).
 #
 # **A reward model in between** takes PPO down to 1.48. **Choosing** needs no training: best of 16 has 1.64, and asks the judge sixteen times for each answer.
 #
@@ -1111,9 +1111,9 @@ def price(say):
 # %% [markdown] lang="zh"
 # **回答现写、绳子拴住整个回答的，都落在同一处。** REINFORCE、RLOO、PPO 都到 1.59，彼此相差不到 0.01，在线 DPO 也在一起。
 #
-# **存好的偏好对，多费评判。** 评判一样多，DPO 到 1.50：三个种子都低于在线 DPO，都高于对同一份文件的模仿（1.39）。评判四倍的回答，三个种子仍都低于在线 DPO；评判 192,000 个，才到 1.59。可见存好的偏好对只是贵，并没有上限。贵也不全怪它：第 9 章用 19,200 个偏好对，加了 SFT 项的 DPO 到 1.55，去掉平局的模仿到 1.46。
+# **存好的偏好对，多费评判。** 评判一样多，DPO 到 1.50：三个种子都低于在线 DPO，都高于对同一份文件的模仿（1.39）。评判四倍的回答，三个种子仍都低于在线 DPO，只是低得不多；评判 192,000 个，才到 1.59。可见存好的偏好对只是贵，并没有上限。贵也不全怪它：第 9 章用 19,200 个偏好对，加了 SFT 项的 DPO 到 1.55；同这里一样用升温的偏好对，丢掉平局的模仿到 1.49。
 #
-# **绳子拴在损失里，也要吃亏。** 这样拴的六种，三个种子都低于 REINFORCE、RLOO 和 PPO。
+# **绳子拴在损失里，也要吃亏。** 这样拴的六种，三个种子都低于 REINFORCE、RLOO 和 PPO；批量和学习率都照 RLOO 的来，也是如此（图 12.9）。
 #
 # **中间隔一个奖励模型**，PPO 就降到 1.48。**挑选**不用训练：best-of-16 有 1.64，只是每给一个回答，要请裁判评十六次。
 #
@@ -1142,9 +1142,11 @@ for name in ("dpo_192000", "recipe"):  # level with those on fresh answers
     assert abs(arms.arm_mean(runs, name).value - middles[0]) < 0.01
     assert not arms.beats(runs, "online_dpo", name)
 chapter_9 = json.loads(Path("data/dpo_arms.json").read_text(encoding="utf-8"))
-for name, told in (("sft term", "1.55"), ("imitation, no ties", "1.46")):
-    assert f"{arms.arm_mean(chapter_9['runs'], name).value:.2f}" == told
-assert chapter_9["settings"]["pairs"] == 19_200
+assert f"{arms.arm_mean(chapter_9['runs'], 'sft term').value:.2f}" == "1.55"
+hot_file = json.loads(Path("data/hot_imitation.json").read_text(encoding="utf-8"))
+untied = arms.arm_mean(hot_file["runs"], "imitation, hot, no ties")
+assert f"{untied.value:.2f}" == "1.49" and chapter_9["settings"]["pairs"] == 19_200
+assert max(arms.gaps(runs, "online_dpo", "dpo_102400").values()) < 0.03  # by little
 
 
 # %% [markdown] lang="en"
@@ -1369,6 +1371,10 @@ for end in IN_LOSS:
 # concluded of the ends
 (setting,) = {short(run["setting"]) for run in far}
 assert all(setting in heights[end] for end in IN_LOSS)  # one of those tried
+at_rloo = [run for run in runs if run["name"] == "rloo"]
+assert {short(run["setting"]) for run in at_rloo} == {setting}  # the same footing
+for end in IN_LOSS:
+    assert arms.beats([*at_rloo, *far], "rloo", end, by=0.04)
 for end_kl, end_J, kl_far, J_far, _, _ in rows_of.values():
     assert abs(kl_far - end_kl) < 0.15 and 0.02 < end_J - J_far < 0.06
 assert arms.beats(far, "dr_grpo_ratio", "dr_grpo", by=0.03)
@@ -1563,7 +1569,7 @@ def fooled(say):
 #
 # The reward model is the commoner case. On the leash gold rises, to 1.78 at $\beta=0.03$. Without one the policy drifts to answers that the model likes better and better, far from any that it was fitted to. In the end 8 % are right, at a KL of 17. This is the curve of [Gao et al. 2023](https://arxiv.org/abs/2210.10760): as the KL grows, gold first rises with the proxy and then falls.
 #
-# What helps? A judge whose accuracy was measured where the policy is going, not where it came from. A leash, which limits what a hole can cost. And a look at gold, on a small sample. (With the honest judge the leash could come off: more than 98 % were right.)
+# What helps? A judge whose accuracy was measured where the policy is going, not where it came from. A leash, which limits what a hole can cost. And a look at gold, on a small sample. (Without a leash the honest judge had more than 98 % right, at a KL beyond 2.2 and a lower $J$.)
 
 # %% [markdown] lang="zh"
 # **图 12.10** 裁判看到的，和我们想要的。从左到右：先是基座模型，然后绳子一根比一根松。（奖励模型的分数平移过，和真奖励从同一点出发。）
@@ -1572,7 +1578,7 @@ def fooled(say):
 #
 # 奖励模型的情形更常见。拴着绳子，真奖励升了，$\beta=0.03$ 时到 1.78。不拴，策略就漂向奖励模型越来越喜欢的回答，离拟合时见过的那些越来越远；最后算对的只有 8%，KL 到 17。这就是 [Gao et al. 2023](https://arxiv.org/abs/2210.10760) 的那条曲线：KL 越来越大，真奖励先跟着代理奖励升，然后降。
 #
-# 那么什么管用？裁判的准确率，要在策略去的地方量，不在策略来的地方量。拴上绳子，限住洞能造成的损失。还要抽一小份回答，看一看真奖励。（裁判若是诚实，绳子解开也无妨，算对的超过 98%。）
+# 那么什么管用？裁判的准确率，要在策略去的地方量，不在策略来的地方量。拴上绳子，限住洞能造成的损失。还要抽一小份回答，看一看真奖励。（裁判若是诚实，解开绳子也没有空子可钻：答案正确的超过 98%。只是 KL 走到 2.2 奈特以外，$J$ 也比拴着时低。）
 
 
 # %%
@@ -1596,7 +1602,17 @@ for judge in ("digit", "model"):  # hacking, by its definition, seed by seed
 assert shown("model rloo 0.03", "gold") == "1.78"
 assert shown("model rloo 0.0", "gold", "exact") == "1.02 0.08"
 assert round(arms.arm_mean(leaky, "model rloo 0.0", "kl").value) == 17
-assert arms.arm_mean(leaky, "honest rloo 0.0", "exact").value > 0.98
+
+# %% tags=["proof"] checked_en="Checked in every seed: the honest judge without a leash." checked_zh="已对每个种子验证：没有绳子的诚实裁判。"
+# concluded of the honest judge
+J_honest = {}  # by leash, then seed
+for leash in ("0.0", "0.25"):
+    gold, kl = (arms.values(leaky, f"honest rloo {leash}", k) for k in ("gold", "kl"))
+    J_honest[leash] = {seed: gold[seed] - BETA * kl[seed] for seed in gold}
+assert len(J_honest["0.0"]) == 5
+assert all(J_honest["0.25"][seed] > J for seed, J in J_honest["0.0"].items())
+assert min(arms.values(leaky, "honest rloo 0.0", "kl").values()) > 2.2
+assert min(arms.values(leaky, "honest rloo 0.0", "exact").values()) > 0.98
 
 # %% [markdown] lang="en"
 # ## ⋆ What the reward model does not know
@@ -1737,33 +1753,33 @@ def unleashed(say):
 # ## Which one, then?
 # | what there is | what the runs of this chapter suggest |
 # |---|---|
-# | pairs, and nobody to ask again | DPO, and imitation of the chosen answers beside it; more pairs, if to be had |
+# | pairs, and nobody to ask again | DPO with an SFT term ([chapter 9](09_dpo.ipynb)), imitation beside it, ties dropped; more pairs, if to be had |
 # | a judge to ask during training | draw, judge, push: REINFORCE and RLOO need no critic, and online DPO comes close |
 # | a judge to ask about every answer given | best of $n$: nothing to train |
-# | a judge with holes | a leash in the reward, and a look at gold |
+# | a judge with holes | a leash in the reward, the kind that was tried, and a look at gold |
 # | GRPO from a library | see first where the leash is tied, with which term, and whether the deviation divides |
 
 # %% [markdown] lang="zh"
 # ## 那么，选哪一种？
 # | 手里有什么 | 本章的结果说明什么 |
 # |---|---|
-# | 只有偏好对，没有谁可以再问 | 用 DPO，旁边跑一遍对 chosen 的模仿；还能添偏好对，就多添 |
+# | 只有偏好对，没有谁可以再问 | 用 DPO，加上 SFT 项（[第 9 章](09_dpo.ipynb)），旁边跑一遍模仿，平局丢掉；还能添偏好对，就多添 |
 # | 有裁判，训练中随时可问 | 抽，判，推：REINFORCE 和 RLOO 用不着评论家，在线 DPO 也相去不远 |
 # | 有裁判，每给一个回答都可以问 | best-of-$n$，什么也不用训练 |
-# | 裁判有漏洞 | 绳子拴在奖励里，再看一看真奖励 |
+# | 裁判有漏洞 | 绳子拴在奖励里（只试过这一种拴法），再看一看真奖励 |
 # | 用现成的库跑 GRPO | 先看绳子拴在哪里，用哪一项，除不除标准差 |
 
 # %% [markdown] lang="en"
-# > **What the toy hides.** Our judge is a program and never tires; people judge slowly, and disagree. A 7B model draws answers of hundreds of tokens, and drawing takes most of the time: stored pairs are then worth more than here, and several updates for each draw pay off. PPO holds four networks of that size: policy, critic, reference, reward model. Other machines sample with slightly other numbers, so that even the first $\rho$ is not 1.
+# > **What the toy hides.** Our judge is a program and never tires; people judge slowly, and disagree. A 7B model draws answers of hundreds of tokens, and drawing takes most of the time: stored pairs are then worth more than here, and several updates for each draw pay off. PPO holds four networks of that size: policy, critic, reference, reward model.
 
 # %% [markdown] lang="zh"
-# > **玩具没告诉你的。** 我们的裁判是程序，不会累；人评得慢，意见还不一致。7B 的模型，一个回答几百个词元，时间大半花在抽回答上：这时存好的偏好对就比在这里值钱，一批回答多更新几次也划算。给这样的模型做 PPO，内存里要放四个同样大的网络：策略、评论家、参考策略、奖励模型。采样放在别的机器上跑，数值略有出入，连第一个 $\rho$ 都不是 1。
+# > **玩具没告诉你的。** 我们的裁判是程序，不会累；人评得慢，意见还不一致。7B 的模型，一个回答几百个词元，时间大半花在抽回答上：这时存好的偏好对就比在这里值钱，一批回答多更新几次也划算。给这样的模型做 PPO，内存里要放四个同样大的网络：策略、评论家、参考策略、奖励模型。
 
 # %% [markdown] lang="en"
-# > **To remember.** The policy gradient: draw, judge, subtract what was to be expected, push. A leash in the reward leads to the optimum; in the loss it holds down the KL turned round with $k_3$, the KL itself with $\rho\,k_3$, each token by itself. Pair by pair, DPO pushes where RLOO on two answers pushes; its pairs were drawn beforehand, and here that costs more than four times as many judged answers. What a judge lets pass, training finds.
+# > **To remember.** The policy gradient: draw, judge, subtract what was to be expected, push. A leash in the reward has the optimum for its end; in the loss it holds down the KL turned round with $k_3$, the KL itself with $\rho\,k_3$, each token by itself. Pair by pair, DPO pushes where RLOO on two answers pushes; its pairs were drawn beforehand, and four times as many judged answers did not quite make up for that. What a judge lets pass, training finds.
 
 # %% [markdown] lang="zh"
-# > **记住。** 策略梯度就是：抽，判，减去本来就能拿到的，推一把。绳子拴在奖励里，通向最优解；拴在损失里，用 $k_3$，压低的是方向相反的 KL，用 $\rho\,k_3$，压低的才是 KL 本身，而且每个词元各管各的。一对一对地看，DPO 推的方向同抽两个回答的 RLOO 一样；它的偏好对是事先抽好的，在这里，评判的回答因此要多到四倍以上。裁判放过什么，训练就会找到什么。
+# > **记住。** 策略梯度就是：抽，判，减去本来就能拿到的，推一把。绳子拴在奖励里，尽头是最优解；拴在损失里，用 $k_3$，压低的是方向相反的 KL，用 $\rho\,k_3$，压低的才是 KL 本身，而且每个词元各管各的。一对一对地看，DPO 推的方向同抽两个回答的 RLOO 一样；它的偏好对是事先抽好的；在这里，评判的回答多到四倍，还差一点才补得回来。裁判放过什么，训练就会找到什么。
 
 # %% [markdown] lang="en"
 # ## Exercises

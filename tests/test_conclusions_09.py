@@ -20,12 +20,13 @@ from dpo_core.theory import class_problem, predicted_optimum, predicted_shares
 (CHAPTER,) = [path for path in sources.chapters() if path.stem.startswith("09")]
 CODE = [cell.source for cell in sources.cells(CHAPTER) if cell.kind == "code"]
 DATA = sources.CHAPTERS / "data"
-NAMES = ("dpo_arms", "dpo_longer", "seeds")
+NAMES = ("dpo_arms", "hot_imitation", "dpo_longer", "seeds")
 STORED = {name: json.loads((DATA / f"{name}.json").read_text(encoding="utf-8")) for name in NAMES}
 TABLE, CLOSED = "def table(", "ref_probs, worth ="
 LOADED = ('Path("data/dpo_arms.json")', 'Path("data/dpo_longer.json")', "by_run = {}")
 CONCLUDED = {  # the cell that concludes, by a line in it
     "arms": "# concluded from the arms",
+    "less": "# concluded of what helps less",
     "one by one": "# concluded of the arms, one by one",
     "longer": "# concluded of the longer runs",
     "recipe": "# concluded of the shipped recipe",
@@ -76,6 +77,11 @@ def without(value, by="name"):
     return lambda runs: [run for run in runs if run[by] != value]
 
 
+def shifted(runs, by):
+    """As if every run had reached more, or less."""
+    return [{**run, "J": {part: value + by for part, value in run["J"].items()}} for run in runs]
+
+
 def one_seed(runs):
     return [{**run, "seed": 0} for run in runs]
 
@@ -105,6 +111,19 @@ MISTAKES = [  # what is concluded, from which file, which list in it, how it is 
     ("arms", "dpo_arms", "runs", without("base")),
     ("arms", "dpo_arms", "runs", without(1, "seed")),
     ("arms", "dpo_arms", "runs", one_seed),
+    ("arms", "dpo_arms", "runs", exchanged("hot soft", "ipo")),
+    ("arms", "hot_imitation", "runs", lambda runs: []),
+    ("arms", "hot_imitation", "runs", without(1, "seed")),
+    ("arms", "hot_imitation", "runs", lambda runs: shifted(runs, 0.1)),
+    ("arms", "hot_imitation", "runs", lambda runs: shifted(runs, -0.1)),
+    ("less", "dpo_arms", "runs", exchanged("beta 1", "early stop")),
+    ("less", "dpo_arms", "runs", exchanged("dpo soft", "beta 1")),
+    ("less", "dpo_arms", "runs", exchanged("dpo soft", "imitation")),
+    ("less", "dpo_arms", "runs", without("base")),
+    ("less", "hot_imitation", "runs", lambda runs: []),
+    ("one by one", "hot_imitation", "runs", lambda runs: shifted(runs, 0.1)),
+    ("recipe", "hot_imitation", "most", lambda ends: [{**end, "J": 1.6} for end in ends]),
+    ("recipe", "hot_imitation", "most", lambda ends: ends[:2]),
     ("one by one", "dpo_arms", "runs", exchanged("hot soft", "sft term")),
     ("one by one", "dpo_arms", "runs", exchanged("smoothing", "hot soft")),
     ("one by one", "dpo_arms", "runs", without("early stop")),

@@ -14,7 +14,7 @@ import sources
 
 DATA = sources.CHAPTERS / "data"
 (CHAPTER,) = [path for path in sources.chapters() if path.stem.startswith("12")]
-FILES = ("rl_ends", "rl_methods", "rl_leash", "rl_leak", "rl_scores", "dpo_arms")
+FILES = ("rl_ends", "rl_methods", "rl_leash", "rl_leak", "rl_scores", "dpo_arms", "hot_imitation")
 CELLS = (  # a line of each, in the chapter's order
     "from dpo_core import BookTask",
     "task, REWARD, BETA = BookTask()",
@@ -31,6 +31,7 @@ CELLS = (  # a line of each, in the chapter's order
     "# concluded of the ends",
     "leaky = json.loads",
     "# concluded of the judges",
+    "# concluded of the honest judge",
     "ranks = json.loads",
     "ahead = first[0]",
     "traces = {}",
@@ -130,6 +131,25 @@ def chapter_9_says_less(files):
             run["J"]["value"] -= 0.1
 
 
+def imitation_says_more(files):
+    for run in files["hot_imitation"]["runs"]:
+        run["J"]["value"] += 0.1
+
+
+def another_footing(files):
+    """The leash in the loss was tried at a setting that is not RLOO's."""
+    for run in files["rl_methods"]["runs"]:
+        if run["name"] == "rloo":
+            run["setting"]["answers"] = 8
+
+
+def free_and_better(files):
+    """Without a leash the honest judge's policy does not go far, on one seed."""
+    for run in files["rl_leak"]["runs"]:
+        if (run["judge"], run["beta"], run["seed"]) == ("honest", 0.0, 2):
+            run["kl"]["value"] = 1.0
+
+
 def fooled_for_honest(files):
     """The judge that can be fooled and the honest one exchange their names."""
     names = {"honest": "digit", "digit": "honest"}
@@ -191,6 +211,9 @@ CHANGES = {
     "a ceiling": level("dpo_192000", "dpo"),
     "a better setting left out": better_setting_left_out,
     "chapter 9 says less": chapter_9_says_less,
+    "imitation of hot pairs says more": imitation_says_more,
+    "a leash in the loss on another footing": another_footing,
+    "the honest judge without a leash stays near": free_and_better,
     "the fooled judge for the honest one": fooled_for_honest,
     "proxy for gold": proxy_for_gold,
     "one seed that holds": no_hole,

@@ -25,10 +25,15 @@ def tagged(cell, tag):
     return cell.kind == "code" and tag in cell.metadata.get("tags", [])
 
 
+def proves(cell):
+    """Whether a cell proves an identity; what a chapter concludes of its runs is the business of test_conclusions_*."""
+    return tagged(cell, "proof") and not cell.source.startswith("# concluded of")
+
+
 def plan(cells):
     """The cells that proofs need, in order: the first code cell, those tagged `setup`, and the proofs."""
     code = [cell for cell in cells if cell.kind == "code"]
-    return code[:1] + [cell for cell in code[1:] if tagged(cell, "setup") or tagged(cell, "proof")]
+    return code[:1] + [cell for cell in code[1:] if tagged(cell, "setup") or proves(cell)]
 
 
 def run(source, name, namespace):
@@ -72,13 +77,13 @@ def survey(cells, entries):
         unfailed: the (cell, assertion) pairs that no entry fails.
     """
     steps, outcomes, everything = plan(cells), {}, set()
-    proofs = [cell for cell in steps if tagged(cell, "proof")]
+    proofs = [cell for cell in steps if proves(cell)]
     for name, old, _ in entries:
         if (times := sum(cell.source.count(old) for cell in proofs)) != 1:
             outcomes[name] = f"occurs {times} times in the proof cells: {old!r}"
     namespace = {"__name__": "__main__"}
     for cell in steps:
-        if tagged(cell, "proof"):
+        if proves(cell):
             everything |= {(cell.number, number) for number in range(len(assertions(cell.source)))}
             for name, old, new in entries:
                 if name in outcomes or old not in cell.source:
@@ -132,7 +137,7 @@ def few_instances(cells):
         shapes = [getattr(namespace.get(name), "shape", ()) for name in names]
         sizes = [size for shape in shapes if isinstance(shape, tuple) for size in shape]
         # with both tags it is a case by hand
-        proof = tagged(cell, "proof") and not tagged(cell, "setup")
+        proof = proves(cell) and not tagged(cell, "setup")
         if proof and "INSTANCES" not in names and max(sizes, default=0) < namespace["INSTANCES"]:
             found.append(cell.where)
     assert namespace["INSTANCES"] >= FEWEST_INSTANCES
@@ -155,7 +160,7 @@ def few_instances_drawn_from(chapter, seed):
 def test_a_proof_has_twenty_instances(chapter):
     """Guards against an identity that is shown on one lucky example."""
     cells = sources.cells(NUMBERED[chapter])
-    assert sum(tagged(cell, "proof") for cell in cells) >= FEWEST_PROOFS
+    assert sum(proves(cell) for cell in cells) >= FEWEST_PROOFS
     assert few_instances_drawn_from(chapter, seed=1) == []
 
 
