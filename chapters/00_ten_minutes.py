@@ -55,7 +55,9 @@ ask(dpo, prompts)
 # The second, `dpo`, is `gen` after one more training. It writes three numbers nearly always, and it is nearly always right. Nobody wrote a single new text for that training. All that it got were comparisons.
 #
 # ## A preference pair
-# Let `gen` answer a prompt twice, and show both answers to a judge who says which is better. The winner is called **chosen**, the other one **rejected**; with their prompt they are a **preference pair**. Our judge has a taste: one point for three numbers, one for the right value. But it judges as people do. A lead of one point wins in 73 % of the comparisons, a lead of two in 88 %; a tie goes either way. The points stay hidden: what we keep is who won.
+# Let `gen` answer a prompt twice, and show both answers to a judge who says which is better. The winner is called **chosen**, the other one **rejected**; with their prompt they are a **preference pair**. Our judge has a taste: one point for three numbers, one for the right value. But it judges as people do: a lead of one point wins in 73 % of the comparisons, a lead of two in 88 % (the formula follows), and a tie goes either way. The points stay hidden: what we keep is who won.
+#
+# The next cell makes 19,200 such pairs and prints the first six. Look for a chosen answer that should have lost.
 
 # %% [markdown] lang="zh"
 # `S` 是题目的开头，`=` 是结尾。第一个模型叫 `gen`，它学的是许多作者写的文本：多数人用两个数，有些人用三个；偶尔有人失误，差了十。作者怎么写，`gen` 就怎么写。
@@ -63,7 +65,9 @@ ask(dpo, prompts)
 # 第二个叫 `dpo`，由 `gen` 再训练一轮得来：几乎总写三个数，答案也几乎总是正确。可这一轮没有用一条新写的文本，用的全是比较。
 #
 # ## 偏好对
-# 让 `gen` 对同一个提示答两次，两个回答都交给裁判，由他说哪个更好。赢的叫 **chosen**（被偏好的），输的叫 **rejected**（不被偏好的）；连同提示，合称一个**偏好对**（preference pair）。这位裁判有自己的口味：写三个数得一分，答案正确得一分。不过他像人一样，会看走眼：回答领先一分，赢的概率是 73%；领先两分，是 88%；平局就随便判一个。分数谁也看不到，记下来的只有谁赢了。
+# 让 `gen` 对同一个提示答两次，两个回答都交给裁判，由他说哪个更好。赢的叫 **chosen**（被偏好的），输的叫 **rejected**（不被偏好的）；连同提示，合称一个**偏好对**（preference pair）。这位裁判有自己的口味：写三个数得一分，答案正确得一分。不过他像人一样，会看走眼：回答领先一分，赢的概率是 73%；领先两分，是 88%（公式见后）；平局就随便判一个。分数谁也看不到，记下来的只有谁赢了。
+#
+# 下面做 19,200 个这样的偏好对，打印头六个。找一找，有没有本该输的回答赢了。
 
 # %% tags=["nbval-ignore-output"]
 task = BookTask()
@@ -71,28 +75,36 @@ pairs = on_policy_pairs(gen, task, 19_200, labels="sampled", seed=0, progress=Tr
 print(f"{'prompt':8}{'chosen':>10}{'rejected':>10}")
 for row in zip(pairs.prompt[:6], pairs.chosen, pairs.rejected):
     print("{:8}{:>10}{:>10}".format(*(text.rstrip("E") for text in row)))
-odds = [1 / (1 + math.exp(-lead)) for lead in (1, 2)]
-assert [round(100 * share) for share in odds] == [73, 88]
+wins = [1 / (1 + math.exp(-lead)) for lead in (1, 2)]  # the two shares above
+assert [round(100 * share) for share in wins] == [73, 88]
 
 # %% [markdown] lang="en"
 # Not every winner deserved it. That is how such data look.
 #
 # ## Six lines
-# A language model gives a probability to every answer. Take its logarithm before the training and after: the difference is what the answer has **gained**,
+# A language model gives a probability to every answer. Take its logarithm before the training and after: the difference is what the answer has **gained**, $\log\pi_\theta(y\mid x)-\log\pi_{\mathrm{ref}}(y\mid x)$. Here $x$ is the prompt, $y$ an answer, $\pi_\theta$ the model in training, the **policy**, and $\pi_{\mathrm{ref}}$ a copy from before, the **reference**.
 #
-# $$\Delta(y)=\log\pi_\theta(y\mid x)-\log\pi_{\mathrm{ref}}(y\mid x).$$
+# The idea of Direct Preference Optimization ([Rafailov et al. 2023](https://arxiv.org/abs/2305.18290)) is to make the chosen answer gain more than the rejected one. By how much more it gained, times a number $\beta$, is the pair's **margin**. The loss is
 #
-# Here $x$ is the prompt, $y$ an answer, $\pi_\theta$ the model in training, the **policy**, and $\pi_{\mathrm{ref}}$ a copy from before, the **reference**. The idea of Direct Preference Optimization ([Rafailov et al. 2023](https://arxiv.org/abs/2305.18290)) is to make the chosen answer gain more than the rejected one. How much more counts as enough is set by a number $\beta$. The reference's log-probabilities were stored with the pairs.
+# $$-\log\sigma(\text{margin}),\qquad\sigma(z)=\frac{1}{1+e^{-z}}.$$
+#
+# The function $\sigma$ turns a lead into a probability; the judge's 73 % and 88 % were $\sigma(1)$ and $\sigma(2)$. So the loss is minus the log of the probability that the chosen answer wins: large while the rejected one leads, close to 0 once it is far behind. The larger $\beta$ is, the smaller a lead is enough.
+#
+# In the code, `ids` holds prompt and answer, a number for each character; `mask` marks where the answer stands; `logp` adds up the log-probabilities of its characters. Those of the reference were stored with the pairs.
 
 # %% [markdown] lang="zh"
 # 赢家未必都赢得公道，这种数据就是这样。
 #
 # ## 六行
-# 每个回答，语言模型都给一个概率。训练前取一次对数，训练后再取一次，差就是这个回答**涨**了多少：
+# 每个回答，语言模型都给一个概率。训练前取一次对数，训练后再取一次，差就是这个回答**涨**了多少，写作 $\log\pi_\theta(y\mid x)-\log\pi_{\mathrm{ref}}(y\mid x)$。这里 $x$ 是提示，$y$ 是回答；$\pi_\theta$ 是正在训练的模型，叫**策略**（policy）；$\pi_{\mathrm{ref}}$ 是训练前留的一份副本，叫**参考策略**（reference policy，实践中常叫参考模型）。
 #
-# $$\Delta(y)=\log\pi_\theta(y\mid x)-\log\pi_{\mathrm{ref}}(y\mid x)$$
+# 直接偏好优化（Direct Preference Optimization，[Rafailov et al. 2023](https://arxiv.org/abs/2305.18290)）的想法是：让 chosen 比 rejected 涨得多。chosen 多涨的部分，乘上一个数 $\beta$，就是这一对的**间隔**（margin）。损失是
 #
-# 这里 $x$ 是提示，$y$ 是回答；$\pi_\theta$ 是正在训练的模型，叫**策略**（policy）；$\pi_{\mathrm{ref}}$ 是训练前留的一份副本，叫**参考策略**（reference policy）。直接偏好优化（Direct Preference Optimization，[Rafailov et al. 2023](https://arxiv.org/abs/2305.18290)）的想法是：让 chosen 比 rejected 涨得多。多出多少才算够，由一个数 $\beta$ 定。参考策略的对数概率，已经同偏好对存在一起。
+# $$-\log\sigma(\text{间隔}),\qquad\sigma(z)=\frac{1}{1+e^{-z}}$$
+#
+# $\sigma$ 把领先多少换算成概率：前面裁判的 73% 和 88%，就是 $\sigma(1)$ 和 $\sigma(2)$。所以损失就是给「chosen 会赢」的概率取对数，再添个负号：rejected 领先时，损失大；rejected 远远落后了，损失就接近 0。$\beta$ 越大，领先得越少就算够。
+#
+# 代码里，`ids` 是提示连同回答，每个字符一个数；`mask` 标出哪一段是回答；`logp` 把这一段各个字符的对数概率加起来。参考策略给的对数概率，早已同偏好对存在一起。
 
 
 # %%
@@ -117,6 +129,8 @@ def dpo_loss(policy, pair, beta):
 # No answer has gained anything yet, so every margin is 0, and $-\log\sigma(0)=\ln 2$, about 0.69, whatever the pairs are. A run that starts elsewhere has a bug.
 #
 # </details>
+#
+# The cell computes it twice, by our lines and by the library's.
 
 # %% [markdown] lang="zh"
 # > **先猜一猜。** 策略一开始就是参考策略的副本。第一步之前，损失是多少？
@@ -126,6 +140,8 @@ def dpo_loss(policy, pair, beta):
 # 哪个回答都还没涨，间隔全是 0，而 $-\log\sigma(0)=\ln 2$，约 0.69，与用什么偏好对无关。要是从别的数开始，程序里就有错。
 #
 # </details>
+#
+# 下面算两遍：一遍用上面几行，一遍用库里的。
 
 # %%
 batch_of = pairs.batches(64, seed=0)  # a step's number -> 64 pairs
@@ -144,7 +160,7 @@ assert torch.isclose(start, total / count)
 
 # %% [markdown] lang="en"
 # ## Half a minute of training
-# Three hundred steps, 64 pairs each, so that every pair is used once. The loop is the usual one.
+# Three hundred steps, 64 pairs each, so that every pair is used once. The loop is the usual one. Then we print what the chosen and the rejected answers of 1,024 pairs have gained on average.
 #
 # > **Before you run it.** The loss pushes the chosen answer up and the rejected one down. Will the chosen answers be more probable afterwards?
 #
@@ -156,7 +172,7 @@ assert torch.isclose(start, total / count)
 
 # %% [markdown] lang="zh"
 # ## 训练半分钟
-# 三百步，每步 64 个偏好对，每个正好用一次。训练循环就是平常那种。
+# 三百步，每步 64 个偏好对，每个正好用一次。训练循环就是平常那种。练完取 1,024 个偏好对，打印两个数：chosen 平均涨了多少，rejected 平均涨了多少。
 #
 # > **先猜一猜。** 这个损失把 chosen 往上推，把 rejected 往下压。练完以后，chosen 的概率会更高吗？
 #
@@ -219,7 +235,7 @@ for share in ("style", "exact"):
 assert counted["half a minute"]["both"].high < counted["dpo"]["both"].low
 
 
-# %% tags=["figure"] alt_en="Three groups of points: the share of answers with three numbers, with the right value, and with both. In each group the base model is lowest, the policy after half a minute of training higher, and the shipped dpo model highest, close to one. The difference is largest for three numbers: from about a quarter to three quarters." alt_zh="三组点：写三个数的回答、答案正确的回答、两样兼得的回答各占多大比例。每一组里，基座模型最低，训练半分钟的策略高一些，随书的 dpo 最高，接近一。差别最大的是写三个数：从大约四分之一升到四分之三。"
+# %% tags=["figure"] alt_en="Three groups of points: the share of answers with three numbers, with the right value, and with both. In each group the base model is lowest, the policy after half a minute of training higher, and the shipped dpo model highest, close to one. The first step is largest for three numbers: from about a third to four fifths." alt_zh="三组点：写三个数的回答、答案正确的回答、两样兼得的回答各占多大比例。每一组里，基座模型最低，训练半分钟的策略高一些，随书的 dpo 最高，接近一。头一步跨得最大的是写三个数：从三分之一左右升到五分之四左右。"
 @picture
 def before_and_after(say):
     fig, axes = figure(height=3.0)
@@ -247,7 +263,7 @@ def before_and_after(say):
 
 # %% [markdown] lang="en"
 # ## Two roads
-# Before DPO, learning from comparisons meant two more models. First a **reward model** is fitted to the comparisons; then **reinforcement learning** lets the policy write, has the reward model score what it wrote, and pushes the scores up ([Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)). DPO goes from the pairs to the policy in one training. That this is the same problem, solved in another way, is the derivation at the heart of this book.
+# Before DPO, learning from comparisons took two trainings, not one. First a **reward model** is fitted to the comparisons; then **reinforcement learning** lets the policy write, has the reward model score what it wrote, and pushes the scores up ([Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)). DPO goes from the pairs to the policy in one training. That this is the same problem, solved in another way, is the derivation at the heart of this book.
 
 # %% [markdown] lang="zh"
 # ## 两条路
@@ -299,7 +315,7 @@ def two_roads(say):
 # | And the other road? | [12](12_rl.ipynb) |
 # | How long does it take for a larger model? | [13](13_fast.ipynb) |
 #
-# > **What the toy hides.** A vocabulary of 22 characters, answers of about ten, 118,080 parameters, a judge that is a program. In real work the answers are pages long, the pairs are bought or made by another model, and the policy has billions of parameters. The six lines stay as they are.
+# > **What the toy hides.** A vocabulary of 22 characters, answers of about ten, 118,080 parameters (the cell counts them), a judge that is a program. In real work the answers are pages long, the pairs are bought or made by another model, and the policy has billions of parameters. The six lines stay as they are.
 
 # %% [markdown] lang="zh"
 # ## 地图
@@ -321,7 +337,7 @@ def two_roads(say):
 # | 另一条路呢？ | [12](12_rl.ipynb) |
 # | 模型大了，要练多久？ | [13](13_fast.ipynb) |
 #
-# > **玩具没告诉你的。** 词表只有 22 个字符，回答不过十来个字符，参数 118,080 个，裁判是个程序。真正动手的时候，回答一写就是几页，偏好对要么花钱请人标，要么让别的模型来判，策略有几十亿参数。那六行不用改。
+# > **玩具没告诉你的。** 词表只有 22 个字符，回答不过十来个字符，参数 118,080 个（下面数给你看），裁判是个程序。真正动手的时候，回答一写就是几页，偏好对要么花钱请人标，要么让别的模型来判，策略有几十亿参数。那六行不用改。
 
 # %%
 length = max(len(text) for text in pairs.chosen + pairs.rejected)
@@ -329,10 +345,10 @@ print(gen.config.vocab_size, length, sum(p.numel() for p in gen.parameters()))
 assert gen.config.vocab_size == 22 and length < 12
 
 # %% [markdown] lang="en"
-# > **To remember.** A preference pair says that one answer beat another. DPO makes the winner's log-probability, measured from the reference, gain more than the loser's; $\beta$ says how much more. At the start the loss is $\ln 2$.
+# > **To remember.** A preference pair says that one answer beat another. DPO makes the winner's log-probability, measured from the reference, gain more than the loser's; the larger $\beta$, the smaller a lead is enough. At the start the loss is $\ln 2$.
 
 # %% [markdown] lang="zh"
-# > **记住。** 一个偏好对说的是：这个回答胜过那个。从参考策略量起，DPO 让赢家的对数概率比输家涨得多；多出多少，由 $\beta$ 定。一开始，损失是 $\ln 2$。
+# > **记住。** 一个偏好对说的是：这个回答胜过那个。从参考策略量起，DPO 让赢家的对数概率比输家涨得多；$\beta$ 越大，领先得越少就算够。一开始，损失是 $\ln 2$。
 
 # %% [markdown] lang="en"
 # ## Exercises
