@@ -15,10 +15,10 @@
 # # 5 人更喜欢哪一个
 
 # %% [markdown] lang="en"
-# > **In this chapter.** You will be able to turn a pile of comparisons into a scale with intervals, to say when there is none or more than one, to recognise what noisy and divided judges do to it, and to train a reward model and measure how well it ranks. You need [chapter 3](03_sft.ipynb) (training, entropy) and [chapter 4](04_sampling.ipynb) (intervals, KL), and you should know what a gradient is. 41 minutes to read, and 9 more for the sections marked ⋆; 20 seconds to run.
+# > **In this chapter.** You will be able to turn a pile of comparisons into a scale with intervals, to say when there is none or more than one, to recognise what noisy and divided judges do to it, and to train a reward model and measure how well it ranks. You need [chapter 3](03_sft.ipynb) (training, entropy) and [chapter 4](04_sampling.ipynb) (intervals, KL), and to know what a gradient is. 40 minutes to read, and 9 more for the sections marked ⋆; 20 seconds to run.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能由一堆比较做出一把量回答好坏的尺子，并附上区间；看出什么时候一把也没有，什么时候又不止一把；认出裁判出错、裁判意见不一时，尺子会变成什么样；训练一个奖励模型，量一量它给回答排序排得准不准。需要读过[第 3 章](03_sft.ipynb)（训练、熵）和[第 4 章](04_sampling.ipynb)（区间、KL），还要知道什么是梯度。阅读 41 分钟，带 ⋆ 的几节另需 9 分钟；运行 20 秒。
+# > **本章。** 读完后，你能由一堆比较做出一把量回答好坏的尺子，并附上区间；看出什么时候一把也没有，什么时候又不止一把；认出裁判出错、裁判意见不一时，尺子会变成什么样；训练一个奖励模型，量一量它给回答排序排得准不准。需要读过[第 3 章](03_sft.ipynb)（训练、熵）和[第 4 章](04_sampling.ipynb)（区间、KL），还要知道什么是梯度。阅读 40 分钟，带 ⋆ 的几节另需 9 分钟；运行 20 秒。
 
 # %%
 import json
@@ -43,10 +43,10 @@ from dpo_core.task import stream
 # ## Which of the two?
 # Let two people mark an answer from 1 to 10. One may give it 6 and the other 8 and mean the same. It asks for less to show two answers and to ask: which is better? [Christiano et al. 2017](https://arxiv.org/abs/1706.03741) found it "much easier for humans to provide consistent comparisons than consistent absolute scores".
 #
-# A **comparison** is a prompt, two answers to it, and the verdict of a judge, who names the better one. What one would like to have is something else: for each answer $y$ to a prompt $x$ a number $r(x,y)$, its **reward**, that can be averaged, compared, and made large. This chapter goes from the one to the other. As long as there is one prompt, we leave out the $x$ and write $r_i$ for the reward of answer $i$.
+# A **comparison** is a prompt, two answers to it, and the verdict of a judge, who names the better one. What one would like is something else: for each answer $y$ to a prompt $x$ a number $r(x,y)$, its **reward**, that can be averaged, compared and made large. This chapter goes from the one to the other. With one prompt we leave out the $x$ and write $r_i$ for the reward of answer $i$.
 #
 # ### Two answers, thirty comparisons
-# Two answers to `S54=` are compared 30 times. The first is preferred 20 times, the second 10 times. So $q$, the probability that the first is preferred, is about 20/30. The **odds** are the wins divided by the losses, 20/10 = 2. Their logarithm, $\log 2=0.69$, treats both sides alike: seen from the second answer the odds are 1/2, and the logarithm only changes its sign. These **log-odds** will be the difference of the two rewards.
+# Two answers to `S54=` are compared 30 times. The first is preferred 20 times, the second 10. So $q$, the probability that the first is preferred, is about 20/30. The **odds** are the wins divided by the losses, 20/10 = 2. Their logarithm, $\log 2=0.69$, treats both sides alike: seen from the second answer the odds are 1/2, and the logarithm only changes its sign. These **log-odds** will be the difference of the two rewards.
 #
 # > **Before you run it.** 20 to 10. Is it settled that the first answer is the better one?
 # >
@@ -113,7 +113,7 @@ assert by_hand == ["0.69", "0.39", "-0.07", "1.45"]
 #
 # The last form (numerator and denominator multiplied by $e^{r_i}$) says that two answers share the votes in proportion to $e^r$. Let A, B and C have the rewards $\log 2$, 0 and $-\log 2$, so that $e^r$ is 2, 1 and 1/2. A gets 2 of 3 votes against B and 4 of 5 against C, and B gets 2 of 3 against C.
 #
-# Divide $P(i\succ j)$ by $P(j\succ i)$. The odds are $e^{r_i-r_j}$; their logarithm is the difference of the rewards. Differences along a path add up, so odds along a path multiply:
+# Divide $P(i\succ j)$ by $P(j\succ i)$. The odds are $e^{r_i-r_j}$; their logarithm is the difference of the rewards. Differences add along a path, so odds multiply:
 #
 # $$\mathrm{odds}(i,j)=\frac{P(i\succ j)}{P(j\succ i)}=e^{r_i-r_j},\qquad\mathrm{odds}(i,k)=\mathrm{odds}(i,j)\cdot\mathrm{odds}(j,k).$$
 
@@ -186,13 +186,13 @@ def difference_to_probability(say):
 # **Figure 5.1.** What a difference of rewards means. Equal steps on the scale multiply the odds: one step of $\log 2$ doubles them, two steps make four. The curve is $\sigma$.
 #
 # ### The constant that nobody can see
-# Only differences occur. Add one number to the rewards of all answers to a prompt, and no preference changes. As every comparison is made between answers to one prompt, each prompt may have a constant of its own, $c(x)$: rewards are defined **up to a constant per prompt**. A reward of 3 for one prompt and of 1 for another does not say which answer is better. In [chapter 7](07_derivation.ipynb) the partition function vanishes for this reason. Where one needs a zero, one chooses it. [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) let the answers written by people score 0 on average; here the rewards of a prompt sum to 0.
+# Only differences occur. Add one number to the rewards of all answers to a prompt, and no preference changes. As every comparison is made between answers to one prompt, each prompt may have a constant of its own, $c(x)$: rewards are defined **up to a constant per prompt**. A reward of 3 for one prompt and of 1 for another does not say which answer is better. [Chapter 7](07_derivation.ipynb) lives on this. Where one needs a zero, one chooses it: here the rewards of a prompt sum to 0. Try a constant of 10:
 
 # %% [markdown] lang="zh"
 # **图 5.1** 奖励之差是什么意思。在尺子上每走同样一步，几率就乘上同一个数：走一步 $\log 2$，几率翻倍；走两步，变成四倍。曲线是 $\sigma$。
 #
 # ### 谁也看不见的常数
-# 公式里只有奖励之差。同一个提示的所有回答，奖励都加上同一个数，偏好一点也不变。比较只在同一个提示的回答之间进行，每个提示都可以有自己的常数 $c(x)$。所以奖励只能定到这一步：**每个提示还差一个常数**。这个提示的回答得 3，那个提示的回答得 1，并不说明前一个更好。到了[第 7 章](07_derivation.ipynb)，配分函数能消掉，靠的就是这一点。需要零点，就自己定一个：[Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) 让人写的回答平均得 0；这里让一个提示的奖励加起来等于 0。
+# 公式里只有奖励之差。同一个提示的所有回答，奖励都加上同一个数，偏好一点也不变。比较只在同一个提示的回答之间进行，每个提示都可以有自己的常数 $c(x)$。所以奖励只能定到这一步：**每个提示还差一个常数**。这个提示的回答得 3，那个提示的回答得 1，并不说明前一个更好。[第 7 章](07_derivation.ipynb)的推导，靠的正是这一点。需要零点，就自己定一个：这里让一个提示的奖励加起来等于 0。加 10 试试：
 
 # %%
 assert torch.allclose(preference_probs(three + 10), P)
@@ -200,7 +200,7 @@ print(preference_probs(three + 10)[A].numpy().round(3), P[A].numpy().round(3))
 
 # %% [markdown] lang="en"
 # ### A word on `tabular`
-# Chapters 5 to 7 ask about problems so small that every answer is a row of a table. `dpo_core.tabular` is the file for them. It has three conventions:
+# In chapters 5 to 7 problems are so small that every answer is a row of a table. `dpo_core.tabular` is the file for them. Three conventions:
 #
 # - rewards are a tensor `(..., A)`, one number for each of $A$ answers; the dots may hold many problems at once;
 # - a policy is the tensor of its log-probabilities, `(..., A)`;
@@ -213,7 +213,7 @@ print(preference_probs(three + 10)[A].numpy().round(3), P[A].numpy().round(3))
 # | `draw_comparisons(wins, N, seed)` | $N$ comparisons drawn from such a table: counts |
 # | `fit_rewards(wins)` | the best rewards, and how sure they are (below) |
 #
-# From here on we assert each identity twice: on A, B and C, in the open; then on twenty random problems of six answers and 3,000 comparisons each, in a cell that the site folds.
+# The next cell makes two tables for A, B and C: `judged`, the probabilities, and `pile`, 90 comparisons drawn from them. From here on each identity is asserted on A, B and C in the open, then, in a folded cell, on twenty random problems of six answers and 3,000 comparisons each.
 
 # %% [markdown] lang="zh"
 # ### 先认识一下 `tabular`
@@ -230,7 +230,7 @@ print(preference_probs(three + 10)[A].numpy().round(3), P[A].numpy().round(3))
 # | `draw_comparisons(wins, N, seed)` | 按这样的表抽 $N$ 次比较：次数 |
 # | `fit_rewards(wins)` | 最好的一组奖励，以及它们有多准（见后文） |
 #
-# 从这里起，每个恒等式验证两遍：先在 A、B、C 上，摆在明处；再到二十个随机问题上，每个六个回答、3,000 次比较，那个单元格在网站上是折起来的。
+# 下面为 A、B、C 做两张表：`judged` 里是概率，`pile` 里是照它抽出的 90 次比较。从这里起，每个恒等式验证两遍：先在 A、B、C 上，摆在明处；再到二十个随机问题上，每个六个回答、3,000 次比较，那个单元格在网站上是折起来的。
 
 # %% tags=["setup"]
 judged = tabular.comparisons(three, tabular.uniform_pairs(3))  # probabilities
@@ -281,7 +281,7 @@ assert torch.allclose(preference_probs(truth + constants), many_P)
 #
 # $$P(i\succ j)=\int e^{-g}e^{-e^{-g}}\,e^{-e^{-(g+d)}}\,dg=\int_0^\infty e^{-t(1+e^{-d})}\,dt=\frac{1}{1+e^{-d}}.$$
 #
-# With normal noise the curve is another, but hardly: let the noise of each impression have standard deviation 1.2, and it stays within 0.01 of the sigmoid everywhere. To tell a share from another that is off by 0.01 takes some 10,000 comparisons of one pair.
+# With normal noise the curve is another, but hardly: let the noise of each impression have standard deviation 1.2, and it stays within 0.01 of the sigmoid everywhere. To tell a share from another that is off by 0.01 takes some 10,000 comparisons of one pair. Figure 5.2 draws both curves, and 1,000 comparisons of noisy impressions at each of 21 differences.
 #
 # There are more stories that end in the same model ([Hamilton et al. 2023](https://arxiv.org/abs/2312.13619) collect them). What the rest of this chapter uses is only this: rewards that add, odds that multiply.
 
@@ -291,11 +291,11 @@ assert torch.allclose(preference_probs(truth + constants), many_P)
 #
 # $$P(i\succ j)=\int e^{-g}e^{-e^{-g}}\,e^{-e^{-(g+d)}}\,dg=\int_0^\infty e^{-t(1+e^{-d})}\,dt=\frac{1}{1+e^{-d}}$$
 #
-# 换成正态噪声，曲线就不是这一条了，但相差极小：每个印象的噪声，标准差取 1.2，曲线与 sigmoid 处处相差不到 0.01。两个比例只差 0.01，单这一对就要比 10,000 次左右才分得出来。
+# 换成正态噪声，曲线就不是这一条了，但相差极小：每个印象的噪声，标准差取 1.2，曲线与 sigmoid 处处相差不到 0.01。两个比例只差 0.01，单这一对就要比 10,000 次左右才分得出来。图 5.2 画出两条曲线；又取 21 个差，每个差让带噪声的印象比 1,000 次。
 #
 # 通向这个模型的讲法还有许多（[Hamilton et al. 2023](https://arxiv.org/abs/2312.13619) 收集了一批）。不过本章后面要用的只有这些：奖励相加，几率相乘。
 
-# %% tags=["proof"] checked_en="Checked on 20 random differences: both integrals, by the trapezoidal rule, equal the sigmoid." checked_zh="对 20 个随机的差验证：用梯形法算两个积分，都等于 sigmoid。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems: both integrals, by the trapezoidal rule, equal the sigmoid of the difference of the first two rewards." checked_zh="在 20 个随机问题上验证：取头两个奖励之差，用梯形法算两个积分，都等于 sigmoid。"
 d = truth[:, :1] - truth[:, 1:2]  # (20, 1)
 g = torch.linspace(-6, 40, 4_001).double()
 density = torch.exp(-g) * torch.exp(-torch.exp(-g))
@@ -360,7 +360,7 @@ def noisy_impressions(say):
 #
 # This is a sentence: **wins minus expected wins**. At the best rewards it is zero for every answer, so each answer wins as often as the model expects.
 #
-# It is also a recipe. Start with equal rewards. Who won more often than expected is raised, who won less often is lowered, and again, until nobody moves. How far? [Hunter 2004](https://doi.org/10.1214/aos/1079120141) shows that a step of $\log(\text{wins}/\text{expected wins})$ never lowers $L$, and traces it to Zermelo (1929).
+# It is also a recipe. Start with equal rewards; raise who won more often than expected, lower who won less often, and again, until nobody moves. How far? [Hunter 2004](https://doi.org/10.1214/aos/1079120141) shows that a step of $\log(\text{wins}/\text{expected wins})$ never lowers $L$, and traces it to Zermelo (1929).
 
 # %% [markdown] lang="zh"
 # ## 从一堆比较到一把尺子
@@ -451,7 +451,7 @@ for pairs in (uniform, uneven):
 # Can there be two best scales? Seen as a landscape over the rewards, $-L$ is a valley. It is **convex**: it curves downwards in no direction, so no local minimum is a false bottom. It is level in one direction only, the constant that nobody can see. Any way downhill ends at the same scale. Statisticians know the fit as a **logistic regression**: a probability is $\sigma$ of a linear function, here of $r_i-r_j$.
 #
 # ## How far to trust the scale
-# Beside the rewards, `fit_rewards` returns their covariance $C$: how much each reward would vary from pile to pile, and how much two of them vary together. One needs both for a difference:
+# Beside the rewards, `fit_rewards` returns their covariance $C$: how much each would vary from pile to pile, and how much two vary together. A difference needs both:
 #
 # $$\mathrm{Var}(r_i-r_j)=C_{ii}+C_{jj}-2C_{ij}.$$
 #
@@ -495,10 +495,10 @@ assert (
 assert abs(sum(covered) / 24_000 - 0.95) < 0.007  # z = 1.85 would give 0.937
 
 # %% [markdown] lang="en"
-# The promise is kept. How many comparisons are needed? From $\mathrm{SE}^2=1/(n\,q(1-q))$: for an even pair the interval reaches $2\cdot 1.96/\sqrt n$ to each side, so 0.2 takes 385 comparisons of that one pair. Lopsided pairs cost more: at $q=0.95$ it is 2,022.
+# The promise is kept. How many comparisons are needed? For an even pair $q(1-q)$ is 1/4, so $\mathrm{SE}=1/\sqrt{n\,q(1-q)}=2/\sqrt n$. The interval reaches $1.96\cdot 2/\sqrt n$ to each side, so 0.2 takes 385 comparisons of that one pair. Lopsided pairs cost more: at $q=0.95$ it is 2,022. With more answers, does the error shrink like $1/\sqrt n$ too?
 
 # %% [markdown] lang="zh"
-# 说话算数。那么需要多少次比较？由 $\mathrm{SE}^2=1/(n\,q(1-q))$：势均力敌的一对，区间向两边各伸出 $2\cdot 1.96/\sqrt n$，要缩到 0.2，单这一对就得比 385 次。一边倒的更费次数：$q=0.95$ 时要 2,022 次。
+# 说话算数。那么需要多少次比较？势均力敌的一对，$q(1-q)$ 是 1/4，所以 $\mathrm{SE}=1/\sqrt{n\,q(1-q)}=2/\sqrt n$，区间向两边各伸出 $1.96\cdot 2/\sqrt n$；要缩到 0.2，单这一对就得比 385 次。一边倒的更费次数：$q=0.95$ 时要 2,022 次。回答多几个，误差也按 $1/\sqrt n$ 缩小吗？量一量。
 
 # %%
 needed = [math.ceil(1.96**2 / (0.2**2 * q * (1 - q))) for q in (0.5, 0.95)]
@@ -551,7 +551,7 @@ def error_of_a_difference(say):
 #
 # First, no rewards may be best: so it is for an answer that never lost, or a group that met the rest and never lost to it. Second, too many may be best. Let the answers fall into two islands without a comparison between them. Lift one island: the likelihood stays the same.
 #
-# [Hunter 2004](https://doi.org/10.1214/aos/1079120141), who credits Zermelo (1929) and Ford (1957), states a condition that rules out both: however the answers are divided into two groups, neither empty, some answer of the second beat some answer of the first at least once. Then exactly one scale is best, up to the constant. Otherwise `fit_rewards` refuses.
+# [Hunter 2004](https://doi.org/10.1214/aos/1079120141) states a condition that rules out both: however the answers are divided into two groups, neither empty, some answer of the second beat some answer of the first at least once. Then exactly one scale is best, up to the constant. Otherwise `fit_rewards` refuses. We try both cases, and raise the unbeaten A: the loss printed is $-L$ divided by the number of comparisons.
 
 # %% [markdown] lang="zh"
 # **图 5.3** 次数乘四，误差减半。点：500 堆的均方根。线：$C$ 的预测。
@@ -569,7 +569,7 @@ def error_of_a_difference(say):
 #
 # 一种是没有哪组奖励最好。从没输过的回答，奖励会一路涨上去；一群回答同群外的比过，却从没输过，也是这样。另一种是最好的不止一组。设回答分成两座岛，岛与岛之间从没比过。把一座岛整个往上抬，似然不变。
 #
-# [Hunter 2004](https://doi.org/10.1214/aos/1079120141) 给出一个条件，说它出自 Zermelo（1929）和 Ford（1957）。有了它，两种情形都不会发生：不管怎样把回答分成两组，只要两组都不空，第二组里总有某个回答，至少胜过第一组里的某个回答一次。这时最好的尺子恰好有一把（那个常数不计）。条件不满足，`fit_rewards` 就拒绝拟合。
+# [Hunter 2004](https://doi.org/10.1214/aos/1079120141) 给出一个条件。有了它，两种情形都不会发生：不管怎样把回答分成两组，只要两组都不空，第二组里总有某个回答，至少胜过第一组里的某个回答一次。这时最好的尺子恰好有一把（那个常数不计）。条件不满足，`fit_rewards` 就拒绝拟合。两种情形都试一试；再把从没输过的 A 一步步抬高，打印损失，即 $-L$ 除以比较的次数。
 
 
 # %%
@@ -592,10 +592,10 @@ assert at_rest == after and refusal(islands) == refusal(unbeaten)
 assert refusal(fitting) is None
 
 # %% [markdown] lang="en"
-# The loss, $-L$ divided by the number of comparisons, keeps falling as A rises. Both refusals read `some answers never lost to the others`: of two islands, too, neither lost to the other.
+# The loss keeps falling as A rises. Both refusals read `some answers never lost to the others`: of two islands, too, neither lost to the other.
 
 # %% [markdown] lang="zh"
-# 打印的损失是 $-L$ 除以比较的次数：A 越高，它越小。两种情形报的是同一句话，`some answers never lost to the others`（有些回答从没输给其余的）：两座岛也算在内，谁也没输给过谁。
+# A 越高，损失越小。两种情形报的是同一句话，`some answers never lost to the others`（有些回答从没输给其余的）：两座岛也算在内，谁也没输给过谁。
 
 # %% [markdown] lang="en"
 # ## ⋆ The valley and its curvature
@@ -754,16 +754,20 @@ assert round((odds_seen[0] * odds_seen[1]).item()) == 17
 assert [f"{x:.2f}" for x in odds_seen.log()] == ["1.42", "1.42", "2.05"]
 
 # %% [markdown] lang="en"
-# For two answers the fit returns the log-odds of $P_\varepsilon$. Small differences are shrunk by the factor $1-2\varepsilon$, large ones are cut off: they never exceed $\log\frac{1-\varepsilon}{\varepsilon}$, here 2.20. And two steps exceed the whole way. Their odds multiply to 17, but from end to end they are 7.7. So what this judge does is no Bradley–Terry model at all, and with three or more answers the fit is not a smaller copy of the scale.
+# For two answers the fit returns the log-odds of $P_\varepsilon$. Small differences are shrunk by the factor $1-2\varepsilon$, large ones cut off: they never exceed $\log\frac{1-\varepsilon}{\varepsilon}$, here 2.20. And two steps exceed the whole way. Their odds multiply to 17, but from end to end they are 7.7. So this judge follows no Bradley–Terry model, and with three or more answers the fit is not a smaller copy of the scale.
 #
-# If $\varepsilon$ is known it can be built into the model. [Christiano et al. 2017](https://arxiv.org/abs/1706.03741) assume that people answer at random with a probability of 10 %; a random answer is wrong half of the time, so theirs is this model with $\varepsilon=0.05$.
+# If $\varepsilon$ is known it can be built into the model. [Christiano et al. 2017](https://arxiv.org/abs/1706.03741) do so: random answers in 10 % of the cases, half of them wrong, so $\varepsilon=0.05$.
+#
+# We try four values of $\varepsilon$ and true differences from 0 to 5.
 
 # %% [markdown] lang="zh"
 # 只有两个回答时，拟合给出的是 $P_\varepsilon$ 的对数几率。小的差缩成 $1-2\varepsilon$ 倍，大的差封了顶：再大也超不过 $\log\frac{1-\varepsilon}{\varepsilon}$，这里是 2.20。分两步走，比一步走完还远：两步的几率相乘是 17，首尾直接比却只有 7.7。可见这样的裁判已经不合 Bradley–Terry 模型；有三个或更多回答时，拟合出的也不是按比例缩小的尺子。
 #
 # $\varepsilon$ 若是已知，就可以写进模型。[Christiano et al. 2017](https://arxiv.org/abs/1706.03741) 假设人有 10% 的可能随手乱选；乱选有一半是错的，所以他们的模型就是这里的 $\varepsilon=0.05$。
+#
+# 下面 $\varepsilon$ 取四个值，真实的差从 0 到 5，各抽一堆来拟合。
 
-# %% tags=["proof"] checked_en="Checked on 20 shares of flips: the formula, the fit, the slope at the origin, the limit, and two steps that exceed the whole way." checked_zh="对 20 种记反的比例验证：公式、拟合、零点处的斜率、上限，以及两步之和超过一步。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems, each with its own share of flips: the formula, the fit, the slope at the origin, the limit, and two steps that exceed the whole way." checked_zh="在 20 个随机问题上验证：记反的比例各不相同；公式、拟合、零点处的斜率、上限，以及分两步走比一步走完还远。"
 epsilon = torch.linspace(0.02, 0.4, INSTANCES).double()[:, None]
 d = 2 * truth
 one_way = (1 - epsilon) * torch.sigmoid(d) + epsilon * torch.sigmoid(-d)
@@ -805,7 +809,7 @@ assert [f"{x:.2f}" for x in limits.values()] == ["2.94", "2.20", "1.10"]
 assert torch.logit(flipped(true_d, 0.05)).max() < 2.94 < with_flips[0.05][-1].value
 
 
-# %% tags=["figure"] alt_en="Fitted difference against the true difference from 0 to 5, for four shares of flipped labels. Without flips the line is the diagonal. With shares 5, 10 and 25 percent the curves bend over and level off at 2.9, 2.2 and 1.1. Points of simulated piles lie on the curves." alt_zh="拟合出的差随真实的差的变化，横轴从 0 到 5，记反的比例有四种。没有记反时是对角线；比例是 5%、10%、25% 时，曲线先升后平，分别停在 2.9、2.2、1.1。模拟的点落在曲线上。"
+# %% tags=["figure"] alt_en="Fitted difference against the true difference from 0 to 5, for four shares of flipped labels. Without flips the line is the diagonal. With shares 5, 10 and 25 percent the curves bend over and level off at 2.9, 2.2 and 1.1, each at a dotted line, its limit. Points of simulated piles lie on the curves." alt_zh="拟合出的差随真实的差的变化，横轴从 0 到 5，记反的比例有四种。没有记反时是对角线；比例是 5%、10%、25% 时，曲线先升后平，分别停在 2.9、2.2、1.1，那里各有一条点线，就是上限。模拟的点落在曲线上。"
 @picture
 def flips_bend_the_scale(say):
     _, axes = figure(height=3.8)
@@ -817,8 +821,10 @@ def flips_bend_the_scale(say):
         words = (
             say(f"{rate:.0%} flipped", f"{rate:.0%} 记反")
             if rate
-            else say("none", "没有记反")
+            else say("none flipped", "没有记反")
         )
+        if rate:
+            axes.hlines(limits[rate], 0, 5, COLORS[color], "dotted", linewidth=1.2)
         axes.text(5.15, y[-1], words, color=COLORS[color], va="center")
     axes.set(
         xlabel=say("true difference of the rewards", "真实的奖励之差"),
@@ -829,16 +835,16 @@ def flips_bend_the_scale(say):
 
 
 # %% [markdown] lang="en"
-# **Figure 5.4.** Flipped labels put a ceiling on every difference. Lines: the formula. Points: piles of 4,000 comparisons, with 95 % intervals. With one label in twenty wrong, the limit is 2.94; in a finite pile luck may lift a point above it, as at the right end.
+# **Figure 5.4.** Flipped labels put a ceiling on every difference. Lines: the formula; dotted, its limits. Points: piles of 4,000 comparisons, with 95 % intervals. With one label in twenty wrong, the limit is 2.94; luck lifts the point at the right end above it.
 #
-# **A judge who never errs** is no better for the scale: the better answer always wins, the condition above fails, and no finite scale exists. Differences can be measured because judges are of two minds.
+# **A judge who never errs** is no better for the scale: the better answer always wins, the condition above fails, and no finite scale exists (tried below). Differences can be measured because judges are of two minds.
 #
-# **Judges who disagree.** Even a judge who goes in circles (A beats B, B beats C, C beats A) gets a scale from the fit, and so do two groups with opposite tastes in one pile. Nothing in the rewards betrays the failure: one has to hold the shares that they predict against the observed ones. The ⋆ section does so, and finds what the fit returns instead: the order of the numbers of wins.
+# **Judges who disagree.** Even a judge who goes in circles (A beats B, B beats C, C beats A) gets a scale from the fit, and so do two groups with opposite tastes in one pile. Nothing in the rewards betrays it: one has to hold the shares that they predict against the observed ones. The ⋆ section does so, and finds what the fit returns: the order of the numbers of wins.
 
 # %% [markdown] lang="zh"
-# **图 5.4** 记反的标签给每个差都封了顶。线：公式。点：每堆 4,000 次比较，附 95% 区间。二十个标签里错一个，上限就是 2.94；比较次数有限时，碰运气也会有点落在上面，比如最右边那个。
+# **图 5.4** 记反的标签给每个差都封了顶。实线：公式；点线：上限。点：每堆 4,000 次比较，附 95% 区间。二十个标签里错一个，上限就是 2.94；最右边那个点高出一点，是碰运气。
 #
-# **从不出错的裁判**，对尺子也没有好处：好的一方总胜，前面的条件不满足，有限的尺子不存在。正因为裁判会犹豫，差距才量得出来。
+# **从不出错的裁判**，对尺子也没有好处：好的一方总胜，前面的条件不满足，有限的尺子不存在（下面就试）。正因为裁判会犹豫，差距才量得出来。
 #
 # **意见不一的裁判。** 哪怕裁判兜圈子（A 胜 B，B 胜 C，C 胜 A），拟合也照样给出一把尺子；口味相反的两群裁判混在一堆里，也是如此。光看奖励，看不出一点毛病；得拿奖励预测的比例，同观察到的比例对照。带 ⋆ 的一节就来对照，还会看到，这时拟合给出的是什么：按胜场数排的次序。
 
@@ -854,7 +860,7 @@ assert refusal(tabular.comparisons(truth, uniform, "deterministic"))
 #
 # $$G^2=2\,(L_{\mathrm{saturated}}-L)=2\sum_{i<j}n_{ij}\,\mathrm{KL}\bigl(s_{ij}\,\|\,P(i\succ j)\bigr).$$
 #
-# If Bradley–Terry is true and the pile is large, the mean of $G^2$ is about the number of pairs minus the number of free rewards: here 3 - 2 = 1, as only differences of the three rewards count. Where that number is 1, $G^2$ behaves like the square of a standard normal number (**chi-squared** with one degree of freedom), and exceeds $1.96^2=3.84$ in 5 % of the piles. The circle has 10.2.
+# If Bradley–Terry is true and the pile is large, the mean of $G^2$ is about the number of pairs minus the number of free rewards: here 3 - 2 = 1, as only differences of the three rewards count. Where that number is 1, $G^2$ behaves like the square of a standard normal number (**chi-squared** with one degree of freedom), and exceeds $1.96^2=3.84$ in 5 % of the piles. The circle has 10.2. We compute it, and the same for 2,000 piles of an honest judge.
 
 # %% [markdown] lang="zh"
 # ## ⋆ 意见不一的裁判
@@ -862,7 +868,7 @@ assert refusal(tabular.comparisons(truth, uniform, "deterministic"))
 #
 # $$G^2=2\,(L_{\mathrm{saturated}}-L)=2\sum_{i<j}n_{ij}\,\mathrm{KL}\bigl(s_{ij}\,\|\,P(i\succ j)\bigr)$$
 #
-# 如果 Bradley–Terry 成立，比较也够多，$G^2$ 的平均值大约等于样本对的种数，减去能自由取值的奖励的个数：这里是 3 - 2 = 1，因为三个奖励只看差，自由的只有两个。这个数是 1 时，$G^2$ 的分布就像一个标准正态随机数的平方（自由度为一的**卡方分布**，chi-squared），超过 $1.96^2=3.84$ 的堆只占 5%。兜圈子的这一堆是 10.2。
+# 如果 Bradley–Terry 成立，比较也够多，$G^2$ 的平均值大约等于样本对的种数，减去能自由取值的奖励的个数：这里是 3 - 2 = 1，因为三个奖励只看差，自由的只有两个。这个数是 1 时，$G^2$ 的分布就像一个标准正态随机数的平方（自由度为一的**卡方分布**，chi-squared），超过 $1.96^2=3.84$ 的堆只占 5%。兜圈子的这一堆是 10.2。下面算出它，再给服从 Bradley–Terry 的裁判算 2,000 堆，作个对照。
 
 
 # %% tags=["setup"]
@@ -934,14 +940,14 @@ assert torch.equal(pooled.argsort(-1), mixture.sum(-1).argsort(-1))
 # | label | what is stored | a tie | what minimises the loss |
 # |---|---|---|---|
 # | **soft** | the probability $q$ itself | $q=\frac12$ | the true difference |
-# | **sampled** | one draw: 1 with probability $q$, else 0 | a coin decides | of the loss averaged over the draw: the true difference; of one draw: nothing finite |
+# | **sampled** | one draw: 1 with probability $q$, else 0 | a coin decides | averaged over the draw: the true difference; of one draw: nothing finite |
 # | **deterministic** | 1 for the better answer, always | no label: dropped | nothing finite |
 #
 # Where people decided once on each pair, the labels are nearest to *sampled*. A sampled label is a noisy copy of a soft one: average the loss over the draw, and it is the soft loss. And the soft loss is an entropy plus a KL divergence, which is never negative and is zero only where the model's probability is right:
 #
 # $$\mathbb{E}_{\text{label}}\,[\ell(\text{label},h)]=\ell(q,h)=H(q)+\mathrm{KL}\bigl(q\,\|\,\sigma(h)\bigr).$$
 #
-# So the loss has a floor, $H(q)$, the entropy of the label, and stands on it where $h=\log\frac{q}{1-q}$. (Averaged over the pairs, the floor is the **conditional entropy** of the label, given the pair.) These labels return in [chapter 7](07_derivation.ipynb) and [chapter 9](09_dpo.ipynb).
+# So the loss has a floor, $H(q)$, the entropy of the label, and stands on it where $h=\log\frac{q}{1-q}$. (Averaged over the pairs, the floor is the **conditional entropy** of the label, given the pair.) Try it on A against C, where $q=0.8$, with a model that says $h=0.5$:
 
 # %% [markdown] lang="zh"
 # ## 三种标签
@@ -961,7 +967,7 @@ assert torch.equal(pooled.argsort(-1), mixture.sum(-1).argsort(-1))
 #
 # $$\mathbb{E}_{\text{label}}\,[\ell(\text{label},h)]=\ell(q,h)=H(q)+\mathrm{KL}\bigl(q\,\|\,\sigma(h)\bigr)$$
 #
-# 所以损失有一个下界 $H(q)$，即标签的熵；$h=\log\frac{q}{1-q}$ 时正好落在下界上。（对所有样本对取平均，这个下界就是样本对给定之后标签的**条件熵**，conditional entropy。）这几种标签，[第 7 章](07_derivation.ipynb)和[第 9 章](09_dpo.ipynb)还会用到。
+# 所以损失有一个下界 $H(q)$，即标签的熵；$h=\log\frac{q}{1-q}$ 时正好落在下界上。（对所有样本对取平均，这个下界就是样本对给定之后标签的**条件熵**，conditional entropy。）拿 A 对 C 试一试：$q=0.8$，模型说 $h=0.5$。
 
 
 # %% tags=["setup"]
@@ -1036,10 +1042,10 @@ print(
 )
 
 # %% [markdown] lang="en"
-# `on_policy_pairs` does this in batches. We make 6,400 such pairs; `preference_prob` is 1 in each, because sampled labels store the verdict, not how sure it was.
+# `on_policy_pairs` does this in batches. We make 6,400 such pairs; `preference_prob` is 1 in each, because sampled labels store the verdict, not how sure it was. Two small functions first: what each side is, and by how much the chosen answer is truly ahead.
 
 # %% [markdown] lang="zh"
-# `on_policy_pairs` 成批地做同一件事。我们做 6,400 对；`preference_prob` 全是 1，因为采样标签只存结果，不存有几分把握。
+# `on_policy_pairs` 成批地做同一件事。我们做 6,400 对；`preference_prob` 全是 1，因为采样标签只存结果，不存有几分把握。先写两个小函数：一个看每边是哪一类，一个算 chosen 真正领先几分。
 
 
 # %%
@@ -1072,14 +1078,14 @@ assert set(data.preference_prob) == {1.0}
 assert abs(ties - 0.44) < 0.02 and abs(upsets - 0.25) < 0.02
 
 # %% [markdown] lang="en"
-# The printed line is a pair as it lies in a file, in JSON. `prompt`, `chosen` and `rejected` are the columns that the TRL library reads; the other three are ours. In 44 % of the pairs both answers have the same reward and the label is a coin. In about a quarter of the others the *worse* answer is called chosen. That is no error: sampled labels are like this.
+# The printed line is a pair as it lies in a file, in JSON. `prompt`, `chosen` and `rejected` are the columns that the TRL library reads; the other three are ours. In 44 % of the pairs both answers have the same reward and the label is a coin. In about a quarter of the others the *worse* answer is called chosen. That is no error; sampled labels are so.
 #
-# *Simple_RLHF_DPO*, the project that this book grew out of, made its pairs differently: chosen is a right expression of three numbers, rejected is always the empty answer `E`. Every expression beat `E` and none ever lost, so their rewards are unbounded; and since no two expressions met, the pile does not say which is better. It says: do not write nothing. Chapter 9 shows what such pairs do to a model.
+# *Simple_RLHF_DPO*, the project that this book grew out of, made its pairs differently: chosen is a right expression of three numbers, rejected is always the empty answer `E`. Every expression beat `E` and none ever lost, so their rewards are unbounded; and since no two expressions met, the pile does not say which is better: below, two opposite orders have the same loss. It says: do not write nothing. Chapter 9 shows what such pairs do to a model.
 
 # %% [markdown] lang="zh"
 # 打印出来的这一行，就是一个偏好对在文件里的样子，格式是 JSON。`prompt`、`chosen`、`rejected` 是 TRL 库认的列名，另外三列是我们的。有 44% 的偏好对，两个回答奖励相同，标签全凭抛硬币。其余的里面，约有四分之一，*较差*的那个反而成了 chosen。数据没有出错，采样标签就是这样。
 #
-# 本书由 *Simple_RLHF_DPO* 这个小项目长成，它的偏好对另有做法：chosen 是一个正确的算式，写三个数，rejected 永远是空回答 `E`。每个算式都胜过 `E`，从没输过，所以奖励都没有上界；算式与算式又没碰过面，哪个更好，这堆比较一个字也没说。它只说了：别交白卷。这样的偏好对会把模型变成什么样，见第 9 章。
+# 本书由 *Simple_RLHF_DPO* 这个小项目长成，它的偏好对另有做法：chosen 是一个正确的算式，写三个数，rejected 永远是空回答 `E`。每个算式都胜过 `E`，从没输过，所以奖励都没有上界；算式与算式又没碰过面，哪个更好，这堆比较一个字也没说（下面排两种相反的次序，损失一样）。它只说了：别交白卷。这样的偏好对会把模型变成什么样，见第 9 章。
 
 # %%
 empty_rejected = torch.zeros(4, 4).double()
@@ -1092,7 +1098,7 @@ assert torch.isclose(*its_loss, rtol=1e-9, atol=0)
 
 # %% [markdown] lang="en"
 # ## A reward model
-# There are more texts than any table holds, so one fits a function: a **reward model**, a network that reads prompt and answer and returns one number. Ours is the language model with another end. Where the vocabulary head gave a number for each token, a single row of weights gives one number, read at the answer's last token, `E`, where the network has seen the whole answer. The weights below are those of the base model; the row starts at zero.
+# There are more texts than any table holds, so one fits a **reward model**, a network that reads prompt and answer and returns one number. Ours is the language model with another end. In place of the vocabulary head, a single row of weights gives one number, read at the answer's last token, `E`, where the network has seen the whole answer. The layers start from the base model's weights, the row from zero.
 
 # %% [markdown] lang="zh"
 # ## 奖励模型
@@ -1124,10 +1130,10 @@ def reward_loss(model, batch):
 
 
 # %% [markdown] lang="en"
-# The loss is the $\ell$ of above with $q=1$ (eq. 1 of [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)); before the first step all rewards are 0 and it is $\ln 2$. The library's `RewardModel` and `reward_step` are the same two things:
+# The loss is the $\ell$ of above with $q=1$ (eq. 1 of [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)); before the first step all rewards are 0 and it is $\ln 2$. The library's `RewardModel` and `reward_step` are the same two things. With them we train: one hundred steps of Muon (chapter 3), each pair used once.
 
 # %% [markdown] lang="zh"
-# 损失就是前面的 $\ell$，取 $q=1$（[Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) 的式 1）；第一步之前，奖励全是 0，损失是 $\ln 2$。库里的 `RewardModel` 和 `reward_step`，就是这两样：
+# 损失就是前面的 $\ell$，取 $q=1$（[Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) 的式 1）；第一步之前，奖励全是 0，损失是 $\ln 2$。库里的 `RewardModel` 和 `reward_step`，就是这两样。接着拿它们来训练：Muon（第 3 章）走一百步，每个偏好对用一次。
 
 # %%
 from dpo_core.reward import RewardModel, predict_rewards
@@ -1157,16 +1163,16 @@ for name in ("loss", "rewards/accuracies"):
     print(f"{name:20}", *(f"{line[name]:.3f}" for line in history))
 
 # %% [markdown] lang="en"
-# One hundred steps of Muon (chapter 3), each pair used once. Is the last loss good? As the true rewards are known, so are a floor and a ceiling for any model. Let two of the authors of chapter 3 answer the same prompt:
+# Is the last loss good? As the true rewards are known, so are a floor and a ceiling for any model. Let two authors of chapter 3 answer the same prompt:
 #
 # | their rewards differ by | share of pairs | entropy of the label | the likelier label has probability |
 # |---|---|---|---|
-# | 0 | 0.44 | 0.69 | 0.50 |
-# | 1 | 0.48 | 0.58 | 0.73 |
-# | 2 | 0.08 | 0.37 | 0.88 |
-# | mean, weighted by the share | | 0.61 | 0.64 |
+# | 0 | 44 % | 0.69 | 50 % |
+# | 1 | 48 % | 0.58 | 73 % |
+# | 2 | 8 % | 0.37 | 88 % |
+# | mean, weighted by the share | | 0.61 | 64 % |
 #
-# No model can have an expected loss ($\ell(q,h)$ with the true $q$) below 0.61. None can agree with more than 64 % of the labels, on average over the draw: ties are coins, and elsewhere the worse answer sometimes wins. Against the *true* order, ties left out, 100 % is possible. We measure on 2,000 fresh pairs.
+# No model can have an expected loss ($\ell(q,h)$ with the true $q$) below 0.61. None can agree with more than 64 % of the labels, on average over the draw: ties are coins, and elsewhere the worse answer sometimes wins. Against the *true* order, ties left out, 100 % is possible. We compute this table, then measure on 2,000 fresh pairs.
 #
 # > **Before you run it.** After 6,400 pairs, which will the model order better: style, or exactness?
 # >
@@ -1177,16 +1183,16 @@ for name in ("loss", "rewards/accuracies"):
 # > </details>
 
 # %% [markdown] lang="zh"
-# Muon（第 3 章）走一百步，每个偏好对用一次。最后的损失算不算好？真实的奖励已知，不论什么模型，下界和上限也就已知。让第 3 章的两位作者答同一个提示：
+# 最后的损失算不算好？真实的奖励已知，不论什么模型，下界和上限也就已知。让第 3 章的两位作者答同一个提示：
 #
 # | 奖励相差 | 占样本对的比例 | 标签的熵 | 较可能的标签的概率 |
 # |---|---|---|---|
-# | 0 | 0.44 | 0.69 | 0.50 |
-# | 1 | 0.48 | 0.58 | 0.73 |
-# | 2 | 0.08 | 0.37 | 0.88 |
-# | 按比例加权平均 | | 0.61 | 0.64 |
+# | 0 | 44% | 0.69 | 50% |
+# | 1 | 48% | 0.58 | 73% |
+# | 2 | 8% | 0.37 | 88% |
+# | 按比例加权平均 | | 0.61 | 64% |
 #
-# 期望损失（$\ell(q,h)$，代入真实的 $q$），哪个模型也低不过 0.61。与标签一致的比例，对抽签取平均，哪个模型也高不过 64%：平局全凭硬币，不是平局的，较差的有时也会胜。若是与*真实的*次序比，平局不算，就可以做到 100%。下面另取 2,000 个新的偏好对来量。
+# 期望损失（$\ell(q,h)$，代入真实的 $q$），哪个模型也低不过 0.61。与标签一致的比例，对抽签取平均，哪个模型也高不过 64%：平局全凭硬币，不是平局的，较差的有时也会胜。若是与*真实的*次序比，平局不算，就可以做到 100%。下面先算出这张表，再另取 2,000 个新的偏好对来量。
 #
 # > **先猜一猜。** 用过 6,400 个偏好对以后，模型在哪一样上排得更准：风格，还是对错？
 # >
@@ -1310,12 +1316,12 @@ def what_was_learnt(say):
 # %% [markdown] lang="en"
 # **Figure 5.5.** The first answer is ahead in what the row says. The model has learnt the style and hardly the value. Look at the fourth row: a wrong answer of three numbers against a right one of two. They are worth the same, and the model prefers the wrong one. A policy trained to please it gains more by a third number than by a right sum ([chapter 12](12_rl.ipynb) trains such policies).
 #
-# One run is one run. `chapters/data/reward_seeds.py` trains such a model on pairs drawn with each of three seeds, and on eight times as many:
+# One run is one run. `chapters/data/reward_seeds.py` trains with three seeds, and with eight times as many pairs:
 
 # %% [markdown] lang="zh"
 # **图 5.5** 每行写着第一个回答领先在哪里。模型学会了风格，答案对不对却没学到多少。看第四行：一个写三个数却算错了，一个写两个数而算对了，奖励本来相等，模型却偏爱错的那个。要是训练一个策略去讨好这个模型，多写一个数比把算式算对更划算（[第 12 章](12_rl.ipynb)就来训练这样的策略）。
 #
-# 一次训练只是一次。`chapters/data/reward_seeds.py` 用三个种子抽偏好对，各训练一个这样的模型，又用八倍的偏好对各训练一个：
+# 只训练一次，作不得准。`chapters/data/reward_seeds.py` 用三个种子抽偏好对，各训练一个这样的模型，又用八倍的偏好对各训练一个：
 
 # %%
 stored = json.loads(Path("data/reward_seeds.json").read_text(encoding="utf-8"))
@@ -1342,13 +1348,13 @@ for run in few + many:
     print(f"{run['pairs']:5} {run['seed']:5}{right}   {apart}")
 
 # %% [markdown] lang="en"
-# In all six the style is ordered right in more than 95 % of the pairs. The value is above chance every time and far below the style every time; with eight times as many pairs it is better, and still below 80 %. How far more pairs would carry it, these runs do not say; nor have we tested why the value is harder.
+# In all six the style is ordered right in more than 95 % of the pairs, the value above chance and far below the style; with eight times as many pairs it is better, still below 80 %. How far more pairs would carry it, these runs do not say; nor have we tested why the value is harder.
 
 # %% [markdown] lang="zh"
 # 六次里，两个回答只差风格的，排序正确的都超过 95%。只差对错的，每次都比乱猜强，每次也都远不如风格；偏好对多到八倍，又好一些，仍不到 80%。再多下去能学到哪一步，这几次训练没有说。判断对错为什么更难，我们也没有检验过。
 
-# %%
-# a number of its own for each prompt, added to all its rewards, changes no loss
+# %% tags=["proof"] checked_en="Checked: a number of its own for each prompt, added to all its rewards, leaves the loss as it is." checked_zh="已验证：给每个提示随便定一个数，加到它所有的奖励上，损失不变。"
+# concluded of the reward model: the constant that nobody can see
 prompts = list(task.prompt_distribution)
 offsets = dict(zip(prompts, stream("chapter 5", 1).normal(0, 10, size=len(prompts))))
 of_prompt = torch.tensor([offsets[prompt] for prompt in fresh.prompt])
@@ -1358,7 +1364,7 @@ assert torch.isclose(before, after)
 assert torch.cat(moved).std() > 3 * torch.cat(scores).std()
 
 # %% [markdown] lang="en"
-# > **What the toy hides.** Our judge has rewards, and they are the ones that we want. People have neither: the training labelers of [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) agree with each other in 72.6 % of the cases, and nobody knows how much of the rest is noise and how much is taste. Comparisons are costly, so a labeler there ranks between 4 and 9 answers to a prompt, and all pairs of a ranking go into one batch; shuffled, they led to overfitting. Judges, human or not, can favour the longer of two answers. And reward models are asked about the answers of a trained policy, which no judge has seen.
+# > **What the toy hides.** Our judge has rewards, and they are the ones that we want. People have neither: the training labelers of [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) agree with each other in 72.6 % of the cases, and nobody knows how much of the rest is noise and how much is taste. Comparisons are costly, so a labeler there ranks between 4 and 9 answers to a prompt, and all pairs of a ranking go into one batch; shuffled, they led to overfitting. Judges, human or not, can favour the longer answer. And reward models are asked about the answers of a trained policy, which no judge has seen.
 
 # %% [markdown] lang="zh"
 # > **玩具没告诉你的。** 我们的裁判有奖励，而且正是我们想要的那个。真人两样都没有：[Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) 里标注训练数据的人，彼此意见一致的只有 72.6%，其余的有多少是噪声、多少是口味，没人知道。比较很贵，所以那里的标注员一次给同一个提示的 4 到 9 个回答排序；同一次排序得出的偏好对全放进一个批次，打散了会过拟合。裁判不论是人还是模型，都可能偏爱长的回答。奖励模型要评判的，又是策略训练以后写出的回答，没有哪个裁判见过。
@@ -1601,7 +1607,7 @@ check("5.4", has_scale)
 # ### Exercise 5.5 · A sharper judge
 # ★★☆ · 10 minutes
 #
-# Change the world of the reward model: the judge now gives *two* points for three numbers and two for the right value, so that true differences are 0, 2 or 4, as often as they were 0, 1 or 2 (0.4417, 0.4797 and 0.0785 of the pairs). Predict before anything is trained: the lowest expected loss that any model can reach, and the largest share of labels that any model can agree with on average. Give both, in this order.
+# Change the world of the reward model: the judge now gives *two* points for three numbers and two for the right value, so that true differences are 0, 2 or 4, as often as they were 0, 1 or 2 (44.17 %, 47.97 % and 7.85 % of the pairs). Predict before anything is trained: the lowest expected loss that any model can reach, and the largest share of labels that any model can agree with on average. Give both, in this order.
 #
 # <details><summary>Hint</summary>
 #
@@ -1613,7 +1619,7 @@ check("5.4", has_scale)
 # ### 练习 5.5 · 更敏锐的裁判
 # ★★☆ · 10 分钟
 #
-# 把奖励模型那一节的世界改一改：现在裁判给写三个数的*两*分，答案正确的也是两分。于是真实的差是 0、2、4，各占多少，同原来的 0、1、2 一样（0.4417、0.4797、0.0785）。什么也不训练，先算出来：不论什么模型，期望损失最低能到多少？与标签一致的比例，平均最高能到多少？按这个顺序给出两个数。
+# 把奖励模型那一节的世界改一改：现在裁判给写三个数的*两*分，答案正确的也是两分。于是真实的差是 0、2、4，各占多少，同原来的 0、1、2 一样（44.17%、47.97%、7.85%）。什么也不训练，先算出来：不论什么模型，期望损失最低能到多少？与标签一致的比例，平均最高能到多少？按这个顺序给出两个数。
 #
 # <details><summary>提示</summary>
 #
@@ -1628,7 +1634,7 @@ check("5.5", answer_5_5)
 # %% [markdown] lang="en"
 # <details><summary>Solution</summary>
 #
-# The likelier label has probability 0.5, 0.881 and 0.982; the entropies are 0.693, 0.365 and 0.090. Weighted, that is a floor of 0.488 and a ceiling of 0.720. A sharper judge leaves more to learn, though the ties stay coins.
+# The likelier label has probability 50 %, 88.1 % and 98.2 %; the entropies are 0.693, 0.365 and 0.090. Weighted, that is a floor of 0.488 and a ceiling of 72.0 %. A sharper judge leaves more to learn, though the ties stay coins.
 #
 # ```python
 # likelier_5_5 = [1 / (1 + math.exp(-d)) for d in (0, 2, 4)]
@@ -1644,7 +1650,7 @@ check("5.5", answer_5_5)
 # %% [markdown] lang="zh"
 # <details><summary>解答</summary>
 #
-# 较可能的标签，概率依次是 0.5、0.881、0.982；熵依次是 0.693、0.365、0.090。加权平均，下界是 0.488，上限是 0.720。裁判敏锐了，能学的就多了；不过平局仍然全凭硬币。
+# 较可能的标签，概率依次是 50%、88.1%、98.2%；熵依次是 0.693、0.365、0.090。加权平均，下界是 0.488，上限是 72.0%。裁判敏锐了，能学的就多了；不过平局仍然全凭硬币。
 #
 # ```python
 # likelier_5_5 = [1 / (1 + math.exp(-d)) for d in (0, 2, 4)]
@@ -1775,8 +1781,8 @@ check("5.6", answer_5_6)
 # - [Bradley & Terry 1952](https://doi.org/10.2307/2334029): the model of paired comparisons.
 # - [Christiano et al. 2017](https://arxiv.org/abs/1706.03741): rewards learnt from comparisons of short clips, by people who err.
 # - [Hamilton et al. 2023](https://arxiv.org/abs/2312.13619): the many routes to the Bradley–Terry model.
-# - [Hunter 2004](https://doi.org/10.1214/aos/1079120141): when the maximum exists, and algorithms that find it; the history.
-# - [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155): reward models for instructions, rankings of several answers, agreement of labelers.
+# - [Hunter 2004](https://doi.org/10.1214/aos/1079120141): when the maximum exists (the condition is credited to Zermelo 1929 and Ford 1957), and algorithms that find it; the history.
+# - [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155): reward models for instructions, rankings of several answers, agreement of labelers; its zero lets the answers written by people score 0 on average.
 # - [Siththaranjan et al. 2024](https://arxiv.org/abs/2312.08358): what becomes of judges who differ.
 
 # %% [markdown] lang="zh"
@@ -1784,6 +1790,6 @@ check("5.6", answer_5_6)
 # - [Bradley & Terry 1952](https://doi.org/10.2307/2334029)：两两比较的模型。
 # - [Christiano et al. 2017](https://arxiv.org/abs/1706.03741)：让会出错的人比较短片段，从中学出奖励。
 # - [Hamilton et al. 2023](https://arxiv.org/abs/2312.13619)：通向 Bradley–Terry 模型的许多条路。
-# - [Hunter 2004](https://doi.org/10.1214/aos/1079120141)：最大值何时存在，怎样求出；也讲来历。
-# - [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)：为听从指令而训练的奖励模型，多个回答的排序，标注员的一致程度。
+# - [Hunter 2004](https://doi.org/10.1214/aos/1079120141)：最大值何时存在（那个条件，文中归于 Zermelo 1929 和 Ford 1957），怎样求出；也讲来历。
+# - [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)：为听从指令而训练的奖励模型，多个回答的排序，标注员的一致程度；零点定在让人写的回答平均得 0。
 # - [Siththaranjan et al. 2024](https://arxiv.org/abs/2312.08358)：裁判口味不同，结果会怎样。
