@@ -15,10 +15,10 @@
 # # 7 推导 DPO
 
 # %% [markdown] lang="en"
-# > **In this chapter.** You will be able to derive the DPO loss line by line, to write it and its gradient by hand, to say where its minimum lies, and to answer four questions that people quarrel about: what a larger $\beta$ does, what the labels do to the leash, what a wrong reference does, and why the chosen answer falls. You need [chapter 5](05_preferences.ipynb) (comparisons), [chapter 6](06_objective.ipynb) (the objective and its optimum), and the derivative of a function of one variable. 43 minutes to read, and 12 more for the sections marked ⋆; 30 seconds to run.
+# > **In this chapter.** You will be able to derive the DPO loss line by line, to write it and its gradient by hand, to say where its minimum lies, and to answer four questions that people quarrel about: what a larger $\beta$ does, what the labels do to the leash, what a wrong reference does, and why the chosen answer falls. You need [chapter 5](05_preferences.ipynb) (comparisons), [chapter 6](06_objective.ipynb) (the objective and its optimum), and the derivative of a function of one variable. 41 minutes to read, and 11 more for the sections marked ⋆; 30 seconds to run.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能一行一行推出 DPO 的损失，亲手写出它和它的梯度，说清最小值在哪里。四个争来争去的问题，你也能回答：$\beta$ 大了会怎样；换一种标签，绳子还剩多少；参考策略弄错了会怎样；chosen 为什么会降。需要先读[第 5 章](05_preferences.ipynb)（比较）和[第 6 章](06_objective.ipynb)（目标与最优解），会对一元函数求导。阅读 43 分钟，带 ⋆ 的几节另需 12 分钟；运行 30 秒。
+# > **本章。** 读完后，你能一行一行推出 DPO 的损失，亲手写出它和它的梯度，说清最小值在哪里。四个争来争去的问题，你也能回答：$\beta$ 大了会怎样；换一种标签，绳子还剩多少；参考策略弄错了会怎样；chosen 为什么会降。需要先读[第 5 章](05_preferences.ipynb)（比较）和[第 6 章](06_objective.ipynb)（目标与最优解），会对一元函数求导。阅读 41 分钟，带 ⋆ 的几节另需 11 分钟；运行 30 秒。
 
 # %%
 import copy
@@ -51,7 +51,7 @@ from dpo_core.training import LoopConfig, default_device, train
 # 3. Its optimum is $\pi^*(y\mid x)=\pi_{\mathrm{ref}}(y\mid x)\,e^{r(x,y)/\beta}/Z(x)$, where the partition function $Z(x)$ makes the probabilities sum to 1. We write $V(x)=\beta\log Z(x)$, the soft maximum of the rewards.
 # 4. Any other policy falls short by $J(\pi^*)-J(\pi)=\beta\,\mathrm{KL}(\pi\,\|\,\pi^*)$.
 #
-# The hand-made example is the book's: one prompt, three answers, reference probabilities 0.5, 0.3, 0.2, rewards 1, 0, -1, and $\beta=0.5$. Each line is tried on it in the open; folded cells hold it against twenty random problems with six answers each. `tabular` is the library's module for problems whose answers can all be listed ([chapter 5](05_preferences.ipynb)); a policy is a row of log-probabilities there.
+# The hand-made example is the book's: one prompt, three answers, reference probabilities 0.5, 0.3, 0.2, rewards 1, 0, -1, and $\beta=0.5$. Each line is tried on it in the open; folded cells hold it against twenty random problems with six answers each. In `tabular` ([chapter 5](05_preferences.ipynb)) a policy is a row of log-probabilities.
 
 # %% [markdown] lang="zh"
 # ## 手里有什么
@@ -62,7 +62,7 @@ from dpo_core.training import LoopConfig, default_device, train
 # 3. 最优解是 $\pi^*(y\mid x)=\pi_{\mathrm{ref}}(y\mid x)\,e^{r(x,y)/\beta}/Z(x)$，配分函数（partition function）$Z(x)$ 让概率加起来等于 1。记 $V(x)=\beta\log Z(x)$，即奖励的软最大值。
 # 4. 别的策略都差一截：$J(\pi^*)-J(\pi)=\beta\,\mathrm{KL}(\pi\,\|\,\pi^*)$。
 #
-# 手算用的还是全书那个例子：一个提示，三个回答，参考概率 0.5、0.3、0.2，奖励 1、0、-1，$\beta=0.5$。每推出一行，先当着你的面，在这个例子上试一遍；折起来的单元格再拿二十道随机题核对，每题六个回答。`tabular` 是库里的模块，专管所有回答都列得出来的小问题（[第 5 章](05_preferences.ipynb)）；在那里，一个策略就是一行对数概率。
+# 手算用的还是全书那个例子：一个提示，三个回答，参考概率 0.5、0.3、0.2，奖励 1、0、-1，$\beta=0.5$。每推出一行，先当着你的面，在这个例子上试一遍；折起来的单元格再拿二十个随机问题验证，每个六个回答。在 `tabular`（[第 5 章](05_preferences.ipynb)）里，一个策略就是一行对数概率。
 
 # %% tags=["setup"]
 SEED = 0
@@ -115,7 +115,7 @@ assert close(toy_optimum.exp().sum(), 1)
 #
 # In the example the first answer goes from 0.5 to 0.919: log-ratio 0.608; times $\beta$, plus $V$, that is 1, its reward.
 #
-# For a language model nobody can compute $V(x)$, a sum over every text there is. But look at its argument. It contains $x$ and no $y$: it is the same for all answers to one prompt. *Subtract* the equation of $y_2$ from the equation of $y_1$, and it is gone:
+# For a language model nobody can compute $V(x)$, a sum over every text there is. But its argument contains $x$ and no $y$: it is the same for all answers to one prompt. *Subtract* the equation of $y_2$ from that of $y_1$, and it is gone:
 #
 # $$r(x,y_1)-r(x,y_2)=\beta\log\frac{\pi^*(y_1\mid x)}{\pi_{\mathrm{ref}}(y_1\mid x)}-\beta\log\frac{\pi^*(y_2\mid x)}{\pi_{\mathrm{ref}}(y_2\mid x)}.$$
 #
@@ -150,7 +150,7 @@ assert close(toy_optimum.exp()[0], 0.919, 5e-4) and close(toy_ratio[0], 0.608, 5
 assert close(beta * toy_ratio + toy_V, toy.reward)  # solved for the reward
 assert close(gaps(beta * toy_ratio), gaps(toy.reward))  # in differences V is gone
 
-# %% tags=["proof"] checked_en="Checked on twenty random problems: each of the three equations, and that V differs from prompt to prompt." checked_zh="在二十道随机题上核对：三个等式都成立，而且 V 因提示而异。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems: each of the three equations, and that V differs from prompt to prompt." checked_zh="在 20 个随机问题上验证：三个等式都成立，而且 V 因提示而异。"
 optimum = tabular.optimal_policy(problems, beta)  # (20, 6) log-probabilities
 log_Z = (ref.exp() * torch.exp(r / beta)).sum(-1, keepdim=True).log()  # (20, 1)
 V = beta * log_Z
@@ -220,7 +220,7 @@ def one_length_a_prompt(say):
 #
 # 一类里有几个写得成 $\beta\log(\pi/\pi_{\mathrm{ref}})$？写得成的，必有 $\sum_y\pi_{\mathrm{ref}}\,e^{r/\beta}=1$，也就是 $V=0$。加上 $f$，$V$ 也加上 $f$。所以 $V=0$ 的恰好有一个：$r-V$。把奖励写成对数比，一类也不漏，每类只出现一次。一类也不漏，就是 [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290) 的定理 1；那里的引理 1 和引理 2，说的就是上面关于 $f$ 的事。
 
-# %% tags=["proof"] checked_en="Checked on twenty random problems: each policy is the best one for its implicit reward; adding f changes no comparison and no optimum; one member of a class has V = 0." checked_zh="在二十道随机题上核对：每个策略都是自己那份隐式奖励的最优解；加上 f，比较不变，最优解也不变；每一类里恰有一个 V = 0。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems: each policy is the best one for its implicit reward; adding f changes no comparison and no optimum; one member of a class has V = 0." checked_zh="在 20 个随机问题上验证：每个策略都是自己那份隐式奖励的最优解；加上 f，比较不变，最优解也不变；每一类里恰有一个 V = 0。"
 hat = beta * (policies - ref)  # the implicit rewards of twenty policies
 assert close(tabular.optimal_policy(Problem(ref, hat), beta), policies)
 assert close((ref.exp() * torch.exp(hat / beta)).sum(-1), 1)  # Z is 1
@@ -320,7 +320,7 @@ by_library, *_ = preference_loss(
 )
 assert close(by_library, at_optimum[2])  # the function that chapter 9 trains with
 
-# %% tags=["proof"] checked_en="Checked on twenty random problems, three pair distributions, soft and hard labels: the loss above, the library's table version and its `preference_loss` are one number." checked_zh="在二十道随机题、三种配对分布、软硬两种标签上核对：上面的损失、库里的表格版本、`preference_loss`，是同一个数。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems, three pair distributions, soft and deterministic labels: the loss above, the library's table version and its `preference_loss` are one number." checked_zh="在 20 个随机问题上验证：三种配对分布，软标签和确定性标签，上面的损失、库里的表格版本、`preference_loss`，都是同一个数。"
 pairs = {
     "uniform": tabular.uniform_pairs(ANSWERS).expand(INSTANCES, -1, -1),
     "ref": tabular.independent_pairs(ref, ref, distinct=True),
@@ -404,7 +404,7 @@ by_hand = beta * (0.5 - true_labels[0, 2].item())  # prediction minus label
 assert close(auto, [by_hand, 0.0, -by_hand])
 assert close(auto, [-0.190, 0.0, 0.190], 5e-4)
 
-# %% tags=["proof"] checked_en="Checked at twenty random margins and labels: each derivative of this section, against autograd and finite differences." checked_zh="在二十组随机的间隔与标签上核对：本节的每个导数，与自动求导、有限差分都一致。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems, each a margin and a label: each derivative of this section, against autograd and finite differences." checked_zh="在 20 个随机问题上验证：每个问题给一个间隔、一个标签，本节的每个导数，与自动求导、有限差分都一致。"
 normal = torch.Generator().manual_seed(SEED + 1)
 q = torch.rand(INSTANCES, generator=normal, dtype=torch.float64)
 margin = 3 * torch.randn(INSTANCES, generator=normal, dtype=torch.float64)
@@ -426,7 +426,7 @@ assert close(derivative(lambda h: pair_loss(h, q)), slope_in_h)
 finite = (pair_loss(margin + 1e-5, q) - pair_loss(margin - 1e-5, q)) / 2e-5
 assert close(slope_in_h, finite, 1e-8)
 
-# %% tags=["proof"] checked_en="Checked on twenty random problems: the derivatives with respect to log-probabilities and to logits." checked_zh="在二十道随机题上核对：对对数概率的导数，对 logits 的导数。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems: the derivatives with respect to log-probabilities and to logits." checked_zh="在 20 个随机问题上验证：损失对各个对数概率的导数，对各个 logits 的导数。"
 for logits_to_logps in (lambda s: s, lambda s: s.log_softmax(-1)):
     leaf = policies.clone().requires_grad_()
     logps = logits_to_logps(leaf)
@@ -439,14 +439,14 @@ for logits_to_logps in (lambda s: s, lambda s: s.log_softmax(-1)):
     assert close(written_out, auto)
 
 # %% [markdown] lang="en"
-# Now a whole table of comparisons. Let $w_{ij}$ (`wins[i, j]`) be the share of all comparisons in which $i$ beat $j$, so that $\sum w=1$. The loss is the mean over the comparisons, $-\sum_{i,j}w_{ij}\log\sigma(h_{ij})$. Answer $i$ wins against $j$ in the share $w_{ij}$ and loses in the share $w_{ji}$; add up over all $j$:
+# Now a whole table of comparisons. Let $w_{ij}$ (`wins[i, j]`) be the share of all comparisons in which $i$ beat $j$, so that $\sum w=1$. With $h_{ij}$ the margin of $i$ over $j$, the loss is the mean over the comparisons, $-\sum_{i,j}w_{ij}\log\sigma(h_{ij})$. Of prediction minus label, the wins of $i$ against $j$ (label 1) add $w_{ij}\,(\sigma(h_{ij})-1)$, the losses (label 0) $w_{ji}\,\sigma(h_{ij})$. Sum over all $j$, with the factor $\beta$ from above:
 #
 # $$\frac{\partial\mathcal L}{\partial s_i}=\beta\sum_j\left[(w_{ij}+w_{ji})\,\sigma(h_{ij})-w_{ij}\right].$$
 #
 # `slope` below is this line.
 
 # %% [markdown] lang="zh"
-# 再看一整张比较表。设 $w_{ij}$（`wins[i, j]`）是 $i$ 赢 $j$ 的比较占全部比较的份额，$\sum w=1$。对所有比较取平均，损失是 $-\sum_{i,j}w_{ij}\log\sigma(h_{ij})$。回答 $i$ 对 $j$，赢的份额是 $w_{ij}$，输的份额是 $w_{ji}$；对所有 $j$ 求和：
+# 再看一整张比较表。设 $w_{ij}$（`wins[i, j]`）是 $i$ 赢 $j$ 的比较占全部比较的份额，$\sum w=1$。记 $h_{ij}$ 为 $i$ 对 $j$ 的间隔；对所有比较取平均，损失是 $-\sum_{i,j}w_{ij}\log\sigma(h_{ij})$。逐项算预测减标签：$i$ 赢 $j$ 的比较（标签 1），贡献是 $w_{ij}\,(\sigma(h_{ij})-1)$；输给 $j$ 的（标签 0），贡献是 $w_{ji}\,\sigma(h_{ij})$。对所有 $j$ 求和，再乘前面的系数 $\beta$：
 #
 # $$\frac{\partial\mathcal L}{\partial s_i}=\beta\sum_j\left[(w_{ij}+w_{ji})\,\sigma(h_{ij})-w_{ij}\right]$$
 #
@@ -461,7 +461,7 @@ def slope(logits, ref_logps, wins, beta):
     return beta * total / wins.sum((-1, -2))[..., None]
 
 
-# %% tags=["proof"] checked_en="Checked on twenty random problems: `slope` is what autograd and finite differences find; counts do as well as shares." checked_zh="在二十道随机题上核对：`slope` 与自动求导、有限差分一致；用次数代替份额，结果不变。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems: `slope` is what autograd and finite differences find; counts do as well as shares." checked_zh="在 20 个随机问题上验证：`slope` 与自动求导、有限差分一致；用次数代替份额，结果不变。"
 wins = tabular.comparisons(r, pairs["uniform"])  # soft labels
 
 
@@ -528,15 +528,15 @@ def loss_and_pull(say):
 
 # %% [markdown] lang="en"
 # ## Its minimum is the optimum
-# Why should a loss on pairs have its minimum at the optimum of an objective that it never mentions? The loss of a pair minus the entropy of its label is the divergence $\mathrm{KL}(\text{label}\,\|\,\text{prediction})$ of two coins; it is never negative, and zero where $\sigma(h)=q$.
+# Why should a loss on pairs have its minimum at the optimum of an objective that it never mentions? The loss of a pair minus the entropy of its label is the divergence $\mathrm{KL}(\text{label}\,\|\,\text{prediction})$ of two coins ([chapter 5](05_preferences.ipynb)); it is never negative, and zero where $\sigma(h)=q$.
 #
 # If the labels are Bradley–Terry probabilities of $r$, then $\sigma(h)=q$ says $h=r(x,y_w)-r(x,y_l)$. One policy fulfils this for all pairs at once: $\pi^*$, by the difference equation above. So every pair is at its own minimum there, however often it is drawn; and as long as the pairs connect all answers, no other policy attains it.
 #
-# So the pair distribution changes the value of the loss and not where the minimum is. Plain descent, for the three ways of drawing pairs:
+# So the pair distribution changes the value of the loss, not where the minimum is. Plain descent, for the three ways of drawing pairs:
 
 # %% [markdown] lang="zh"
 # ## 它的最小值就是最优解
-# 这个损失只谈偏好对，目标 $J$ 提都没提过，凭什么偏在 $J$ 的最优解处最小？把标签和预测看作两枚硬币。一对的损失减去标签的熵，等于 $\mathrm{KL}(\text{label}\,\|\,\text{prediction})$，即标签相对预测的 KL 散度；它从不为负，在 $\sigma(h)=q$ 处为零。
+# 这个损失只谈偏好对，目标 $J$ 提都没提过，凭什么偏在 $J$ 的最优解处最小？把标签和预测看作两枚硬币。一对的损失减去标签的熵，等于 $\mathrm{KL}(\text{label}\,\|\,\text{prediction})$，即标签相对预测的 KL 散度（[第 5 章](05_preferences.ipynb)）；它从不为负，在 $\sigma(h)=q$ 处为零。
 #
 # 若标签是 $r$ 的 Bradley–Terry 概率，$\sigma(h)=q$ 就是说 $h=r(x,y_w)-r(x,y_l)$。有一个策略，在所有样本对上同时做到了，就是 $\pi^*$：前面相减得到的等式，说的正是这个。于是在 $\pi^*$ 处，每一对都到了自己的最小值，抽得多、抽得少都不要紧。而且，只要样本对把所有回答连成一片，别的策略就都取不到这个最小值。
 #
@@ -550,7 +550,7 @@ for drawn in of_toy:
     show("reached", s.softmax(-1), digits=6)
     assert close(s.log_softmax(-1), toy_optimum, 1e-6)
 
-# %% tags=["proof"] checked_en="Checked on twenty random problems, three values of β, three pair distributions, from random starts: the minimiser is the optimum; and maximising J itself leads to the same policy." checked_zh="在二十道随机题、三个 β、三种配对分布上，从随机起点出发核对：最小值处就是最优解；直接把 J 最大化，到的也是同一个策略。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems, three values of β, three pair distributions, from random starts: the minimiser is the optimum; and maximising J itself leads to the same policy." checked_zh="在 20 个随机问题上验证：三个 β，三种配对分布，从随机起点出发，最小值处就是最优解；直接把 J 最大化，到的也是同一个策略。"
 entropy = -torch.xlogy(q, q) - torch.xlogy(1 - q, 1 - q)
 label_coin = torch.distributions.Bernoulli(q)
 prediction_coin = torch.distributions.Bernoulli(logits=margin)
@@ -589,7 +589,7 @@ for strength in (0.1, 0.5, 2.0):
 #
 # 什么时候真有一个？当且仅当不管怎样把回答分成两组，两组互有胜负（[第 5 章](05_preferences.ipynb)）。样本对连成一片，标签又都严格介于 0 和 1 之间，就够了；Bradley–Terry 概率正是这样的标签。
 
-# %% tags=["proof"] checked_en="Checked on twenty random problems: the second derivatives, the Hessian, and that it is flat along constants only." checked_zh="在二十道随机题上核对：二阶导数，Hessian 矩阵，它只在各分量相等的方向上是平的。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems: the second derivatives, the Hessian, and that it is flat along constants only." checked_zh="在 20 个随机问题上验证：二阶导数；Hessian 矩阵，它只在各分量相等的方向上是平的。"
 assert close(derivative(lambda h: torch.sigmoid(h) - q), bell)  # the slope's own slope
 h = gaps(beta * (policies - ref))
 entries = beta**2 * (wins + wins.mT) * torch.sigmoid(h) * torch.sigmoid(-h)
@@ -613,7 +613,7 @@ assert close(hessian, of_loss)
 curvature = torch.linalg.eigvalsh(hessian)  # (20, 6), ascending
 assert curvature[:, 0].abs().max() < 1e-12 and curvature[:, 1].min() > 1e-5
 
-# %% tags=["proof"] checked_en="Checked on twenty random problems: J bends both ways in the logits, and downwards in the probabilities." checked_zh="在二十道随机题上核对：J 看作 logits 的函数，两个方向都弯；看作概率的函数，只往下弯。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems: J bends both ways in the logits, and downwards in the probabilities." checked_zh="在 20 个随机问题上验证：J 看作 logits 的函数，有的地方往上弯，有的地方往下弯；看作概率的函数，只往下弯。"
 of_J = second_derivatives(
     lambda p, k: tabular.objective(p, Problem(ref[k], r[k]), beta)
 )
@@ -636,7 +636,7 @@ assert (middle > sum(two_ends) / 2 + 1e-6).all()  # in the probabilities: downwa
 # %% [markdown] lang="zh"
 # 要是样本对没把所有回答连成一片呢？回答分两组，组内互相比较，从不跨组：组内的奖励差都学得到；每组分到多少概率，没有哪一对提过。从两个起点出发，到了两个不同的策略，损失却一样。
 
-# %% tags=["proof"] checked_en="Checked on twenty random problems: two groups, never compared with each other, from two starts." checked_zh="在二十道随机题上核对：两组回答互不比较，从两个起点出发。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems: two groups, never compared with each other: from two starts two policies, one loss." checked_zh="在 20 个随机问题上验证：两组回答互不比较，从两个起点出发，终点不同，损失相同。"
 group = torch.tensor([0, 0, 0, 1, 1, 1])
 together = (group[:, None] == group).double() * pairs["uniform"]
 apart = tabular.comparisons(r, together / together.sum((-1, -2), keepdim=True))
@@ -654,7 +654,7 @@ assert (shares[0] - shares[1]).abs().median() > 0.05  # undetermined between gro
 
 # %% [markdown] lang="en"
 # ## Quarrel one: what does a larger beta do?
-# One asker saw $\beta$ "just" scale something: can it be ignored ([direct-preference-optimization issue 4](https://github.com/eric-mitchell/direct-preference-optimization/issues/4))? It sets the strength of the leash, an author answered. Two course texts had its direction wrong ([LLMs-from-scratch PR 818](https://github.com/rasbt/LLMs-from-scratch/pull/818), [smol-course PR 307](https://github.com/huggingface/smol-course/pull/307)). And a user insists that a larger $\beta$ makes the updates *more* violent ([ms-swift issue 7285](https://github.com/modelscope/ms-swift/issues/7285)). Who is right?
+# One asker saw $\beta$ "just" scale something: can it be ignored ([direct-preference-optimization issue 4](https://github.com/eric-mitchell/direct-preference-optimization/issues/4))? It sets the strength of the leash, an author answered. Two course texts had its direction wrong ([LLMs-from-scratch PR 818](https://github.com/rasbt/LLMs-from-scratch/pull/818), [smol-course PR 307](https://github.com/huggingface/smol-course/pull/307)). A user insists that a larger $\beta$ makes the updates *more* violent ([ms-swift issue 7285](https://github.com/modelscope/ms-swift/issues/7285)). Who is right?
 #
 # At the minimum, a larger $\beta$ means less KL: the policy is $\pi_{\mathrm{ref}}\,e^{r/\beta}$, normalised. At the start every prediction is $\frac12$, and the gradient is $\beta$ times the same vector: twice the $\beta$, twice the step.
 #
@@ -674,7 +674,7 @@ assert (shares[0] - shares[1]).abs().median() > 0.05  # undetermined between gro
 #
 # 在最小值处，$\beta$ 越大，KL 越小：策略是 $\pi_{\mathrm{ref}}\,e^{r/\beta}$ 再归一化。在起点，预测都是 $\frac12$，梯度等于 $\beta$ 乘同一个向量：$\beta$ 加倍，步子也加倍。
 #
-# 现在训练：二十道题，软标签，$\beta$ 从 0.05 到 5。一次用普通的梯度步（SGD），一次用 Adam（[Kingma & Ba 2015](https://arxiv.org/abs/1412.6980)），它把梯度的每个分量，除以这个分量大小的滑动估计。
+# 现在训练：二十个问题，软标签，$\beta$ 从 0.05 到 5。一次用普通的梯度步（SGD），一次用 Adam（[Kingma & Ba 2015](https://arxiv.org/abs/1412.6980)），它把梯度的每个分量，除以这个分量大小的滑动估计。
 #
 # > **先猜一猜。** 走 20 步之后，$\beta$ 越大，离参考策略的 KL 是越大还是越小？SGD 怎样，Adam 又怎样？
 #
@@ -684,7 +684,7 @@ assert (shares[0] - shares[1]).abs().median() > 0.05  # undetermined between gro
 #
 # </details>
 
-# %% tags=["proof"] checked_en="Checked on twenty random problems and six values of β: the KL of the optimum falls as β grows; the gradient at the start is β times one vector." checked_zh="在二十道随机题、六个 β 上核对：β 越大，最优解的 KL 越小；起点处的梯度是 β 乘同一个向量。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems and six values of β: the KL of the optimum falls as β grows; the gradient at the start is β times one vector." checked_zh="在 20 个随机问题上验证：取六个 β，β 越大，最优解的 KL 越小；起点处的梯度是 β 乘同一个向量。"
 six = torch.tensor([0.1, 0.2, 0.5, 1.0, 2.0, 5.0]).double()[:, None, None]  # (6, 1, 1)
 tilted_logps = (ref + r / six).log_softmax(-1)
 kl_of_optimum = tabular.kl(tilted_logps, ref)  # (6, 20)
@@ -729,8 +729,8 @@ show("KL of the optimum", settled[::5], 4)
 def two_faces(say):
     _, panels = figure(columns=2, width=7.6, height=3.6)
     for panel, (name, curves) in zip(panels, faces.items()):
-        line = say("optimum", "最优解")
-        panel.loglog(grid.flatten(), settled, color=COLORS["theory"], label=line)
+        panel.loglog(grid.flatten(), settled, color=COLORS["theory"])
+        panel.text(0.9, 0.6, say("optimum", "最优解"), color=COLORS["theory"])
         for (n, divergence), mark in zip(curves.items(), (":o", "--s", "-.^")):
             style = {"color": COLORS["policy"], "markersize": 4, "linewidth": 1}
             panel.loglog(grid.flatten(), divergence, mark, label=f"{n:,}", **style)
@@ -739,7 +739,7 @@ def two_faces(say):
     panels[1].sharey(panels[0])
     panels[0].set_ylabel(say("KL from the reference (nats)", "离参考策略的 KL（奈特）"))
     steps = say("training steps", "训练步数")
-    panels[0].legend(fontsize=9, loc="lower center", ncols=2, title=steps)
+    panels[0].legend(fontsize=9, loc="lower right", title=steps)
 
 
 # %% [markdown] lang="en"
@@ -748,7 +748,8 @@ def two_faces(say):
 # %% [markdown] lang="zh"
 # **图 7.3** $\beta$ 的两副面孔。用 SGD 走 20 步，在大半个范围里 $\beta$ 越大走得*越远*；用 Adam 则越近。到最后，两者都落在线上，只有 SGD 在最小的几个 $\beta$ 处还没到。
 
-# %%
+# %% tags=["proof"] checked_en="Checked: what the caption of figure 7.3 says, and where SGD has not arrived." checked_zh="已验证：图 7.3 的图注所说的，以及 SGD 还没走到的地方。"
+# concluded of two optimisers
 sgd, adam = faces["SGD"], faces["Adam"]
 assert sgd[20].argmax() == 15 and (sgd[20][:16].diff() > 0).all()
 assert abs(grid[15].item() - 1.6) < 0.05 and sgd[20][15] / sgd[20][0] > 300
@@ -759,7 +760,7 @@ assert (sgd[2000] / settled - 1)[8:].abs().max() < 0.03 and grid[8] < 0.32
 assert 0.48 < sgd[2000][0] / settled[0] < 0.5
 
 # %% [markdown] lang="en"
-# Both are right, about different moments. In the loss, $\beta$ is two things: the strength of the leash at the minimum, and a factor in every plain gradient step. Adam, with which large models are trained, divides the factor out; what remains is the leash. But at a small $\beta$ a short training may stop long before the leash is felt: two values of $\beta$ compared after the same few steps are compared by speed.
+# Both are right, about different moments. $\beta$ is the strength of the leash at the minimum, and a factor in every plain gradient step. Adam, with which large models are trained, divides the factor out. But at a small $\beta$ a short training may stop long before the leash is felt: two values of $\beta$ compared after the same few steps are compared by speed.
 
 # %% [markdown] lang="zh"
 # 双方都对，说的是不同的时刻。在损失里，$\beta$ 身兼二职：在最小值处，它是绳子的松紧；在普通的梯度步里，它又是个系数。训练大模型用的 Adam 把这个系数除掉了；剩下的才是绳子。但要留个心眼：$\beta$ 小的时候，短短的训练可能早早停下，绳子还没绷紧；两个 $\beta$ 都训练同样的几步，就拿来相比，比的只是快慢。
@@ -828,13 +829,21 @@ def leash_and_labels(say):
     panels[0].legend(fontsize=9, title=say("leash, $\\beta$", "绳子 $\\beta$"))
     best = say("always the best answer", "永远给出最好的回答")
     panels[1].text(1, 2.22, best, color=COLORS["theory"], size=9)
+    for strength, y in ((0.25, 1.57), (1, 0.34), (4, 0.06)):
+        of = say("optimum, ", "最优解，") if strength < 1 else ""
+        words = f"{of}$\\beta$ = {strength}"
+        panels[0].text(1, y, words, color=COLORS["theory"], size=9)
 
 
 # %% [markdown] lang="en"
-# **Figure 7.4.** KL during training, mean of the twenty problems. Left, soft labels: every $\beta$ stops at its own optimum (horizontal lines). Right, deterministic labels: all go to one place, the policy that always gives the best answer. What $\beta$ sets is the speed.
+# **Figure 7.4.** KL during training, mean of the twenty problems. Left, soft labels: every $\beta$ stops at its own optimum. Right, deterministic labels: all go to one place, the policy that always gives the best answer. What $\beta$ sets is the speed.
+#
+# What is that worth? $J$ at $\beta=4$, of the reference, of the optimum, and where deterministic labels led:
 
 # %% [markdown] lang="zh"
-# **图 7.4** 训练中的 KL，二十道题取平均。左，软标签：每个 $\beta$ 都停在自己的最优解（水平线）。右，确定性标签：都往一个地方去，就是永远给出最好回答的策略。$\beta$ 定的只是快慢。
+# **图 7.4** 训练中的 KL，二十个问题取平均。左，软标签：每个 $\beta$ 都停在自己的最优解。右，确定性标签：都往一个地方去，就是永远给出最好回答的策略。$\beta$ 定的只是快慢。
+#
+# 按目标 $J$ 打分，这值多少？取 $\beta=4$，算三个策略的 $J$：参考策略、最优解、确定性标签训出来的。
 
 # %%
 at_4 = torch.stack(
@@ -851,14 +860,14 @@ show("J at beta 4", at_4, 2)
 assert close(at_4, [-0.23, -0.15, -5.29], 6e-3)
 
 # %% [markdown] lang="en"
-# By the objective this is no success. At $\beta=4$ the reference scores -0.23 on average, the optimum -0.15, the policy trained on deterministic labels -5.29: more reward, and four times its KL to pay.
+# No success: on average the reference scores -0.23, the optimum -0.15, the policy of deterministic labels -5.29: more reward, and four times its KL to pay.
 #
 # Human verdicts are sampled labels: somebody decided, once. With enough of them on the same pairs the leash holds, because an answer that sometimes loses to a worse one has a finite best margin. Disagreement ties it.
 
 # %% [markdown] lang="zh"
-# 按目标 $J$ 打分，这可不算成功。$\beta=4$ 时，参考策略自己平均得 -0.23，最优解得 -0.15，用确定性标签训出来的策略得 -5.29：奖励是多了，可每奈特 KL 要扣四分。
+# 这可不算成功。参考策略自己平均得 -0.23，最优解得 -0.15，用确定性标签训出来的策略得 -5.29：奖励是多了，可每奈特 KL 要扣四分。
 #
-# 人判的都是采样标签：有人判过，判了一次。同样的偏好对判的次数够多，绳子就拉得住：一个回答只要偶尔输给差一些的，最好的间隔就是有限的。拴住绳子的，是意见不一。
+# 真人给的都是采样标签：一对回答，有人判一次，判完就记下来。同样的偏好对判的次数够多，绳子就拉得住：一个回答只要偶尔输给差一些的，最好的间隔就是有限的。绳子拉得住，靠的正是意见不一。
 
 # %% [markdown] lang="en"
 # ## ⋆ How many comparisons hold the leash?
@@ -926,7 +935,7 @@ for N, most in ((3000, 0.005), (30_000, 0.002)):
 # But in many public data sets each answer occurs in one pair, compared once: in a table, no finite best margin. Two things hold the policy then. It stops early. And its answers share parameters, so that a thousand similar pairs, decided this way and that, may act like one pair compared a thousand times.
 
 # %% [markdown] lang="zh"
-# 在这里，比较够 300 次，一直训练下去也安全，差额按 $1/N$ 下降。只有 30 次比较时，20 道题里有 7 道，某个或某几个回答从没输给过其余的。这几道题上，最宽的间隔 1,000 步后是 9.1，20,000 步后是 14.2，还在涨，而真值是 2.5。
+# 在这里，比较够 300 次，一直训练下去也安全，差额按 $1/N$ 下降。只有 30 次比较时，20 个问题里有 7 个，其中某个或某几个回答从没输给过其余的。这几个问题上，最宽的间隔 1,000 步后是 9.1，20,000 步后是 14.2，还在涨，而真值是 2.5。
 #
 # 30 次比较只过一遍，路走了不到四分之一。比较多了，过一遍就不错，但不完美：较大的两个 $N$ 各重抽六回，差额都在 0.008 到 0.018 之间，谁高谁低看运气。毛病出在步长不变：让步长一路缩到 0，两个 $N$ 各六回，较小的 $N$ 都降到 0.005 以下，较大的都降到 0.002 以下。
 #
@@ -934,7 +943,7 @@ for N, most in ((3000, 0.005), (30_000, 0.002)):
 
 # %% [markdown] lang="en"
 # ## Quarrel three: the wrong reference
-# Which model's log-probabilities belong in the loss, people ask ([LlamaFactory issue 6314](https://github.com/hiyouga/LlamaFactory/issues/6314)). Let it be given $g(x,y)$ where $\log\pi_{\mathrm{ref}}(y\mid x)$ should stand.
+# Which model's log-probabilities belong in the loss, people ask ([LlamaFactory issue 6314](https://github.com/hiyouga/LlamaFactory/issues/6314)). Those of the model that the policy is to stay near, usually the one it starts from. What if another is taken? Let the loss be given $g(x,y)$ where $\log\pi_{\mathrm{ref}}(y\mid x)$ should stand.
 #
 # **A shift per prompt**, $g=\log\pi_{\mathrm{ref}}+c(x)$. Only differences within a prompt enter $h$. Nothing changes.
 #
@@ -942,7 +951,7 @@ for N, most in ((3000, 0.005), (30_000, 0.002)):
 
 # %% [markdown] lang="zh"
 # ## 争论三：参考策略弄错了
-# 损失里该用哪个模型的对数概率？有人这样问（[LlamaFactory issue 6314](https://github.com/hiyouga/LlamaFactory/issues/6314)）。假设该放 $\log\pi_{\mathrm{ref}}(y\mid x)$ 的地方，放的是 $g(x,y)$。
+# 损失里该用哪个模型的对数概率？有人这样问（[LlamaFactory issue 6314](https://github.com/hiyouga/LlamaFactory/issues/6314)）。要策略别离开哪个模型，就用哪个，通常就是训练的起点。用错了又会怎样？假设该放 $\log\pi_{\mathrm{ref}}(y\mid x)$ 的地方，放的是 $g(x,y)$。
 #
 # **每个提示各平移一截**，$g=\log\pi_{\mathrm{ref}}+c(x)$。进入 $h$ 的只有同一提示里的差，什么也不变。
 #
@@ -971,7 +980,7 @@ assert close(lost[0] - lost[1], beta * tabular.kl(wrong_post, toy_optimum))
 #
 # 同一个提示里的差，参考策略错一奈特，策略就错一奈特，$\beta$ 多大都一样。（若参考策略每步现算，dropout 开着，噪声就每次都不同，不属于这种情形。）
 
-# %% tags=["proof"] checked_en="Checked on twenty random problems: a shift per prompt, another policy, and noise at three values of β." checked_zh="在二十道随机题上核对：每个提示平移一截；换一个策略；三个 β 下的噪声。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems: a shift per prompt, another policy, and noise at three values of β." checked_zh="在 20 个随机问题上验证：每个提示平移一截；换一个策略；三个 β 下的噪声。"
 normal = torch.Generator().manual_seed(SEED)
 c = 3 * torch.randn(INSTANCES, 1, generator=normal, dtype=torch.float64)
 as_before = tabular.dpo_loss(policies, ref, wins, beta)
@@ -998,9 +1007,9 @@ for strength in (0.1, 0.5, 2.0):
 
 # %% [markdown] lang="en"
 # ## When answers share parameters
-# A network has far fewer parameters than answers: what it learns about one, it applies to others. The smallest model: each answer $y$ has a vector of features $\phi_y$, and its logit is $s_y=\log\pi_{\mathrm{ref}}(y)+\phi_y\cdot\theta$, with one parameter vector $\theta$ for all.
+# A network has far fewer parameters than answers: what it learns about one, it applies to others. The smallest model: each answer $y$ has a vector of features $\phi_y$, and its logit is $s_y=\log\pi_{\mathrm{ref}}(y)+\phi_y\cdot\theta$, with one vector of parameters $\theta$ for all.
 #
-# Take one pair and one step down the gradient. In a table the pair pulls on its own two logits and leaves the others alone. With the pull $a=\beta\,(q-\sigma(h))>0$ (at $q=1$ that of figure 7.2) and $t$ for time, the two logits move at speeds $a$ and $-a$, so that the chosen answer *must* gain:
+# Take one pair and one step down the gradient. In a table the pair pulls on its own two logits alone. With the pull $a=\beta\,(q-\sigma(h))>0$ (at $q=1$ that of figure 7.2) and $t$ for time, the two logits move at speeds $a$ and $-a$. A log-probability moves at its logit's speed minus the mean speed under $\pi$, here $a\,(\pi_w-\pi_l)$. So the chosen answer *must* gain:
 #
 # $$\frac{d}{dt}\log\pi_w=a\,(1-\pi_w+\pi_l)>0.$$
 #
@@ -1010,7 +1019,7 @@ for strength in (0.1, 0.5, 2.0):
 #
 # It moves by its shadow on that one direction.
 #
-# > **Before you run it.** Look at the arrows on the left of figure 7.5. The pair's two answers are alike, $y_3$ is in no pair, and the step goes along the dashed arrow. Which of the three answers rises fastest?
+# > **Before you run it.** Look at the arrows on the left of figure 7.5. The pair's two answers are alike, $y_3$ is in no pair, and the step goes along the dashed arrow. Which answer rises fastest?
 #
 # <details><summary>Answer</summary>
 #
@@ -1022,7 +1031,7 @@ for strength in (0.1, 0.5, 2.0):
 # ## 回答共用参数时
 # 网络的参数远比回答少：在一个回答上学到的，会用到别的回答上。要说明这一点，最小的模型是这样：每个回答 $y$ 有一个特征向量 $\phi_y$，logit 是 $s_y=\log\pi_{\mathrm{ref}}(y)+\phi_y\cdot\theta$，参数向量 $\theta$ 大家共用。
 #
-# 拿一个偏好对，沿负梯度走一步。在表里，这一对只拉自己的两个 logits，别的都不动。设拉力 $a=\beta\,(q-\sigma(h))>0$（$q=1$ 时就是图 7.2 的拉力），时间记作 $t$，两个 logits 的速度是 $a$ 和 $-a$，所以 chosen 的概率*必定*上升：
+# 拿一个偏好对，沿负梯度走一步。在表里，这一对只拉自己的两个 logits，别的都不动。设拉力 $a=\beta\,(q-\sigma(h))>0$（$q=1$ 时就是图 7.2 的拉力），时间记作 $t$，两个 logits 的速度是 $a$ 和 $-a$。对数概率的速度，等于自己 logit 的速度减去各个 logit 按 $\pi$ 平均的速度，这里平均是 $a\,(\pi_w-\pi_l)$。所以 chosen 的概率*必定*上升：
 #
 # $$\frac{d}{dt}\log\pi_w=a\,(1-\pi_w+\pi_l)>0$$
 #
@@ -1092,10 +1101,10 @@ def shared_features(say):
 
 
 # %% [markdown] lang="en"
-# **Figure 7.5.** One pair, trained 300 steps. Left: the feature vectors $\phi_w=(1,0)$, $\phi_l=(0.9,0.5)$, $\phi_3=(0,-1)$, and the direction $\phi_w-\phi_l$ in which the pair moves $\theta$. Right: the margin grows as it should, and the probability goes to $y_3$, which nobody preferred. In a table (thin, dashed) the chosen answer takes it.
+# **Figure 7.5.** One pair, trained 300 steps. Left: the feature vectors, and the direction $\phi_w-\phi_l$ in which the pair moves $\theta$. Right: the margin grows as it should, and the probability goes to $y_3$, which nobody preferred. In a table (thin, dashed) the chosen answer takes it.
 
 # %% [markdown] lang="zh"
-# **图 7.5** 一对回答，训练 300 步。左：特征向量 $\phi_w=(1,0)$、$\phi_l=(0.9,0.5)$、$\phi_3=(0,-1)$，以及这一对推动 $\theta$ 的方向 $\phi_w-\phi_l$。右：间隔照常增大，概率却归了 $y_3$，可谁也没说过 $y_3$ 好。要是一张表（细虚线），概率归 chosen。
+# **图 7.5** 一对回答，训练 300 步。左：三个特征向量，以及这一对推动 $\theta$ 的方向 $\phi_w-\phi_l$。右：间隔照常增大，概率却归了 $y_3$，可谁也没说过 $y_3$ 好。换成一张表（细虚线），概率归 chosen。
 
 # %% [markdown] lang="en"
 # This is the mechanism of **likelihood displacement** in [Razin et al. 2025](https://arxiv.org/abs/2410.08847): pairs with similar embeddings drive it, and the probability may go to an answer of the opposite meaning.
@@ -1103,7 +1112,7 @@ def shared_features(say):
 # %% [markdown] lang="zh"
 # [Razin et al. 2025](https://arxiv.org/abs/2410.08847) 讲的**似然位移**（likelihood displacement），就是这个机制：一对里的两个回答，嵌入越相似，越会引起它；概率可能流向意思相反的回答。
 
-# %% tags=["proof"] checked_en="Checked on twenty random problems with two features an answer: both speeds, against autograd." checked_zh="在二十道随机题上核对，每个回答两个特征：两个速度都与自动求导一致。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems with two features an answer: both speeds, against autograd." checked_zh="在 20 个随机问题上验证：每个回答两个特征，两个速度都与自动求导一致。"
 normal = torch.Generator().manual_seed(SEED)
 phi = torch.randn(INSTANCES, ANSWERS, 2, generator=normal, dtype=torch.float64)
 leaf = policies.clone().requires_grad_()
@@ -1139,10 +1148,10 @@ assert close(speeds, beta * torch.sigmoid(-h.detach())[:, None] * shadow)
 #
 # 这里 $h$ 是 $\theta$ 的线性函数，所以损失仍是凸的，没有假的谷底。$J$ 没有这样的保证，它有假的山顶；要找最高处，下面先把 1,200 个左右的 $\theta$ 排成网格，看从哪里起步，再往上爬。
 #
-# 我们这二十道题，每题取两个特征：每种配对分布各有各的最小值，论 $J$，都不及搜索找到的最高水平。
+# 我们这二十个问题，每个回答取两个特征：每种配对分布各有各的最小值，论 $J$，都不及搜索找到的最高水平。
 
 
-# %% tags=["proof"] checked_en="Two features an answer, twenty problems: J is climbed from the reference and from the best of a grid." checked_zh="每个回答两个特征，二十道题：从参考策略、从网格里最好的一点，两处出发去爬 J。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems, two features an answer: J climbed from the reference and from the best of a grid is at least that of the grid." checked_zh="在 20 个随机问题上验证：每个回答两个特征；从参考策略、从网格里最好的一点，两处出发去爬 J，爬到的不低于整个网格。"
 def reach(theta):
     """The policy of features phi and parameters theta."""
     return (ref + (phi @ theta.unsqueeze(-1)).squeeze(-1)).log_softmax(-1)
@@ -1165,7 +1174,7 @@ J_climbed = torch.stack([tabular.objective(p, problems, beta) for p in climbed])
 J_best = J_climbed.amax(0)  # (20,)
 assert (J_best >= J_grid.amax(0) - 1e-9).all()
 
-# %% tags=["proof"] checked_en="Twenty problems, three pair distributions: each minimum is a compromise, the least of all θ on its own pairs, and below the best J." checked_zh="二十道题，三种配对分布：每个最小值都是折中，在自己的样本对上胜过所有 θ，论 J 则不及最高水平。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems, three pair distributions: each minimum is a compromise, the least of all θ on its own pairs, and below the best J." checked_zh="在 20 个随机问题上验证：三种配对分布，每个最小值都是折中，在自己的样本对上胜过所有 θ，论 J 则不及最高水平。"
 judged_by = {name: tabular.comparisons(r, drawn) for name, drawn in pairs.items()}
 shared = {}
 for name, judged in judged_by.items():
@@ -1187,7 +1196,7 @@ for name, judged in judged_by.items():
     assert (above_floor > 1e-6).all()
     assert (tabular.objective(shared[name], problems, beta) < J_best).all()
 
-# %% tags=["proof"] checked_en="Three pair distributions, three minima: each is the best on its own pairs." checked_zh="三种配对分布，三个最小值：各在自己的样本对上最好。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems: three pair distributions, three minima, each the best on its own pairs." checked_zh="在 20 个随机问题上验证：三种配对分布，三个最小值，各在自己的样本对上最好。"
 on_table = torch.stack(
     [
         torch.stack([tabular.dpo_loss(p, ref, judged, beta) for p in shared.values()])
@@ -1223,11 +1232,11 @@ assert worse == [1, 2, 0] and int((J_climbed[0] < J_best - 0.1).sum()) == 2
 # With two features DPO keeps only a part of what could be had, and how much depends on how the pairs were drawn. In one problem (uniform pairs) and in two (drawn from the reference) it ends below the reference. (Climbing $J$ from the reference alone one gets stuck in two problems.)
 
 # %% [markdown] lang="zh"
-# 只用两个特征，能得的好处，DPO 只得到一部分，得多少还要看怎么配对。均匀配对时有一道题、从参考策略抽时有两道题，结果比参考策略还低。（爬 $J$ 时若只从参考策略出发，有两道题会卡住。）
+# 只用两个特征，能得的好处，DPO 只得到一部分，得多少还要看怎么配对。均匀配对时有一个问题、从参考策略抽时有两个问题，结果比参考策略还低。（爬 $J$ 时若只从参考策略出发，有两个问题会卡住。）
 
 # %% [markdown] lang="en"
 # ## Quarrel four: why does the chosen answer fall?
-# The question that is asked most: the log-probability of the chosen answers sinks during training; is that a bug ([direct-preference-optimization issue 32](https://github.com/eric-mitchell/direct-preference-optimization/issues/32), [TRL issue 800](https://github.com/huggingface/trl/issues/800), [LlamaFactory issue 6153](https://github.com/hiyouga/LlamaFactory/issues/6153))? The loss allows it ([Pal et al. 2024](https://arxiv.org/abs/2402.13228)), and the choice of the reference matters ([Rafailov et al. 2024](https://arxiv.org/abs/2404.12358)). Shared parameters are one cause. Two more are in the optimum itself.
+# Asked most often: the log-probability of the chosen answers sinks during training; is that a bug ([direct-preference-optimization issue 32](https://github.com/eric-mitchell/direct-preference-optimization/issues/32), [TRL issue 800](https://github.com/huggingface/trl/issues/800), [LlamaFactory issue 6153](https://github.com/hiyouga/LlamaFactory/issues/6153))? The loss allows it ([Pal et al. 2024](https://arxiv.org/abs/2402.13228)), and the choice of the reference matters ([Rafailov et al. 2024](https://arxiv.org/abs/2404.12358)). Shared parameters are one cause. Two more are in the optimum itself.
 #
 # **Better than its opponent is not good enough.** At the optimum $\Delta(y)=(r(x,y)-V(x))/\beta$: an answer gains exactly if its reward is above $V(x)$, which comes the nearer to the highest reward the smaller $\beta$ is. An answer may beat its opponent and still be below $V$.
 #
@@ -1235,7 +1244,7 @@ assert worse == [1, 2, 0] and int((J_climbed[0] < J_best - 0.1).sum()) == 2
 #
 # $$\mathbb{E}_{y\sim\pi_{\mathrm{ref}}}\Big[\log\frac{\pi(y\mid x)}{\pi_{\mathrm{ref}}(y\mid x)}\Big]=-\mathbb{E}_{y\sim\pi_{\mathrm{ref}}}\Big[\log\frac{\pi_{\mathrm{ref}}(y\mid x)}{\pi(y\mid x)}\Big]=-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)\le 0.$$
 #
-# Whatever moves the policy at all, good training or bad, does this. (It is the *forward* KL.) If both answers of a pair are drawn from the reference, their log-ratios, averaged over the pairs, sum to $-2\,\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$. Their difference is the mean of $m$. Half the sum plus or minus half the difference is
+# Any change of the policy, good or bad, does this. (It is the *forward* KL.) If both answers of a pair are drawn from the reference, their log-ratios, averaged over the pairs, sum to $-2\,\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$. Their difference is the mean of $m$. Half the sum plus or minus half the difference is
 #
 # $$\overline{\Delta}_w=\tfrac12\,\overline m-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi),\qquad\overline{\Delta}_l=-\tfrac12\,\overline m-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi),$$
 #
@@ -1263,7 +1272,7 @@ assert worse == [1, 2, 0] and int((J_climbed[0] < J_best - 0.1).sum()) == 2
 #
 # $$\overline{\Delta}_w=\tfrac12\,\overline m-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi),\qquad\overline{\Delta}_l=-\tfrac12\,\overline m-\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$$
 #
-# 上面加横线的，都是对样本对取的平均。所以，当且仅当正向 KL 大过 $\overline m$ 的一半，chosen 平均起来才会下降。
+# 上面加横线的，都是对样本对取的平均。所以 chosen 平均起来下降，当且仅当正向 KL 大过 $\overline m$ 的一半。
 #
 # > **先猜一猜。** 在例子的最优解处，标签没错，策略也是最好的那个。chosen 平均起来是升还是降？
 #
@@ -1288,7 +1297,7 @@ assert close(rejected_moves, -mean_m / 2 - forward, 1e-6)
 assert close([forward, mean_m / 2], [0.79, 0.50], 5e-3)
 assert close([chosen_moves, rejected_moves], [-0.29, -1.29], 5e-3)
 
-# %% tags=["proof"] checked_en="Checked on twenty random problems, for any policies and for the optima: the law, both halves, and that exactly the answers above V gain." checked_zh="在二十道随机题上，对任意的策略和最优解核对：这条定律，两个等式，以及上升的恰好是奖励高于 V 的回答。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems, for any policies and for the optima: the law, both halves, and that exactly the answers above V gain." checked_zh="在 20 个随机问题上验证：任意的策略和最优解，都合这条定律和两个等式；上升的，恰好是奖励高于 V 的回答。"
 drawn_twice = tabular.comparisons(r, tabular.independent_pairs(ref, ref))  # (20, 6, 6)
 for policy in (policies, optimum):
     ratio, forward_kl = policy - ref, tabular.kl(ref, policy)
@@ -1310,10 +1319,10 @@ assert (soft_maxima[0] < soft_maxima[1]).all()  # nearer to the highest, ...
 assert (soft_maxima[1] < soft_maxima[2]).all()  # ... the smaller beta
 
 # %% [markdown] lang="en"
-# How common is it? In the twenty problems, pairs drawn uniformly, we count the chosen answers that the optimum makes less probable, and the pairs of which both answers fall.
+# How common is it? In the twenty problems, pairs uniform, we count the chosen answers that fall at the optimum, and the pairs of which both answers fall.
 
 # %% [markdown] lang="zh"
-# 这有多常见？在二十道题里，均匀配对，数一数：有多少 chosen，最优解反而让它的概率下降；又有多少个偏好对，两个回答都降。
+# 这有多常见？在二十个问题里，均匀配对，数一数：有多少 chosen，最优解反而让它的概率下降；又有多少个偏好对，两个回答都降。
 
 # %%
 print("beta   chosen falls   both fall")
@@ -1328,20 +1337,20 @@ for strength in (0.1, 0.5, 2.0):
 assert falls == {0.1: (0.69, 0.61), 0.5: (0.56, 0.47), 2.0: (0.37, 0.26)}
 
 # %% [markdown] lang="en"
-# At $\beta=0.5$ more than half of the chosen answers *should* fall. A falling `logps/chosen` is no sign of a fault by itself; what matters is where the probability goes ([chapter 9](09_dpo.ipynb) measures it). Suspect a fault if sampled answers get worse and answers in no pair rise, or if the tokens counted are not those of the answer ([chapter 8](08_tensors.ipynb)).
+# At $\beta=0.5$ more than half of the chosen answers *should* fall. A falling `logps/chosen` by itself is no fault; what matters is where the probability goes ([chapter 9](09_dpo.ipynb) measures it). Suspect a fault if sampled answers get worse and answers in no pair rise, or if the tokens counted are not those of the answer ([chapter 8](08_tensors.ipynb)).
 
 # %% [markdown] lang="zh"
 # $\beta=0.5$ 时，半数以上的 chosen *理应*下降。所以 `logps/chosen` 下降，本身不说明哪里有错；要看概率去了哪里（[第 9 章](09_dpo.ipynb)会去量）。什么时候该起疑？采样出来的回答变差了，同时不在任何一对里的回答在上升；或者计入的词元不是回答的词元（[第 8 章](08_tensors.ipynb)）。
 
 # %% [markdown] lang="en"
 # ## Theory against the network
-# Does all this hold for a network with 118,080 parameters that never sees most answers? Let the reward be 1 for an expression of three numbers and 0 otherwise. The authors' rates are known, and so are the optimum's share and its KL (`predicted_optimum`; [chapter 6](06_objective.ipynb)).
+# Does all this hold for a network with 118,080 parameters that never sees most answers? Let the reward be 1 for three numbers and 0 otherwise. The authors' rates are known, and so are the optimum's share and its KL (`predicted_optimum`; [chapter 6](06_objective.ipynb)).
 #
 # First a small live run: $\beta=0.5$, soft labels, 6,400 pairs of the base model's own answers (the second at temperature 1.5 and 2.0 in turn; [chapter 9](09_dpo.ipynb) says why).
 
 # %% [markdown] lang="zh"
 # ## 理论与网络对账
-# 换成一个网络，有 118,080 个参数，绝大多数回答见都没见过，这些还成立吗？写三个数得 1 分，否则得 0 分。作者的习惯是已知的，所以最优解的比例和 KL 也都算得出（`predicted_optimum`，见[第 6 章](06_objective.ipynb)）。
+# 换成一个网络，有 118,080 个参数，绝大多数回答见都没见过，这些还成立吗？写三个数得 1 分，否则得 0 分。作者写三个数的比例是已知的，所以最优解的比例和 KL 也都算得出（`predicted_optimum`，见[第 6 章](06_objective.ipynb)）。
 #
 # 先现场跑一次小的：$\beta=0.5$，软标签，用基座模型自己的回答配成 6,400 个样本对（第二个回答轮流用温度 1.5 和 2.0 抽取，道理见[第 9 章](09_dpo.ipynb)）。
 
@@ -1470,7 +1479,8 @@ def theory_and_networks(say):
 # %% [markdown] lang="zh"
 # **图 7.6** 理论（线）与网络（点：三个种子的平均，95% 区间）。用确定性标签，比例和 KL 都不理会绳子。
 
-# %%
+# %% tags=["proof"] checked_en="Checked: what the next three paragraphs say of share and KL." checked_zh="已验证：下面三段关于比例和 KL 的说法。"
+# concluded of the share and the KL
 for labels in ("soft", "sampled"):
     share = np.array([point.value for point in measured[labels, "style"]])
     assert (abs(share - predicted["style"])[[0, 1, 3, 4, 5]] < 0.01).all()
@@ -1490,11 +1500,11 @@ hard_kl = [point.value for point in measured["deterministic", "kl"]]
 assert hard_kl[0] == max(hard_kl) and hard_kl[5] == min(hard_kl)
 
 # %% [markdown] lang="en"
-# **The prediction of the share holds.** With soft and with sampled labels the share is within one percentage point of the line at five of six values of $\beta$. Nothing was fitted: the line was known before the first training. At $\beta=0.5$ it is low in every seed: 73 % (soft) and 74 % (sampled) against 76 %.
+# **The prediction of the share holds.** With soft and sampled labels the share is within one percentage point of the line at five of six values of $\beta$. Nothing was fitted: the line was known beforehand. At $\beta=0.5$ it is low in every seed: 73 % (soft) and 74 % (sampled) against 76 %.
 #
 # **More KL is spent than need be**: with soft labels at both ends, with sampled labels everywhere.
 #
-# **Deterministic labels have no leash, only a brake.** At every $\beta$ the share is above 96 %; at $\beta=4$ the KL is about 250 times that of the optimum. A large $\beta$ only lets go earlier (figure 7.2).
+# **Deterministic labels have no leash, only a brake.** At every $\beta$ the share is above 96 %; at $\beta=4$ the KL is about 250 times that of the optimum.
 #
 # What the leash is for is $J$, here the share minus $\beta\,\mathrm{KL}$. Two rivals train nothing: the base model, and best-of-$n$ ([chapter 6](06_objective.ipynb)) with the best $n$ up to 16.
 
@@ -1503,7 +1513,7 @@ assert hard_kl[0] == max(hard_kl) and hard_kl[5] == min(hard_kl)
 #
 # **KL 花得比该花的多**：软标签是两头多，采样标签处处都多。
 #
-# **确定性标签没有绳子，只有刹车。** 不论 $\beta$ 多大，比例都高于 96%；$\beta=4$ 处，KL 约为最优解的 250 倍。$\beta$ 大，不过是松手早（图 7.2）。
+# **确定性标签没有绳子，只有刹车。** 不论 $\beta$ 多大，比例都高于 96%；$\beta=4$ 处，KL 约为最优解的 250 倍。
 #
 # 绳子是为 $J$ 拴的，这里 $J$ 就是比例减去 $\beta\,\mathrm{KL}$。有两个什么也不训练的对手：一个是基座模型；一个是 best-of-$n$（[第 6 章](06_objective.ipynb)），$n$ 在 16 以内取最好的。
 
@@ -1551,8 +1561,10 @@ gained = (soft - of_base) / (optimal - of_base)
 print("gained by soft", *(f"{value:6.2f}" for value in gained))
 assert BETAS[4:] == [2, 4] and gained[:4].min() > 0.75 and 0.6 < gained[4] < 0.7
 assert (sampled < soft).all() and round(optimal[5] - of_base[5], 2) == 0.03
+assert (np.array(J_rows["deterministic"]) < sampled).all()
 
-# %%
+# %% tags=["proof"] checked_en="Checked in every seed: who is above whom in J, and the prediction from each base model's own share." checked_zh="已对每个种子验证：论 J 谁高谁低，以及按各个基座模型自己的比例作的预测。"
+# concluded of J, seed by seed
 for seed, p in starts.items():
     assert all(by_beta[4][seed] < p for by_beta in net_J.values())
     assert all(net_J["deterministic"][b][seed] < p for b in BETAS if b >= 0.5)
@@ -1590,16 +1602,16 @@ def what_training_gained(say):
 
 
 # %% [markdown] lang="en"
-# **Figure 7.7.** What training gains by the objective itself, three seeds with 95 % intervals. Deterministic labels leave the picture below from $\beta=0.5$ on.
+# **Figure 7.7.** By the objective itself soft labels gain the most of the three kinds, sampled ones less at every $\beta$; deterministic labels leave the picture from $\beta=0.5$ on. Three seeds, 95 % intervals.
 
 # %% [markdown] lang="zh"
-# **图 7.7** 按目标本身来算，训练挣到了多少；三个种子，带 95% 区间。从 $\beta=0.5$ 起，确定性标签落到了画面下方。
+# **图 7.7** 按目标本身来算，三种标签里，软标签挣得最多；采样标签在每个 $\beta$ 处都少一些；确定性标签从 $\beta=0.5$ 起，落到了画面之外。三个种子，带 95% 区间。
 
 # %% [markdown] lang="en"
-# Up to $\beta=1$ soft labels gain, on average, at least three quarters of what the optimum has over the base model; sampled labels gain less at every $\beta$; deterministic labels lose, from $\beta=0.5$ on, in every seed. At $\beta=4$ no network ends above its own base model. Up to $\beta=1$ best-of-$n$ is above every network, at $n$ draws an answer. (Imitation of the chosen answers was not run here; [chapter 9](09_dpo.ipynb) has it.)
+# Up to $\beta=1$ soft labels gain, on average, at least three quarters of what the optimum has over the base model. Deterministic labels lose, from $\beta=0.5$ on, in every seed. At $\beta=4$ no network ends above its own base model. Up to $\beta=1$ best-of-$n$ is above every network, at $n$ draws an answer. (Imitation of the chosen answers was not run here; [chapter 9](09_dpo.ipynb) has it.)
 
 # %% [markdown] lang="zh"
-# 到 $\beta=1$ 为止，最优解比基座模型多出来的，软标签平均拿到四分之三以上；采样标签在每个 $\beta$ 处都少一些；确定性标签从 $\beta=0.5$ 起，每个种子都亏。到 $\beta=4$，没有一个网络胜过自己的基座模型。到 $\beta=1$ 为止，best-of-$n$ 比所有网络都高，代价是每次作答要抽 $n$ 个。（模仿 chosen 这一路，这里没有跑；见[第 9 章](09_dpo.ipynb)。）
+# 到 $\beta=1$ 为止，最优解比基座模型多出来的，软标签平均拿到四分之三以上。确定性标签从 $\beta=0.5$ 起，每个种子都亏。到 $\beta=4$，没有一个网络胜过自己的基座模型。到 $\beta=1$ 为止，best-of-$n$ 比所有网络都高，代价是每次作答要抽 $n$ 个。（模仿 chosen 这一路，这里没有跑；见[第 9 章](09_dpo.ipynb)。）
 
 # %% [markdown] lang="en"
 # ## ⋆ The sweep, read closely
@@ -1667,7 +1679,8 @@ def right_answers(say):
 # %% [markdown] lang="zh"
 # **图 7.8** 答案正确的比例，奖励对它只字未提。理论不动它，训练却动了。
 
-# %%
+# %% tags=["proof"] checked_en="Checked: the figures of this section." checked_zh="已验证：这一节里的数。"
+# concluded of the sweep, read closely
 right = {labels: [p.value for p in measured[labels, "exact"]] for labels in LABELS}
 assert all(abs(value - 0.75) < 1e-9 for value in predicted["exact"])
 assert right["sampled"][0] < right["soft"][0] < 0.72 < 0.74 < right["soft"][5]
@@ -1723,11 +1736,11 @@ assert no_leash["style"] > 0.9999 and round(no_leash["kl"], 2) == 1.21
 
 # %% [markdown] lang="en"
 # ## Outside the toy
-# > **What the toy hides.** The answers to a real prompt cannot even be counted, and nearly all of them are in no pair. Nobody has the labels' true probabilities, or $r$, or $\pi^*$; what one has are the margins on held-out pairs and samples to read. A real answer has hundreds of tokens, a log-ratio runs to tens of nats, and $\beta$ is small: 0.1 for Zephyr ([Tunstall et al. 2023](https://arxiv.org/abs/2310.16944)) and for Llama 3 ([Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783)). And nobody trains to the minimum: learning rate and steps set how far the policy goes, as much as $\beta$.
+# > **What the toy hides.** The answers to a real prompt cannot even be counted, and nearly all are in no pair. Nobody has the labels' true probabilities, or $r$, or $\pi^*$; one has margins on held-out pairs and samples to read. A real answer has hundreds of tokens, a log-ratio runs to tens of nats, and $\beta$ is small: 0.1 for Zephyr ([Tunstall et al. 2023](https://arxiv.org/abs/2310.16944)) and for Llama 3 ([Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783)). And nobody trains to the minimum: learning rate and steps set how far the policy goes, as much as $\beta$.
 
 # %% [markdown] lang="zh"
 # ## 走出玩具
-# > **玩具没告诉你的。** 一个真实的提示有多少回答，数都数不过来，而且绝大多数不在任何一对里。标签的真实概率、$r$、$\pi^*$，没有人知道；手里只有留出的偏好对上的间隔，还有采样出来的回答，要一条条去读。真实的回答有几百个词元，一个对数比能到几十奈特，$\beta$ 就取得小：Zephyr（[Tunstall et al. 2023](https://arxiv.org/abs/2310.16944)）和 Llama 3（[Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783)）都取 0.1。而且策略从不训练到最小值：走多远，$\beta$ 说了算，学习率和步数也说了算。
+# > **玩具没告诉你的。** 一个真实的提示有多少回答，数都数不过来，而且绝大多数不在任何一对里。标签的真实概率、$r$、$\pi^*$，没有人知道；手里只有留出的偏好对上的间隔，还有采样出来的回答，要一条条去读。真实的回答有几百个词元，一个对数比能到几十奈特，$\beta$ 就取得小：Zephyr（[Tunstall et al. 2023](https://arxiv.org/abs/2310.16944)）和 Llama 3（[Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783)）都取 0.1。而且没有谁会一直训练到最小值：走多远，$\beta$ 说了算，学习率和步数也说了算。
 
 # %% [markdown] lang="en"
 # > **To remember.** Solve the optimum for the reward: $r=\beta\log(\pi^*/\pi_{\mathrm{ref}})+V(x)$. Subtract two answers to one prompt: $V$ is gone. Put the difference $h=\beta m$ into Bradley–Terry: $\ell=-q\log\sigma(h)-(1-q)\log\sigma(-h)$. Its slope is prediction minus label, $\sigma(h)-q$. With Bradley–Terry labels, connected pairs, the right reference and a policy that can express it, the minimum is $\pi^*$. $\beta$ is a leash at the minimum and a speed on the way; deterministic labels cut the leash.
@@ -2074,13 +2087,15 @@ def four_trainings(say):
     _, panels = figure(columns=2, width=7.6, height=3.4)
     words = say("mean loss", "平均损失"), say("mean reward", "平均奖励")
     hues = ("rejected", "baseline", "ref", "policy")
+    widths = {"C": 5}  # D covers a thinner line
     for (name, log), hue, style in zip(four_runs.items(), hues, ("-", "--", ":", "-.")):
         label = say(f"run {name}", f"训练 {name}")
         for k, panel in enumerate(panels):
-            panel.plot(log[:, k], style, color=COLORS[hue], label=label)
+            width = widths.get(name, 1.8)
+            panel.plot(log[:, k], style, color=COLORS[hue], lw=width, label=label)
             panel.set_ylabel(words[k])
             panel.set_xlabel(say("training steps", "训练步数"))
-    panels[0].legend(fontsize=9)
+    panels[0].legend(fontsize=9, loc="center right")
 
 
 # %% [markdown] lang="en"
