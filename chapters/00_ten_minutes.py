@@ -88,7 +88,7 @@ assert [round(100 * share) for share in wins] == [73, 88]
 #
 # $$-\log\sigma(\text{margin}),\qquad\sigma(z)=\frac{1}{1+e^{-z}}.$$
 #
-# The function $\sigma$ turns a lead into a probability; the judge's 73 % and 88 % were $\sigma(1)$ and $\sigma(2)$. So the loss is minus the log of the probability that the chosen answer wins: large while the rejected one leads, close to 0 once it is far behind. The larger $\beta$ is, the smaller a lead is enough.
+# The function $\sigma$ turns a lead into a probability; the judge's 73 % and 88 % were $\sigma(1)$ and $\sigma(2)$. So the loss is minus the log of the probability that the chosen answer wins: large while the rejected one leads, close to 0 once it is far behind. The larger $\beta$ is, the smaller the lead that suffices.
 #
 # In the code, `ids` holds prompt and answer, a number for each character; `mask` marks where the answer stands; `logp` adds up the log-probabilities of its characters. Those of the reference were stored with the pairs.
 
@@ -102,7 +102,7 @@ assert [round(100 * share) for share in wins] == [73, 88]
 #
 # $$-\log\sigma(\text{间隔}),\qquad\sigma(z)=\frac{1}{1+e^{-z}}$$
 #
-# $\sigma$ 把领先多少换算成概率：前面裁判的 73% 和 88%，就是 $\sigma(1)$ 和 $\sigma(2)$。所以损失就是给「chosen 会赢」的概率取对数，再添个负号：rejected 领先时，损失大；rejected 远远落后了，损失就接近 0。$\beta$ 越大，领先得越少就算够。
+# $\sigma$ 把领先多少换算成概率：前面裁判的 73% 和 88%，就是 $\sigma(1)$ 和 $\sigma(2)$。所以损失就是给「chosen 会赢」的概率取对数，再添个负号：rejected 领先时，损失大；rejected 远远落后了，损失就接近 0。$\beta$ 越大，不用领先多少就够了。
 #
 # 代码里，`ids` 是提示连同回答，每个字符一个数；`mask` 标出哪一段是回答；`logp` 把这一段各个字符的对数概率加起来。参考策略给的对数概率，早已同偏好对存在一起。
 
@@ -345,10 +345,10 @@ print(gen.config.vocab_size, length, sum(p.numel() for p in gen.parameters()))
 assert gen.config.vocab_size == 22 and length < 12
 
 # %% [markdown] lang="en"
-# > **To remember.** A preference pair says that one answer beat another. DPO makes the winner's log-probability, measured from the reference, gain more than the loser's; the larger $\beta$, the smaller a lead is enough. At the start the loss is $\ln 2$.
+# > **To remember.** A preference pair says that one answer beat another. DPO makes the winner's log-probability, measured from the reference, gain more than the loser's; the larger $\beta$, the smaller the lead that suffices. At the start the loss is $\ln 2$.
 
 # %% [markdown] lang="zh"
-# > **记住。** 一个偏好对说的是：这个回答胜过那个。从参考策略量起，DPO 让赢家的对数概率比输家涨得多；$\beta$ 越大，领先得越少就算够。一开始，损失是 $\ln 2$。
+# > **记住。** 一个偏好对说的是：这个回答胜过那个。从参考策略量起，DPO 让赢家的对数概率比输家涨得多；$\beta$ 越大，不用领先多少就够了。一开始，损失是 $\ln 2$。
 
 # %% [markdown] lang="en"
 # ## Exercises

@@ -313,7 +313,7 @@ at_optimum = torch.stack(
 show("losses of the pairs", at_optimum)
 assert close(true_labels[[0, 0], [1, 2]], [0.731, 0.881], 5e-4)
 assert close(at_optimum, [0.582, 0.582, 0.365], 5e-4)
-by_library, *_ = preference_loss(
+by_library, *_ = preference_loss(  # policy's chosen, rejected; then the reference's
     *(logps[[i]] for logps in (toy_optimum, toy.ref_logps) for i in (0, 2)),
     beta=beta,
     preference_prob=true_labels[[0], [2]],
@@ -763,7 +763,7 @@ assert 0.48 < sgd[2000][0] / settled[0] < 0.5
 # Both are right, about different moments. $\beta$ is the strength of the leash at the minimum, and a factor in every plain gradient step. Adam, with which large models are trained, divides the factor out. But at a small $\beta$ a short training may stop long before the leash is felt: two values of $\beta$ compared after the same few steps are compared by speed.
 
 # %% [markdown] lang="zh"
-# 双方都对，说的是不同的时刻。在损失里，$\beta$ 身兼二职：在最小值处，它是绳子的松紧；在普通的梯度步里，它又是个系数。训练大模型用的 Adam 把这个系数除掉了；剩下的才是绳子。但要留个心眼：$\beta$ 小的时候，短短的训练可能早早停下，绳子还没绷紧；两个 $\beta$ 都训练同样的几步，就拿来相比，比的只是快慢。
+# 双方都对，说的是不同的时刻。在损失里，$\beta$ 身兼二职：在最小值处，它是绳子的松紧；在普通的梯度步里，它又是个系数。训练大模型用的 Adam 把这个系数除掉了。但要留个心眼：$\beta$ 小的时候，短短的训练可能早早停下，绳子还没绷紧；两个 $\beta$ 都训练同样的几步，就拿来相比，比的只是快慢。
 
 # %% [markdown] lang="en"
 # ## Quarrel two: what is left of the leash?
@@ -1357,14 +1357,8 @@ assert falls == {0.1: (0.69, 0.61), 0.5: (0.56, 0.47), 2.0: (0.37, 0.26)}
 # %% tags=["nbval-ignore-output"]
 use_threads()
 task, base = BookTask(), load_pretrained("gen").to(default_device())
-live_pairs = on_policy_pairs(
-    *(base, task, 6_400),
-    reward="style",
-    labels="soft",
-    temperatures=(1.5, 2.0),
-    seed=0,
-    progress=True,
-)
+how = {"reward": "style", "labels": "soft", "temperatures": (1.5, 2.0)}
+live_pairs = on_policy_pairs(base, task, 6_400, seed=0, progress=True, **how)
 live = copy.deepcopy(base)
 config = LoopConfig(steps=100, learning_rate=2e-3, optimizer="muon")
 history = train(live, live_pairs.batches(64, seed=0), dpo_step(0.5), config)
