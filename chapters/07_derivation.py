@@ -1567,6 +1567,8 @@ for seed, p in starts.items():
 higher = [np.mean([tilted(p, b) for p in starts.values()]) for b in BETAS]
 higher = np.array(higher) - predicted["style"]
 assert round(higher.max(), 3) == 0.012
+out_of_sight = np.array(J_rows["deterministic"]) - of_base < -0.4  # figure 7.7
+assert out_of_sight.tolist() == [b >= 0.5 for b in BETAS]
 for labels in ("soft", "sampled"):  # the share, against the base model's own prediction
     assert all(np.mean(off[labels, b]) < 0 for b in BETAS)
     assert all(max(off[labels, b]) < -0.01 for b in (0.5, 1))
