@@ -15,10 +15,10 @@
 # # 10 数据说了算
 
 # %% [markdown] lang="en"
-# > **In this chapter.** You will be able to say what a set of preference pairs will teach before you train on it: where imitation of its winners ends, what DPO makes of its length and of its labels, when the rejected answers are worth having, and what no pair can teach. You need [chapter 9](09_dpo.ipynb); the closed forms are those of [chapter 6](06_objective.ipynb) and [chapter 7](07_derivation.ipynb). 31 minutes to read, and 19 more for the sections marked ⋆; 30 seconds to run.
+# > **In this chapter.** You will be able to say what a set of preference pairs will teach before you train on it: where imitation of its winners ends, what DPO makes of its length and of its labels, when the rejected answers are worth having, and what no pair can teach. You need [chapter 9](09_dpo.ipynb); the closed forms are those of [chapter 6](06_objective.ipynb) and [chapter 7](07_derivation.ipynb). 26 minutes to read, and 18 more for the sections marked ⋆; 30 seconds to run.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能在训练之前说出一份偏好数据会教出什么：照着赢家学，会停在哪里；数据的长度和标签，DPO 会怎样对待；rejected 什么时候值得要；哪些东西，什么样的偏好对都教不会。需要读过[第 9 章](09_dpo.ipynb)；闭式解出自[第 6 章](06_objective.ipynb)和[第 7 章](07_derivation.ipynb)。阅读 31 分钟，带 ⋆ 的几节另需 19 分钟；运行 30 秒。
+# > **本章。** 读完后，你能在训练之前说出一份偏好数据会教出什么：照着赢家学，会停在哪里；数据的长度和标签，DPO 会怎样对待；rejected 什么时候值得要；哪些东西，什么样的偏好对都教不会。需要读过[第 9 章](09_dpo.ipynb)；闭式解出自[第 6 章](06_objective.ipynb)和[第 7 章](07_derivation.ipynb)。阅读 26 分钟，带 ⋆ 的几节另需 18 分钟；运行 30 秒。
 
 # %%
 import contextlib
@@ -51,11 +51,11 @@ from dpo_core.training import LoopConfig, train
 # ## The same loss, other pairs
 # Chapter 9 kept the pairs and changed the loss's settings. Now the loss stays and the pairs change. Two files that look alike can differ in four things: who wrote the answers, who judged them, which pairs were kept, and how many there are.
 #
-# Every file is used twice. Once by DPO. Once by **fine-tuning on the chosen answers** alone: throw the rejected ones away and imitate the rest, with the loss of [chapter 3](03_sft.ipynb). This baseline needs no reference and no $\beta$. A preference loss that does not beat it has not earned its rejected answers.
+# Every file is used twice: by DPO, and by **fine-tuning on the chosen answers** alone: throw the rejected ones away and imitate the rest, with the loss of [chapter 3](03_sft.ipynb). This baseline needs no reference and no $\beta$. A preference loss that does not beat it has not earned its rejected answers.
 #
-# Beat it at what? At the objective of [chapter 6](06_objective.ipynb), $J=\mathbb{E}[r]-\beta\,\mathrm{KL}$, with the reward and the $\beta$ of the experiment and the base model as reference. The tables give $J$ for every arm, the base model included.
+# The yardstick is the objective of [chapter 6](06_objective.ipynb), $J=\mathbb{E}[r]-\beta\,\mathrm{KL}$, with the reward and the $\beta$ of the experiment and the base model as reference. The tables give $J$ for every arm and the base model.
 #
-# The runs were recorded by `chapters/data/pair_sources.py`: three seeds, each with its own base model and its own pairs; 6,400 comparisons and 100 updates of 64 pairs unless said otherwise; one learning rate, tuned for neither method; 2,000 fresh prompts to measure on. “Ahead” means ahead in every seed; where the seeds disagree, nothing is concluded. These runs are short: chapter 9's recipe has fifteen times the pairs.
+# The runs were recorded by `chapters/data/pair_sources.py`: three seeds, each with its own base model and its own pairs; 6,400 comparisons and 100 updates of 64 pairs unless said otherwise; one learning rate, tuned for neither method; 2,000 fresh prompts to measure on. “Ahead” means ahead in every seed; where the seeds disagree, nothing is concluded. These runs are short: chapter 9's recipe has fifteen times the pairs. The next cells load them: `reached` is an arm's mean over the seeds, `end` what theory says of a policy.
 
 # %% [markdown] lang="zh"
 # ## 损失不变，换数据
@@ -65,7 +65,7 @@ from dpo_core.training import LoopConfig, train
 #
 # 比什么呢？比[第 6 章](06_objective.ipynb)的目标 $J=\mathbb{E}[r]-\beta\,\mathrm{KL}$：奖励和 $\beta$ 用各实验自己的，参考是基座模型。表里每种做法都报 $J$，基座模型自己也报。
 #
-# 实验由 `chapters/data/pair_sources.py` 事先跑好：三个种子，各有自己的基座模型和偏好对；不另说明的，都是 6,400 次比较，更新 100 步，每步 64 对；只用一个学习率，对哪种方法都没有调过；在 2,000 个新提示上测量。说「领先」，是指三个种子个个领先；种子之间说法不一，就不下结论。这些训练都很短：第 9 章的配方用了十五倍的偏好对。
+# 实验由 `chapters/data/pair_sources.py` 事先跑好：三个种子，各有自己的基座模型和偏好对；不另说明的，都是 6,400 次比较，更新 100 步，每步 64 对；只用一个学习率，对哪种方法都没有调过；在 2,000 个新提示上测量。说「领先」，是指三个种子个个领先；种子之间说法不一，就不下结论。这些训练都很短：第 9 章的配方用了十五倍的偏好对。下面几格把结果读进来：`reached` 给出一种做法在各种子上的平均，`end` 给出理论上一个策略的各项指标。
 
 # %%
 task = BookTask()
@@ -149,7 +149,7 @@ def two_panels(say, experiment, names, metrics, rows, ends=(), height=3.6):
     words = {
         "J": say("objective  $J$", "目标  $J$"),
         "style": say("share with three numbers", "写三个数的比例"),
-        "new": say("wrong as no author is", "没有作者会那样错的比例"),
+        "new": say("mistakes no author makes", "没有作者会犯的错的占比"),
     }
     for axes, metric in zip(panels, metrics):
         row_panel(axes, say, experiment, names, metric, ends)
@@ -162,23 +162,23 @@ def two_panels(say, experiment, names, metrics, rows, ends=(), height=3.6):
 
 # %% [markdown] lang="en"
 # ## Where imitation goes
-# Start with numbers that fit on a hand. A prompt has two kinds of answers: three numbers, which the judge likes (reward 1), and two numbers (reward 0). The base model writes the first kind in 30 % of its answers. Draw two answers, let the judge pick one, and imitate it. How often does the imitator write three numbers?
+# By hand first. A prompt has two kinds of answers: three numbers, which the judge likes (reward 1), and two numbers (reward 0). The base model writes the first kind in 30 % of its answers. Draw two answers, let the judge pick one, and imitate it. How often does the imitator write three numbers?
 #
-# There are three cases. Both answers have three numbers: probability $0.3\cdot0.3=0.09$, and the chosen one has three. Both have two: $0.49$, and it has two. They differ: $2\cdot0.3\cdot0.7=0.42$, and the label decides.
+# Both answers have three numbers: probability $0.3\cdot0.3=0.09$, and the chosen one has three. Both have two: $0.49$, and it has two. They differ: $2\cdot0.3\cdot0.7=0.42$, and the label decides.
 #
-# - **Sampled labels.** The better one wins with probability $\sigma(1)=0.731$. Three numbers are chosen with probability $0.09+0.42\cdot0.731=0.397$.
+# - **Sampled labels.** The rewards differ by 1, so the better one wins with probability $\sigma(1)=0.731$. Three numbers are chosen with probability $0.09+0.42\cdot0.731=0.397$.
 # - **Deterministic labels, ties kept.** The better one always wins: $0.09+0.42=0.51$.
 # - **Deterministic labels, ties dropped.** Only the pairs that differ are left, and in all of them three numbers win: $1$.
 #
-# One base model, one taste, and three results, depending on what was done with the label. The same by counting, with labels by a function of our own:
+# One base model, one taste, three results. The same by counting, with labels by a function of our own:
 
 # %% [markdown] lang="zh"
 # ## 照着赢家学，会学到哪里
 # 先用手算得动的数。一个提示有两类回答：写三个数的，裁判喜欢（奖励 1）；写两个数的，奖励 0。基座模型有 30% 的回答写三个数。抽两个回答，裁判挑一个，照着它学。学成之后，写三个数的占多少？
 #
-# 分三种情形。两个都写三个数：概率 $0.3\cdot0.3=0.09$，chosen 也是三个数。两个都写两个数：$0.49$，chosen 是两个数。两类各一个：$2\cdot0.3\cdot0.7=0.42$，谁当 chosen 由标签定。
+# 两个都写三个数：概率 $0.3\cdot0.3=0.09$，chosen 也是三个数。两个都写两个数：$0.49$，chosen 是两个数。两类各一个：$2\cdot0.3\cdot0.7=0.42$，谁当 chosen 由标签定。
 #
-# - **采样标签**（sampled label）。好的一方以概率 $\sigma(1)=0.731$ 胜出。chosen 写三个数的概率是 $0.09+0.42\cdot0.731=0.397$。
+# - **采样标签**（sampled label）。奖励差 1，好的一方以概率 $\sigma(1)=0.731$ 胜出。chosen 写三个数的概率是 $0.09+0.42\cdot0.731=0.397$。
 # - **确定性标签**（deterministic label），**留着平局**（tie）。好的一方必胜：$0.09+0.42=0.51$。
 # - **确定性标签，丢掉平局**。剩下的都是两类各一个，赢的全是三个数：$1$。
 #
@@ -195,10 +195,11 @@ by_hand = {
 
 def label_by_hand(gap, kind, rng):
     """Is the first answer the chosen one; and is the pair kept?"""
+    every = np.ones(len(gap), dtype=bool)
     if kind == "sampled":
-        return rng.random(len(gap)) < 1 / (1 + np.exp(-gap)), gap == gap
+        return rng.random(len(gap)) < 1 / (1 + np.exp(-gap)), every
     if kind == "kept":
-        return gap >= 0, gap == gap
+        return gap >= 0, every
     return gap > 0, gap != 0
 
 
@@ -225,7 +226,7 @@ for kind, theirs in (("sampled", "sampled"), ("dropped", "deterministic")):
 #
 # where $P(y\succ y')$ is the probability that $y$ is chosen over $y'$. Cross-entropy on them is smallest where the policy equals $p_w$ (chapter 3): that is where imitation ends. Where pairs without a label are dropped, the whole is divided by the share that is left.
 #
-# Three answers make it a table. Let them have the probabilities 0.5, 0.3 and 0.2 and the rewards 0, 1 and 2. Row $i$, column $j$ holds how often $i$ is chosen over $j$; the chosen answer is $i$ as often as row $i$ says in all.
+# Three answers make it a table. Let them have the probabilities 0.5, 0.3 and 0.2 and the rewards 0, 1 and 2. Row $i$, column $j$ holds how often $i$ is chosen over $j$; the sum of row $i$ says how often $i$ is the chosen answer.
 
 # %% [markdown] lang="zh"
 # 一般地说，设两个回答都从分布 $p$ 里抽。回答 $y$ 要成为 chosen，得先被抽到（第一个或第二个），再赢过对手。所以 chosen 的分布是
@@ -258,7 +259,7 @@ three = torch.tensor(prob).double().log()
 drawn = tabular.independent_pairs(three, three)
 assert torch.allclose(tabular.comparisons(torch.tensor(points_each), drawn), wins)
 
-# %% tags=["proof"] checked_en="Checked on 20 random problems with six answers each: imitation's end is the formula's p_w, and the minimiser of the cross-entropy." checked_zh="在 20 道随机小题上验证，每题六个回答：模仿的终点等于公式里的 p_w，也等于交叉熵的最小点。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems: six answers each, imitation's end is the formula's p_w, and the minimiser of the cross-entropy." checked_zh="在 20 个随机问题上验证：每题六个回答，模仿的终点等于公式里的 p_w，也在交叉熵的最小值处。"
 problems = tabular.random_problems(20, 6, seed=10)
 probs, rewards = problems.ref_logps.exp(), problems.reward
 two_draws = tabular.independent_pairs(problems.ref_logps, problems.ref_logps)
@@ -286,12 +287,12 @@ for labels, beats_it in beaten.items():
 #
 # <details><summary>Answer</summary>
 #
-# The highest: imitation of the judge who never errs, with or without ties. The lowest: DPO on the same clean pairs.
+# The highest: imitation of the judge who never errs, with or without ties. The lowest: DPO on the file without ties.
 #
 # </details>
 
 # %% [markdown] lang="zh"
-# 最好的回答，抽到它的占 0.2，选中它的占 0.30。
+# 最好的那个回答，抽签时占 0.2，在 chosen 里占 0.30。
 #
 # 轮到网络，奖励是风格，$\beta=0.5$。作者群体写三个数的平均占 0.30，可是各个提示不同，所以终点要对提示取平均。DPO 有自己的终点，即最优解，写三个数的占 0.76，与样本对由谁来抽无关；裁判若是确定性的，就没有终点（[第 7 章](07_derivation.ipynb)）。
 #
@@ -299,7 +300,7 @@ for labels, beats_it in beaten.items():
 #
 # <details><summary>答案</summary>
 #
-# 最高的：模仿那位从不出错的裁判选出的回答，平局留不留都行。最低的：拿同样干净的偏好对做 DPO。
+# 最高的：照着从不出错的裁判选出的回答学，平局留不留都行。最低的：拿同一份丢掉平局的文件做 DPO。
 #
 # </details>
 
@@ -344,12 +345,13 @@ def who_wins(say):
 
 
 # %% [markdown] lang="en"
-# **Figure 10.1.** Three kinds of label, 100 updates. By $J$ nothing lies above imitation of a judge who is always right, and DPO without ties is lost. Bars here and below: from the lowest of three seeds to the highest.
+# **Figure 10.1.** Three kinds of label, 100 updates. By $J$ nothing lies above imitation of a judge who is always right, and DPO without ties falls off the picture. Bars here and below: from the lowest of three seeds to the highest.
 
 # %% [markdown] lang="zh"
-# **图 10.1** 三种标签，更新 100 步。论 $J$，没有哪一种高过模仿从不出错的裁判；丢掉平局的 DPO 则一败涂地。此处及以下，短线从三个种子里最低的画到最高的。
+# **图 10.1** 三种标签，更新 100 步。论 $J$，裁判从不出错时只做模仿，没有哪一种比它高；丢掉平局的 DPO 则跌出了图外。此处及以下，短线从三个种子里最低的画到最高的。
 
-# %%
+# %% tags=["proof"] checked_en="Checked in every seed: who is ahead of whom on the three kinds of label, by J and by style." checked_zh="已对每个种子验证：三种标签上，论 J 和论风格，谁领先于谁。"
+# concluded of the three kinds of label
 for one, other in (
     ("kept sft", "sampled dpo"),
     ("dropped sft", "sampled dpo"),
@@ -359,7 +361,6 @@ for one, other in (
 ):
     assert arms.beats(runs["labels"], one, other), (one, other)
 lead = arms.gaps(runs["labels"], "sampled dpo", "sampled sft")
-print("lead of DPO on sampled labels", [round(gap, 3) for gap in lead.values()])
 assert sorted(gap > 0 for gap in lead.values()) == [False, True, True]  # undecided
 assert arms.beats(runs["labels"], "sampled dpo", "sampled sft", "style", by=0.15)
 assert f"{ends['dropped sft']['J']:.2f}" == "0.40"
@@ -388,7 +389,7 @@ assert [f"{ends['sampled ' + m]['J']:.2f}" for m in ("sft", "dpo")] == ["0.39", 
 # %% [markdown] lang="zh"
 # 采样标签下，论 $J$ 分不出两种方法的高下：三个基座模型，DPO 在两个上领先，在另一个上落后。模仿已经到了：写三个数的占 0.42，理论值是 0.40。DPO 要去 0.76，才走到 0.59，花掉的 KL 却是到这个比例所需的两倍。
 #
-# $J$ 最高的，是模仿从不出错的裁判，平局留不留都行。（丢掉平局的那一种，高在还没走到头：到了终点，$J$ 是 0.40。）丢掉平局的 DPO 跌到基座模型以下：什么绳子都拉不住它，还丢了正确的回答；同一份文件，模仿就没有丢。
+# $J$ 最高的，是照着从不出错的裁判选出的回答学，平局留不留都行。（丢掉平局的那一种，是因为还没走到头才这么高：到了终点，$J$ 只有 0.40。）丢掉平局的 DPO 跌到基座模型以下：什么绳子都拉不住它，还丢了正确的回答；同一份文件，模仿就没有丢。
 #
 # **那么 rejected 有什么用？** 它让终点更远。标签若由没把握的裁判只抽一次，chosen 平均只比 rejected 好一点，照着它学，也只好一点。偏好有多强，藏在两者之差里；DPO 把它读出来，再除以 $\beta$。所以 DPO 的终点就是最优解，$J=0.53$，模仿的终点只有 0.39。这段路能走多少，要看训练，见后面的「多少对，过几遍」。
 #
@@ -403,7 +404,7 @@ assert [f"{ends['sampled ' + m]['J']:.2f}" for m in ("sft", "dpo")] == ["0.39", 
 # - **other**: two answers of a model that has only begun to learn and is much more rarely right.
 # - **checker**: the on-policy answers again, judged right or wrong by the checker: labels are deterministic, ties dropped.
 #
-# The first three have soft labels, the probability itself in place of a draw. So the chosen answer is always the better one, or one of two equals, and imitation is heading for the **best of two** of whoever wrote them. DPO's minimiser does not depend on who draws the pairs (chapter 7).
+# The first three have soft labels: the better answer stands as chosen, and beside it its probability of winning in place of a draw. So imitation is heading for the **best of two** of whoever wrote them. DPO's minimiser does not depend on who draws the pairs (chapter 7).
 #
 # > **Before you run it.** In which of the four files is DPO ahead of imitation?
 #
@@ -422,7 +423,7 @@ assert [f"{ends['sampled ' + m]['J']:.2f}" for m in ("sft", "dpo")] == ["0.39", 
 # - **other**（异策略）：另一个模型的两个回答，它才刚开始学，写对的少得多。
 # - **checker**（判分程序）：还是同策略的那些回答，由判分程序来评，非对即错：标签是确定性的，平局丢掉。
 #
-# 前三种用软标签（soft label）：不抽签，直接记概率。所以 chosen 总是好的那个，平局时是其中任一个；模仿的终点，是写手的**二选一取优**（best of two）。DPO 的最小点与谁来抽无关（第 7 章）。
+# 前三种用软标签（soft label）：好的那个记作 chosen，不抽签，旁边直接写上它获胜的概率。所以模仿的终点，是写手的**二选一取优**（best of two）。DPO 损失的最小值在哪里，则与谁来抽无关（第 7 章）。
 #
 # > **先猜一猜。** 四份文件里，DPO 在哪一份上领先于模仿？
 #
@@ -445,7 +446,7 @@ for name, policy in (
     print(f"end of {name:17}", *shown)
 
 
-# %% tags=["figure"] alt_en="Four rows, by who wrote the answers. Left, J, with the base model at 0.76: imitation lies right of it for the population, the model's own answers and the checker, near 0.9, and far left, at 0.2, for the other model; DPO lies left of the base model in those three, at minus 1 for the checker, and slightly right of it for the other model. Right, the share of answers wrong as no author is: DPO at 0.15, 0.09 and 0.65 for the three, near 0 for the other model, where imitation has 0.2." alt_zh="四行，按回答由谁来写。左图是 J，基座模型在 0.76：作者群体、模型自己、判分程序这三行，模仿都在它右边，约 0.9；另一个模型那一行，模仿远在左边，约 0.2。DPO 在那三行都在基座模型左边，判分程序那一行低到负 1；另一个模型那一行略偏右。右图是没有作者会那样错的回答的比例：那三行的 DPO 依次是 0.15、0.09、0.65，另一个模型那一行近于 0，模仿则有 0.2。"
+# %% tags=["figure"] alt_en="Four rows, by who wrote the answers. Left, J, with the base model at 0.76: imitation lies right of it for the population, the model's own answers and the checker, near 0.9, and far left, at 0.2, for the other model; DPO lies left of the base model in those three, at minus 1 for the checker, and slightly right of it for the other model. Right, the share of mistakes that no author makes: DPO at 0.15, 0.09 and 0.65 for the three, near 0 for the other model, where imitation has 0.2." alt_zh="四行，按回答由谁来写。左图是 J，基座模型在 0.76：作者群体、模型自己、判分程序这三行，模仿都在它右边，约 0.9；另一个模型那一行，模仿远在左边，约 0.2。DPO 在那三行都在基座模型左边，判分程序那一行低到负 1；另一个模型那一行略偏右。右图是没有作者会犯的错的占比：那三行的 DPO 依次是 0.15、0.09、0.65，另一个模型那一行近于 0，模仿则有 0.2。"
 @picture
 def who_wrote(say):
     files = ("population", "on-policy", "other", "checker")
@@ -462,7 +463,8 @@ def who_wrote(say):
 # %% [markdown] lang="zh"
 # **图 10.2** 四种来历的偏好对。DPO 跌到基座模型以下的地方（左），正是它写出没有作者会犯的错的地方（右）。赢家不如策略的那一份，跌下去的是模仿。
 
-# %%
+# %% tags=["proof"] checked_en="Checked in every seed: who is ahead on each of the four files, and where the mistakes that no author makes appear." checked_zh="已对每个种子验证：四份文件上谁领先，没有作者会犯的错出现在哪里。"
+# concluded of who wrote the answers
 for name in ("population", "on-policy", "checker"):
     assert arms.beats(runs["source"], f"{name} sft", "base")
     assert arms.beats(runs["source"], "base", f"{name} dpo")
@@ -479,18 +481,18 @@ assert near("source", "other sft", "J", "0.19")
 assert near("source", "other dpo", "J", "0.78") and near("source", "base", "J", "0.76")
 
 # %% [markdown] lang="en"
-# In three of the four files imitation is ahead, and DPO even ends below the base model. The right panel says why: it counts answers wrong as no author is. Imitation leaves them as rare as they were; after DPO they are more than one answer in twenty, in every run. A pair shows only what was drawn; nothing holds down the base model's own rare mistakes, and DPO moves probability into them. As chapter 9 saw, it **leaks** to texts of no author. (Less on the model's own answers than on the authors'? Three seeds do not say.)
+# In three of the four files imitation is ahead, and DPO ends below the base model. The right panel says why: it counts mistakes that no author makes. Imitation leaves them as rare as they were; after DPO they are more than one answer in twenty, in every run. A pair shows only what was drawn; nothing holds down the base model's own rare mistakes, and DPO moves probability into them. As chapter 9 saw, it **leaks** to texts of no author. (Less on the model's own answers than on the authors'? Three seeds do not say.)
 #
-# The third file turns it round. Its winners are often only the better of two wrong answers; imitation imports the mistakes, and $J$ falls from 0.76 to 0.19. DPO compares and learns what *distinguishes* the better from the worse: 0.78, a little ahead of the base model. Here the rejected side is needed: **winners worse than the policy, differences that still point the right way**. It is called delta learning ([Geng et al. 2025](https://arxiv.org/abs/2507.06187)), and Olmo 3 was made so: of its starting point, 70.3 points on average, further imitation of the chosen answers made 64.5, DPO on the same pairs 72.9 ([Team Olmo 2025](https://arxiv.org/abs/2512.13961), table 21). Our run paid a price as well: three numbers, the harder ones to get right, fell below 0.2.
+# The third file turns it round. Its winners are often only the better of two wrong answers; imitation imports the mistakes, and $J$ falls from 0.76 to 0.19. DPO compares and learns what *distinguishes* the better from the worse: its $J$ is 0.78, a little ahead of the base model. Here the rejected side is needed: **winners worse than the policy, differences that still point the right way**. This is delta learning ([Geng et al. 2025](https://arxiv.org/abs/2507.06187)), and Olmo 3 was made so: from 70.3 points on average, further imitation of the chosen answers went to 64.5, DPO on the same pairs to 72.9 ([Team Olmo 2025](https://arxiv.org/abs/2512.13961), table 21). Our run paid a price: the share of three numbers, which are harder to get right, fell below 0.2.
 
 # %% [markdown] lang="zh"
-# 四份文件里有三份是模仿领先，DPO 在那三份上甚至不如基座模型。原因看右图，它数的是没有作者会那样写的错误回答。模仿之后，这种错还和原来一样罕见；DPO 之后，每一次训练都超过二十分之一。偏好对里只有抽到的东西；基座模型自己那些罕见的错，什么也压不住，DPO 就把概率搬了过去。第 9 章看到的也是这样：概率**漏**到了没有作者会写的文本上。（用模型自己的回答，是不是比用作者们的漏得少？三个种子说法不一。）
+# 四份文件里有三份是模仿领先，DPO 在那三份上甚至不如基座模型。原因看右图，它数的是没有作者会犯的错。模仿之后，这种错还和原来一样罕见；DPO 之后，每一次训练都超过二十分之一。偏好对里只有抽到的东西；基座模型自己那些罕见的错，什么也压不住，DPO 就把概率搬了过去。第 9 章看到的也是这样：概率**漏**到了没有作者会写的文本上。（用模型自己的回答，是不是比用作者们的漏得少？三个种子说法不一。）
 #
-# 第三份文件反过来。它的赢家，往往只是两个错误回答里稍好的一个；照着学，就把错学了进来，$J$ 从 0.76 跌到 0.19。DPO 拿两个相比，学的是好的与差的差在哪里：0.78，略高于基座模型。rejected 的用处就在这里：**赢家还不如策略自己，差别却仍指着正确的方向**。这叫 delta learning（[Geng et al. 2025](https://arxiv.org/abs/2507.06187)），Olmo 3 就是这么做的：起点平均 70.3 分，照着 chosen 接着学，得 64.5；用同一批偏好对做 DPO，得 72.9（[Team Olmo 2025](https://arxiv.org/abs/2512.13961)，表 21）。我们这次也付了代价：三个数更难写对，所以掉到了 0.2 以下。
+# 第三份文件反过来。它的赢家，往往只是两个错误回答里稍好的一个；照着学，就把错学了进来，$J$ 从 0.76 跌到 0.19。DPO 拿两个相比，学的是好的与差的差在哪里；它的 $J$ 是 0.78，略高于基座模型。rejected 的用处就在这里：**赢家还不如策略自己，差别却仍指着正确的方向**。这叫 delta learning（[Geng et al. 2025](https://arxiv.org/abs/2507.06187)），Olmo 3 就是这么做的：起点平均 70.3 分，照着 chosen 接着学，得 64.5；用同一批偏好对做 DPO，得 72.9（[Team Olmo 2025](https://arxiv.org/abs/2512.13961)，表 21）。我们这次也付了代价：三个数更难写对，写三个数的比例于是掉到了 0.2 以下。
 
 # %% [markdown] lang="en"
 # ## Length, which nobody asked for
-# A judge cares for the right value and has no opinion on length. But between the judge and the file something happened: where the *shorter* answer won, three of four pairs were lost. Every label in the file is honest.
+# A judge gives the right value 1 point and has no opinion on length; labels are sampled, $\beta=0.5$. But then something happened: where the *shorter* answer won, three of four pairs were lost. Every label in this **skewed** file is honest.
 #
 # > **Before you run it.** No judge liked length and no label lies. Will DPO's answers grow longer? And imitation's?
 #
@@ -504,13 +506,13 @@ assert near("source", "other dpo", "J", "0.78") and near("source", "base", "J", 
 #
 # $$\log\text{odds}=g+\log\frac1\kappa.$$
 #
-# Pairs of equal length were not thinned. So all pairs together come from a Bradley–Terry judge whose reward has a second term, $\log\frac1\kappa=\log4=1.386$ points for length. With two lengths, a selection that never touched a label is, to the loss, the same thing as a judge who likes long answers. DPO divides that by $\beta=0.5$ like any reward: its end in style, which is our length, moves from 0.30 to 0.87. Imitation sees only that winners are somewhat longer: 0.36.
+# Pairs of equal length were not thinned. So all pairs together come from a Bradley–Terry judge whose reward has a second term, $\log\frac1\kappa=\log4=1.386$ points for length. With two lengths, a selection that never touched a label is, to the loss, the same thing as a judge who likes long answers. DPO divides that by $\beta$ like any reward: its end in style, which is our length, moves from 0.30 to 0.87. Imitation sees only that winners are somewhat longer: 0.36.
 #
-# The cure is to **balance** the file: drop pairs in which the longer one won, at random, until longer and shorter winners are equally many. Where length has nothing to do with being right, as here, the extra log odds are zero again; where longer answers are better, that goes too.
+# The cure is to **balance** the file: drop pairs in which the longer one won, at random, until longer and shorter winners are equally many. Where length has nothing to do with being right, as here, the extra log odds are zero again; where longer answers are better, that goes too. The three files and their ends:
 
 # %% [markdown] lang="zh"
 # ## 谁也没要的长度
-# 裁判只看答案对不对，对长短没有意见。可是从裁判到文件，中间出了点事：凡是短的一方赢了的，四对丢了三对。文件里的标签每一个都诚实。
+# 裁判给正确的答案 1 分，对长短没有意见；标签是采样的，$\beta=0.5$。可是从裁判到文件，中间出了点事：凡是短的一方赢了的，四对丢了三对。这份**挑过的**（skewed）文件里，每一个标签都诚实。
 #
 # > **先猜一猜。** 没有哪个裁判偏爱长的，没有哪个标签作假。DPO 写的回答会变长吗？模仿呢？
 #
@@ -520,13 +522,13 @@ assert near("source", "other dpo", "J", "0.78") and near("source", "base", "J", 
 #
 # </details>
 #
-# 长度就分 3 个数和 2 个数，设 $\kappa=0.25$ 是短的一方获胜的偏好对留下的比例。取一长一短两个回答，奖励差 $g$ 是长的减短的。按 Bradley–Terry，长的一方获胜的几率（odds）是 $e^{g}$。留下的偏好对里，只有短的一方的胜场变稀了，所以几率是原来的 $1/\kappa$ 倍。取对数：
+# 长度只有两种：3 个数和 2 个数。短的一方获胜的偏好对，留下来的占 $\kappa=0.25$。取一长一短两个回答，奖励相差 $g$，用长的减短的。按 Bradley–Terry，长的一方获胜的几率（odds）是 $e^{g}$。留下的偏好对里，只有短的一方的胜场变稀了，所以几率是原来的 $1/\kappa$ 倍。取对数：
 #
 # $$\log\text{odds}=g+\log\frac1\kappa$$
 #
-# 一样长的没有筛过。所以合起来看，这正是一个 Bradley–Terry 裁判，只是奖励多了一项：长的加 $\log\frac1\kappa=\log4=1.386$ 分。长度只有两种时，一次挑选，没动过一个标签，在损失看来，与一个偏爱长回答的裁判毫无分别。DPO 照样拿它除以 $\beta=0.5$：风格在这里就是长度，终点从 0.30 移到 0.87。模仿只看到赢家略长一些：0.36。
+# 一样长的没有筛过。所以合起来看，这正是一个 Bradley–Terry 裁判，只是奖励多了一项：长的加 $\log\frac1\kappa=\log4=1.386$ 分。长度只有两种时，一次挑选，没动过一个标签，在损失看来，与一个偏爱长回答的裁判毫无分别。DPO 照样拿它除以 $\beta$：风格在这里就是长度，终点从 0.30 移到 0.87。模仿只看到赢家略长一些：0.36。
 #
-# 补救的办法是给文件做**平衡**：长的一方获胜的，随机丢掉一些，直到两边赢得一样多。这里长短与对错无关，多出来的那一项就又是零了。若长回答真的更好，这点好处也会一并抹掉。
+# 补救的办法是给文件做**平衡**：长的一方获胜的，随机丢掉一些，直到两边赢得一样多。这里长短与对错无关，多出来的那一项就又是零了。若长回答真的更好，这点好处也会一并抹掉。三份文件和它们的终点如下：
 
 # %%
 kappa, long = settings["keep_shorter"], styles.reward[0]
@@ -565,9 +567,10 @@ def lost_winners(say):
 # **Figure 10.3.** A file from which shorter winners were lost teaches DPO length (left) and costs $J$ (right). Balancing takes the length out again. Imitation hardly notices.
 
 # %% [markdown] lang="zh"
-# **图 10.3** 丢了短赢家的文件，教 DPO 写长的（左），还赔上 $J$（右）。平衡之后，长度的影响就没了。模仿几乎没有感觉。
+# **图 10.3** 丢了短赢家的文件，教 DPO 写长的（左），还赔上 $J$（右）。平衡之后，长度的影响就没了。模仿几乎不受影响。
 
-# %%
+# %% tags=["proof"] checked_en="Checked in every seed: what the skewed file does to style and to J, what balancing mends, and imitation ahead of DPO on each file." checked_zh="已对每个种子验证：挑过的文件怎样改变风格和 J，平衡补回了什么，每份文件上模仿都领先于 DPO。"
+# concluded of the lost winners
 length = runs["length"]
 assert arms.beats(length, "skewed dpo", "all dpo", "style", by=0.15)
 assert arms.beats(length, "skewed dpo", "balanced dpo", "style", by=0.15)
@@ -582,18 +585,18 @@ for name in ("all", "skewed", "balanced"):
     assert arms.beats(length, f"{name} sft", "base")
 
 # %% [markdown] lang="en"
-# The skewed file makes DPO's answers longer and costs $J$, down to below the base model. Balancing brings the length back in every seed, and $J$ in two of three; in the third, probability leaked. Imitation of the same files is ahead each time: the reward is exactness, and what DPO gains elsewhere leaks away.
+# The skewed file makes DPO's answers longer and costs $J$, down to below the base model. Balancing brings the length back in every seed, and $J$ in two of three; in the third, probability leaked. Imitation of the same files is ahead each time.
 #
 # All this holds for two lengths. With three, such a filter matches no reward at all (⋆ Three lengths, below). So count the longer winners in every file, length by length.
 
 # %% [markdown] lang="zh"
-# 挑过的文件让 DPO 的回答变长，还赔上 $J$，跌到了基座模型以下。平衡之后，每个种子的长度都回到原样；$J$ 则三个种子里只修好两个，另一个又漏了。同样的文件，模仿每次都领先：奖励的是答案正确，DPO 在别处挣来的，都漏掉了。
+# 挑过的文件让 DPO 的回答变长，还赔上 $J$，跌到了基座模型以下。平衡之后，每个种子的长度都回到原样；$J$ 只在两个种子上回升，第三个种子的概率又漏了出去。同样的文件，模仿每次都领先。
 #
 # 以上说的是两种长度。若有三种，这样的筛子就对应不上任何奖励（见后面的「⋆ 三种长度」）。所以，每份文件都一种长度对一种长度地数一数长的赢了多少。
 
 # %% [markdown] lang="en"
 # ## How many pairs, how many times
-# Reward for both, exactness and style, sampled labels, $\beta=0.25$. Three sizes of file get the same 100 updates: 6,400 pairs once, 1,600 four times, 400 sixteen times. Beside them the small files seen once only, which is 25 and 6 updates.
+# The reward is now exactness plus style; labels are sampled, $\beta=0.25$. Three sizes of file get the same 100 updates: 6,400 pairs once, 1,600 four times, 400 sixteen times. Beside them the small files seen once only, which is 25 and 6 updates.
 #
 # > **Before you run it.** 400 pairs: sixteen times, or once, in six updates? And what will the training accuracy say?
 #
@@ -605,7 +608,7 @@ for name in ("all", "skewed", "balanced"):
 
 # %% [markdown] lang="zh"
 # ## 多少对，过几遍
-# 答案正确和风格都给奖励，采样标签，$\beta=0.25$。三种大小的文件，都更新 100 步：6,400 对过一遍，1,600 对过四遍，400 对过十六遍。旁边再放两份小文件只过一遍的：25 步和 6 步。
+# 答案正确和风格都给奖励，采样标签，$\beta=0.25$。三种大小的文件，都更新 100 步：6,400 对过一遍，1,600 对过四遍，400 对过十六遍。两份小文件另外各做一次只过一遍的：25 步和 6 步。
 #
 # > **先猜一猜。** 400 对，过十六遍好，还是只过一遍、更新六步好？训练准确率又会怎么说？
 #
@@ -683,11 +686,12 @@ def how_many(say):
         ways.items(), looks, words.split("|")
     ):
         shift = {"dpo": 0.94, "sft": 1.06}.get(way, 1)  # side by side
-        places = [shift * size for size in (400, 1600, 6400)]
+        places = [400 * shift, 1600 * shift, 6400 * (0.94 if "dpo" in way else 1.06)]
         means = [estimate.value for estimate in found]
         line = "--" if way.startswith("once") else "-"
         axes.plot(places, means, line, color=COLORS[color], linewidth=1)
-        points(axes, places, found, color, marker=marker, label=word)
+        own = 2 if way.startswith("once") else 3  # the largest file: one run for both
+        points(axes, places[:own], found[:own], color, marker=marker, label=word)
     levels_of_j(axes, say)
     axes.set_xlabel(say("preference pairs in the file", "文件里的偏好对数"))
     axes.set(ylabel=say("objective  $J$", "目标  $J$"), ylim=(0.45, 1.75))
@@ -695,12 +699,13 @@ def how_many(say):
 
 
 # %% [markdown] lang="en"
-# **Figure 10.4.** Small files are better seen once than often. At 25 updates DPO is ahead of imitation of the same 1,600 pairs, at 100 it is behind on every file, and neither says where DPO ends.
+# **Figure 10.4.** Small files are better seen once than often, and none shows where DPO ends. (6,400 pairs once are 100 updates.)
 
 # %% [markdown] lang="zh"
-# **图 10.4** 小文件看一遍比看许多遍好。同样 1,600 对，更新 25 步时 DPO 领先于模仿，100 步时每份文件上都落后；而这两样都说明不了 DPO 的终点在哪里。
+# **图 10.4** 小文件看一遍比看许多遍好；DPO 的终点在哪里，它们都显示不出来。（6,400 对只过一遍，就是 100 步。）
 
-# %%
+# %% tags=["proof"] checked_en="Checked in every seed: who is ahead at each size of file and number of updates, and the order of the training accuracies." checked_zh="已对每个种子验证：每种文件大小和步数下谁领先，训练准确率怎样排序。"
+# concluded of how many pairs, how many times
 amount = runs["amount"] + recipe
 for one, other in (
     ("6400 sft", "6400 dpo"),
@@ -732,7 +737,7 @@ assert 1.55 < np.mean([run["J"]["value"] for run in recipe]) < 1.6
 # That is no verdict on the loss. Imitation has arrived, at 1.20 of 1.21. DPO's end is 1.64, and chapter 9's recipe, with fifteen times the pairs and some remedies, comes near it. A short file is a reason to imitate, or to stop early. Nor let the training accuracy set the number of epochs: sample as you train, and stop when what you care for begins to fall.
 
 # %% [markdown] lang="zh"
-# 步数相同，偏好对越少，训练准确率越高，从 0.62 到 0.79。标签来上十六遍，就背下来了，运气不好标反的也背。只有 400 对时，DPO 学完比基座模型还低。
+# 步数相同，偏好对越少，训练准确率越高，从 0.62 到 0.79。标签来上十六遍，就背下来了，运气不好标反的也背。只有 400 对时，DPO 训练完，$J$ 比基座模型还低。
 #
 # 更要紧的是步数。小文件过一遍，都比过许多遍好；多走的步买来了风格，也放进来没有作者会犯的错。同样的偏好对，更新 25 步，DPO 领先于模仿；更新 100 步，三份文件上全都落后。
 #
@@ -756,7 +761,7 @@ print(dict(sorted(Counter(numbers).items())))
 assert numbers.count(4) == 0 and len(numbers) == 4_000
 
 # %% [markdown] lang="en"
-# **The second wall is a slope.** Take a skill that the base model has by halves. Chapter 3's training gets 500 steps in place of 9,000, and authors who never slip: every wrong answer is inability, none is habit. Then come 150 updates of 64 in one learning-rate schedule, on data drawn afresh every 30 (`chapters/data/wall.py`):
+# **The second wall is a slope**: steep, but it can be climbed. Take a skill that the base model has by halves. Chapter 3's training gets 500 steps in place of 9,000, and authors who never slip: every wrong answer is inability, none is habit. Then come 150 updates of 64 in one learning-rate schedule, on data drawn afresh every 30 (`chapters/data/wall.py`):
 #
 # - **dpo**: 4,096 prompts, two answers each from the policy of the moment, the checker ranks; the reference moves along every 30 updates. At $\beta=0.1$ and $\beta=1$;
 # - **imitation**: the right answers of such pairs alone;
@@ -773,7 +778,7 @@ assert numbers.count(4) == 0 and len(numbers) == 4_000
 # </details>
 
 # %% [markdown] lang="zh"
-# **第二堵墙是道坡。** 找一件基座模型只会一半的事。第 3 章的训练要 9,000 步，这里只给 500 步，作者换成从不失误的；这样，错的都是不会，没有一个是习惯。然后用一次学习率调度更新 150 步，每步 64，数据每 30 步重新取（`chapters/data/wall.py`）：
+# **第二堵墙是道坡**：陡，但爬得上。找一件基座模型只会一半的事。第 3 章的训练要 9,000 步，这里只给 500 步，作者换成从不失误的；这样，错的都是不会，没有一个是习惯。然后用一次学习率调度更新 150 步，每步 64 条，数据每 30 步重新取（`chapters/data/wall.py`）：
 #
 # - **dpo**：4,096 个提示，由当时的策略各答两次，判分程序排序；参考每 30 步跟着走一次。$\beta=0.1$ 和 $\beta=1$ 各做一遍；
 # - **imitation**（模仿）：同样的偏好对，只照着正确的学；
@@ -813,8 +818,8 @@ def curve(way, metric):
 def the_slope(say):
     fig, panels = figure(2, width=6.0, height=4.0)
     words = say(
-        "imitation of checked|demonstrations|DPO, β = 1|DPO, β = 0.1",
-        "模仿认可的回答|示范|DPO，β = 1|DPO，β = 0.1",
+        "imitation of right answers|demonstrations|DPO, β = 1|DPO, β = 0.1",
+        "模仿正确回答|示范|DPO，β = 1|DPO，β = 0.1",
     )
     looks = ("baseline", "s"), ("chosen", "D"), ("policy", "o"), ("rejected", "^")
     updates = range(0, 151, 30)
@@ -840,7 +845,8 @@ def the_slope(say):
 # %% [markdown] lang="zh"
 # **图 10.5** 早期模型用四种办法接着学。温度 1 采样（左），模仿判分程序认可的回答领先。贪心（右），没有哪一种领先于起点。
 
-# %%
+# %% tags=["proof"] checked_en="Checked in every seed: which way is ahead of which, at temperature 1, greedy, and by J." checked_zh="已对每个种子验证：温度 1 采样、贪心解码和论 J 时，哪种做法领先于哪种。"
+# concluded of the slope
 for one, other, metric in (
     ("imitation", "demonstrations", "exact"),
     ("demonstrations", "start", "exact"),
@@ -866,7 +872,7 @@ for way, stated in (
     assert f"{arms.arm_mean(finals, way, 'exact').value:.2f}" == stated
 
 # %% [markdown] lang="en"
-# At temperature 1, right answers grow from 0.28 to 0.42 by imitating what the checker passed and to 0.30 by demonstrations; DPO is ahead of the start at neither $\beta$. Greedy decoding gets better in no arm. By $J$ only the demonstrations are ahead of the start: they move least. So neither is the surer way; imitation moves more, demonstrations cost less. (Demonstrations and DPO at $\beta=0.1$ took the lowest rate tried; a lower one might serve them better.)
+# At temperature 1, right answers grow from 0.28 to 0.42 by imitating what the checker passed and to 0.30 by demonstrations; DPO is ahead of the start at neither $\beta$. Greedy decoding gets better in no arm. By $J$ only the demonstrations are ahead of the start: they move least. So of these two neither is the surer way; imitation moves more, demonstrations cost less. (Demonstrations and DPO at $\beta=0.1$ took the lowest rate tried; a lower one might serve them better.)
 #
 # Does such training change *what* the model can write, or *how often*? Ask with **pass@k** ([chapter 4](04_sampling.ipynb), [Chen et al. 2021](https://arxiv.org/abs/2107.03374)): the probability that at least one of $k$ answers is right. For the shipped models, before and after DPO, with right meaning exact *and* three numbers.
 #
@@ -879,15 +885,15 @@ for way, stated in (
 # </details>
 
 # %% [markdown] lang="zh"
-# 温度 1 采样，照着判分程序认可的学，正确率从 0.28 升到 0.42；示范升到 0.30；DPO 不论哪个 $\beta$，都没有领先于起点。贪心解码，哪一种都没有变好。论 $J$，只有示范领先于起点：它动得最少。可见两者谁也谈不上更稳当：模仿走得远，示范花费少。（示范和 $\beta=0.1$ 的 DPO，挑中的都是试过的最低的学习率；再低一些，也许更好。）
+# 温度 1 采样，照着判分程序认可的学，正确率从 0.28 升到 0.42；示范升到 0.30；DPO 不论哪个 $\beta$，都没有领先于起点。贪心解码，哪一种都没有变好。论 $J$，只有示范领先于起点：它动得最少。可见模仿和示范，谁也谈不上更稳当：前者走得远，后者花费少。（示范和 $\beta=0.1$ 的 DPO，挑中的都是试过的最低的学习率；再低一些，也许更好。）
 #
-# 这样的训练改变了什么：是模型会写什么，还是多久写一次？用 **pass@k** 来问（[第 4 章](04_sampling.ipynb)，[Chen et al. 2021](https://arxiv.org/abs/2107.03374)）：$k$ 个回答里至少一个正确的概率。取随书的两个模型，DPO 之前和之后；「正确」指两样兼得：答案正确，而且写三个数。
+# 这样的训练改变了什么：是模型写得出什么，还是写得有多勤？用 **pass@k** 来问（[第 4 章](04_sampling.ipynb)，[Chen et al. 2021](https://arxiv.org/abs/2107.03374)）：$k$ 个回答里至少一个正确的概率。取随书的两个模型，DPO 之前和之后；「正确」指两样兼得：答案正确，而且写三个数。
 #
 # > **先猜一猜。** 只写一个回答，`dpo` 命中的次数是 `gen` 的四倍。写上 64 个呢？
 #
 # <details><summary>答案</summary>
 #
-# 一样多，几乎次次都有：DPO 让它常见的，原来就在那里。
+# 一样多，几乎次次都有：DPO 让它变得常见，可它原来就在那里。
 #
 # </details>
 
@@ -945,11 +951,11 @@ def one_of_many(say):
 
 # %% [markdown] lang="en"
 # ## A small run, live
-# The first experiment again, reduced: the shipped base model, 4,800 comparisons, a judge who is always right, ties dropped. Imitation differs from DPO in its batch and its step:
+# The first experiment, reduced: the shipped base model, 4,800 comparisons, a judge who is always right, ties dropped. Imitation differs from DPO in its batch and its step. It has the higher $J$ again:
 
 # %% [markdown] lang="zh"
 # ## 现场跑一次
-# 把第一个实验缩小，当场再做一遍：随书的基座模型，4,800 次比较，裁判从不出错，丢掉平局。模仿与 DPO，只差在批次和训练步：
+# 把第一个实验缩小，当场再做一遍：随书的基座模型，4,800 次比较，裁判从不出错，丢掉平局。模仿与 DPO，只差在批次和训练步。这一次，$J$ 还是模仿的高：
 
 # %% tags=["nbval-ignore-output"]
 soft = on_policy_pairs(base, task, 4_800, reward="style", seed=0)
@@ -980,7 +986,7 @@ assert live["sft"]["J"].value > live["dpo"]["J"].value
 # ## Questions to ask of a data set
 # | ask | why | what to do |
 # |---|---|---|
-# | Who wrote the answers? | Nothing holds what your policy writes and no pair shows | add hot draws of its own (chapter 9) |
+# | Who wrote the answers? | Nothing holds what your policy writes and no pair shows | add draws of its own at a high temperature (chapter 9) |
 # | Are the winners better than your policy? | If not, imitating them harms; the differences may still help | judge fifty of each side by side |
 # | Does the judge doubt? | Deterministic labels under the bare sigmoid have no leash | count how often two raters agree; smooth, stop early, or imitate |
 # | What became of ties? | By hand, imitation ended at 0.51 with them, at 1 without | keep them if labels are soft |
@@ -1041,13 +1047,13 @@ assert live["sft"]["J"].value > live["dpo"]["J"].value
 # </details>
 
 
-# %% tags=["figure"] alt_en="Four rows. Left, J, right, KL to the base model. A near miss lies at minus 1.0 in J and above 5 in KL. Far off and malformed lie near the base model's 0.76 in J, below 0.5 in KL, malformed with a long bar. Imitation of the chosen answers alone has the highest J, 0.89." alt_zh="四行。左图是 J，右图是到基座模型的 KL。差一点的，J 在负 1.0，KL 超过 5。差很远和格式错误的，J 在基座模型的 0.76 附近，KL 不到 0.5，后者的横线较长。只模仿 chosen 的 J 最高，0.89。"
+# %% tags=["figure"] alt_en="Four rows. Left, J, right, KL to the base model. A near miss lies at minus 1.0 in J and above 5 in KL. Far off and malformed lie near the base model's 0.76 in J, below 0.5 in KL, malformed with a long bar. Imitation of the chosen answers alone has the highest J, 0.89. A dotted line marks the base model." alt_zh="四行。左图是 J，右图是到基座模型的 KL。差一点的，J 在负 1.0，KL 超过 5。差很远和格式错误的，J 在基座模型的 0.76 附近，KL 不到 0.5，后者的横线较长。只模仿 chosen 的 J 最高，0.89。点线是基座模型。"
 @picture
 def easy_and_hard(say):
     _, panels = figure(2, width=6.0, height=3.4)
     rows = say(
-        "DPO against\na near miss|far off|malformed|imitation",
-        "DPO，\n比差一点的|比差很远的|比格式错误的|模仿",
+        "DPO:\na near miss|DPO:\nfar off|DPO:\nmalformed|imitation\nof chosen",
+        "DPO：\n差一点|DPO：\n差很远|DPO：\n格式错误|只模仿\nchosen",
     )
     names = ("checker dpo", "far dpo", "malformed dpo", "checker sft")
     for axes, metric in zip(panels, ("J", "kl")):
@@ -1058,16 +1064,18 @@ def easy_and_hard(say):
         axes.set(ylim=(3.5, -0.5), yticks=range(4), yticklabels=[])
     start = reached("source", "base").value
     panels[0].axvline(start, color=COLORS["ref"], linestyle=":")
+    note, look = say("base model", "基座模型"), {"ha": "right", "fontsize": 10}
+    panels[0].text(start - 0.08, 0.5, note, color=COLORS["ref"], **look)
     panels[0].set_yticklabels(rows.split("|"))
     panels[0].set_xlabel(say("objective  $J$", "目标  $J$"))
     panels[1].set_xlabel(say("KL to the base model", "到基座模型的 KL"))
 
 
 # %% [markdown] lang="en"
-# **Figure 10.7.** The same chosen answers against three kinds of rejected ones, and without any. A near miss moves the policy far, and too far; the dotted line is the base model.
+# **Figure 10.7.** The same chosen answers against three kinds of rejected ones, and without any. A near miss moves the policy far, and too far.
 
 # %% [markdown] lang="zh"
-# **图 10.7** 同样的 chosen，同三种 rejected 比，再加上什么也不比。差一点的让策略走得很远，远过了头；点线是基座模型。
+# **图 10.7** 同一批 chosen，分别配三种 rejected，另加一行只模仿 chosen。差一点的让策略走得很远，远过了头。
 
 # %%
 compared = runs["source"] + [run for run in runs["negatives"] if run["name"] != "base"]
@@ -1099,7 +1107,7 @@ for name in ("far dpo", "malformed dpo"):
 # A near miss can be told apart by its value alone. To win it, probability has to be moved between well-formed sums that the base model often writes, and since the labels are deterministic and the loss a bare sigmoid nothing says when it is enough. Hard negatives carry the information *and* the danger: they want a judge who can say how sure he is, a loss with an end, or an early stop. None of the three reaches imitation of the same winners.
 
 # %% [markdown] lang="zh"
-# 训练准确率三种都在 0.95 以上，分不出好坏；KL 分得出。简单负例赢得容易：给别的提示的算式，本来就不大会写，再少写一点，损失就满意了。所以差很远的教得不多，花费也少；格式错误的，换个种子就从基座模型的一边到了另一边。
+# 训练准确率三种都在 0.95 以上，分不出好坏；KL 分得出。简单负例赢得容易：为别的提示写的算式，策略本来就很少写，再少写一点，损失就满意了。所以差很远的教得不多，花费也少；格式错误的，换个种子就从基座模型的一边到了另一边。
 #
 # 差一点的只能靠值来分。要赢，就得在基座模型常写的、格式正确的回答之间搬动概率，而标签是确定性的，损失又是不加处理的 sigmoid，没有什么告诉它够了。困难负例带来信息，也带来危险：要么裁判说得出有几分把握，要么损失有个尽头，要么早停。同样的赢家，三种都不及模仿。
 
@@ -1177,7 +1185,7 @@ def turned_round(say):
 # **Figure 10.8.** Style after 100 updates, against the share of labels turned round. The less there is to learn, the sooner it is learnt: with two labels in five turned round DPO has arrived.
 
 # %% [markdown] lang="zh"
-# **图 10.8** 更新 100 步之后的风格，随翻转的标签占比而变。要学的越少，学到得越早：五个标签翻了两个，DPO 反倒到站了。
+# **图 10.8** 更新 100 步之后的风格，随翻转的标签占比而变。路越短，到得越早：五个标签翻了两个，DPO 已经到了终点。
 
 # %%
 print(arms.table(runs["noise"], None, MEASURES))
@@ -1209,7 +1217,7 @@ for level in ("0.2", "0.4"):  # shorter ways need less KL
 
 # %% [markdown] lang="zh"
 # ## ⋆ 三种长度
-# 短的赢了，四对丢三对：凡是长短不一的，这道筛子都把几率乘上四：短与中，中与长，短与长，都是四。若是一份奖励，每一级要给 $\log4$，两级合起来就是 $2\log4$；文件里却只有 $\log4$。没有哪一份 Bradley–Terry 奖励有这样的几率。那么，相信有这样一份奖励的损失会怎么办？它去找最接近的，而谁最接近，要看每一种样本对抽了多少次：
+# 短的赢了，四对丢三对：凡是长短不一的，这道筛子都把几率乘上四：短与中，中与长，短与长，都是四。若是一份奖励，每一级要给 $\log4$，两级合起来就是 $2\log4$；文件里却只有 $\log4$。没有哪一份 Bradley–Terry 奖励给得出这样的几率。可是损失偏偏假定有这样一份奖励，它会怎么办？它去找最接近的，而谁最接近，要看每一种样本对抽了多少次：
 
 
 # %%
@@ -1240,7 +1248,7 @@ for name, keep in filters.items():
 # With the filter as it was, the longest answers get a reward between $\log4$ and $2\log4$ that changes with the authors' habits. So what chapter 7 promised, a minimiser that does not depend on who draws the pairs, is lost, and with it the meaning of “the reward of this file”. (A filter that is as strict again for each further step has odds that add up; then there is a reward, and it is $\log4$ a step.) Odds of longer winners are worth counting in every file. They are a reward only if they add up.
 
 # %% [markdown] lang="zh"
-# 筛子照原来的样子，最长的回答得到的奖励在 $\log4$ 与 $2\log4$ 之间，随作者们的习惯而变。第 7 章保证过最小点与谁来抽无关，这里就保不住了；「这份文件的奖励」也就没了确切的意思。（若每多一级就再严一倍，几率就能相加，奖励也就有了：每一级 $\log4$。）长的赢了多少，每份文件都值得数一数；要能相加，才算得上奖励。
+# 筛子照原来的样子，最长的回答得到的奖励在 $\log4$ 与 $2\log4$ 之间，随作者们的习惯而变。第 7 章保证过，最小值在哪里与谁来抽无关，这里就保不住了；「这份文件的奖励」也就没了确切的意思。（若每多一级就再严一倍，几率就能相加，奖励也就有了：每一级 $\log4$。）长的赢了多少，每份文件都值得数一数；要能相加，才算得上奖励。
 
 # %% [markdown] lang="en"
 # ## ⋆ Again and again
@@ -1260,7 +1268,7 @@ for name, keep in filters.items():
 # ## ⋆ 一轮又一轮
 # 训练完一次，可以让新策略再写一批，接着训练：迭代 DPO（[Xu et al. 2023](https://arxiv.org/abs/2312.16682)）。由模型自己来评的，叫自我奖励（[Yuan et al. 2024](https://arxiv.org/abs/2401.10020)）。这样下去会怎样，取决于一个选择：损失里用谁的对数概率作参考？
 #
-# **参考跟着走**：每一轮都在上一轮的结果上再乘一次 $e^{r/\beta}$。$j$ 轮之后是 $e^{jr/\beta}$ 倍，等于绳子松到 $j$ 倍时的最优解。（TR-DPO 有意让它慢慢走：[Gorbatovski et al. 2024](https://arxiv.org/abs/2404.09656)。）**参考不动**，始终是最初的模型：新的偏好对改变的是拿谁来比，最小点在哪里不变。**模仿**一轮轮做下去，每轮再挤出一点，直到只剩基座模型写得出的最好的回答。（偏好对由判分程序排序，几轮做下来，再加一项模仿，就是 Iterative RPO：[Pang et al. 2024](https://arxiv.org/abs/2404.19733)。）
+# **参考跟着走**：每一轮都在上一轮的结果上再乘一次 $e^{r/\beta}$。$j$ 轮之后是 $e^{jr/\beta}$ 倍，等于绳子松到 $j$ 倍时的最优解。（TR-DPO 有意让它慢慢走：[Gorbatovski et al. 2024](https://arxiv.org/abs/2404.09656)。）**参考不动**，始终是最初的模型：新的偏好对改变的是拿谁来比，最小值的位置不变。**模仿**一轮轮做下去，每轮再挤出一点，直到只剩基座模型写得出的最好的回答。（偏好对由判分程序排序，几轮做下来，再加一项模仿，就是 Iterative RPO：[Pang et al. 2024](https://arxiv.org/abs/2404.19733)。）
 #
 # 这里奖励风格，$\beta=1$，每轮用新的偏好对更新 60 步：DPO 用软标签，模仿用采样标签。按闭式解，各轮的终点是：
 #
@@ -1315,6 +1323,8 @@ def three_rounds(say):
         found = [Estimate(sum(v) / len(v), min(v), max(v)) for v in seen]
         points(axes, [1, 2, 3], found, color, marker=marker)
         axes.text(3.1, y, word, color=COLORS[color], va="center")
+    note = say("lines: where each\nround ends (theory)", "线：每一轮的\n终点（理论）")
+    axes.text(0.25, 0.78, note, color=COLORS["theory"], fontsize=10)
     axes.set(ylim=(0.2, 1), xticks=range(4), xlim=(-0.1, 4.3))
     axes.set_xlabel(say("rounds", "轮数"))
     axes.set_ylabel(say("share with three numbers", "写三个数的比例"))
@@ -1391,9 +1401,9 @@ for arm in ("start", "dpo 0.1", "dpo 1", "imitation", "demonstrations"):
 
 # %% [markdown] lang="zh"
 # ## ⋆ 胜率，以及它奖励什么
-# 真实的回答没有判分程序。通常报的是**胜率**（win rate）：每个提示，裁判看模型和基线各一个回答，数一数赢了多少。裁判有裁判的毛病。拿 2023 年的模型来说，两个回答调换位置之后，GPT-4 在难分高下的例子里有 65% 判得一样，Claude-v1 只有 23.8%；只是把列表重复一遍，较弱的裁判有 91.3% 上当（[Zheng et al. 2023](https://arxiv.org/abs/2306.05685)，表 2 和表 3）。裁判偏不偏心自己，他们的数据定不下来。对付位置，他们的办法是：两种顺序各问一次，两次都赢才算赢。
+# 真实的回答没有判分程序。通常报的是**胜率**（win rate）：每个提示，裁判看模型和基线各一个回答，数一数赢了多少。裁判有裁判的毛病。拿 2023 年的模型来说，两个回答调换位置之后，GPT-4 在难分高下的例子里有 65% 判得一样，Claude-v1 只有 23.8%；回答里的列表只是重复了一遍，较弱的裁判就有 91.3% 的时候上当（[Zheng et al. 2023](https://arxiv.org/abs/2306.05685)，表 2 和表 3）。裁判是否偏爱自己写的回答，他们的数据定不下来。位置的影响，他们这样对付：两种顺序各问一次，两次都赢才算赢。
 #
-# 对付长度，有**长度受控胜率**（length-controlled win rate，[Dubois et al. 2024](https://arxiv.org/abs/2404.04475)）。问题是：模型和基线的回答若一样长，裁判会偏爱哪个？他们先拟合一个广义线性模型，用长度差等因素去预测有偏的自动裁判的偏好；再让长度差为零，读出模型预测的偏好。最小的形式，就是对一个常数和 $\tanh((L-L')/s)$ 做逻辑回归，$L$ 和 $L'$ 是模型和基线的回答长度，$s$ 是两者之差的标准差；受控胜率就是常数的 $\sigma$。
+# 对付长度，有**长度受控胜率**（length-controlled win rate，[Dubois et al. 2024](https://arxiv.org/abs/2404.04475)）。问题是：模型和基线的回答若一样长，裁判会偏爱哪个？他们先拟合一个广义线性模型，用长度差等因素去预测有偏的自动裁判的偏好；再让长度差为零，读出模型预测的偏好。最小的形式，就是对一个常数和 $\tanh((L-L')/s)$ 做逻辑回归，$L$ 和 $L'$ 是模型和基线的回答长度，$s$ 是两者之差的标准差；受控胜率就是那个常数的 $\sigma$ 值。
 #
 # 十行代码，拿用挑过的文件训练出来的 DPO 对基座模型，裁判就是那份文件所相当的那一位：答案正确算 1 分，长度算 $\log4$ 分。实验里每个种子数了 2,000 对回答：谁更长，谁更好。
 
@@ -1516,7 +1526,7 @@ for prompt, chosen, rejected in zip(checked.prompt, checked.chosen, checked.reje
 #           Assistant: Eleven.
 # ```
 #
-# 两个回答都错。赢的是长的那个，结尾还断在下一轮的开头。偏好不等于正确，长度会搭车，原始文件的结尾也是原始的。（那一部分共 2,312 对，长短不一的里面，chosen 更长的占 45%：长度未必偏向赢家。）
+# 两个回答都错。赢的是长的那个，结尾还断在下一轮的开头。偏好不等于正确，长度会搭车，原始文件的结尾也没有人修整。（那一部分共 2,312 对，长短不一的里面，chosen 更长的占 45%：长度未必偏向赢家。）
 #
 # | 来源 | 怎么做的 | 要知道的 |
 # |---|---|---|
@@ -1601,7 +1611,7 @@ check("10.1", answer_10_1)
 # ### 练习 10.2 · 噪声做的绳子
 # ★★☆ · 10 分钟
 #
-# 一个确定性裁判偏爱三个数；十个标签里有一个是翻过来的，平局留着，抛硬币定。基座模型有 30% 的回答写三个数，$\beta=1$。DPO 损失的最小点，写三个数的占多少？
+# 一个确定性裁判偏爱三个数；十个标签里有一个是翻过来的，平局留着，抛硬币定。基座模型有 30% 的回答写三个数，$\beta=1$。在 DPO 损失的最小值处，写三个数的占多少？
 #
 # <details><summary>提示</summary>
 #
