@@ -1324,7 +1324,7 @@ def three_rounds(say):
         points(axes, [1, 2, 3], found, color, marker=marker)
         axes.text(3.1, y, word, color=COLORS[color], va="center")
     note = say("lines: where each\nround ends (theory)", "线：每一轮的\n终点（理论）")
-    axes.text(0.25, 0.78, note, color=COLORS["theory"], fontsize=10)
+    axes.text(0.25, 0.78, note, color=COLORS["theory"], fontsize=10, linespacing=1.3)
     axes.set(ylim=(0.2, 1), xticks=range(4), xlim=(-0.1, 4.3))
     axes.set_xlabel(say("rounds", "轮数"))
     axes.set_ylabel(say("share with three numbers", "写三个数的比例"))

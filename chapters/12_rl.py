@@ -15,10 +15,10 @@
 # # 12 DPO 与强化学习
 
 # %% [markdown] lang="en"
-# > **In this chapter.** You will be able to derive the policy gradient in three lines and to write its loop from nothing; to tell REINFORCE, RLOO, GRPO and PPO apart by what they subtract, divide and clip; to say which KL each of them holds down; and to see what DPO has to do with them. You will know how far each gets with the same number of judged answers, and what happens when the judge can be fooled. You need the objective of [chapter 6](06_objective.ipynb) and DPO on a network from [chapter 9](09_dpo.ipynb). 38 minutes to read, and 20 more for the sections marked ⋆; 35 seconds to run.
+# > **In this chapter.** You will be able to derive the policy gradient in three lines and to write its loop from nothing; to tell REINFORCE, RLOO, GRPO and PPO apart by what they subtract, divide and clip; to say which KL each of them holds down; and to see what DPO has to do with them. You will know how far each gets with the same number of judged answers, and what happens when the judge can be fooled. You need the objective of [chapter 6](06_objective.ipynb) and DPO on a network from [chapter 9](09_dpo.ipynb). 34 minutes to read, and 20 more for the sections marked ⋆; 35 seconds to run.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能用三行推出策略梯度，能从零写出它的训练循环；能凭各自减什么、除什么、截什么，分清 REINFORCE、RLOO、GRPO 和 PPO；说得出每一种压低的是哪一个 KL；还看得出 DPO 同它们是什么关系。评判的回答一样多，哪种方法走得多远；裁判要是骗得过去，又会怎样：这些你也会知道。需要[第 6 章](06_objective.ipynb)的目标，和[第 9 章](09_dpo.ipynb)里网络上的 DPO。阅读 38 分钟，带 ⋆ 的几节另需 20 分钟；运行 35 秒。
+# > **本章。** 读完后，你能用三行推出策略梯度，能从零写出它的训练循环；能凭各自减什么、除什么、截什么，分清 REINFORCE、RLOO、GRPO 和 PPO；说得出每一种压低的是哪一个 KL；还看得出 DPO 同它们是什么关系。评判的回答一样多，哪种方法走得多远；裁判要是骗得过去，又会怎样：这些你也会知道。需要[第 6 章](06_objective.ipynb)的目标，和[第 9 章](09_dpo.ipynb)里网络上的 DPO。阅读 34 分钟，带 ⋆ 的几节另需 20 分钟；运行 35 秒。
 
 # %%
 import copy
@@ -53,7 +53,7 @@ from dpo_core.training import LoopConfig, default_device, train
 #
 # By hand, on the three answers of chapter 6: $\pi_{\mathrm{ref}}=(0.5,\,0.3,\,0.2)$, rewards 1, 0, -1, a logit for each answer, and the policy still at the reference. The logits that make $y$ likelier are those along $\nabla\log\pi(y)$, which is 1 at $y$, minus the probabilities:
 #
-# | drawn | how often | reward | what the draw says to the three logits |
+# | drawn | how often | reward | how the draw moves the three logits |
 # |---|---|---|---|
 # | $y_1$ | 0.5 | 1 | $1\cdot(0.5,\,-0.3,\,-0.2)$ |
 # | $y_2$ | 0.3 | 0 | $0\cdot(-0.5,\,0.7,\,-0.2)$ |
@@ -69,13 +69,13 @@ from dpo_core.training import LoopConfig, default_device, train
 
 # %% [markdown] lang="zh"
 # ## 从自己的回答里学
-# DPO 拿到手的是现成的偏好对，照着学。强化学习手里一个回答也没有：策略自己写一个，裁判说它值多少，策略改动一点，接着再写。最早用偏好来训练模型，就是这样做的。DPO 省掉了这一套，放弃了什么？
+# DPO 拿到手的是现成的偏好对，照着学。强化学习手里一个回答也没有：策略自己写一个，裁判说它值多少，策略改动一点，接着再写。最早用偏好来训练模型，就是这样做的。DPO 不这样做，放弃了什么？
 #
 # 整个想法一句话就能说完：抽一个回答，它挣了多少，就按比例把它的概率提高多少。
 #
 # 手算一遍，还是第 6 章的三个回答：$\pi_{\mathrm{ref}}=(0.5,\,0.3,\,0.2)$，奖励 1、0、-1，每个回答一个 logit，策略还在参考策略处。要让 $y$ 更可能，logits 就沿 $\nabla\log\pi(y)$ 走，它是 $y$ 处的 1 减去各个概率：
 #
-# | 抽到 | 占多少 | 奖励 | 这一抽对三个 logit 说的话 |
+# | 抽到 | 占多少 | 奖励 | 这一抽让三个 logit 怎么动 |
 # |---|---|---|---|
 # | $y_1$ | 0.5 | 1 | $1\cdot(0.5,\,-0.3,\,-0.2)$ |
 # | $y_2$ | 0.3 | 0 | $0\cdot(-0.5,\,0.7,\,-0.2)$ |
@@ -115,7 +115,7 @@ assert np.allclose(toy_p @ said, [0.35, -0.09, -0.26])
 #
 # $$\nabla J=\mathbb{E}_{y\sim\pi}\big[a(y)\,\nabla\log\pi(y)\big].$$
 #
-# This is the **policy gradient**, and estimating it from draws is REINFORCE ([Williams 1992](https://doi.org/10.1007/BF00992696)). Nobody differentiates the judge, so the judge may be a program or a person.
+# This is the **policy gradient**, and estimating it from draws is REINFORCE ([Williams 1992](https://doi.org/10.1007/BF00992696)). Nobody differentiates the judge, so the judge may be a program or a person. On the toy $\Delta=0$, so autograd on $J$ should find the table's mean:
 
 # %% [markdown] lang="zh"
 # 平均是 $(0.35,\,-0.09,\,-0.26)$，可没有哪一次抽到的指着这个方向。对第 6 章的目标来说，这是上坡吗？$\pi$ 背后的参数记作 $\theta$，对数比记作 $\Delta(y)=\log\pi(y)-\log\pi_{\mathrm{ref}}(y)$：
@@ -130,7 +130,7 @@ assert np.allclose(toy_p @ said, [0.35, -0.09, -0.26])
 #
 # $$\nabla J=\mathbb{E}_{y\sim\pi}\big[a(y)\,\nabla\log\pi(y)\big]$$
 #
-# 这就是**策略梯度**（policy gradient）；抽几个回答来估计它，就是 REINFORCE（[Williams 1992](https://doi.org/10.1007/BF00992696)）。谁也不用对裁判求导，所以裁判可以是程序，也可以是人。
+# 这就是**策略梯度**（policy gradient）；抽几个回答来估计它，就是 REINFORCE（[Williams 1992](https://doi.org/10.1007/BF00992696)）。谁也不用对裁判求导，所以裁判可以是程序，也可以是人。手算例子出发时 $\Delta=0$，$a=r$，所以对 $J$ 自动求导，得到的应当就是上表的平均：
 
 # %%
 toy_logits = toy_p.log().requires_grad_()
@@ -138,7 +138,7 @@ uphill = grad(objective(toy_logits.log_softmax(-1), toy, 0.5), toy_logits)[0]
 print(uphill.numpy().round(3))
 assert torch.allclose(uphill, toy_p @ said)
 
-# %% tags=["proof"] checked_en="Checked on 20 random problems of 5 answers, the policies away from their references: the mean over draws is the gradient of J." checked_zh="在 20 个随机问题上验证（各 5 个回答，策略都已离开参考策略）：各次抽取的平均就是 J 的梯度。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems of 5 answers, the policies away from their references: the mean over draws is the gradient of J." checked_zh="在 20 个随机问题上验证：各 5 个回答，策略都已离开参考策略，各次抽取的平均就是 J 的梯度。"
 many = random_problems(INSTANCES, 5, SEED)
 p_logits = random_policies(INSTANCES, 5, seed=SEED + 1).requires_grad_()
 strength = torch.linspace(0.2, 2.0, INSTANCES).double()[:, None]  # a beta each
@@ -232,16 +232,21 @@ def valleys(say):
             draws = (rewards - b)[:, None] * toy_push
             axes.plot(b, draws[seen].var(0).sum(), "o", markersize=4, **ink)
         axes.text(shift + 0.3, 0.1, word, ha="center", va="top", fontsize=10, **ink)
+    note = say(
+        "line: all draws counted\npoints: 4,000 draws\nsquare: the mean reward",
+        "曲线：全部列出来算\n圆点：抽 4,000 次\n方块：减去平均奖励",
+    )
+    axes.text(3.2, 0.3, note, fontsize=10, color=INK, linespacing=1.3)
     axes.set(yscale="log", ylim=(0.06, 200))
     axes.set_xlabel(say("baseline that is subtracted", "减去的基线"))
     axes.set_ylabel(say("variance of one draw", "抽一次的方差"))
 
 
 # %% [markdown] lang="en"
-# **Figure 12.1.** The variance of one draw's gradient against the baseline. Lines: all draws enumerated. Points: 4,000 draws. Squares: the mean reward as baseline.
+# **Figure 12.1.** The variance of one draw's gradient. The mean reward as baseline comes close to the lowest point.
 
 # %% [markdown] lang="zh"
-# **图 12.1** 抽一次所得梯度的方差，随基线的变化。曲线：把可能抽到的回答全列出来算。圆点：抽 4,000 次的实测。方块：以平均奖励为基线。
+# **图 12.1** 抽一次所得梯度的方差。以平均奖励为基线，离最低点已经不远。
 
 # %% [markdown] lang="en"
 # The mean reward is not known, though. It has to be estimated, and there the methods part. Three answers to one prompt have earned 2, 1 and 0:
@@ -253,7 +258,7 @@ def valleys(say):
 # | GRPO ([Shao et al. 2024](https://arxiv.org/abs/2402.03300)) | the mean of all answers to the prompt; then it divides by their standard deviation, here 1 | 1, 0, -1 |
 # | PPO | what a second network, the **critic**, predicts | depends on the critic |
 #
-# With the answer itself in a mean of $K$, the gradient keeps its direction and is shorter by the factor $1-\frac1K$.
+# With the answer itself in a mean of $K$, the gradient keeps its direction and is shorter by the factor $1-\frac1K$. The first three in code:
 
 # %% [markdown] lang="zh"
 # 可平均奖励是未知的，只能估计，几种方法就在这里分了路。设同一个提示的三个回答得 2、1、0 分：
@@ -265,7 +270,7 @@ def valleys(say):
 # | GRPO（[Shao et al. 2024](https://arxiv.org/abs/2402.03300)） | 同一个提示全部回答的平均；再除以它们的标准差，这里是 1 | 1、0、-1 |
 # | PPO | 另一个网络的预测，网络叫**评论家**（critic） | 看评论家而定 |
 #
-# $K$ 个回答的平均里算上自己，梯度的方向不变，长度乘上 $1-\frac1K$。
+# $K$ 个回答的平均里算上自己，梯度的方向不变，长度乘上 $1-\frac1K$。前三种写成代码：
 
 
 # %% tags=["setup"]
@@ -288,7 +293,7 @@ assert advantages(earned[:1], "leave_one_out").tolist() == [[1.5, 0, -1.5]]
 divided = advantages(earned[:1], "group", scale=True)
 assert np.allclose(divided, [[1, 0, -1]], atol=1e-3)
 
-# %% tags=["proof"] checked_en="Checked on 20 random problems, all 125 ways to draw 3 answers: leaving one out has no bias; a mean that includes the answer itself shortens the gradient to 1 - 1/K." checked_zh="在 20 个随机问题上验证，把抽 3 个回答的 125 种可能全列出来：留一法无偏；平均里算上自己，梯度缩短为 1 - 1/K 倍。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems, all 125 ways to draw 3 answers: leaving one out has no bias; a mean that includes the answer itself shortens the gradient to 1 - 1/K." checked_zh="在 20 个随机问题上验证：把抽 3 个回答的 125 种可能全列出来，留一法无偏；平均里算上自己，梯度缩短为 1 - 1/K 倍。"
 triples = torch.cartesian_prod(*[torch.arange(5)] * 3)  # (125, 3): all draws
 chance = p[:, triples].prod(-1)  # (20, 125)
 drawn = net[:, triples]  # (20, 125, 3)
@@ -336,7 +341,7 @@ print(mean_push.numpy().round(3), uphill.numpy().round(3))
 parts = mean_push / uphill  # all the same, if the two had one direction
 assert parts.min() < 0.41 and parts.max() > 0.46
 
-# %% tags=["proof"] checked_en="Checked on 20 random problems, all pairs of answers: RLOO's two advantages, DPO's gradient by autograd, and that the brackets agree in sign." checked_zh="在 20 个随机问题的所有样本对上验证：RLOO 的两个优势，自动求导得到的 DPO 梯度，以及两个方括号同号。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems, all pairs of answers: RLOO's two advantages, DPO's gradient by autograd, and that the brackets agree in sign." checked_zh="在 20 个随机问题上验证：取遍所有样本对，RLOO 的两个优势，自动求导得到的 DPO 梯度，以及两个方括号同号。"
 one, other = torch.cartesian_prod(torch.arange(5), torch.arange(5)).unbind(-1)
 weight = p[:, one] * p[:, other]  # (20, 25): both drawn from the policy
 log_ratio = logps - many.ref_logps
@@ -414,18 +419,18 @@ assert np.allclose(pulls["k2"], right_pull)
 assert np.allclose(pulls["ratio_k3"], right_pull)
 
 # %% [markdown] lang="en"
-# A loss is not read, it is differentiated. With $\nabla\Delta=\nabla\log\pi$, and where $\rho=1$ also $\nabla\rho=\nabla\log\pi$, the lines are short; the last one is the *product rule*, $k_3\,\nabla\rho+\rho\,\nabla k_3$, in which the exponentials cancel:
+# A loss is not read, it is differentiated. By the policy gradient with $r=0$, $\mathbb{E}_{\pi}[\Delta\,\nabla\log\pi]$ is the gradient of $\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$. With $\nabla\Delta=\nabla\log\pi$, and where $\rho=1$ also $\nabla\rho=\nabla\log\pi$, the lines are short; the last one is the *product rule*, $k_3\,\nabla\rho+\rho\,\nabla k_3$, in which the exponentials cancel:
 #
 # $$\begin{aligned}\mathbb{E}_{\pi}[\nabla k_1]&=\mathbb{E}_{\pi}[\nabla\log\pi]=0\\\mathbb{E}_{\pi}[\nabla k_2]&=\mathbb{E}_{\pi}[\Delta\,\nabla\log\pi]=\nabla\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})\\\mathbb{E}_{\pi}[\nabla k_3]&=\mathbb{E}_{\pi}\Big[\Big(1-\frac{\pi_{\mathrm{ref}}}{\pi}\Big)\nabla\log\pi\Big]=-\sum_y\pi_{\mathrm{ref}}(y)\,\nabla\log\pi(y)=\nabla\,\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)\\\mathbb{E}_{\pi}[\nabla(\rho\,k_3)]&=\mathbb{E}_{\pi}\Big[\Big(k_3+1-\frac{\pi_{\mathrm{ref}}}{\pi}\Big)\nabla\log\pi\Big]=\mathbb{E}_{\pi}[\Delta\,\nabla\log\pi]=\nabla\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}}).\end{aligned}$$
 #
-# So $k_3$ alone holds down the KL turned round, and a factor that is 1 turns it back. On the toy at $\beta=0.5$ the difference is an end at $(0.841,\,0.116,\,0.044)$ in place of $(0.919,\,0.075,\,0.007)$: the KL turned round will not let an answer go. ([Kezhao Liu et al. 2025](https://arxiv.org/abs/2510.01555) call $k_2$ in the loss and $k_1$ in the reward equivalent, on fresh answers.)
+# So $k_3$ alone holds down the KL turned round, chapter 6's forward KL, and a factor that is 1 turns it back. On the toy at $\beta=0.5$ the difference is an end at $(0.841,\,0.116,\,0.044)$ in place of $(0.919,\,0.075,\,0.007)$: the KL turned round will not let an answer go. ([Kezhao Liu et al. 2025](https://arxiv.org/abs/2510.01555) call $k_2$ in the loss and $k_1$ in the reward equivalent, on fresh answers.)
 
 # %% [markdown] lang="zh"
-# 损失不是拿来读数的，是拿来求导的。$\nabla\Delta=\nabla\log\pi$；在 $\rho=1$ 处，$\nabla\rho$ 也等于 $\nabla\log\pi$。几行就算完了，最后一行*用乘积求导法则*，$k_3\,\nabla\rho+\rho\,\nabla k_3$，指数项正好消去：
+# 损失不是拿来读数的，是拿来求导的。在策略梯度里令 $r=0$，就知道 $\mathbb{E}_{\pi}[\Delta\,\nabla\log\pi]$ 是 $\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})$ 的梯度。又有 $\nabla\Delta=\nabla\log\pi$；在 $\rho=1$ 处，$\nabla\rho$ 也等于 $\nabla\log\pi$。几行就算完了，最后一行*用乘积求导法则*，$k_3\,\nabla\rho+\rho\,\nabla k_3$，指数项正好消去：
 #
 # $$\begin{aligned}\mathbb{E}_{\pi}[\nabla k_1]&=\mathbb{E}_{\pi}[\nabla\log\pi]=0\\\mathbb{E}_{\pi}[\nabla k_2]&=\mathbb{E}_{\pi}[\Delta\,\nabla\log\pi]=\nabla\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})\\\mathbb{E}_{\pi}[\nabla k_3]&=\mathbb{E}_{\pi}\Big[\Big(1-\frac{\pi_{\mathrm{ref}}}{\pi}\Big)\nabla\log\pi\Big]=-\sum_y\pi_{\mathrm{ref}}(y)\,\nabla\log\pi(y)=\nabla\,\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)\\\mathbb{E}_{\pi}[\nabla(\rho\,k_3)]&=\mathbb{E}_{\pi}\Big[\Big(k_3+1-\frac{\pi_{\mathrm{ref}}}{\pi}\Big)\nabla\log\pi\Big]=\mathbb{E}_{\pi}[\Delta\,\nabla\log\pi]=\nabla\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})\end{aligned}$$
 #
-# 可见单用 $k_3$，压低的是方向相反的那个 KL；乘上一个等于 1 的因子，方向就正了过来。在手算例子里取 $\beta=0.5$，前者最后停在 $(0.841,\,0.116,\,0.044)$，而不是 $(0.919,\,0.075,\,0.007)$：方向相反的 KL，哪个回答都不肯放手。（[Kezhao Liu et al. 2025](https://arxiv.org/abs/2510.01555) 说，回答是现抽的话，损失里放 $k_2$ 同奖励里放 $k_1$ 等价。）
+# 可见单用 $k_3$，压低的是方向相反的那个 KL，即第 6 章的正向 KL；乘上一个等于 1 的因子，方向就正了过来。在手算例子里取 $\beta=0.5$，前者最后停在 $(0.841,\,0.116,\,0.044)$，而不是 $(0.919,\,0.075,\,0.007)$：方向相反的 KL，哪个回答都不肯放手。（[Kezhao Liu et al. 2025](https://arxiv.org/abs/2510.01555) 说，回答是现抽的话，损失里放 $k_2$ 同奖励里放 $k_1$ 等价。）
 
 # %%
 for solve, told in (
@@ -453,7 +458,7 @@ left = many.reward - strength * (1 - many.ref_logps.exp() / rests)
 assert torch.allclose(left, left.mean(-1, keepdim=True))  # all answers pulled alike
 
 # %% [markdown] lang="en"
-# There is a last difference. A network writes token by token, and GRPO takes its KL term token by token. In the reward, the penalty falls on the whole answer: whatever a token leads to is in its advantage. In the loss each token pays for its own choice alone, and **earlier tokens are deaf to what later ones cost**. So $\rho\,k_3$ holds down the KL of whole answers only where an answer is one token: "a partial gradient at best" ([Tang and Munos 2025](https://arxiv.org/abs/2506.09477), who warn of differentiating estimates).
+# Last, a network writes token by token, and GRPO takes its KL term so. In the reward, the penalty falls on the whole answer: whatever a token leads to is in its advantage. In the loss each token pays for its own choice alone, and **earlier tokens are deaf to what later ones cost**. So $\rho\,k_3$ holds down the KL of whole answers only where an answer is one token: "a partial gradient at best" ([Tang and Munos 2025](https://arxiv.org/abs/2506.09477), who warn of differentiating estimates).
 
 # %% [markdown] lang="zh"
 # 还有最后一处不同。网络逐个词元地写，GRPO 的 KL 项也逐个词元地取。KL 惩罚放在奖励里，扣的是整个回答的账：一个词元引出的一切，都在它的优势里。放在损失里，每个词元只付自己这一步的账，**后面的账传不到前面**。所以要说 $\rho\,k_3$ 压低了整个回答的 KL，只有回答仅一个词元时才对；充其量只是「部分梯度」（[Tang and Munos 2025](https://arxiv.org/abs/2506.09477)，他们提醒过：估计量不能随便拿来求导）。
@@ -486,7 +491,7 @@ def two_token_tree(say):
     for name, charge in (("", "0.000"), ("u", "0.368"), ("v", "0.000")):
         x, y = forks[name]
         axes.plot(x, y, "o", color=COLORS["theory"], markersize=9)
-        cost = say(f"costs {charge} nats", f"{charge} 奈特")
+        cost = say(f"costs {charge} nats", f"账：{charge} 奈特")
         where = (x - 0.12, y, "right") if not name else (x, y + 0.3, "center")
         where = (x, y - 0.32, "center") if name == "v" else where
         axes.text(*where[:2], cost, ha=where[2], va="center", color=COLORS["theory"])
@@ -603,7 +608,7 @@ def clipping(say):
 
 
 # %% [markdown] lang="en"
-# **Figure 12.3.** What PPO maximises, for a good answer and a bad one. It is flat where the answer has already moved far enough in the direction that $A$ asks for, and only there. At the dot, the first step after drawing, it is the policy gradient: with one update for each draw, clipping does nothing.
+# **Figure 12.3.** What PPO maximises is flat where the answer has already moved far enough in the direction that $A$ asks for, and only there. At the dot, the first step after drawing, it is the policy gradient: with one update for each draw, clipping does nothing.
 #
 # PPO's other part is the critic. Before each token it says how much net reward is still to come. A token's advantage is the surprise that it brings, and some of the surprises that follow, so that each token gets credit of its own; the other methods give all tokens of an answer the same.
 
@@ -723,7 +728,8 @@ assert 1.9 < sizes[0] / sizes[1] < 2.05
 #
 # 其余是同一个循环：抽，判，减，推。下面就是 REINFORCE 的循环。裁判是第 4 章的判分程序，奖励同第 9 章：写三个数得一分，答案正确得一分。
 
-# %%
+# %% tags=["proof"] checked_en="Checked: the table is what the library does." checked_zh="已验证：库里的做法就是这张表。"
+# concluded of the table
 rows = {name: [how.baseline or "critic"] for name, how in METHODS.items()}
 for name, how in METHODS.items():
     over = "tokens" if how.token_mean else "length" if how.length_mean else "answers"
@@ -794,10 +800,10 @@ for ours, library_grad in zip(
     assert torch.allclose(ours, library_grad, atol=1e-5)
 
 # %% [markdown] lang="en"
-# Now RLOO, PPO and DPO, each with 9,600 judged answers and 75 updates. RLOO draws 4 answers to each of 32 prompts at a time, PPO one to each of 128; DPO has 4,800 pairs, drawn beforehand with soft labels and hot second answers, as in chapter 9.
+# Now RLOO, PPO and DPO, each with 9,600 judged answers and 75 updates. RLOO draws 4 answers to each of 32 prompts at a time, PPO one to each of 128; DPO has 4,800 pairs, drawn beforehand with soft labels and hot second answers, as in chapter 9. Beside them stand chapter 6's frontier and optimum.
 
 # %% [markdown] lang="zh"
-# 下面跑 RLOO、PPO 和 DPO，各评判 9,600 个回答，更新 75 次。RLOO 每次给 32 个提示各抽 4 个；PPO 每次给 128 个提示各抽一个；DPO 事先抽好 4,800 对，用软标签，第二个回答升温去抽，同第 9 章。
+# 下面跑 RLOO、PPO 和 DPO，各评判 9,600 个回答，更新 75 次。RLOO 每次给 32 个提示各抽 4 个；PPO 每次给 128 个提示各抽一个；DPO 事先抽好 4,800 对，用软标签，第二个回答升温去抽，同第 9 章。同它们比的，是第 6 章的前沿与最优解。
 
 # %%
 base = load_pretrained("gen").to(default_device())
@@ -858,7 +864,8 @@ for name, policy in ({"base": base} | trained).items():
     )
     print(f"{name:5}", *numbers)
 
-# %%
+# %% tags=["proof"] checked_en="Checked: RLOO and PPO are ahead of DPO, DPO is ahead of the base model, and nobody is beyond the optimum." checked_zh="已验证：RLOO 和 PPO 领先于 DPO，DPO 领先于基座模型，谁也没有越过最优解。"
+# concluded of the live runs
 live_J = {name: found["J"].value for name, found in live.items()}
 assert 0.95 < live_J["base"] < 1.15 < live_J["dpo"] < min(live_J["rloo"], live_J["ppo"])
 assert (
@@ -881,27 +888,29 @@ def way_up(say):
         "ppo": ("rejected", "D"),
         "dpo": ("policy", "o"),
     }
+    beside = {"rloo": (0.06, -0.07), "ppo": (-0.13, 0.035), "dpo": (0.04, -0.02)}
     for name, (color, marker) in looks.items():
         ink, (x, y) = {"color": COLORS[color]}, at_end[name]
         if name != "dpo":
             path = [(entry["kl"], entry["reward"]) for entry in history[name]]
             axes.plot(*zip(*path), ".:", **ink)
         axes.plot(x, y, marker, markersize=8, **ink)
-        axes.text(x + 0.04, y - 0.02 - 0.03 * (name == "ppo"), name.upper(), **ink)
+        right, up = beside[name]
+        axes.text(x + right, y + up, name.upper(), **ink)
     axes.set(xlim=(-0.03, 1.7), ylim=(1, 2.07))
     axes.set_xlabel(say("KL to the base model (nats)", "到基座模型的 KL（奈特）"))
     axes.set_ylabel(say("mean reward", "平均奖励"))
 
 
 # %% [markdown] lang="en"
-# **Figure 12.4.** The way up. Small dots: the answers that RLOO and PPO were trained on, five updates a dot. Large: the trained policies on 1,000 fresh prompts. Curve and star: the frontier and the optimum of chapter 6.
+# **Figure 12.4.** The way up. Small dots: the answers that RLOO and PPO were trained on, five updates a dot. Large: the trained policies on 1,000 fresh prompts.
 #
 # RLOO and PPO climb towards the star; DPO is left behind. One run each, though.
 
 # %% [markdown] lang="zh"
-# **图 12.4** 上山的路。小点：RLOO 和 PPO 训练时所用的回答，每五次更新画一点。大标记：训练好的策略在 1,000 个新提示上的成绩。曲线和星号：第 6 章的前沿与最优解。
+# **图 12.4** 上山的路。小点：RLOO 和 PPO 训练时所用的回答，每五次更新画一点。大标记：训练好的策略在 1,000 个新提示上的成绩。
 #
-# RLOO 和 PPO 朝着星号往上爬，DPO 落在了后面。不过每种只跑了一次，设置也是我们定的。
+# RLOO 和 PPO 朝着星号往上爬，DPO 落在了后面。不过每种只跑了一次。
 
 # %% [markdown] lang="en"
 # ## The same budget
@@ -950,7 +959,7 @@ ARMS = {  # what each is called, in both languages
     "dpo_192000": ("DPO, 192,000", "DPO，192,000"),
     "dpo_102400": ("DPO, 102,400", "DPO，102,400"),
     "dpo_51200": ("DPO, 51,200", "DPO，51,200"),
-    "dpo": ("DPO", "DPO"),
+    "dpo": ("DPO, 25,600", "DPO，25,600"),
     "imitation": ("imitation, ties kept", "模仿，平局留着"),
     "rejection": ("rejection sampling", "拒绝采样微调"),
     "rm_ppo": ("PPO on a reward model", "PPO，奖励模型打分"),
@@ -1001,17 +1010,19 @@ def by_height(say):
     ink = {"color": COLORS["theory"]}
     axes.axvline(best_J, **ink)
     axes.text(best_J - 0.01, 0.3, say("optimum", "最优解"), ha="right", **ink)
+    note = say("open:\nleash in the loss", "空心：\n绳子在损失里")
+    axes.text(1.25, 9, note, ha="center", color=COLORS["baseline"])
     axes.set_yticks(range(len(order)), [say(*ARMS[name]) for name in order])
     axes.set_xlabel(say("$J$: reward less KL penalty", "$J$：奖励减去 KL 惩罚"))
 
 
 # %% [markdown] lang="en"
-# **Figure 12.5.** $J$ of every arm, a point a seed. Blue: DPO, on 25,600 judged answers where no number stands. Orange: policy gradients, open where the leash is in the loss. Green: imitation and selection.
+# **Figure 12.5.** $J$ of every arm, a point a seed. Blue: DPO, with the number of judged answers. Orange: policy gradients. Green: imitation and selection.
 
 # %% [markdown] lang="zh"
-# **图 12.5** 每一种的 $J$，一个种子一个点。蓝：DPO，没有注明数目的都是评判 25,600 个回答。橙：策略梯度，绳子在损失里的画成空心。绿：模仿与挑选。
+# **图 12.5** 每一种的 $J$，一个种子一个点。蓝：DPO，数字是评判过的回答数。橙：策略梯度。绿：模仿与挑选。
 
-# %%
+# %% tags=["figure"]
 PLANE = {  # what stands beside an arm, and where
     "imitation": (0.45, 1.46, "imitation, ties kept", "模仿，平局留着"),
     "rejection": (1.0, 1.65, "rejection sampling", "拒绝采样微调"),
@@ -1076,12 +1087,12 @@ def price(say):
         look, seen = {"color": color_of(name)}, list(arms.values(runs, name).values())
         axes.plot([23_800] * 3, seen, marker, markerfacecolor="none", **look)
         at = np.mean(seen) + {"rloo": 0.012, "online_dpo": -0.012}.get(name, 0)
-        axes.text(
-            22_500, at, say(*ARMS[name]), ha="right", va="center", fontsize=9, **look
-        )
-    axes.text(
-        215_000, 1.56, say("shipped recipe", "随书配方"), ha="right", fontsize=9, **blue
-    )
+        look |= {"ha": "right", "va": "center", "fontsize": 9}
+        axes.text(22_500, at, say(*ARMS[name]), **look)
+    recipe = say("shipped recipe", "随书配方")
+    axes.text(215_000, 1.56, recipe, ha="right", fontsize=9, **blue)
+    words = say("DPO on stored pairs", "用存好的偏好对做 DPO")
+    axes.text(60_000, 1.505, words, fontsize=9, **blue)
     axes.axhline(best_J, color=COLORS["theory"])
     axes.text(11_300, best_J + 0.005, say("optimum", "最优解"), color=COLORS["theory"])
     axes.set(xscale="log", xlim=(11_000, 250_000), ylim=(1.34, 1.67))
@@ -1092,10 +1103,10 @@ def price(say):
 
 
 # %% [markdown] lang="en"
-# **Figure 12.7.** What stored pairs cost, a point a seed. Round: DPO on stored pairs, at one setting; diamonds: the shipped recipe. Left, at 25,600: RLOO, online DPO, imitation.
+# **Figure 12.7.** What stored pairs cost, a point a seed. DPO has one setting throughout; the three on the left are at 25,600 too.
 
 # %% [markdown] lang="zh"
-# **图 12.7** 存好的偏好对贵在哪里，一个种子一个点。圆点：设置不变，用存好的偏好对做 DPO；菱形：随书的配方。左边，25,600 处：RLOO，在线 DPO，模仿。
+# **图 12.7** 存好的偏好对贵多少，一个种子一个点。DPO 的设置始终不变；左边三种也都是评判 25,600 个回答。
 
 # %% [markdown] lang="en"
 # **Fresh answers, and the leash on the whole answer: one spot.** REINFORCE, RLOO and PPO come to 1.59, within 0.01 of each other, and online DPO with them.
@@ -1111,7 +1122,7 @@ def price(say):
 # %% [markdown] lang="zh"
 # **回答现写、绳子拴住整个回答的，都落在同一处。** REINFORCE、RLOO、PPO 都到 1.59，彼此相差不到 0.01，在线 DPO 也在一起。
 #
-# **存好的偏好对，多费评判。** 评判一样多，DPO 到 1.50：三个种子都低于在线 DPO，都高于对同一份文件的模仿（1.39）。评判四倍的回答，三个种子仍都低于在线 DPO，只是低得不多；评判 192,000 个，才到 1.59。可见存好的偏好对只是贵，并没有上限。贵也不全怪它：第 9 章用 19,200 个偏好对，加了 SFT 项的 DPO 到 1.55；同这里一样用升温的偏好对，丢掉平局的模仿到 1.49。
+# **存好的偏好对，要多评判才补得回来。** 评判一样多，DPO 到 1.50：三个种子都低于在线 DPO，都高于对同一份文件的模仿（1.39）。评判的回答加到四倍，三个种子仍都低于在线 DPO，只是低得不多；加到 192,000 个，才到 1.59。可见存好的偏好对只是贵，并不封顶。贵也不全怪它：第 9 章用 19,200 个偏好对，加了 SFT 项的 DPO 到 1.55；同这里一样用升温的偏好对，丢掉平局的模仿到 1.49。
 #
 # **绳子拴在损失里，也要吃亏。** 这样拴的六种，三个种子都低于 REINFORCE、RLOO 和 PPO；批量和学习率都照 RLOO 的来，也是如此（图 12.9）。
 #
@@ -1133,7 +1144,7 @@ for name in IN_LOSS:
 assert len(IN_LOSS) == 6 and (J_of("best_of_n"), J_of("rm_ppo")) == ("1.64", "1.48")
 assert arms.beats(runs, "ppo", "rm_ppo", by=0.08)
 
-# %%
+# %% tags=["proof"] checked_en="Checked in every seed: what DPO on stored pairs comes to with each number of judged answers, beside online DPO and chapter 9's runs." checked_zh="已对每个种子验证：评判的回答数不同时，用存好的偏好对做 DPO 各到哪里，并同在线 DPO 和第 9 章的训练对照。"
 # concluded of the price
 assert by_count == sorted(by_count) and J_of("dpo_192000") == "1.59"
 assert arms.beats(runs, "dpo_192000", "dpo", by=0.05)
@@ -1151,11 +1162,11 @@ assert max(arms.gaps(runs, "online_dpo", "dpo_102400").values()) < 0.03  # by li
 
 # %% [markdown] lang="en"
 # ## ⋆ What was tried
-# A comparison is as fair as its tuning. Every arm had four settings, no more for one than for another: two learning rates, each with two values of one other number (the answers in a batch, the temperatures of the second answers, PPO's updates for each draw, $n$); `best_of_n`, which has no rate, had four $n$. They were tried from base model 0 on random numbers and prompts of their own.
+# A comparison is as fair as its tuning. Every arm had four settings, no more for one than for another: two learning rates, each with two values of one other number (the answers in a batch, the temperatures of the second answers, PPO's updates for each draw, $n$); `best_of_n`, which has no rate, had four $n$. They were tried from base model 0 on random numbers and prompts of their own. Here is $J$ of each, four to an arm:
 
 # %% [markdown] lang="zh"
 # ## ⋆ 试过哪些设置
-# 调参公平，比较才公平。每种方法都试四组设置，谁也不多试：两个学习率，各配另一个数的两个取值（一批多少个回答，第二个回答的温度，PPO 每批更新几次，或者 $n$）；`best_of_n` 没有学习率，试四个 $n$。都用 0 号基座模型试，随机数和提示也都另用一套。
+# 调参公平，比较才公平。每种方法都试四组设置，谁也不多试：两个学习率，各配另一个数的两个取值（一批多少个回答，第二个回答的温度，PPO 每批更新几次，或者 $n$）；`best_of_n` 没有学习率，试四个 $n$。都用 0 号基座模型试，随机数和提示也都另用一套。下面每种四组，各附 $J$：
 
 # %%
 tried = stored["tried"]
@@ -1215,30 +1226,37 @@ def stability(say):
         seen = list(arms.values(runs, name).values())
         axes.plot(seen, [row - 0.15] * 3, "o", color=color_of(name), markersize=5)
     axes.axvline(best_J, color=COLORS["theory"])
+    star = {"color": COLORS["theory"], "ha": "right"}
+    axes.text(best_J - 0.005, 0, say("optimum", "最优解"), **star)
+    note = say(
+        "open: settings tried\nfilled: seeds of the best",
+        "空心：试过的设置\n实心：最好那组的种子",
+    )
+    axes.text(1.29, 11.1, note, color=INK, fontsize=10, linespacing=1.3)
     axes.set_yticks(range(len(order)), [say(*ARMS[name]) for name in order])
     axes.set_xlabel(say("$J$: reward less KL penalty", "$J$：奖励减去 KL 惩罚"))
 
 
 # %% [markdown] lang="en"
-# **Figure 12.8.** Stability. Grey circles: $J$ of the four settings tried, one run each. Filled: three seeds of the best one. Line: the optimum. No run collapsed.
+# **Figure 12.8.** Stability: four settings tried, one run each, and three seeds of the best one. No run collapsed.
 #
 # Among the arms that train, DPO depends most on its setting, above all on the temperature of its pairs, and on its seed. (Online DPO had the same four settings and is ahead at each.) It took the hotter pairs and the lower rate, both at an edge of what was tried; a wider search might move it most. And all was tuned on one base model.
 
 # %% [markdown] lang="zh"
-# **图 12.8** 稳定性。灰圈：试过的四组设置的 $J$，各跑一次。实心点：最好那组的三个种子。竖线：最优解。没有哪一次训练崩溃。
+# **图 12.8** 稳定性：试过的四组设置，各跑一次；最好的那组，跑三个种子。没有哪一次训练崩溃。
 #
 # 要训练的方法里，受设置影响最大的是 DPO，尤其看抽偏好对的温度；受种子影响最大的也是它。（在线 DPO 试的是同样四组设置，组组领先。）DPO 选中的是高的温度、低的学习率，都在试过的边上，搜得宽些，最可能挪位置的就是它。再说，调参只用了一个基座模型。
 
 
 # %% [markdown] lang="en"
 # ## ⋆ A leash of its own for every prompt
-# GRPO's two divisions act on the leash. It divides by the standard deviation $s$ of a group's rewards. In large groups that multiplies everything but the leash by $1/s$, which is the same direction as leaving the reward alone and multiplying $\beta$ by $s$: **every prompt gets a $\beta$ of its own**, $\beta s$. For a reward of right or wrong, where the policy is right with probability $v$, $s=\sqrt{v(1-v)}$: half of $\beta$ at $v=0.5$, a tenth at $v=0.99$. The surer the policy, the longer its leash. In small groups this is milder, because a group without a mistake has no advantages at all: with four answers it is $0.71\,\beta$ and $0.67\,\beta$.
+# GRPO's two divisions act on the leash. It divides by the standard deviation $s$ of a group's rewards. In large groups that multiplies everything but the leash by $1/s$, which is the same direction as leaving the reward alone and multiplying $\beta$ by $s$: **every prompt gets a $\beta$ of its own**, $\beta s$. For a reward of right or wrong, where the policy is right with probability $v$, $s=\sqrt{v(1-v)}$: half of $\beta$ at $v=0.5$, a tenth at $v=0.99$. The surer the policy, the longer its leash. In small groups this is milder, because a group without a mistake has no advantages at all: with four answers it is $0.71\,\beta$ and $0.67\,\beta$, as the cell below counts.
 #
 # It also takes the mean over an answer's tokens in place of the sum, which divides the push on an answer by its length. And since its baseline includes the answer itself, the reward's part is shorter by $1-\frac1K$ and the leash's is not, so that the leash in effect is $\frac{K}{K-1}\beta$; that is true of Dr. GRPO and DAPO as well. With the leash in the reward the same factor is harmless, a smaller learning rate.
 
 # %% [markdown] lang="zh"
 # ## ⋆ 每个提示一根绳子
-# GRPO 的两处除法，都会动到绳子。一处是除以一组奖励的标准差 $s$。组大的时候，这等于把绳子以外的各项都乘上 $1/s$；只论方向，又等于奖励不动，把 $\beta$ 乘上 $s$：**每个提示各有各的 $\beta$**，即 $\beta s$。奖励若只分对错，策略答对的概率是 $v$，那么 $s=\sqrt{v(1-v)}$：$v=0.5$ 时 $\beta$ 剩一半，$v=0.99$ 时剩十分之一。策略越有把握，绳子越长。组小的时候没这么厉害，因为一组里一个错的也没有，优势就全是零：每组四个回答时，分别是 $0.71\,\beta$ 和 $0.67\,\beta$。
+# GRPO 的两处除法，都会动到绳子。一处是除以一组奖励的标准差 $s$。组大的时候，这等于把绳子以外的各项都乘上 $1/s$；只论方向，又等于奖励不动，把 $\beta$ 乘上 $s$：**每个提示各有各的 $\beta$**，即 $\beta s$。奖励若只分对错，策略答对的概率是 $v$，那么 $s=\sqrt{v(1-v)}$：$v=0.5$ 时 $\beta$ 剩一半，$v=0.99$ 时剩十分之一。策略越有把握，绳子越长。组小的时候没这么厉害，因为一组里一个错的也没有，优势就全是零：每组四个回答时，分别是 $0.71\,\beta$ 和 $0.67\,\beta$，下面的单元格会算出来。
 #
 # 另一处，是对一个回答的各词元取平均，而不求和：推动一个回答的力，要除以它的长度。还有，它的基线把自己也算进去，奖励那一份就缩短成 $1-\frac1K$ 倍，绳子那一份却没有，等于把绳子收紧成 $\frac{K}{K-1}\beta$；Dr. GRPO 和 DAPO 也是这样。绳子若在奖励里，这个系数没有害处，等于学习率小一点。
 
@@ -1387,6 +1405,18 @@ for name, told in (("grpo", "2.1 1.0"), ("dapo", "2.0 1.5")):
 assert f"{best_J - arms.arm_mean(runs, 'reinforce').value:.2f}" == "0.05"
 
 
+# %% tags=["figure"]
+def key_of_ends(axes, say):
+    """What the marks of the next picture mean."""
+    note = say(
+        "cross: computed end\nfilled: one setting,\nthe furthest\nopen: best setting",
+        "叉号：算出的终点\n实心：同一组设置，\n走得最远\n空心：各自最好的设置",
+    )
+    axes.text(1.32, 1.65, note, fontsize=9, color=INK, linespacing=1.3)
+    ink = {"color": COLORS["theory"], "fontsize": 9, "ha": "right"}
+    axes.text(1.1, 1.96, say("frontier", "前沿"), **ink)
+
+
 # %% tags=["figure"] alt_en="Two panels of mean reward against KL from 0.6 to 2.35 under the frontier. Left, with k3: crosses at KL 1.03, 1.28 and 1.30, and the runs of each method close by, a little lower and to the right. Right, with the ratio: Dr. GRPO has its cross at 0.95 and its runs beside it; GRPO and DAPO have crosses far to the right, at 2.12 and 1.94, beyond the end of the curve, and their filled points just below these; their open points lie near KL 1.0 and 1.5." alt_zh="两幅小图，平均奖励随 KL 的变化，KL 从 0.6 到 2.35，上方是前沿。左，用 k3：叉号在 KL 1.03、1.28、1.30，各方法的点都在附近，略低、略靠右。右，乘了比值：Dr. GRPO 的叉号在 0.95，点就在旁边；GRPO 和 DAPO 的叉号远在右边，2.12 和 1.94，已过了曲线的尽头，实心点就在叉号下方；空心点在 KL 1.0 和 1.5 附近。"
 @picture
 def leashes_end(say):
@@ -1410,6 +1440,7 @@ def leashes_end(say):
             axes.plot([], [], "o", label=word, **ink)
         axes.set(title=title, xlim=(0.6, 2.35), ylim=(1.63, 2.04))
         axes.set_xlabel(say("KL (nats)", "KL（奈特）"))
+    key_of_ends(panels[0], say)
     panels[0].set_ylabel(say("mean reward", "平均奖励"))
     fig.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
 
@@ -1578,10 +1609,10 @@ def fooled(say):
 #
 # 奖励模型的情形更常见。拴着绳子，真奖励升了，$\beta=0.03$ 时到 1.78。不拴，策略就漂向奖励模型越来越喜欢的回答，离拟合时见过的那些越来越远；最后算对的只有 8%，KL 到 17。这就是 [Gao et al. 2023](https://arxiv.org/abs/2210.10760) 的那条曲线：KL 越来越大，真奖励先跟着代理奖励升，然后降。
 #
-# 那么什么管用？裁判的准确率，要在策略去的地方量，不在策略来的地方量。拴上绳子，限住洞能造成的损失。还要抽一小份回答，看一看真奖励。（裁判若是诚实，解开绳子也没有空子可钻：答案正确的超过 98%。只是 KL 走到 2.2 奈特以外，$J$ 也比拴着时低。）
+# 那么什么管用？裁判的准确率，要在策略将去的地方测，不能只在它出发的地方测。要有一根绳子，限住漏洞能造成的损失。还要抽一小份回答，看一看真奖励。（裁判若是诚实，解开绳子也没有空子可钻：答案正确的超过 98%。只是 KL 走到 2.2 奈特以外，$J$ 也比拴着时低。）
 
 
-# %%
+# %% tags=["proof"] checked_en="Checked in every seed: on the leash gold rises, without one the proxy is higher and gold lower, for both judges that can be fooled." checked_zh="已对每个种子验证：拴着绳子，真奖励升高；解开之后，两个骗得过的裁判都是代理奖励更高、真奖励更低。"
 # concluded of the judges
 def shown(arm, *parts):
     """The means of an arm, as the text has them."""
@@ -1630,7 +1661,7 @@ assert min(arms.values(leaky, "honest rloo 0.0", "exact").values()) > 0.98
 #
 # 把这个数按偏好对的种类拆开（`python chapters/data/rl_scores.py`）。风格不同的，或都写两个数的，排对的超过 99%。都写三个数的，排对 48% 到 70%，比抛硬币好不了多少。基座模型很少写出这样的一对，只占不分平局的 6%，所以平均数里看不出来。可奖励偏偏把策略往三个数上赶，不久它的回答就大多是裁判分不出好坏的那种。$\beta=0.25$ 时算对的占 77%，诚实的裁判之下是 96%。
 #
-# DPO 同样会掉进洞里：用 `digit` 标的偏好对来训练，$\beta=0.25$ 时算对的占 71%；用诚实的标签，是 93%。不需要什么探索，洞就在基座模型本来就会写的东西里。
+# DPO 同样会掉进这个漏洞：用 `digit` 标的偏好对来训练，$\beta=0.25$ 时算对的占 71%；用诚实的标签，是 93%。用不着探索，漏洞就在基座模型本来会写的东西里。
 #
 # [DeepSeek-AI 2025](https://arxiv.org/abs/2501.12948) 训练推理能力时不用神经网络奖励模型，理由正是这个危险；[Lambert et al. 2024](https://arxiv.org/abs/2411.15124) 把程序能核对的奖励叫做*可验证的*（verifiable）。训练时的曲线，也代替不了看一眼真奖励。
 
@@ -1756,7 +1787,7 @@ def unleashed(say):
 # | pairs, and nobody to ask again | DPO with an SFT term ([chapter 9](09_dpo.ipynb)), imitation beside it, ties dropped; more pairs, if to be had |
 # | a judge to ask during training | draw, judge, push: REINFORCE and RLOO need no critic, and online DPO comes close |
 # | a judge to ask about every answer given | best of $n$: nothing to train |
-# | a judge with holes | a leash in the reward, the kind that was tried, and a look at gold |
+# | a judge with holes | a leash in the reward (the only one tried), and a look at gold |
 # | GRPO from a library | see first where the leash is tied, with which term, and whether the deviation divides |
 
 # %% [markdown] lang="zh"
