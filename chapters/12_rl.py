@@ -261,7 +261,7 @@ def valleys(say):
 # With the answer itself in a mean of $K$, the gradient keeps its direction and is shorter by the factor $1-\frac1K$. The first three in code:
 
 # %% [markdown] lang="zh"
-# 可平均奖励是未知的，只能估计，几种方法就在这里分了路。设同一个提示的三个回答得 2、1、0 分：
+# 可平均奖励是未知的，只能估计；几种方法的分别，就在怎样估计。设同一个提示的三个回答得 2、1、0 分：
 #
 # | 方法 | 减去什么 | 优势 |
 # |---|---|---|
@@ -322,7 +322,7 @@ for baseline, factor in (("leave_one_out", 1), ("group", 1 - 1 / 3)):
 #
 # 两个方括号同号，也同时为零：都在 $h$ 等于奖励之差的地方。**一对一对地看，只抽两个回答的 RLOO 往哪边推，DPO 就往哪边推；它停在哪里，DPO 也停在哪里。**
 #
-# 推的力气却不一样。在手算例子里，出发时 $h=0$：$y_1,y_3$ 这一对，RLOO 的方括号是 2，DPO 的是 $\sigma(2)-\sigma(0)=0.38$；$y_1,y_2$ 这一对，是 1 和 0.23。差值一大，就被 $\sigma$ 压平。所以没到最优解时，对所有偏好对取平均，方向会略有不同。
+# 推多大力，两者却不一样。在手算例子里，出发时 $h=0$：$y_1,y_3$ 这一对，RLOO 的方括号是 2，DPO 的是 $\sigma(2)-\sigma(0)=0.38$；$y_1,y_2$ 这一对，是 1 和 0.23。差值一大，就被 $\sigma$ 压平。所以没到最优解时，对所有偏好对取平均，方向会略有不同。
 #
 # 还有一处差别。**DPO 的偏好对是事先抽好的，只抽一次**；RLOO 每一步都从当前的策略重新抽。这一处可以改：在策略自己新写的偏好对上做 DPO，叫*在线*（online）DPO（[Guo et al. 2024](https://arxiv.org/abs/2402.04792)）。下面让它也跑一趟，看看事先抽好的偏好对到底亏多少。（裁判若是人，还有第三处：人只说哪个更好，不说好多少；我们的软标签却说了。）
 
@@ -864,7 +864,7 @@ for name, policy in ({"base": base} | trained).items():
     )
     print(f"{name:5}", *numbers)
 
-# %% tags=["proof"] checked_en="Checked: RLOO and PPO are ahead of DPO, DPO is ahead of the base model, and nobody is beyond the optimum." checked_zh="已验证：RLOO 和 PPO 领先于 DPO，DPO 领先于基座模型，谁也没有越过最优解。"
+# %% tags=["proof"] checked_en="Checked: RLOO and PPO are ahead of DPO, DPO is ahead of the base model, and none is more than 0.05 above the optimum." checked_zh="已验证：RLOO 和 PPO 领先于 DPO，DPO 领先于基座模型，没有一个比最优解高出 0.05 以上。"
 # concluded of the live runs
 live_J = {name: found["J"].value for name, found in live.items()}
 assert 0.95 < live_J["base"] < 1.15 < live_J["dpo"] < min(live_J["rloo"], live_J["ppo"])
@@ -1103,10 +1103,10 @@ def price(say):
 
 
 # %% [markdown] lang="en"
-# **Figure 12.7.** What stored pairs cost, a point a seed. DPO has one setting throughout; the three on the left are at 25,600 too.
+# **Figure 12.7.** What stored pairs cost, a point a seed. The dotted line has one setting throughout; the three on the left are at 25,600 too.
 
 # %% [markdown] lang="zh"
-# **图 12.7** 存好的偏好对贵多少，一个种子一个点。DPO 的设置始终不变；左边三种也都是评判 25,600 个回答。
+# **图 12.7** 存好的偏好对贵多少，一个种子一个点。点线上设置始终不变；左边三种也都是评判 25,600 个回答。
 
 # %% [markdown] lang="en"
 # **Fresh answers, and the leash on the whole answer: one spot.** REINFORCE, RLOO and PPO come to 1.59, within 0.01 of each other, and online DPO with them.
