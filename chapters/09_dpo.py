@@ -892,7 +892,7 @@ ARMS = {
 WORDS = {name: words[0] for name, words in ARMS.items()}
 copied, hot_copied = "imitation, no ties", "imitation, hot, no ties"
 RIVALS = (copied, hot_copied, "imitation", "base")
-print(arms.table(recorded, WORDS, ("J", "kl", "style", "exact")))
+arms.show(arms.table(recorded, WORDS, ("J", "kl", "style", "exact")))
 
 
 # %% tags=["figure"] alt_en="Fourteen rows, three points each, one for a seed, on a horizontal axis of J with three dashed lines: base model 1.05, the end of imitation without ties 1.51, optimum 1.64. From below: hard labels with beta 0.1 and hard labels around 0 and less; hard and hot about 0.75; the base model and early stopping about 1.06; beta 1 about 1.2; imitation about 1.3; soft labels, smoothing and IPO between 1.3 and 1.4; imitation without ties 1.46; soft and hot about 1.48; imitation of the hot file 1.49; the SFT term 1.55, the only one beyond the line of imitation." alt_zh="十四行，每行三点，每个点是一个种子；横轴是 J，三条虚线：基座模型 1.05，丢掉平局的模仿的终点 1.51，最优解 1.64。从下往上：硬标签配 beta 0.1 和硬标签在 0 上下或更低；硬标签升温约 0.75；基座模型和早停约 1.06；beta 1 约 1.2；模仿约 1.3；软标签、平滑、IPO 在 1.3 与 1.4 之间；丢掉平局的模仿 1.46；软标签升温约 1.48；升温文件上的模仿 1.49；SFT 项 1.55，只有它越过了模仿那条线。"
@@ -1011,7 +1011,7 @@ longer = json.loads(Path("data/dpo_longer.json").read_text(encoding="utf-8"))["r
 together = recorded + longer
 names = ("shipped", "sft term", copied, "dpo soft", "base", "longer")
 called = {name: WORDS.get(name, name) for name in names}
-print(arms.table(together, called, ("J", "kl", "style", "exact", "unwritten")))
+arms.show(arms.table(together, called, ("J", "kl", "style", "exact", "unwritten")))
 seeds = json.loads(Path("data/seeds.json").read_text(encoding="utf-8"))["seeds"]
 recipe = {}  # the same recipe once more, on other prompts
 for entry in seeds:

@@ -322,7 +322,7 @@ ends = {
     "dropped sft": end("labels", winners(styles.reward, "deterministic")),
     "sampled dpo": end("labels", tabular.optimal_policy(styles, 0.5)),
 }
-print(arms.table(runs["labels"], None, MEASURES))
+arms.show(arms.table(runs["labels"], None, MEASURES))
 for name, value in ends.items():
     shown = (f"{metric} {value[metric]:.2f}" for metric in ("J", "kl", "style"))
     print(f"end of {name:12}", *shown)
@@ -435,7 +435,7 @@ assert [f"{ends['sampled ' + m]['J']:.2f}" for m in ("sft", "dpo")] == ["0.39", 
 
 # %%
 exacts = class_problem(task, "exact")
-print(arms.table(runs["source"], None, MEASURES))
+arms.show(arms.table(runs["source"], None, MEASURES))
 for name, policy in (
     ("dpo, soft labels", tabular.optimal_policy(exacts, 0.25)),
     ("population sft", tabular.best_of_n(exacts, 2)),
@@ -546,7 +546,7 @@ policies = {
     "balanced sft": winners(exacts.reward, keep=both_thinned),
 }
 length_ends = {name: end("length", policy) for name, policy in policies.items()}
-print(arms.table(runs["length"], None, MEASURES))
+arms.show(arms.table(runs["length"], None, MEASURES))
 at_end = [f"{length_ends[name]['style']:.2f}" for name in ("skewed dpo", "skewed sft")]
 assert at_end == ["0.87", "0.36"] and round(math.log(4), 3) == 1.386
 
@@ -625,7 +625,7 @@ for entry in json.loads(Path("data/seeds.json").read_text(encoding="utf-8"))["se
     worth = {"value": value["style"] + value["exact"] - 0.25 * value["kl"]}
     recipe += [{"name": "96000 dpo", "seed": entry["seed"], **entry["dpo"], "J": worth}]
 amount = runs["amount"] + recipe
-print(arms.table(amount, None, MEASURES))
+arms.show(arms.table(amount, None, MEASURES))
 wanted = class_problem(task, "style+exact")
 goals = {
     "dpo": end("amount", tabular.optimal_policy(wanted, 0.25))["J"],
@@ -800,7 +800,7 @@ finals, used = wall["runs"], wall["settings"]
 assert (used["early_steps"], used["asked"], used["batch_size"]) == (500, 4_096, 64)
 assert (used["rounds"], used["updates"], used["yardstick"][1]) == (5, 30, 0.2)
 print({run["name"]: run["rate"] for run in finals}, used["rates"])
-print(arms.table(finals, None, ("exact", "greedy", "J", "kl", "style")))
+arms.show(arms.table(finals, None, ("exact", "greedy", "J", "kl", "style")))
 WAYS = ("imitation", "demonstrations", "dpo 1", "dpo 0.1")
 
 
@@ -1080,7 +1080,7 @@ def easy_and_hard(say):
 # %%
 compared = runs["source"] + [run for run in runs["negatives"] if run["name"] != "base"]
 shown = ["checker sft", "far dpo", "malformed dpo", "checker dpo", "base"]
-print(arms.table(compared, shown, MEASURES))
+arms.show(arms.table(compared, shown, MEASURES))
 verdicts = [
     (judge(prompt, chosen), judge(prompt, rejected))
     for prompt, chosen, rejected in zip(own.prompt, own.chosen, own.rejected)
@@ -1188,7 +1188,7 @@ def turned_round(say):
 # **图 10.8** 更新 100 步之后的风格，随翻转的标签占比而变。路越短，到得越早：五个标签翻了两个，DPO 已经到了终点。
 
 # %%
-print(arms.table(runs["noise"], None, MEASURES))
+arms.show(arms.table(runs["noise"], None, MEASURES))
 for epsilon in ("0.2", "0.4"):
     assert arms.beats(runs["noise"], f"{epsilon} dpo", f"{epsilon} sft")
     assert arms.beats(runs["noise"], f"{epsilon} sft", "base")
@@ -1340,7 +1340,9 @@ def three_rounds(say):
 rounds = by_round(runs["iterate"])
 last = ["moved 3", "fixed 3", "imitation 3"]
 start = [run | {"J3": run["reward"]} for run in runs["labels"] if run["name"] == "base"]
-print(arms.table(rounds + start, [*last, "base"], ("J", "J3", "kl", "style", "exact")))
+arms.show(
+    arms.table(rounds + start, [*last, "base"], ("J", "J3", "kl", "style", "exact"))
+)
 for name, line in lines.items():
     for j, value in zip((1, 2, 3), line):
         assert abs(arms.arm_mean(rounds, f"{name} {j}", "style").value - value) < 0.04
@@ -1375,7 +1377,7 @@ for run in finals:
             misses = [math.comb(256 - c, k) / math.comb(256, k) for c in counts]
             run[f"{kind}@{k}"] = {"value": 1 - float(of_careful @ misses)}
 for kind in ("exact", "both"):
-    print(arms.table(finals, None, [f"{kind}@{k}" for k in (1, 4, 16, 64)]))
+    arms.show(arms.table(finals, None, [f"{kind}@{k}" for k in (1, 4, 16, 64)]))
 assert arms.beats(finals, "imitation", "start", "both@64")
 assert arms.beats(finals, "start", "dpo 1", "both@64")
 for arm in ("start", "dpo 0.1", "dpo 1", "imitation", "demonstrations"):

@@ -978,7 +978,7 @@ IN_LOSS = [name for name in ARMS if name.startswith(("grpo", "dr_grpo", "dapo"))
 MEASURED = ("J", "kl", "reward", "style", "exact")
 assert set(ARMS) == {run["name"] for run in runs}
 assert {run["seed"] for run in runs} == {0, 1, 2}
-print(arms.table(runs, {name: name for name in ARMS}, MEASURED))
+arms.show(arms.table(runs, {name: name for name in ARMS}, MEASURED))
 print(f"{'optimum':13}{best_J:8.3f}{'':6}{best[1]:13.3f}{best[0]:13.3f}")
 
 
@@ -1543,7 +1543,7 @@ LEAK = ("gold", "proxy", "style", "exact", "kl")
 for judge in ("honest", "digit", "model"):
     called = {f"{judge} base None": f"{judge}, base"}
     called |= {f"{judge} rloo {b}": f"{judge}, beta {b}" for b in STRENGTHS}
-    print(arms.table(leaky, called, LEAK), "\n")
+    arms.show(arms.table(leaky, called, LEAK))
 foretold = predicted_optimum(task, "style", BETA)
 right, styled = foretold["exact"], foretold["style"]
 assert f"{styled:.2f} {right:.2f}" == "0.96 0.75"

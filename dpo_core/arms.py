@@ -6,8 +6,11 @@ name, a run a seed. Two arms of the same seeds are compared seed by seed, since 
 base model, their pairs and the prompts they are measured on.
 """
 
+import builtins
+import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -75,11 +78,42 @@ def beats(runs: Sequence[Run], one: str, other: str, measure: str = "J", by: flo
     return min(gaps(runs, one, other, measure).values()) > by
 
 
+@dataclass(frozen=True)
+class Table:
+    """Arms and what they measured: as text in columns, in a notebook as a table."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]  # a word, then numbers
+
+    def __str__(self) -> str:
+        lines = [self.head, *self.rows]
+        width = max(len(line[0]) for line in lines)
+        apart = [max(len(line[i]) for line in lines) + 2 for i in range(1, len(self.head))]
+        return "\n".join(
+            f"{word:<{width}}"
+            + "".join(f"{cell:>{w}}" for cell, w in zip(cells, apart, strict=True))
+            for word, *cells in lines
+        )
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        head, *rows = [[html.escape(cell) for cell in line] for line in (self.head, *self.rows)]
+        lines = "".join(
+            f'<tr><th scope="row">{word}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+            for word, *cells in rows
+        )
+        top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+        return (
+            f'<table class="dataframe"><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table>'
+        )
+
+
 def table(
     runs: Sequence[Run],
     arms: Mapping[str, str] | Sequence[str] | None = None,
     measures: Sequence[str] = MEASURES,
-) -> str:
+) -> Table:
     """A row for each arm, the highest of the first measure on top: means over seeds, the first
     measure with half its interval.
 
@@ -95,9 +129,15 @@ def table(
         rest = [np.mean(list(values(runs, arm, measure).values())) for measure in others]
         rows.append((mean, word, rest))
     rows.sort(key=lambda row: -row[0].value)
-    width = max(len(word) for word in called.values())
-    lines = [" " * width + f"{first:>8}{'±':>6}" + "".join(f"{name:>13}" for name in others)]
-    for mean, word, rest in rows:
-        numbers = "".join(f"{number:13.3f}" for number in rest)
-        lines.append(f"{word:<{width}}{mean.value:8.3f}{mean.high - mean.value:6.3f}{numbers}")
-    return "\n".join(lines)
+    return Table(
+        ("", first, "±", *others),
+        tuple(
+            (word, *(f"{number:.3f}" for number in (mean.value, mean.high - mean.value, *rest)))
+            for mean, word, rest in rows
+        ),
+    )
+
+
+def show(shown: Table) -> None:
+    """Show a table where there is a notebook to show it in; elsewhere print it."""
+    getattr(builtins, "display", print)(shown)

@@ -107,7 +107,8 @@ def pack(input_ids: Tensor, completion_mask: Tensor, even: bool = False) -> Pack
     ids, mask = input_ids.reshape(-1), completion_mask.bool()
     rows, answers, length = mask.shape
     column = torch.arange(length, device=ids.device)  # (T,)
-    last = torch.where(mask, column + 1, 0).amax(-1)  # (B, K): tokens up to the last mark
+    # (B, K): the tokens before the last mark; it is predicted, and nothing reads it
+    last = torch.where(mask, column, 0).amax(-1)
     start = torch.zeros_like(last)  # (B, K): the first token that an answer has for itself
     if answers > 1:
         same = (input_ids == input_ids[:, :1]).all(1)  # (B, T)

@@ -1,5 +1,7 @@
 """Arms of a comparison: seed by seed, by one yardstick, and never from too little."""
 
+import builtins
+
 import pytest
 
 from dpo_core import arms, evaluation
@@ -54,9 +56,23 @@ def test_too_little_is_refused_by_name():
 
 
 def test_the_table_has_the_best_arm_on_top():
-    lines = arms.table(RUNS, {"sft": "imitation", "dpo": "DPO"}, ("J",)).splitlines()
+    table = arms.table(RUNS, {"sft": "imitation <b>", "dpo": "DPO"}, ("J",))
+    lines = str(table).splitlines()
     assert [line.split()[0] for line in lines] == ["J", "DPO", "imitation"]
     assert lines[1].split()[1:] == ["1.600", "0.248"]
+    assert len({len(line) for line in lines}) == 1
+    shown = table._repr_html_()
+    assert shown.index("DPO") < shown.index("imitation &lt;b&gt;")
+    assert shown.count("<td>") == 4 and "<td>1.600</td><td>0.248</td>" in shown
+
+
+def test_a_table_is_shown_where_there_is_a_notebook_and_printed_elsewhere(monkeypatch, capsys):
+    table, shown = arms.table(RUNS, ["dpo"], ("J",)), []
+    arms.show(table)
+    assert capsys.readouterr().out == f"{table}\n"
+    monkeypatch.setattr(builtins, "display", shown.append, raising=False)
+    arms.show(table)
+    assert shown == [table] and not capsys.readouterr().out
 
 
 def test_j_is_reward_minus_beta_kl():

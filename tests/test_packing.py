@@ -77,15 +77,15 @@ def test_packed_log_probabilities_and_gradients_are_those_of_plain_rows(batch):
 @settings(max_examples=60, deadline=None)
 @given(batches())
 def test_a_pack_has_no_token_that_nothing_depends_on(batch):
-    """Each row holds its common beginning once and each answer up to its last mark; no place is taken twice."""
+    """Each row holds its common beginning once and each answer as far as its last mark, which nothing reads; no place is
+    taken twice."""
     ids, mask = batch
     packed = pack(ids, mask)
     rows, answers, length = ids.shape
     expected = 0
     for row in range(rows):
         last = [
-            max((t + 1 for t in range(length) if mask[row, k, t]), default=0)
-            for k in range(answers)
+            max((t for t in range(length) if mask[row, k, t]), default=0) for k in range(answers)
         ]
         same = [bool((ids[row, :, t] == ids[row, 0, t]).all()) for t in range(length)]
         shared = min([*last, next((t for t in range(length) if not same[t]), length)])
