@@ -979,7 +979,7 @@ MEASURED = ("J", "kl", "reward", "style", "exact")
 assert set(ARMS) == {run["name"] for run in runs}
 assert {run["seed"] for run in runs} == {0, 1, 2}
 arms.show(arms.table(runs, {name: name for name in ARMS}, MEASURED))
-print(f"{'optimum':13}{best_J:8.3f}{'':6}{best[1]:13.3f}{best[0]:13.3f}")
+print(f"optimum: J {best_J:.3f}, kl {best[1]:.3f}, reward {best[0]:.3f}")
 
 
 def J_of(name):
