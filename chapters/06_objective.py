@@ -87,7 +87,7 @@ assert (believed[greedy], worth[greedy]) == (3, -1)
 #
 # $$J(\pi)=\mathbb{E}_{y\sim\pi}[r(y)]-\beta\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}}),\qquad\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})=\sum_y\pi(y)\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}.$$
 #
-# KL is measured in nats; $\beta$ says how much reward a nat costs. It is a hyper-parameter: we choose it. $J$ is **the RLHF objective** (RLHF is reinforcement learning from human feedback); over many prompts it is averaged. To climb it [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) use PPO; RLOO ([Ahmadian et al. 2024](https://arxiv.org/abs/2402.14740)) and GRPO ([Shao et al. 2024](https://arxiv.org/abs/2402.03300)) are later algorithms, without a second network that predicts the reward. [Chapter 12](12_rl.ipynb) runs them.
+# KL is measured in nats; $\beta$ says how much reward a nat costs. It is a hyper-parameter: we choose it. $J$ is **the RLHF objective** (RLHF is reinforcement learning from human feedback); over many prompts it is averaged. To climb it [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) use PPO; RLOO ([Ahmadian et al. 2024](https://arxiv.org/abs/2402.14740)) and GRPO ([Shao et al. 2024](https://arxiv.org/abs/2402.03300)) are later algorithms, which do without the network that PPO trains beside the policy to predict the reward to come. [Chapter 12](12_rl.ipynb) runs them.
 #
 # By hand, for $\pi=(0.8,\,0.15,\,0.05)$: the mean reward is $0.8-0.05=0.75$. The KL is $0.8\log 1.6+0.15\log 0.5+0.05\log 0.25=0.38-0.10-0.07=0.20$. With $\beta=0.5$:
 #
@@ -106,7 +106,7 @@ assert (believed[greedy], worth[greedy]) == (3, -1)
 #
 # $$J(\pi)=\mathbb{E}_{y\sim\pi}[r(y)]-\beta\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}}),\qquad\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})=\sum_y\pi(y)\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}$$
 #
-# KL 以奈特（nat）计，$\beta$ 说的是一奈特要扣多少奖励；它是超参数，由人来定。$J$ 就是 **RLHF 的目标**（RLHF 即基于人类反馈的强化学习，reinforcement learning from human feedback）；有许多提示时，再对提示取平均。要提高 $J$，[Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) 用的算法是 PPO；后来又有 RLOO（[Ahmadian et al. 2024](https://arxiv.org/abs/2402.14740)）和 GRPO（[Shao et al. 2024](https://arxiv.org/abs/2402.03300)），不必再用一个网络来预测奖励。[第 12 章](12_rl.ipynb)会跑这几种。
+# KL 以奈特（nat）计，$\beta$ 说的是一奈特要扣多少奖励；它是超参数，由人来定。$J$ 就是 **RLHF 的目标**（RLHF 即基于人类反馈的强化学习，reinforcement learning from human feedback）；有许多提示时，再对提示取平均。要提高 $J$，[Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) 用的算法是 PPO；后来又有 RLOO（[Ahmadian et al. 2024](https://arxiv.org/abs/2402.14740)）和 GRPO（[Shao et al. 2024](https://arxiv.org/abs/2402.03300)），PPO 在策略之外还要训练一个网络，预测往后能得的奖励，它们不用。[第 12 章](12_rl.ipynb)会跑这几种。
 #
 # 手算一个：$\pi=(0.8,\,0.15,\,0.05)$。平均奖励是 $0.8-0.05=0.75$；KL 是 $0.8\log 1.6+0.15\log 0.5+0.05\log 0.25=0.38-0.10-0.07=0.20$。取 $\beta=0.5$：
 #
@@ -189,7 +189,7 @@ def J(policies):
     return (policies * r).sum(-1) - beta[:, 0] * nats
 
 
-# %% tags=["proof"] checked_en="Checked on 20 random problems: a mean is below its largest term unless all weight is there; what the reference never writes is forbidden; the price of dropping an answer." checked_zh="在 20 个随机问题上验证：平均数低于最大的一项，除非权重全在那里；参考策略从来不写的，绳子不许写；丢掉一个回答要扣多少。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems: a mean is below its largest term unless all weight is there; what the reference never writes is forbidden; the price of dropping an answer." checked_zh="在 20 个随机问题上验证：平均数低于最大的一项，除非权重全压在那一项上；参考策略从来不写的回答，绳子不许写；丢掉一个回答要扣多少。"
 assert ((rivals * r).sum(-1) < r.amax(-1)).all()
 assert torch.equal((one_hot(r.argmax(-1), 6) * r).sum(-1), r.amax(-1))
 without_first = problem.ref_logps.index_fill(-1, torch.tensor([0]), -math.inf)
@@ -203,7 +203,7 @@ assert torch.allclose(kl(cut, problem.ref_logps), -(1 - ref[:, 0]).log())
 
 # %% [markdown] lang="zh"
 # ## 最优解，第一条路：乘子
-# 最好的策略是哪个？先不管代数，搜一搜就知道大概：在手算例子上随机试 100,000 个策略，留下最好的。
+# 最好的策略是哪个？先不推公式，搜一搜看：在手算例子上随机试 100,000 个策略，留下最好的。
 
 # %%
 tried = random_policies(100_000, 3, seed=SEED + 5, scale=2.0)
@@ -270,7 +270,7 @@ assert of_star == ["0.912", "0.432", "0.696"]
 # %% [markdown] lang="zh"
 # 我们没有要求 $\pi(y)\ge 0$，指数自己就保证了：凡是 $\pi_{\mathrm{ref}}(y)>0$ 的回答，$\pi^*(y)$ 也大于零，别的都是零。这个点是不是最大点？是不是只此一个？是的：$p\log p$ 是凸的（向上弯），$-\beta\,\mathrm{KL}$ 就是凹的（向下弯），平均奖励则是直的。任取两个不同的策略，在它们正中间，$J$ 比两头的平均高。
 
-# %% tags=["proof"] checked_en="Checked on 20 random problems: the formula equals the library's and is zero where the reference is; the slope there is the multiplier; J is concave, by how much; no rival is better." checked_zh="在 20 个随机问题上验证：公式与库里的一致，参考策略为零处也为零；那里的斜率就是乘子；J 是凹的，凹多少；没有对手更好。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems: the formula equals the library's and is zero where the reference is; the slope there is the multiplier; J is concave, by how much; no rival is better." checked_zh="在 20 个随机问题上验证：公式与库里的一致，参考策略为零处也为零；那里的斜率就是乘子；J 是凹的，凹多少；没有哪个对手更好。"
 tilted = ref * torch.exp(r / beta)
 Z = tilted.sum(-1, keepdim=True)  # (20, 1)
 star = tilted / Z  # (20, 6)
@@ -324,7 +324,7 @@ for policy, (_, _, height) in zip(
     print(f"J = {height:.3f} = {0.5 * toy_Z.log():.3f} - {short:.3f}")
     assert torch.isclose(height, 0.5 * toy_Z.log() - short)
 
-# %% tags=["proof"] checked_en="Checked on 20 random problems and 1,000 rivals each: every line equals the one before; the height of the maximum; by how much each rival misses it." checked_zh="在 20 个随机问题上、各 1,000 个对手上验证：每一行等于上一行；最大点的高度；每个对手差多少。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems and 1,000 rivals each: every line equals the one before; the height of the maximum; by how much each rival misses it." checked_zh="在 20 个随机问题上验证：每一行等于上一行；最大点的高度；每个问题 1,000 个对手，各差多少。"
 ratio = (rivals / ref).log()
 lines = [
     (rivals * r).sum(-1) - beta[:, 0] * kl(rivals.log(), problem.ref_logps),
@@ -360,7 +360,7 @@ assert torch.allclose(J(star) - J(rivals), misses)
 #
 # 和里的这一项 $u-1-\log u$，也是 KL 的一个估计量，[Schulman 2020](http://joschu.net/blog/kl-approx.html) 叫它 $k_3$。它从不为负；只要 $\pi$ 没有漏掉回答，它平均起来就正好是 KL，同 $-\log u$ 一样。策略若用 top-k 或 top-p 采样，就会漏，这时 $k_3$ 平均偏低 $m$。练习 6.3 就来写它。
 
-# %% tags=["proof"] checked_en="Checked on 20 random problems: the inequality, the sum that is added for free, and what answers left out do to both." checked_zh="在 20 个随机问题上验证：这个不等式；白加进去的那个和；漏掉回答时，两者各变成什么。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems: the inequality, the sum that is added for free, and what answers left out do to both." checked_zh="在 20 个随机问题上验证：这个不等式；加进去不改变值的那个和；漏掉回答时，两者各变成什么。"
 u = star / rivals  # the optimum over the rivals: (1000, 20, 6)
 pieces = u - 1 - u.log()
 assert (pieces >= 0).all() and (pieces[(u - 1).abs() > 1e-3] > 0).all()
@@ -417,7 +417,7 @@ def two_bumps_and_the_nearest(say):
     axes.plot(places, nearest["forward"].exp(), color=COLORS["baseline"])
     peak = places[nearest["reverse"].argmax()].item()
     top = nearest["reverse"].exp().max().item()
-    axes.text(-peak, 0.115, say("two bumps", "给定的双峰"), color=INK, ha="center")
+    axes.text(-peak, 0.115, say("given: two bumps", "给定的双峰"), color=INK, ha="center")
     label = say("nearest in reverse KL", "反向 KL 最近")
     axes.text(peak, top + 0.01, label, color=COLORS["policy"], ha="center")
     label = say("nearest in\nforward KL", "正向 KL 最近")
@@ -622,14 +622,21 @@ def draw_marks(axes, corners, say):
     at_one = tilt(toy_ref, toy.reward, 1)[0] @ corners
     axes.plot(*at_one, "*", color=COLORS["theory"], markersize=13)
     names = {"$y_1$": (0.5, 0.9), "$y_2$": (-0.07, -0.03), "$y_3$": (1.07, -0.03)}
-    names[say("reference", "参考策略")] = (0.6, 0.34)
     for name, place in names.items():
         axes.text(*place, name, ha="center")
+    thin = {"arrowstyle": "-", "color": INK, "linewidth": 0.6}  # a line to the mark
+    optimum = say("optimum,\n$\\beta=1$", "最优解，\n$\\beta=1$")
+    place = {"xytext": (0.25, 0.72), "ha": "right", "va": "center"}
+    axes.annotate(optimum, at_one, arrowprops=thin, **place)
+    place = {"xytext": (0.8, 0.52), "ha": "left", "va": "center"}
+    axes.annotate(
+        say("reference", "参考策略"), toy_ref @ corners, arrowprops=thin, **place
+    )
     axes.set(xlim=(-0.15, 1.15), ylim=(-0.08, 1.0), aspect="equal")
     axes.axis("off")
 
 
-# %% tags=["proof"] checked_en="Checked on 20 random problems, with rewards rounded so that some tie: both ends, and the first-order approach to the reference, by the reward less its mean." checked_zh="在 20 个随机问题上验证，奖励取整，好出现并列：两头的极限；回到参考策略时的一阶变化，即奖励减去平均奖励。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems, with rewards rounded so that some tie: both ends, and the first-order approach to the reference, by the reward less its mean." checked_zh="在 20 个随机问题上验证：奖励取整，好让它们并列；两头的极限；回到参考策略时的一阶变化，即奖励减去平均奖励。"
 tied = Problem(problem.ref_logps, r.round())
 top = ref * (tied.reward == tied.reward.amax(-1, keepdim=True))
 p_max = top.sum(-1, keepdim=True)
@@ -780,7 +787,7 @@ assert torch.isclose(
 )  # the tangent meets the star
 print(f"the star: reward {touching[0]:.3f}, KL {touching[1]:.3f}")
 
-# %% tags=["proof"] checked_en="Checked on 20 random problems and 200 prices: the frontier is concave, its slope lies between the prices, the lowest tangent is the frontier, and each rival is below each line by the price times its KL to that optimum." checked_zh="在 20 个随机问题、200 个权重上验证：前沿是凹的，斜率夹在相邻两个权重之间；最低的切线就是前沿；每个对手比每条线低多少，等于权重乘以它到那个最优解的 KL。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems and 200 prices: the frontier is concave, its slope lies between the prices, the lowest tangent is the frontier, and each rival is below each line by the price times its KL to that optimum." checked_zh="在 20 个随机问题上验证：取 200 个权重，前沿是凹的，斜率夹在相邻两个权重之间；最低的切线就是前沿；每个对手比每条线低多少，等于权重乘以它到那个最优解的 KL。"
 prices = torch.logspace(-2, 2, 200, dtype=torch.float64)  # (200,)
 partitions = [log_partition(problem, b) for b in prices.tolist()]
 heights_at = prices * torch.stack(partitions, -1)  # V(b): (20, 200)
@@ -867,7 +874,7 @@ def frontier_of_the_toy(say):
 #
 # $\beta$ 很大时，把 $e^{r/\beta}$ 和对数都展开到 $1/\beta$ 的二次项：$V\approx\mathbb{E}_{\pi_{\mathrm{ref}}}[r]+\mathrm{Var}_{\pi_{\mathrm{ref}}}(r)/(2\beta)$，而 $\pi^*(y)\approx\pi_{\mathrm{ref}}(y)\,\bigl(1+(r(y)-\mathbb{E}_{\pi_{\mathrm{ref}}}[r])/\beta\bigr)$。
 
-# %% tags=["proof"] checked_en="Checked on 20 random problems, by autograd: the slope of V, the variance, the slope of the frontier, and the expansion for large beta." checked_zh="在 20 个随机问题上用自动求导验证：V 的斜率；方差；前沿的斜率；beta 很大时的展开式。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems, by autograd: the slope of V, the variance, the slope of the frontier, and the expansion for large beta." checked_zh="在 20 个随机问题上验证：用自动求导得到的 V 的斜率；方差；前沿的斜率；beta 很大时的展开式。"
 price = beta[:, 0].clone().requires_grad_()  # (20,)
 height = price * log_partition(problem, price[:, None])
 (dV,) = torch.autograd.grad(height.sum(), price)
@@ -928,7 +935,7 @@ assert torch.allclose(
 assert torch.allclose(best_of_two, best_of_n(toy, 2).exp())  # the library's
 assert f"{earned_by_two:.2f}" == "0.71"
 
-# %% tags=["proof"] checked_en="Checked on 20 random problems with ties: the formula equals a list of all triples that can be drawn." checked_zh="在 20 个有并列的随机问题上验证：把连抽三个的所有可能列出来，与公式一致。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems with ties: the formula equals a list of all triples that can be drawn." checked_zh="在 20 个随机问题上验证：奖励有并列，把连抽三个的所有可能列出来，与公式一致。"
 triples = torch.cartesian_prod(*[torch.arange(6)] * 3)  # (216, 3)
 chance = ref[:, triples].prod(-1)  # (20, 216)
 values = tied.reward[:, triples]  # (20, 216, 3)
@@ -943,7 +950,7 @@ assert torch.allclose(best_of_n(tied, 3).exp(), listed)
 #
 # $$\mathrm{KL}(\pi_n\,\|\,\pi_{\mathrm{ref}})=\log n-\frac{n-1}{n}.$$
 #
-# That is exact if no two answers tie and each is tiny (a ⋆ section shows why). Real answers tie, and single ones can be probable. Then the formula is only an upper bound ([Beirami et al. 2025](https://arxiv.org/abs/2401.01879)): for the toy and $n=2$ it says 0.19, the true value is 0.16.
+# That is exact if no two answers tie and each has a tiny probability (a ⋆ section shows why). Real answers tie, and single ones can be probable. Then the formula is only an upper bound ([Beirami et al. 2025](https://arxiv.org/abs/2401.01879)): for the toy and $n=2$ it says 0.19, the true value is 0.16.
 #
 # > **Before you run it.** Let the reward only say yes or no, and the reference get a yes with probability $p=0.3$. The best of $n$ fails only if all draws fail, so its share of yes is $1-(1-p)^n$. Where does its KL end as $n$ grows?
 # >
@@ -964,7 +971,7 @@ assert torch.allclose(best_of_n(tied, 3).exp(), listed)
 # >
 # > <details><summary>答案</summary>
 # >
-# > 停在 $\log(1/p)=1.20$：做到头，也不过是每次都得「是」。公式却没有上界。
+# > 停在 $\log(1/p)=1.20$：最多也不过是每次都得「是」。公式却没有上界。
 # >
 # > </details>
 
@@ -973,7 +980,7 @@ yes_or_no = Problem(
     torch.tensor([0.3, 0.7], dtype=torch.float64).log(), torch.tensor([1, 0]).double()
 )
 level = torch.full((4_000,), 1 / 4_000, dtype=torch.float64).log()
-tiny = Problem(level, torch.arange(4_000).double())  # 4,000 answers, no ties
+tiny = Problem(level, torch.arange(4_000).double())  # all 1 in 4,000, no ties
 draws = [1, 2, 4, 8, 16, 32, 64]
 formula = [math.log(n) - (n - 1) / n for n in draws]
 smooth = np.geomspace(1, 64, 100)
@@ -991,14 +998,14 @@ assert (
 )
 
 
-# %% tags=["figure"] alt_en="KL from the reference against n from 1 to 64. A line, the formula, rises to 3.2. Points for 4,000 tiny answers lie on it. Points for the toy flatten at 0.69, points for yes or no at 1.20, both marked by dashed lines." alt_zh="横轴是 n，从 1 到 64；纵轴是相对参考策略的 KL。公式是一条线，升到 3.2。4,000 个极小的回答，点落在线上。手算例子的点停在 0.69，「是」「否」的点停在 1.20，各有一条虚线标出。"
+# %% tags=["figure"] alt_en="KL from the reference against n from 1 to 64. A line, the formula, rises to 3.2. Points for 4,000 equally likely answers lie on it. Points for the toy flatten at 0.69, points for yes or no at 1.20, both marked by dashed lines." alt_zh="横轴是 n，从 1 到 64；纵轴是相对参考策略的 KL。公式是一条线，升到 3.2。4,000 个等概率的回答，点落在线上。手算例子的点停在 0.69，「是」「否」的点停在 1.20，各有一条虚线标出。"
 @picture
 def kl_of_best_of_n(say):
     _, axes = figure(height=3.6)
     axes.semilogx(smooth, its_formula, color=COLORS["theory"], base=2)
     axes.text(20, 2.35, say("formula", "公式"), color=COLORS["theory"], ha="right")
     for name, color, words, limit in (
-        ("tiny", "policy", say("4,000 tiny answers", "4,000 个极小的回答"), None),
+        ("tiny", "policy", say("4,000 equal answers", "4,000 个等概率回答"), None),
         (
             "yes or no",
             "baseline",
@@ -1020,12 +1027,12 @@ def kl_of_best_of_n(say):
 
 
 # %% [markdown] lang="en"
-# **Figure 6.5.** The quoted formula is right for many tiny answers and only an upper bound for others. With few levels of reward the KL ends at $\log(1/p_{\max})$ (dashed).
+# **Figure 6.5.** The quoted formula is right for many answers of tiny probability and only an upper bound for others. With few levels of reward the KL ends at $\log(1/p_{\max})$ (dashed).
 #
 # On the toy best-of-n lies at most 0.003 of reward below the frontier. It need not be so near: it asks only which answer is better, never by how much. Let the reference write three answers with probabilities 0.5, 0.49 and 0.01, for rewards of 0, 1 and 100. The best of 4 has a mean reward of 4.84; the frontier at the same KL has 21.6. Nor can one choose freely how far to go: $n$ is a whole number, and every answer costs $n$ draws.
 
 # %% [markdown] lang="zh"
-# **图 6.5** 通行的公式，回答极多、个个极小时才准确，别的时候只是上界。奖励只有几档时，KL 停在 $\log(1/p_{\max})$（虚线）。
+# **图 6.5** 通行的公式，要回答极多、每个的概率都极小才准确，别的时候只是上界。奖励只有几档时，KL 停在 $\log(1/p_{\max})$（虚线）。
 #
 # 在手算例子里，best-of-n 的奖励比前沿最多低 0.003。换个问题就未必这么近，因为它只问哪个好，不问好多少。设参考策略写三个回答的概率是 0.5、0.49、0.01，奖励是 0、1、100。4 个里留最好的，平均奖励 4.84；KL 相同处，前沿有 21.6。再说，要走多远，也不能随意挑：$n$ 只能是整数，而且每要一个回答，就得抽 $n$ 次。
 
@@ -1043,7 +1050,7 @@ attainable = np.interp(spent, jackpot_nats, jackpot_rewards)
 print(f"KL {spent:.3f}   best of 4 {gained:.2f}   frontier {attainable:.1f}")
 assert (f"{gained:.2f}", f"{attainable:.1f}") == ("4.84", "21.6")
 
-# %% tags=["proof"] checked_en="Checked on 20 random problems and 20 probabilities of a yes: the bound; the formula for tiny answers; the share of yes; a KL that rises to its limit and never passes it." checked_zh="在 20 个随机问题、20 个得「是」的概率上验证：上界；回答极小时的公式；得「是」的比例；KL 升向极限，但从不越过。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems and 20 probabilities of a yes: the bound; the formula for tiny answers; the share of yes; a KL that rises to its limit and never passes it." checked_zh="在 20 个随机问题上验证：上界；每个回答的概率都极小时的公式；再取 20 个得「是」的概率：得「是」的比例，KL 升向极限但从不越过。"
 for n in (2, 4, 8, 64):
     bound = math.log(n) - (n - 1) / n
     spends_here = [kl(best_of_n(case, n), case.ref_logps) for case in (problem, tied)]
@@ -1232,7 +1239,7 @@ def best_of_n_of_the_network(say):
 
 # %% [markdown] lang="en"
 # ## ⋆ Where log n - (n-1)/n comes from
-# Suppose that no two answers tie and that each is tiny. Then $v=F(y)$ runs through all numbers from 0 to 1 evenly, and the reweighting factor is the derivative of $v^n$, $n\,v^{n-1}$. The KL is the mean of its logarithm under $\pi_n$:
+# Suppose that no two answers tie and that each has a tiny probability. Then $v=F(y)$ runs through all numbers from 0 to 1 evenly, and the reweighting factor is the derivative of $v^n$, $n\,v^{n-1}$. The KL is the mean of its logarithm under $\pi_n$:
 #
 # $$\mathrm{KL}(\pi_n\,\|\,\pi_{\mathrm{ref}})=\int_0^1 n\,v^{n-1}\log\bigl(n\,v^{n-1}\bigr)\,dv=\log n+(n-1)\int_0^1 n\,v^{n-1}\log v\,dv.$$
 #
@@ -1255,7 +1262,7 @@ gain_in_log_odds = math.log(0.7599 / 0.2401) - math.log(0.3 / 0.7)
 print(f"beta {1 / gain_in_log_odds:.3f}")
 assert f"{1 / gain_in_log_odds:.3f}" == "0.500" and abs(1 - 0.7**4 - 0.7599) < 1e-9
 
-# %% tags=["proof"] checked_en="Checked for n from 1 to 20, by the midpoint rule: the integral is -1/n." checked_zh="对 n 从 1 到 20，用中点法验证：这个积分等于 -1/n。"
+# %% tags=["proof"] checked_en="Checked for n from 1 to 20, by the midpoint rule: the integral is -1/n." checked_zh="在 1 到 20 的每个 n 上验证：用中点法算，这个积分等于 -1/n。"
 powers = torch.arange(1, INSTANCES + 1).double()[:, None]  # n = 1 ... 20
 v = (torch.arange(100_000).double() + 0.5) / 100_000
 integral = (powers * v ** (powers - 1) * v.log()).mean(-1)
@@ -1595,7 +1602,7 @@ check("6.4", token_rewards)
 # ### 练习 6.5 · 四选一的代价
 # ★★☆ · 10 分钟
 #
-# 奖励只分「是」「否」，参考策略得「是」的概率是 0.3。抽 4 个回答，留最好的。留下的有多大概率是「是」？这样得到的策略，与参考策略的 KL 又是多少（要精确值）？按这个顺序给出两个数，再同预言表里 $\beta=0.5$ 那一行比一比。
+# 奖励只分「是」「否」，参考策略得「是」的概率是 0.3。抽 4 个回答，留最好的。留下的有多大概率是「是」？这样得到的策略，与参考策略的 KL 又是多少（要精确值）？按这个顺序给出两个数，再同正文那张预测表里 $\beta=0.5$ 的一行比一比。
 #
 # <details><summary>提示</summary>
 #
@@ -1807,7 +1814,7 @@ check("6.7", answer_6_7)
 # ## 参考文献
 # - [Ahmadian et al. 2024](https://arxiv.org/abs/2402.14740)：RLOO。
 # - [Beirami et al. 2025](https://arxiv.org/abs/2401.01879)：best-of-n 通行的 KL 公式只是上界。
-# - [Gao et al. 2023](https://arxiv.org/abs/2210.10760)：优化过头要付多大代价，有实测。
+# - [Gao et al. 2023](https://arxiv.org/abs/2210.10760)：过度优化要付多大代价，有实测。
 # - [Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783)：Llama 3，以及其中所说的拒绝采样。
 # - [Korbak et al. 2022](https://arxiv.org/abs/2205.11275)：分布坍缩；把目标看作贝叶斯推断。
 # - [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)：用 PPO 做 RLHF，惩罚逐个词元扣。
