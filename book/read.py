@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nbformat
 from nbformat import NotebookNode
@@ -48,9 +49,10 @@ def write(folder: Path, lang: str) -> tuple[list[str], list[str]]:
                 continue
             if nbformat.read(path, as_version=4).metadata[MARK] == notebook.metadata[MARK]:
                 continue  # the outputs of a reader's run stay
-        draft = path.with_suffix(".ipynb.tmp")
-        nbformat.write(notebook, draft)
-        draft.replace(path)
+        with TemporaryDirectory(prefix=".draft-", dir=folder) as own:  # no other run writes there
+            draft = Path(own) / path.name
+            nbformat.write(notebook, draft)
+            draft.replace(path)
         written.append(path.name)
     return written, kept
 
