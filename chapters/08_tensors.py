@@ -147,14 +147,14 @@ assert torch.equal(logps_of_answers(*HAND), sequence_logps(*HAND))
 # %% [markdown] lang="en"
 # `gather` picks from each row the entry of the token that really came. `masked_fill` writes 0 where the mask is 0. (Multiplying by the mask would do as long as nothing is infinite; $0\cdot(-\infty)$ is not a number.)
 #
-# One case by hand is one case. A proof needs the chain rule itself: twenty random probability tables over all $3^4=81$ strings of four tokens. Adding up gives every conditional probability; fed in as logits, they must return what the table says.
+# One case by hand is one case. A proof needs the chain rule itself: 20 random probability tables over all $3^4=81$ strings of four tokens. Adding up gives every conditional probability; fed in as logits, they must return what the table says.
 
 # %% [markdown] lang="zh"
 # `gather` 从每一行里挑出一项，就是真正出现的那个词元的对数概率。`masked_fill` 在掩码为 0 处写 0。（不出现无穷大的话，直接乘以掩码也行；可 $0\cdot(-\infty)$ 得 nan，「不是数」。）
 #
-# 手算的例子，终究只有一个。要证明，得拿乘法公式本身来对：随机造二十张概率表，每张列出四个词元能排成的全部 $3^4=81$ 个串。加一加就得到条件概率；当作 logits 喂进去，返回的必须正是表里写的。
+# 手算的例子，终究只有一个。要证明，得拿乘法公式本身来对：随机造 20 张概率表，每张列出四个词元能排成的全部 $3^4=81$ 个串。加一加就得到条件概率；当作 logits 喂进去，返回的必须正是表里写的。
 
-# %% tags=["proof"] checked_en="Checked on twenty random tables of 81 strings: the code returns log p(abcd) - log p(ab), and the nine answers to a prompt sum to 1." checked_zh="在二十张随机的表上核对，每张 81 个串：代码返回 log p(abcd) - log p(ab)；同一个提示的九个回答，概率之和是 1。"
+# %% tags=["proof"] checked_en="Checked on 20 random tables of 81 strings: the code returns log p(abcd) - log p(ab), and the nine answers to a prompt sum to 1." checked_zh="在 20 张随机的表上验证：每张 81 个串，代码返回 log p(abcd) - log p(ab)；同一个提示的九个回答，概率之和是 1。"
 joint = normal(INSTANCES, 81).log_softmax(-1).view(INSTANCES, 3, 3, 3, 3)
 p_two, p_three = joint.logsumexp((3, 4)), joint.logsumexp(4)  # of the first tokens
 strings = torch.cartesian_prod(*[torch.arange(3)] * 4)  # (81, 4)
@@ -229,7 +229,7 @@ def row_and_labels(say):
     axes.set_xticks([t + 0.5 for t in range(12)], range(12))
     names = (
         say("as read", "读入"),
-        say("labels", "标签"),
+        say("labels (green\nare counted)", "标签\n（绿的计入）"),
         say("surprise\n(nats)", "惊讶\n（奈特）"),
     )
     axes.set_yticks([1.9, 0.4, -0.5], names)
@@ -237,10 +237,10 @@ def row_and_labels(say):
 
 
 # %% [markdown] lang="en"
-# **Figure 8.1.** The mask on a real row: each position predicts the token to its right (lines). Grey labels, those of the prompt, do not count. Green: the six that do, from the answer's first token, predicted at the `=` of the prompt, to `E`. Blue: the surprise of `gen` at each (the field says *self-information*), in nats; their sum is $-\log\pi(y\mid x)$.
+# **Figure 8.1.** The mask on a real row: each position predicts the token to its right (lines). Grey labels, those of the prompt, do not count. Green: the six that do, from the answer's first token, predicted at the `=` of the prompt, to `E`. Blue: the surprise of `gen`, the base model of chapter 3, at each (the field says *self-information*), in nats; their sum is $-\log\pi(y\mid x)$.
 
 # %% [markdown] lang="zh"
-# **图 8.1** 掩码落在真实的一行上：每个位置预测它右边的词元（连线）。灰色标签属于提示，不计入。绿：计入的六个，从回答的第一个词元（在提示的 `=` 那里预测）到 `E`。蓝：`gen` 对这六个标签各有多惊讶（术语叫**自信息**，self-information），单位奈特；加起来就是 $-\log\pi(y\mid x)$。
+# **图 8.1** 掩码落在真实的一行上：每个位置预测它右边的词元（连线）。灰色标签属于提示，不计入。绿：计入的六个，从回答的第一个词元（在提示的 `=` 那里预测）到 `E`。蓝：`gen`（第 3 章的基座模型）对这六个标签各有多惊讶（术语叫**自信息**，self-information），单位奈特；加起来就是 $-\log\pi(y\mid x)$。
 
 # %% [markdown] lang="en"
 # **The prompt is not counted,** because $\pi(y\mid x)$ is a probability *given* the prompt. What if it is counted by mistake?
@@ -258,7 +258,7 @@ def row_and_labels(say):
 # %% [markdown] lang="zh"
 # **提示不计入**，因为 $\pi(y\mid x)$ 是*给定*提示之后的概率。误把它算进去会怎样？
 #
-# > **先猜一猜。** 有份训练代码把提示完整地算了进去，每一对的两个回答都算，两个模型都算。训练出来的策略会不同吗？
+# > **先猜一猜。** 有份训练代码把提示完整地算了进去，每个偏好对的两个回答都算，两个模型都算。训练出来的策略会不同吗？
 #
 # <details><summary>答案</summary>
 #
@@ -268,7 +268,7 @@ def row_and_labels(say):
 #
 # 可要是只有一边算了提示，或者两边算得不一样多，就抵消不掉。第 9 章有一个这样的掩码，下面的博物馆里还有一个。
 
-# %% tags=["proof"] checked_en="Checked on twenty random pairs: the prompt cancels in the margin and gets no gradient; the logged log-ratios change." checked_zh="在二十对随机的回答上核对：提示在间隔里抵消，也得不到梯度；日志里的对数比变了。"
+# %% tags=["proof"] checked_en="Checked on 20 random pairs: the prompt cancels in the margin and gets no gradient; the logged log-ratios change." checked_zh="在 20 个随机样本对上验证：提示在间隔里抵消，也得不到梯度；日志里的对数比变了。"
 T, V, n = 9, 5, 4  # positions, vocabulary, tokens of the prompt
 prompt = any_ids(V, INSTANCES, n)  # one prompt for both answers
 pair_ids = torch.cat((prompt.repeat(2, 1), any_ids(V, 2 * INSTANCES, T - n)), dim=1)
@@ -363,7 +363,7 @@ assert (together - alone).abs().max() < 1e-6  # batch = single
 assert (together - batch_logps(model, [0, 1, 2], "left")).abs().max() < 1e-6
 assert (together[[2, 0, 1]] - batch_logps(model, [2, 0, 1])).abs().max() < 1e-6
 
-# %% tags=["proof"] checked_en="Checked on twenty random rows: noise at every position that does not matter, another order, another division of the batch, and the sum is the same bit for bit; and twenty random Llamas." checked_zh="在二十行随机数据上核对：无关的位置换成噪声，换个次序，换个分法，和一个比特都不差；再换二十个随机的 Llama。"
+# %% tags=["proof"] checked_en="Checked on 20 random rows: noise at every position that does not matter, another order, another division of the batch, and the sum is the same bit for bit; and 20 random Llamas." checked_zh="在 20 行随机数据上验证：无关的位置换成噪声，换个次序，换个分法，求得的和一个比特也不差；又在 20 个随机的 Llama 上验证：一批算与单个算、左填充与右填充，结果相同。"
 marks = torch.zeros(INSTANCES, T, dtype=torch.bool)
 for k in range(INSTANCES):
     marks[k, 1 + k % 4 : 6 + k % 4] = True  # answers in different places
@@ -393,12 +393,16 @@ for seed in range(1, INSTANCES):
 # The rest is arithmetic on four numbers a pair. Write $\Delta=\log\pi_\theta-\log\pi_{\mathrm{ref}}$ for the **log-ratio** of an answer and $m$ for the difference of the two. With $q$, the probability that $y_w$ is preferred, the loss of [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290) ($q=1$ there) reads
 #
 # $$h=\beta\,m=\beta\,(\Delta_w-\Delta_l),\qquad\ell=-q\log\sigma(h)-(1-q)\log\sigma(-h).$$
+#
+# A case by hand, with $\beta=0.5$ and $q=1$. Let the reference give the two answers -4 and -6, and the policy $2\ln 3-4$ and -6. Then $m=2\ln 3$, $h=\ln 3$, $\sigma(h)=\frac34$, and the loss is $\ln\frac43=0.288$.
 
 # %% [markdown] lang="zh"
 # ## 从四个数到损失
-# 剩下的只是算术，每一对四个数。记 $\Delta=\log\pi_\theta-\log\pi_{\mathrm{ref}}$，即一个回答的**对数比**（log-ratio），两者之差记作 $m$；$q$ 是 $y_w$ 胜出的概率。[Rafailov et al. 2023](https://arxiv.org/abs/2305.18290) 的损失（那里 $q=1$）就是
+# 剩下的只是算术，每个偏好对四个数。记 $\Delta=\log\pi_\theta-\log\pi_{\mathrm{ref}}$，即一个回答的**对数比**（log-ratio），两者之差记作 $m$；$q$ 是 $y_w$ 胜出的概率。[Rafailov et al. 2023](https://arxiv.org/abs/2305.18290) 的损失（那里 $q=1$）就是
 #
 # $$h=\beta\,m=\beta\,(\Delta_w-\Delta_l),\qquad\ell=-q\log\sigma(h)-(1-q)\log\sigma(-h)$$
+#
+# 手算一个，取 $\beta=0.5$、$q=1$。参考策略给两个回答的是 -4 和 -6，策略给的是 $2\ln 3-4$ 和 -6。于是 $m=2\ln 3$，$h=\ln 3$，$\sigma(h)=\frac34$，损失是 $\ln\frac43=0.288$。
 
 
 # %% tags=["setup"]
@@ -416,13 +420,14 @@ def numbers(*values):
 
 
 # %%
-by_paper = numbers(2 * math.log(3) - 4, -6, -4, -6)  # m = 2 ln 3
-paper_loss = loss_of_pairs(*by_paper, beta=0.5)  # h = ln 3, so σ(h) = 3/4
+by_paper = numbers(2 * math.log(3) - 4, -6, -4, -6)
+paper_loss = loss_of_pairs(*by_paper, beta=0.5)
 print(f"{paper_loss.item():.3f} {math.log(4 / 3):.3f}")
 assert abs(paper_loss.item() - math.log(4 / 3)) < 1e-12
+assert f"{math.log(4 / 3):.3f}" == "0.288"
 assert abs(preference_loss(*by_paper, beta=0.5)[0] - paper_loss).item() < 1e-12
 
-# %% tags=["proof"] checked_en="Checked on twenty random pairs with soft labels: the library's loss and rewards, and the same loss by way of the odds." checked_zh="在二十对随机的数、软标签上核对：库里的损失与奖励；换一条路，经由几率算出的同一个损失。"
+# %% tags=["proof"] checked_en="Checked on 20 random pairs with soft labels: the library's loss and rewards, and the same loss by way of the odds." checked_zh="在 20 个随机样本对上验证：标签是软的；损失和奖励与库里的一致；换一条路，由几率算，损失相同。"
 four, q, beta = 10 * normal(4, INSTANCES), normal(INSTANCES).sigmoid(), 0.3
 losses, chosen_rewards, _ = preference_loss(*four, beta=beta, preference_prob=q)
 assert (losses - loss_of_pairs(*four, beta, q)).abs().max() < 1e-12
@@ -496,7 +501,7 @@ assert len(betas) == 5 and len(cases["sequences"]) == 7
 #
 # 所以这项检查只说明策略与参考策略一致；两边是不是都错了，它看不见。前面那些手算的例子，正是为此准备的。
 
-# %% tags=["proof"] checked_en="Checked on twenty random pairs: with any mask, any labels and three values of β the loss is ln 2; another reference shows at once." checked_zh="在二十对随机的回答上核对：随便什么掩码、什么标签，三个 β，损失都是 ln 2；换一个参考策略，立刻看得出。"
+# %% tags=["proof"] checked_en="Checked on 20 random pairs: with any mask, any labels and three values of β the loss is ln 2; another reference shows at once." checked_zh="在 20 个随机样本对上验证：随便什么掩码、什么标签，三个 β，损失都是 ln 2；换一个参考策略，立刻看得出。"
 any_mask = torch.rand((2 * INSTANCES, T), generator=generator) < 0.5
 any_mask[:, 0] = False
 logits, ids = normal(2 * INSTANCES, T, V), any_ids(V, 2 * INSTANCES, T)
@@ -588,7 +593,7 @@ def mean_optimum(problem, lengths, beta):
     return logps
 
 
-# %% tags=["proof"] checked_en="Checked on twenty random problems: the formula is where an optimiser ends; with equal lengths it is the optimum of β / L; with equal rewards nothing moves." checked_zh="在二十道随机题上核对：优化器的终点就是这个公式；长度相同，就是 β / L 的最优解；奖励相同，谁也不动。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems: the formula is where an optimiser ends; with equal lengths it is the optimum of β / L; with equal rewards nothing moves." checked_zh="在 20 个随机问题上验证：优化器的终点就是这个公式；长度相同，就是 β / L 的最优解；奖励相同，谁也不动。"
 problem = tabular.random_problems(INSTANCES, 6, SEED)
 lengths = any_ids(5, INSTANCES, 6).double() + 4
 judged = tabular.comparisons(problem.reward, tabular.uniform_pairs(6))
@@ -727,7 +732,7 @@ def last_digit(say):
         name = str(dtype).removeprefix("torch.")
         axes.plot(true_ratio, values.float(), color=COLORS[color], label=name)
     axes.set_xlabel(say("true log-ratio (nats)", "真实的对数比（奈特）"))
-    axes.set_ylabel(say("as computed", "算出来的"))
+    axes.set_ylabel(say("computed log-ratio (nats)", "算出来的对数比（奈特）"))
     axes.set(xticks=range(-4, 5, 2), yticks=range(-4, 5, 2))
     axes.legend()
 
@@ -748,7 +753,7 @@ def last_digit(say):
 
 # %% [markdown] lang="zh"
 # ## ⋆ 三条补充
-# **离 $\ln 2$ 多远才算远？** 各对的间隔若散布在 0 的两边，标准差是 $s$，平均损失就高出约 $s^2/8$。所以从 0.71 起步，说明 $s\approx 0.37$；要是散得不开，损失里几乎看不出来。
+# **离 $\ln 2$ 多远才算远？** 各对的间隔若散布在 0 的两边，标准差是 $s$，平均损失就高出约 $s^2/8$。所以从 0.71 起步，说明 $s\approx 0.37$；散布若窄，损失里几乎看不出来。
 #
 # **帮倒忙的 epsilon。** `(softmax + 1e-8).log()` 也有人写，是为了避开 $\log 0$。这样算，对数概率低不过 $\ln 10^{-8}=-18.42$。一个词元真正的对数概率是 -30，报出来却是 -18.42，梯度本该是 1，却只有 $10^{-5}$ 左右：概率极小的词元，再也学不会。`log_softmax` 用不着这样帮忙。
 #
@@ -1113,7 +1118,8 @@ def what_each_counts(say):
     ]
     for k, (begin, end) in enumerate(spans):
         strip(axes, text, [begin <= t < end for t in range(12)], -k)
-    axes.set(xlim=(-0.1, 12.1), ylim=(-4.2, 1.0), xlabel=say("position", "位置"))
+    axes.text(4, 0.95, say("green: counted", "绿：计入"), color=COLORS["chosen"])
+    axes.set(xlim=(-0.1, 12.1), ylim=(-4.2, 1.5), xlabel=say("position", "位置"))
     axes.set_xticks([t + 0.5 for t in range(12)], range(12))
     axes.set_yticks([0.4 - k for k in range(5)], names)
     axes.grid(False)
@@ -1137,11 +1143,11 @@ by_name = suspect_5(row_ids[:1, :10], torch.tensor([10]), tokenizer.eos_id)
 assert by_name[0].tolist() == [True] * 9 + [False]
 
 # %% [markdown] lang="en"
-# ## ⋆ The bug museum: columns
+# ## ⋆ The bug museum: positions and columns
 # A **position id** tells the network where a token stands. This library counts real tokens only, by a running sum over the attention mask. What if one numbers the columns? That depends on the model. With RoPE, attention sees only *differences* of positions (chapter 2); all tokens of a row move by the same number, and nothing changes. GPT-2 adds a learned vector for each position to the embedding; there a row that starts at 4 is another input. We build both in miniature, one attention and no layers around it.
 
 # %% [markdown] lang="zh"
-# ## ⋆ 错误博物馆：列
+# ## ⋆ 错误博物馆：位置与列
 # **位置编号**（position id）告诉网络一个词元站在哪里。本书的库只数真正的词元，办法是沿注意力掩码累加。要是拿列号当位置呢？看是什么模型。用 RoPE，注意力只看位置之*差*（第 2 章），一行的词元挪的格数一样，什么也不变。GPT-2 则给每个位置学一个向量，加到嵌入上；一行从位置 4 开始，就成了另一个输入。两种都做一个最小的：只有一层注意力，别的都不要。
 
 
@@ -1223,7 +1229,7 @@ def ignores_left_padding(number):
 
 exhibit(7, real_tokens, suspect_7, ignores_left_padding)
 
-# %% tags=["proof"] checked_en="Checked on twenty random models: counting real tokens moves nothing; counting columns moves learned positions, and RoPE not." checked_zh="在二十个随机模型上核对：只数真正的词元，什么也不动；拿列号当位置，学来的位置会动，RoPE 不动。"
+# %% tags=["proof"] checked_en="Checked on 20 random models: counting real tokens moves nothing; counting columns moves learned positions, and RoPE not." checked_zh="在 20 个随机模型上验证：只数真正的词元，什么也不变；拿列号当位置，学来的位置向量使结果变了，RoPE 不变。"
 tokens, places = normal(INSTANCES, 22, 8), normal(INSTANCES, 32, 8)
 for vectors, learned in zip(tokens, places):
     assert padded_gap(vectors, learned, real_tokens) < 1e-9
@@ -1356,7 +1362,7 @@ def suspect_10(pieces):  # the losses of a step, in pieces that fit into memory
 #
 # <details><summary>答案</summary>
 #
-# 一步分成 $G$ 块，把 $G$ 个平均值加起来，忘了除以 $G$；$8\ln 2=5.545$。梯度是应有的八倍长；用 Adam，这一点大体看不出；用梯度裁剪，早早就动手裁了。（除以 $G$，只在各块一样大时才对。）改法：分别累计总和与个数，最后除一次（第 3 章）。
+# 一步分成 $G$ 块，把 $G$ 个平均值加起来，忘了除以 $G$；$8\ln 2=5.545$。梯度是应有的八倍长；用 Adam，这一点大体看不出；有梯度裁剪，裁剪就启动得太早，早了八倍。（除以 $G$，只在各块一样大时才对。）改法：分别累计总和与个数，最后除一次（第 3 章）。
 #
 # </details>
 #
@@ -1512,7 +1518,7 @@ def suspect_13(policy):  # makes the reference
 #
 # <details><summary>答案</summary>
 #
-# 参考策略就是策略本身，每一步现算，所以永远有 $h=0$。可是模型*在*训练：参考那边没有梯度，策略这边有；标签是 $q=1$ 的，每一对的拉力都是 $\beta/2$，拉得再开也不松手。权重一路狂奔，没有绳子拉着。改法：复制一份，或者把对数概率存下来。
+# 参考策略就是策略本身，每一步现算，所以永远有 $h=0$。可是模型*在*训练：参考那边没有梯度，策略这边有；凡是标签 $q=1$ 的，不管间隔多大，都用 $\beta/2$ 的力拉着。权重一路狂奔，没有绳子拉着。改法：复制一份，或者把对数概率存下来。
 #
 # </details>
 #
@@ -2081,7 +2087,7 @@ check("8.6", answer_8_6)
 # %% [markdown] lang="zh"
 # <details><summary>解答</summary>
 #
-# A 始终停在 $\ln 2$，却一直在动：参考策略跟着它动。B 从 $2\ln 2$ 起步。C 和 D 都从 $\ln 2$ 降到同一个损失；D 慢四倍，因为斜率里带着 $\beta^2$，终点也更远。
+# A 的损失始终停在 $\ln 2$，对数概率却一直在动：参考策略跟着它动。B 从 $2\ln 2$ 起步。C 和 D 都从 $\ln 2$ 降到同一个损失；D 慢四倍，因为斜率里带着 $\beta^2$，终点也更远。
 #
 # ```python
 # answer_8_6 = {"A": 13, "B": 10, "C": 0, "D": 9}
