@@ -461,7 +461,7 @@ assert abs(prompt_entropy + task.entropy - joint) < 1e-9
 # %%
 short = json.loads(Path("data/sft_optimizers.json").read_text())["runs"]
 masks = {"muon": "answers only", "muon_all": "all tokens"}
-print(arms.table(short, masks, ("excess", "prompt_nats")))
+arms.show(arms.table(short, masks, ("excess", "prompt_nats")))
 learnt = arms.values(short, "muon_all", "prompt_nats").values()
 assert max(abs(nats - prompt_entropy) for nats in learnt) < 0.02
 assert min(arms.values(short, "muon", "prompt_nats").values()) > 15
@@ -692,7 +692,7 @@ def evened_out(say):
 
 # %%
 names = {"muon": "Muon 0.01", "adamw_0.003": "AdamW 0.003", "adamw_0.01": "AdamW 0.01"}
-print(arms.table(short, names, ("excess",)))
+arms.show(arms.table(short, names, ("excess",)))
 for name in ("adamw_0.003", "adamw_0.01"):
     assert arms.beats(short, name, "muon", "excess", by=0.45)  # nats: more is worse
 
@@ -1055,7 +1055,7 @@ held = json.loads(Path("data/held_out.json").read_text())
 rows, networks = held["runs"], held["networks"]
 WHO = {"authors": "the authors", "everything": "trained on all", "unseen": "kept out",
        "nearest": "nearest seen", "chance": "any text", "table": "table"}  # fmt: skip
-print(arms.table(rows, WHO, ("exact", "greedy", "style", "well_formed")))
+arms.show(arms.table(rows, WHO, ("exact", "greedy", "style", "well_formed")))
 for share in arms.values(rows, "authors", "exact").values():
     assert abs(share - 0.75) < 1e-6  # the yardstick
 exact = arms.values(rows, "unseen", "exact")  # one share a seed
@@ -1084,7 +1084,7 @@ for side in ("below", "above"):
     assert max(arms.values(rows, side, "exact").values()) < 0.1
     assert min(arms.values(rows, side, "well_formed").values()) > 0.95
     assert arms.beats(rows, "unseen", side, "exact", by=0.6)
-print(
+arms.show(
     arms.table(rows, ("unseen", "below", "above"), ("exact", "greedy", "well_formed"))
 )
 
@@ -1218,7 +1218,9 @@ def worth_of_a_view(say):
 # **图 3.7** 三个数的失误，随书的模型比下界多付多少，按训练中抽到的次数分开；每点最多 4,000 段文本的平均，附 95% 区间。从没见过的：0.07 奈特，也就是真实概率的 93%。
 
 # %%
-print(arms.table(rows, ("unseen", "everything", "never drawn", "drawn"), ("excess",)))
+arms.show(
+    arms.table(rows, ("unseen", "everything", "never drawn", "drawn"), ("excess",))
+)
 for new, old in (("never drawn", "drawn"), ("unseen", "everything")):
     assert arms.beats(rows, new, old, "excess")  # dearer, in every seed
 dearer = sorted(arms.gaps(rows, "unseen", "everything", "excess").values())
