@@ -417,7 +417,9 @@ def two_bumps_and_the_nearest(say):
     axes.plot(places, nearest["forward"].exp(), color=COLORS["baseline"])
     peak = places[nearest["reverse"].argmax()].item()
     top = nearest["reverse"].exp().max().item()
-    axes.text(-peak, 0.115, say("given: two bumps", "给定的双峰"), color=INK, ha="center")
+    axes.text(
+        -peak, 0.115, say("given: two bumps", "给定的双峰"), color=INK, ha="center"
+    )
     label = say("nearest in reverse KL", "反向 KL 最近")
     axes.text(peak, top + 0.01, label, color=COLORS["policy"], ha="center")
     label = say("nearest in\nforward KL", "正向 KL 最近")
