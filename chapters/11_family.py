@@ -71,7 +71,7 @@ from dpo_core.training import LoopConfig, default_device, train
 
 # %% [markdown] lang="zh"
 # ## 一对回答，四种看法
-# DPO 之后又冒出二十来种损失，各有论文，各有名字，其实没有名字看上去那么不同。问两个问题就能分清：对一个偏好对，损失用多大的力拉？拉到哪里停？第一个问题，拿一对回答就能问明白。
+# DPO 之后又冒出二十来种损失，各有论文，各有名字；彼此的差别，其实没有名字显得那么大。问两个问题就能分清：对一个偏好对，损失用多大的力拉？拉到哪里停？第一个问题，拿一对回答就能问明白。
 #
 # 策略给 chosen（记作 $y_w$）的对数概率是 -5，给 rejected（记作 $y_l$）的是 -10；参考策略给的是 -7 和 -9。于是**对数比** $\Delta=\log\pi-\log\pi_{\mathrm{ref}}$ 是 $\Delta_w=2$、$\Delta_l=-1$：前一个回答，策略比参考策略更爱写；后一个，更不爱写。两者之差 $m=\Delta_w-\Delta_l=3$。取 $\beta=0.4$，奖励间隔 $h=\beta m=1.2$。
 #
@@ -314,7 +314,7 @@ assert all(abs(STOPS[name](sure)[0] - h) < 6e-4 for name, h in BY_HAND.items())
 below, above = (imbalance(hinge, sure, torch.full_like(sure, h)) for h in (0.99, 1.01))
 assert below.min() > 0 > above.max()
 
-# %% tags=["proof"] checked_en="Checked on twenty random labels: at the stop of DPO, of cDPO and of IPO the two pulls balance." checked_zh="在二十个随机标签上验证：DPO、cDPO、IPO 停下的地方，两股力相抵。"
+# %% tags=["proof"] checked_en="Checked on 20 random labels: at the stop of DPO, of cDPO and of IPO the two pulls balance." checked_zh="在 20 个随机标签上验证：DPO、cDPO、IPO 停下的地方，两股力相抵。"
 chance = torch.rand(INSTANCES, generator=torch.Generator().manual_seed(SEED))
 labels20 = 0.5 + 0.48 * chance.double()
 for name in ("sigmoid", "cdpo", "ipo_sum"):
@@ -335,7 +335,7 @@ def stationary_points(say):
     fig, axes = figure(width=6.0, height=3.4)
     places = {
         "sigmoid": (0.86, 2.9),
-        "cdpo": (0.94, 1.6),
+        "cdpo": (0.945, 1.35),
         "hinge": (0.53, 1.1),
         "ipo_sum": (0.93, 0.52),
     }
@@ -357,21 +357,21 @@ def stationary_points(say):
 # **Figure 11.2.** Where each loss stops, by how sure the label is. Towards a certain judge ($q=1$) DPO runs off; cDPO stops at 2.197, the hinge at 1, IPO at 0.5. Only DPO's curve turns a probability back into the reward difference it came from.
 
 # %% [markdown] lang="zh"
-# **图 11.2** 每种损失停在哪里，看标签有多肯定。裁判越接近完全肯定（$q=1$），DPO 跑得越远；cDPO 停在 2.197，合页损失停在 1，IPO 停在 0.5。只有 DPO 的曲线能把概率还原成它所出自的奖励差。
+# **图 11.2** 每种损失停在哪里，看标签有多肯定。裁判越接近完全肯定（$q=1$），DPO 跑得越远；cDPO 停在 2.197，合页损失停在 1，IPO 停在 0.5。只有 DPO 的曲线能把概率还原成原来的奖励差。
 
 # %% [markdown] lang="en"
-# Why does it matter which curve it is? Take three answers with rewards 1, 0, -1. All their margins come from one policy, so they have to fit together: $h_{13}=h_{12}+h_{23}$. In the table above, DPO's do: $2=1+1$. IPO's do not: it wishes for 0.381 where two of its wishes add up to 0.462. Then the minimum is a compromise, and it leans to the pairs that are common.
+# Why does it matter which curve it is? Take three answers with rewards 1, 0, -1. All their margins come from one policy, so they have to fit together: $h_{13}=h_{12}+h_{23}$. In the table above, DPO's do: $2=1+1$. IPO's do not: its two margins for a difference of 1 add up to 0.462, and for the difference of 2 it wants 0.381. Then the minimum is a compromise, and it leans to the pairs that are common.
 #
-# For Bradley–Terry labels of any rewards, the wishes fit only if $h(q)$ is proportional to $\log\frac{q}{1-q}$. That is what the sigmoid has and the other shapes have not.
+# For Bradley–Terry labels of any rewards, the margins fit only if $h(q)$ is proportional to $\log\frac{q}{1-q}$. That is what the sigmoid has and the other shapes have not.
 #
 # **KTO stops nowhere.** An answer that wins the share $v$ of its comparisons costs $v\,\sigma(-\hat r)+(1-v)\,\sigma(\hat r)$ on average, with $\hat r=\beta\Delta$. The slope is $(1-2v)\,\sigma(\hat r)\,\sigma(-\hat r)$. It has one sign everywhere: who wins more than half goes up without end, even if the labels doubt. It only gets slower, on both sides: an answer that is hopelessly wrong is let go as well as one that is won.
 
 # %% [markdown] lang="zh"
-# 是哪条曲线，要紧吗？取三个回答，奖励 1、0、-1。三个间隔出自同一个策略，必须对得上：$h_{13}=h_{12}+h_{23}$。看上面那张表，DPO 对得上：$2=1+1$。IPO 对不上：前两个愿望加起来是 0.462，第三个愿望却是 0.381。于是最小值只能折中，哪种偏好对常见，就偏向哪种。
+# 是哪条曲线，要紧吗？取三个回答，奖励 1、0、-1。三个间隔出自同一个策略，必须对得上：$h_{13}=h_{12}+h_{23}$。看上面打印的表，DPO 的对得上：$2=1+1$。IPO 的对不上：奖励差 1 的两个间隔，加起来是 0.462；奖励差 2 的，它却只要 0.381。于是最小值只能折中，哪种偏好对常见，就偏向哪种。
 #
-# 标签出自 Bradley–Terry 模型时，要不论奖励多少都对得上，$h(q)$ 就得与 $\log\frac{q}{1-q}$ 成正比。sigmoid 有这一条，别的形状没有。
+# 标签出自 Bradley–Terry 模型时，要想不管奖励是多少都对得上，$h(q)$ 就得与 $\log\frac{q}{1-q}$ 成正比。满足这一条的是 sigmoid，别的形状都不满足。
 #
-# **KTO 哪里都不停。** 一个回答在自己的比较里胜出的比例是 $v$，平均代价就是 $v\,\sigma(-\hat r)+(1-v)\,\sigma(\hat r)$，其中 $\hat r=\beta\Delta$。斜率是 $(1-2v)\,\sigma(\hat r)\,\sigma(-\hat r)$，处处同号：胜率过半的一直升上去，标签有犹豫也一样，只是越来越慢。慢在两头：赢定的松手，错得没救的也松手。
+# **KTO 哪里都不停。** 一个回答在自己的比较里胜出的比例是 $v$，平均代价就是 $v\,\sigma(-\hat r)+(1-v)\,\sigma(\hat r)$，其中 $\hat r=\beta\Delta$。斜率是 $(1-2v)\,\sigma(\hat r)\,\sigma(-\hat r)$，处处同号：胜率过半的一直升上去，标签有犹豫也一样，只是越来越慢。慢在两头：赢定的回答，它松手；错得没救的回答，它也松手。
 
 # %%
 first, second, both = (STOPS["sigmoid"](sure)[k] for k in range(3))
@@ -542,7 +542,7 @@ def resting_places(say):
         ylim=(-0.5, 8.2),
         xlabel=say("probability of the best answer", "最好那个回答的概率"),
     )
-    axes.legend(loc="lower left", bbox_to_anchor=(0.08, 0), fontsize=9)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.13), ncols=2, fontsize=9)
 
 
 # %% [markdown] lang="en"
@@ -552,10 +552,10 @@ def resting_places(say):
 # **图 11.3** 八种损失在玩具上停在哪里，看最好那个回答的概率。$\beta$ 相同，终点却相差很远。软标签下，停在最优解的只有 `sigmoid`，还有碰巧的 `hinge`；确定性标签下，八种里有三种没有终点。
 
 # %% [markdown] lang="en"
-# `hinge` sits there by accident: it wants margin 1, and neighbours in this example differ by exactly 1. IPO moves less at the same $\beta$ because what tilts its policy is a win rate, which cannot exceed 1. The two losses with an imitation term stop early for another reason: they want the chosen answers as they were drawn. A number $\beta$ means something else in each loss, so a comparison at equal $\beta$ is no comparison; below, each gets its own.
+# `hinge` sits there by accident: it wants margin 1, and neighbours in this example differ by exactly 1. IPO moves less at the same $\beta$ because what tilts its policy is a win rate, which cannot exceed 1. The two losses with an imitation term stop early for another reason: they also want to write the chosen answers as often as they were drawn. A number $\beta$ means something else in each loss, so a comparison at equal $\beta$ is no comparison; below, each gets its own.
 
 # %% [markdown] lang="zh"
-# `hinge` 落在那里是碰巧：它要的间隔是 1，而这个例子里相邻回答的奖励正好差 1。同样的 $\beta$，IPO 动得少，因为给它的策略加权的是胜率，胜率超不过 1。带模仿项的两种停得早，是另一个缘故：它们要照抽到的样子写 chosen。同一个 $\beta$，在各种损失里意思不同，所以拿相等的 $\beta$ 来比，等于没比；后面的比较，每种损失各用各的。
+# `hinge` 落在那里是碰巧：它要的间隔是 1，而这个例子里相邻回答的奖励正好差 1。同样的 $\beta$，IPO 动得少，因为给它的策略加权的是胜率，胜率超不过 1。带模仿项的两种停得早，是另一个缘故：它们还要按抽到的频率去写 chosen。同一个 $\beta$，在各种损失里意思不同，所以拿相等的 $\beta$ 来比，等于没比；后面的比较，每种损失各用各的。
 
 # %% [markdown] lang="en"
 # ## On a network
@@ -615,7 +615,7 @@ assert live["simpo"]["J"].value < min(live[n]["J"].value for n in ("sigmoid", "s
 # </details>
 
 # %% [markdown] lang="zh"
-# SimPO 走得远，也付出了代价，不过这只是一个种子。完整的比较由 `chapters/data/family_labels.py` 录下：库里的每种损失，连同模仿，用同样的 9,600 对；都更新 150 步，每步 64 对；标签有三种：软标签，**采样标签**（只抽一次），丢掉平局的确定性标签。（`cdpo` 和 `kto` 没有软标签：前者自己会软化，后者只要好坏。）每一种都在留作调参的抽样上试四个设置：四个 $\beta$，模仿则是四个学习率。$J$ 最高的那个，用三个种子重训，各有各的基座、偏好对和次序，再用新的提示来量。
+# SimPO 走得远，也付出了代价，不过这只是一个种子。完整的比较由 `chapters/data/family_labels.py` 录下：库里的每种损失，连同模仿，用同样的 9,600 对；都更新 150 步，每步 64 个偏好对；标签有三种：软标签，**采样标签**（只抽一次），丢掉平局的确定性标签。（`cdpo` 和 `kto` 没有软标签：前者自己会软化，后者只要好坏。）每一种都在留作调参的抽样上试四个设置：四个 $\beta$，模仿则是四个学习率。$J$ 最高的那个，用三个种子重训，各有各的基座、偏好对和次序，再用新的提示来量。
 #
 # > **先猜一猜。** 图 11.3 说过，裁判总是肯定时，哪些损失没有尽头。是哪几种？更新 150 步，会怎样？
 #
@@ -648,7 +648,7 @@ best = wanted["style"] + wanted["exact"] - 0.25 * wanted["kl"]
 MEASURES = ("J", "reward", "kl", "style", "exact")
 for kind in KINDS:
     print(kind)
-    print(arms.table(runs[kind], present(kind, [*MAIN, *BASELINES]), MEASURES), "\n")
+    arms.show(arms.table(runs[kind], present(kind, [*MAIN, *BASELINES]), MEASURES))
 half = predicted_optimum(world, "style+exact", 0.5)  # the end of sigmoid at its beta
 half["J"] = half["style"] + half["exact"] - 0.25 * half["kl"]
 for word, end in (("optimum", wanted | {"J": best}), ("end of sigmoid", half)):
@@ -685,7 +685,11 @@ def by_labels(say):
         axes.plot(at, y, marker, color=color, markersize=5, label=word)
     axes.axvline(best, color=COLORS["theory"])
     axes.axvline(ground, color=COLORS["ref"], linestyle=":")
-    away = say("← far to the left", "← 远在左边")
+    axes.text(ground + 0.01, -0.9, say("base model", "基座模型"), color=COLORS["ref"])
+    end = say("optimum", "最优解")
+    axes.text(best - 0.01, -0.9, end, color=COLORS["theory"], ha="right")
+    axes.set_ylim(-1.1, len(rows) - 0.4)
+    away = say("← far left", "← 远在左边")
     axes.text(0.91, rows.index("simpo") + 0.3, away, va="center", size=9)
     names = [say("imitation", "模仿") if name == "sft" else name for name in rows]
     axes.set(yticks=range(len(rows)), yticklabels=names, xlim=(0.9, 1.7))
@@ -694,10 +698,10 @@ def by_labels(say):
 
 
 # %% [markdown] lang="en"
-# **Figure 11.4.** Eight losses, imitation of the chosen answers of the same file, and best of 4 without training: $J$ over three seeds with 95% intervals; base model dotted, optimum pink. DPO does best where the labels know their doubt, imitation where the judge has none.
+# **Figure 11.4.** Eight losses, imitation of the chosen answers of the same file, and best of 4 without training: $J$ over three seeds with 95% intervals; base model dotted, optimum pink. DPO has its own best result with soft labels, imitation its own under the judge who never doubts.
 
 # %% [markdown] lang="zh"
-# **图 11.4** 八种损失、照着同一份文件的 chosen 模仿、不训练的 best of 4：三个种子的 $J$ 和 95% 区间；点线是基座模型，粉线是最优解。标签知道自己有多犹豫，DPO 最好；裁判从不犹豫，模仿最好。
+# **图 11.4** 八种损失、照着同一份文件的 chosen 模仿、不训练的 best of 4：三个种子的 $J$ 和 95% 区间；点线是基座模型，粉线是最优解。DPO 自己的最好成绩，是用软标签得的；模仿自己的，是在裁判从不犹豫时得的。
 
 # %%
 # concluded from the arms: each inequality holds in every seed
@@ -815,7 +819,9 @@ place = {
 }
 SHIFT = {"ipo_sum": (6, -8), "orpo": (-2, 6), "cdpo": (4, -12), "best of 4": (-38, 6)}
 SHIFT |= {"base": (5, 4), "sft": (6, 1), "sigmoid": (6, 1)}
-SHIFT |= {("deterministic", "sigmoid_sft"): (-66, -3)}
+SHIFT |= {("deterministic", "sigmoid_sft"): (-52, -13)}
+SHIFT |= {("sampled", "hinge"): (-16, 6), ("sampled", "sigmoid_sft"): (6, -3)}
+SHIFT |= {("sampled", "sft"): (6, -6)}
 assert f"{wanted['kl']:.2f}" == "1.26"
 
 
@@ -831,6 +837,9 @@ def under_the_frontier(say):
     look = {"textcoords": "offset points", "size": 9}
     for axes, (kind, where) in zip(panels, place.items()):
         axes.plot(edge_kl, edge_reward, color=COLORS["theory"])
+        axes.text(
+            0.93, 1.93, say("frontier", "前沿"), color=COLORS["theory"], ha="right"
+        )
         for name, at in where.items():
             color = COLORS["baseline" if name in BASELINES else "policy"]
             axes.plot(*at, "o", color=color, markersize=5)
@@ -838,14 +847,16 @@ def under_the_frontier(say):
             axes.annotate(words.get(name, name), at, shift, **look)
         axes.set(xlim=(0, 2.7), ylim=(1.0, 2.02))
         axes.set_ylabel(say("mean reward", "平均奖励"))
-    panels[1].set_xlabel(say("KL from the base model (nats)", "与基座模型的 KL（nat）"))
+    panels[1].set_xlabel(
+        say("KL from the base model (nats)", "与基座模型的 KL（奈特）")
+    )
 
 
 # %% [markdown] lang="en"
 # **Figure 11.5.** Reward against KL under the exact frontier (means over three seeds; `simpo` lies beyond the right edge). Under deterministic labels `sigmoid` and `kto` go further than any loss with an end; most of the price is paid by `sigmoid`.
 
 # %% [markdown] lang="zh"
-# **图 11.5** 精确前沿之下的奖励与 KL（三个种子的平均；`simpo` 在右边界之外）。确定性标签下，`sigmoid` 和 `kto` 比有尽头的损失都走得远，代价主要由 `sigmoid` 付。
+# **图 11.5** 精确前沿之下的奖励与 KL（三个种子的平均；`simpo` 在右边界之外）。确定性标签下，`sigmoid` 和 `kto` 比有尽头的损失都走得远，付出代价的，主要是 `sigmoid`。
 
 # %%
 # concluded of KL: no end goes further
@@ -862,9 +873,9 @@ assert best_pull.value > arms.arm_mean(runs["deterministic"], "sigmoid", "exact"
 # **And tuning weighs as much as the name.** On the tuning draws DPO with sampled labels goes from $J=0.25$ at $\beta=0.125$ to 1.44 at 0.5. Between the hinge, DPO and IPO, each at its best, lie about 0.05. The learning rate was chosen with `sigmoid` and is common to all losses, and several losses did best at the end of the settings they were given (⋆ below), so do not read ranks where no inequality was asserted.
 
 # %% [markdown] lang="zh"
-# **KTO，或理论没有说的。** 它没有尽头，走得也确实那么远：几乎每个回答都写三个数，KL 到了 1.69，最优解只要 1.26。可是裁判总是肯定时，它的 $J$ 有 1.51：每个种子都高过 DPO，同模仿分不出高下。它一边赢，力一边变小，所以路上没弄坏多少东西。采样标签下，没有尽头就要付代价：KL 2.38，$J=1.17$。图 11.3 说的是损失往哪里去，没有说多快，也没有说别的东西会怎样。
+# **KTO，或理论没有说的。** 它没有尽头，走得也确实那么远：几乎每个回答都写三个数，KL 到了 1.69，最优解只要 1.26。可是裁判总是肯定时，它的 $J$ 有 1.51：每个种子都高过 DPO，同模仿分不出高下。它越赢，力越小，所以一路上没弄坏多少东西。采样标签下，没有尽头就要付代价：KL 2.38，$J=1.17$。图 11.3 说的是损失往哪里去，没有说多快，也没有说别的东西会怎样。
 #
-# **调参同名字一样要紧。** 在调参的抽样上，采样标签的 DPO 在 $\beta=0.125$ 时 $J=0.25$，在 0.5 时是 1.44。而合页损失、DPO、IPO 各取最好的，彼此只差 0.05 上下。学习率是拿 `sigmoid` 选的，大家共用；又有几种损失，选中的是给它们的设置里最靠边的一个（见后面的 ⋆）。所以，没有断言不等式的地方，别看名次。
+# **调参同名字一样要紧。** 在调参的抽样上，采样标签的 DPO 在 $\beta=0.125$ 时 $J=0.25$，在 0.5 时是 1.44。而合页损失、DPO、IPO 各取最好的，彼此只差 0.05 上下。学习率是拿 `sigmoid` 选的，大家共用；又有几种损失，选中的是给它们的设置里最靠边的一个（见后面的 ⋆）。所以，凡是没有用断言验证过不等式的地方，别看名次。
 
 # %% [markdown] lang="en"
 # ## Which one?
@@ -909,10 +920,10 @@ for kind in ("soft", "sampled"):
 # > **玩具没告诉你的。** 我们的回答只有四到八个词元，几百个词元的回答除以长度会怎样，这里看不到，而 SimPO 正是冲着它去的。我们的参考策略本来就好，偏好对又是它自己写的；ORPO 是给没有微调过的模型准备的。这里奖励已知，$J$ 算得出来；换个地方只能比胜率，一个挣脱了绳子的损失，看上去可能比实际要好。我们给每种损失只调了 $\beta$；要比得公平，学习率和步数也该各调各的，再多换些种子。
 
 # %% [markdown] lang="en"
-# > **To remember.** Ask three things of a preference loss: what does it see, how hard does it pull at each margin, and where do the pulls of a doubtful label balance? Only where the balance is a multiple of the logit is the minimum a tilted reference, a $\pi^*$. A finite balance under a certain judge is a leash; without one, early stopping is the only brake. A loss without a reference has no leash unless something else holds it. And compare each with imitation of the same file: which of the two wins depends on the labels before it depends on the loss.
+# > **To remember.** Ask three things of a preference loss: what does it see, how hard does it pull at each margin, and where do the pulls of a doubtful label balance? Only where the balance is a multiple of the log-odds $\log\frac{q}{1-q}$ is the minimum a tilted reference, a $\pi^*$. A finite balance under a certain judge is a leash; without one, early stopping is the only brake. A loss without a reference has no leash unless something else holds it. And compare each with imitation of the same file: which of the two wins depends on the labels before it depends on the loss.
 
 # %% [markdown] lang="zh"
-# > **记住。** 见到一个偏好损失，先问三句：它看见什么？间隔是多少时，它用多大的力拉？标签有犹豫时，两股力在哪里相抵？只有相抵处是 logit 的倍数，最小值才是参考策略按奖励加权，也就是某个 $\pi^*$。裁判总是肯定，相抵处仍然有限，那就是绳子；没有绳子，就只能靠早停来刹车。没有参考策略的损失没有绳子，除非另有东西拉住它。每一种都要同一份文件的模仿放在一起比：谁赢，先看标签，再看损失。
+# > **记住。** 见到一个偏好损失，先问三句：它看见什么？间隔是多少时，它用多大的力拉？标签有犹豫时，两股力在哪里相抵？只有相抵处是对数几率 $\log\frac{q}{1-q}$ 的倍数，最小值才是参考策略按奖励加权，也就是某个 $\pi^*$。裁判总是肯定，相抵处仍然有限，那就是绳子；没有绳子，就只能靠早停来刹车。没有参考策略的损失没有绳子，除非另有东西拉住它。每一种都要拿来同模仿比一比，用同一份文件：谁赢，先看标签，再看损失。
 
 # %% [markdown] lang="en"
 # ## ⋆ The whole family in one table
@@ -1021,6 +1032,7 @@ def other_shapes(say):
         axes.plot(fine, shape[name], color=COLORS["policy"])
         axes.set_title(name, fontsize=10)
         axes.set(ylim=(-1.4, 2.4), xticks=[-4, 0, 4])
+    panels[0, 1].text(-3.9, 1.15, "DPO", color=COLORS["ref"], fontsize=9)
     panels[1, 1].set_xlabel(say("margin that the loss sees", "损失所看的间隔"))
     panels[0, 0].set_ylabel(say("gradient weight", "梯度权重"))
 
@@ -1077,7 +1089,7 @@ by_rate = (toy.ref_logps + rate / 0.5).log_softmax(-1)
 assert (settle("ipo_sum", toy, wins, 0.5) - by_rate).abs().max() < 1e-9
 print("v", *(f"{v:.3f}" for v in rate), " end", *(f"{p:.3f}" for p in by_rate.exp()))
 
-# %% tags=["proof"] checked_en="Checked on twenty random problems with six answers: IPO ends at the reference tilted by win rate, DPO at the optimum; and on twenty random pairs: averaged over flipped labels, robust is the DPO loss of the clean ones." checked_zh="在二十个随机问题上验证，每个有六个回答：IPO 停在按胜率加权的参考策略，DPO 停在最优解；又在二十个随机的样本对上验证：对翻转取平均，robust 就是干净标签的 DPO 损失。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems with six answers: IPO ends at the reference tilted by win rate, DPO at the optimum; and on 20 random pairs: averaged over flipped labels, robust is the DPO loss of the clean ones." checked_zh="在 20 个随机问题上验证：每个问题六个回答，IPO 停在按胜率加权的参考策略，DPO 停在最优解；又在 20 个随机样本对上验证：对翻转取平均，robust 就是干净标签的 DPO 损失。"
 problems = tabular.random_problems(INSTANCES, 6, seed=SEED)
 draws20 = tabular.independent_pairs(problems.ref_logps, problems.ref_logps)
 wins20 = tabular.comparisons(problems.reward, draws20)
@@ -1101,7 +1113,7 @@ assert (flipped - dpo(one20, other20, 1.0)).abs().max() < 1e-12
 
 # %% [markdown] lang="zh"
 # ## ⋆ 按词元算
-# `sigmoid_norm` 和 `ipo` 把对数比除以回答的长度。回答都一样长（$L$）时，无非是 $\beta$ 换成 $\beta/L$。长短不一时，最优解就变了：*每个词元*的对数比变成 $(r+c)/\beta$，同一个提示共用一个常数 $c$；奖励相同，长回答走得更远。所以这里好用的 $\beta$ 要大上 $L$ 倍左右。IPO 的论文写的是和，TRL 除以长度，代码里的注释说，这一点向作者求证过。两种读法我们都留着，各有名字。
+# `sigmoid_norm` 和 `ipo` 把对数比除以回答的长度。回答都一样长（$L$）时，无非是 $\beta$ 换成 $\beta/L$。长短不一时，最优解就变了：*每个词元*的对数比变成 $(r+c)/\beta$，同一个提示共用一个常数 $c$；奖励相同，长回答走得更远。所以这里好用的 $\beta$ 要大上 $L$ 倍左右。IPO 的论文写的是求和，TRL 除以长度，代码里的注释说，这一点向作者求证过。两种读法我们都留着，各有名字。
 #
 # 没有参考策略的，前两种是 `slic` 和 `simpo`。SLiC 的论文还有一项，是目标回答的交叉熵；我们的 `slic` 只取另一半，好看看没有那一项会怎样。SimPO 的 $\gamma>0$，意思是不管标签如何，每一对都多要一截；遇上确定性标签，它只改变跑得多快，不改变跑向哪里。
 
@@ -1121,7 +1133,7 @@ assert (apart(a_token) - apart(toy.reward) / 4.0).abs().max() < 1e-9
 fives = settle("sigmoid_norm", toy, tables["soft"], 2.5, torch.full_like(sizes, 5.0))
 assert (fives - settle("sigmoid", toy, tables["soft"], 0.5)).abs().max() < 1e-9
 
-# %% tags=["proof"] checked_en="Checked on twenty random problems with random lengths: log-ratios a token differ by the difference of rewards over beta; and without a reference SimPO ends at the tilted uniform distribution." checked_zh="在二十个随机问题上验证，长度也是随机的：每个词元的对数比之差，等于奖励之差除以 beta；没有参考策略的 SimPO，停在按奖励加权的均匀分布。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems with random lengths: log-ratios a token differ by the difference of rewards over beta; and without a reference SimPO ends at the tilted uniform distribution." checked_zh="在 20 个随机问题上验证：长度也是随机的，每个词元的对数比之差等于奖励之差除以 beta；没有参考策略的 SimPO，停在按奖励加权的均匀分布。"
 seeded = torch.Generator().manual_seed(SEED + 2)
 sizes20 = torch.randint(2, 9, (INSTANCES, 6), generator=seeded).double()
 found20 = settle("sigmoid_norm", problems, wins20, beta=4.0, lengths=sizes20)
@@ -1183,7 +1195,7 @@ assert pulls(down, low / 2, low)[0].abs().max() < 1e-12
 alike = library("apo_zero", *two, 0.4)  # with z_0 = 0, KTO is apo_zero
 assert abs(alike - library("kto", *two, 0.4)) < 1e-12
 
-# %% tags=["proof"] checked_en="Checked on twenty random shares of wins and on twenty random problems: the stationary points of the table, the end of nca_pair, and that those of bco_pair do not sum to 1." checked_zh="在二十个随机的胜出比例和二十个随机问题上验证：表里的驻点，nca_pair 的终点，以及 bco_pair 的驻点加起来不是 1。"
+# %% tags=["proof"] checked_en="Checked on 20 random shares of wins and on 20 random problems: the stationary points of the table, the end of nca_pair, and that those of bco_pair do not sum to 1." checked_zh="在 20 个随机的胜出比例和 20 个随机问题上验证：表里的驻点，nca_pair 的终点，以及 bco_pair 的驻点加起来不是 1。"
 seeded = torch.Generator().manual_seed(SEED + 3)
 shares = 0.05 + 0.9 * torch.rand(INSTANCES, generator=seeded).double()
 for name, stop_of in BY_ANSWER.items():
@@ -1218,7 +1230,7 @@ def two_pulls(say):
     fig, first = figure(width=5.8, height=7.0)
     first.remove()
     panels = fig.subplots(4, 2, sharey=True)
-    words = (say("pull", "拉力"), say("push", "推力"))
+    words = (say("pull, chosen", "拉 chosen"), say("push, rejected", "推 rejected"))
     for axes, (name, (x, up, down)) in zip(panels.flat, PULLED.items()):
         axes.axhline(0, color=COLORS["ref"], linewidth=0.8)
         axes.plot(x, up, color=COLORS["chosen"], label=words[0])
@@ -1230,7 +1242,7 @@ def two_pulls(say):
             label = say("log-probability a token", "每个词元的对数概率")
         axes.set_xlabel(label, fontsize=9)
     panels[0, 0].set_ylabel(say("force on the answer", "对该回答的力"))
-    panels[0, 0].legend(fontsize=9)
+    panels[0, 0].legend(loc="upper right", fontsize=8)
 
 
 # %% [markdown] lang="en"
@@ -1276,12 +1288,12 @@ assert (
 )
 
 # %% [markdown] lang="en"
-# `exo_pair` comes close to the optimum (0.905) because $(2q-1)\log 9$ is close to the logit for moderate $q$. `sppo_hard` is tilted by win rate, as IPO is, and moves as little. `discopop` sits in its valley, with the best answer *below* the reference, at 0.435.
+# `exo_pair` comes close to the optimum (0.905) because $(2q-1)\log 9$ is close to the log-odds of $q$ for moderate $q$. `sppo_hard` is tilted by win rate, as IPO is, and moves as little. `discopop` sits in its valley, with the best answer *below* the reference, at 0.435.
 #
 # With deterministic labels `apo_zero` and `apo_down` run to 1, as they do with soft ones, and `robust` has no lower bound at all. `exo_pair`, `slic` and `sppo_hard` stay where a finite margin holds them. In between stand `nca_pair` and `bco_pair`: they give up the answer that always loses, and hold the one that wins half of its comparisons.
 
 # %% [markdown] lang="zh"
-# `exo_pair` 离最优解很近（0.905），因为 $q$ 不太极端时，$(2q-1)\log 9$ 与 logit 很接近。`sppo_hard` 同 IPO 一样按胜率加权，也动得很少。`discopop` 待在谷里，最好的回答反而*低于*参考策略，只有 0.435。
+# `exo_pair` 离最优解很近（0.905），因为 $q$ 不太极端时，$(2q-1)\log 9$ 与对数几率很接近。`sppo_hard` 同 IPO 一样按胜率加权，也动得很少。`discopop` 待在谷里，最好的回答反而*低于*参考策略，只有 0.435。
 #
 # 换成确定性标签，`apo_zero` 和 `apo_down` 跑向 1，它们用软标签也这样；`robust` 干脆没有下界。`exo_pair`、`slic`、`sppo_hard` 有有限的间隔拉住。中间是 `nca_pair` 和 `bco_pair`：总输的回答，它们放弃；胜负各半的，留得住。
 
@@ -1403,7 +1415,7 @@ assert as_trl.isnan() and discopop(extreme, 0.05).isfinite()
 EVERY = [*report["losses"], "sft", "base", "best of 2", "best of 4", "best of 8"]
 for kind in KINDS:
     print(kind)
-    print(arms.table(runs[kind], present(kind, EVERY), MEASURES), "\n")
+    arms.show(arms.table(runs[kind], present(kind, EVERY), MEASURES))
 
 # %%
 chosen = {(r["labels"], r["name"]): r["setting"] for r in report["runs"]}
@@ -1582,7 +1594,7 @@ check("11.2", answer_11_2)
 # ### Exercise 11.3 · The exponential loss
 # ★★☆ · 15 minutes
 #
-# Somebody proposes $f(h)=e^{-h}$. Bradley–Terry labels, connected pairs, a table of answers: at which $\beta$ does this loss end where DPO ends with $\beta=0.5$?
+# Somebody proposes $f(h)=e^{-h}$. Let the labels be Bradley–Terry's, the pairs connect all answers, and the policy be a table of probabilities: at which $\beta$ does this loss end where DPO ends with $\beta=0.5$?
 #
 # <details><summary>Hint</summary>
 #
@@ -1594,7 +1606,7 @@ check("11.2", answer_11_2)
 # ### 练习 11.3 · 指数损失
 # ★★☆ · 15 分钟
 #
-# 有人提议 $f(h)=e^{-h}$。Bradley–Terry 标签，偏好对连成一片，策略是一张表：$\beta$ 取多少，它的终点与 DPO 取 $\beta=0.5$ 时相同？
+# 有人提议 $f(h)=e^{-h}$。设标签出自 Bradley–Terry 模型，偏好对把所有回答连成一片，策略是一张概率表：$\beta$ 取多少，它的终点与 DPO 取 $\beta=0.5$ 时相同？
 #
 # <details><summary>提示</summary>
 #
@@ -1609,7 +1621,7 @@ check("11.3", answer_11_3)
 # %% [markdown] lang="en"
 # <details><summary>Solution</summary>
 #
-# $e^{2h}=\frac{q}{1-q}$, so $h$ is half the logit, proportional to it: the optimum is a $\pi^*$. The log-ratios differ by half the reward difference over $\beta$; to match DPO's, $\beta$ must be half as large: 0.25.
+# $e^{2h}=\frac{q}{1-q}$, so $h$ is half the log-odds, proportional to them: the optimum is a $\pi^*$. The log-ratios differ by half the reward difference over $\beta$; to match DPO's, $\beta$ must be half as large: 0.25.
 #
 # ```python
 # answer_11_3 = 0.5 / 2
@@ -1620,7 +1632,7 @@ check("11.3", answer_11_3)
 # %% [markdown] lang="zh"
 # <details><summary>解答</summary>
 #
-# $e^{2h}=\frac{q}{1-q}$，所以 $h$ 是 logit 的一半，与它成正比：最优解也是某个 $\pi^*$。对数比之差是奖励差的一半除以 $\beta$；要与 DPO 相同，$\beta$ 就得减半：0.25。
+# $e^{2h}=\frac{q}{1-q}$，所以 $h$ 是对数几率的一半，与它成正比：最优解也是某个 $\pi^*$。对数比之差是奖励差的一半除以 $\beta$；要与 DPO 相同，$\beta$ 就得减半：0.25。
 #
 # ```python
 # answer_11_3 = 0.5 / 2
@@ -1796,7 +1808,7 @@ check("11.5", answer_11_5)
 # ### 练习 11.6 · 会失手的裁判
 # ★★☆ · 15 分钟
 #
-# 换一个世界：只有两个回答，裁判认出好的一个的概率是 0.8，与奖励无关。参考策略以概率 0.4 写好的那个；$\beta=0.5$。预言一下，`sigmoid`、`ipo_sum`、`hinge` 停下时，好的那个概率各是多少。再让 `settle` 跑一遍，对一对。
+# 换一个世界：只有两个回答，裁判认出好的一个的概率是 0.8，与奖励无关。参考策略以概率 0.4 写好的那个；$\beta=0.5$。先预测一下，`sigmoid`、`ipo_sum`、`hinge` 停下时，好的那个概率各是多少。再让 `settle` 跑一遍，对一对。
 #
 # <details><summary>提示</summary>
 #
