@@ -18,7 +18,7 @@
 # > **In this chapter.** You will write a tokenizer, stack texts of different lengths into one batch, and mark which tokens a model is to learn; and you will state what must never change in any of this, so that a mistake is caught. You need Python and a first look at tensors. 15 minutes to read; 10 seconds to run.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能写出一个分词器，能把长短不一的文本叠成一个批次，还能标出模型该学哪些词元；并且说得出这中间有哪几件事绝不能变，错了当场就能抓住。需要会 Python，对张量有初步了解。阅读 15 分钟，运行 10 秒。
+# > **本章。** 读完后，你能写出一个分词器，能把长短不一的文本叠成一个批次，还能标出模型该学哪些词元；并且说得出这中间有哪几件事绝不能变，还能写出当场抓住错误的测试。需要会 Python，对张量有初步了解。阅读 15 分钟，运行 10 秒。
 
 # %%
 import json
@@ -83,7 +83,7 @@ assert judge(prompts[0], first.replace("22-", "12-")).exact
 #
 # 整个群体能写出 210,000 种文本，对应 166 个提示。这点数目可以逐一列出，程序库里真的列了一张表。后面常要用它：别的书只能估计的量，这里数得出来。
 
-# %% tags=["proof"] checked_en="Counted: 210,000 different texts, 166 prompts." checked_zh="已数过：210,000 种文本，166 个提示。"
+# %% tags=["proof"] checked_en="Counted: 210,000 different texts, 166 prompts." checked_zh="在整个群体上验证：一共 210,000 种文本，166 个提示。"
 everything = list(zip(task.table.prompts, task.table.completions))
 assert len(everything) == len(set(everything)) == 210_000
 assert len(task.prompt_distribution) == 166
@@ -141,7 +141,7 @@ assert decode(encode("S54=27+27E")) == "S54=27+27E"
 assert encode("S54=") + encode("27+27E") == encode("S54=27+27E")
 assert decode(encode("S54=27+27E")[len("S54=") :]) == "27+27E"
 
-# %% tags=["proof"] checked_en="Checked on 1,000 random texts: both properties, and that ours and the library's tokenizer agree." checked_zh="已用 1,000 段随机文本验证：两条性质都成立，我们的分词器与程序库的一致。"
+# %% tags=["proof"] checked_en="Checked on 1,000 random texts: both properties, and that ours and the library's tokenizer agree." checked_zh="在 1,000 段随机文本上验证：两条性质都成立，我们的分词器与程序库的一致。"
 rng = np.random.default_rng(0)
 letters = list(VOCABULARY)
 texts = ["".join(rng.choice(letters, size=rng.integers(0, 30))) for _ in range(1_000)]
@@ -519,7 +519,7 @@ assert right == [True, True, True]
 assert late == [False, False, True]
 assert padded == [False, False, False]
 
-# %% tags=["proof"] checked_en="Checked on 500 texts of the population: the three statements, for our collate and the library's, which are equal; the late mask is caught." checked_zh="已用这个群体的 500 段文本验证：三条对我们的 collate 和程序库的都成立，两者相等；晚开始一格的掩码当场被抓住。"
+# %% tags=["proof"] checked_en="Checked on 500 texts of the population: the three statements, for our collate and the library's, which are equal; the late mask is caught." checked_zh="在这个群体的 500 段文本上验证：三条对我们的 collate 和程序库的都成立，两者相等；晚开始一格的掩码会被抓住。"
 many = task.demonstrations(500, stream("chapter 1", seed=1))
 assert all(statements(collate, *many)) and all(statements(tokenizer.collate, *many))
 for ours, library in zip(collate(*many), tokenizer.collate(*many)):
@@ -802,7 +802,7 @@ check("1.5", answer_1_5)
 # %% [markdown] lang="zh"
 # <details><summary>解答</summary>
 #
-# 多写一个数，就是一个符号加一位数字，2 个词元；这样的文本多了 30%。失误只在第二个数是一位数时才让文本变长，50 个里有 10 个，变长 1 格；失误的文本多了 25%。合起来是 $0.3\cdot2+0.25\cdot0.2=0.65$。
+# 多写一个数，就是一个符号加一位数字，2 个词元；这样的文本多了 30%。失误要让文本变长，第二个数得是一位数：50 个里有 10 个，各长出 1 个词元；失误的文本多了 25%。合起来是 $0.3\cdot2+0.25\cdot0.2=0.65$。
 #
 # ```python
 # answer_1_5 = 0.3 * 2 + 0.25 * 10 / 50
