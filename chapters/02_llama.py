@@ -276,7 +276,7 @@ print(a)
 by_hand = torch.tensor([[1, 0], [3 / 4, 1 / 4], [9 / 11, 8 / 11]])
 assert gap(a @ x, by_hand) < 1e-6
 
-# %% tags=["proof"] checked_en="Checked on random queries and keys of width 4 to 256: without the root the largest of eight weights grows towards 1, with it it stays." checked_zh="已用宽 4 到 256 的随机查询和键验证：不除以根号，八个权重里最大的一个越来越接近 1；除以根号，它不变。"
+# %% tags=["proof"] checked_en="Checked on random queries and keys of width 4 to 256: without the root the largest of eight weights grows towards 1, with it it stays." checked_zh="在宽 4 到 256 的随机查询和键上验证：不除以根号，八个权重里最大的一个越来越接近 1；除以根号，它不变。"
 largest = []  # of eight weights, on average: without the root, with it
 for width in (4, 16, 64, 256):
     generator = torch.Generator().manual_seed(0)
@@ -867,8 +867,8 @@ assert example[7].argmax() == 6 and max(from_seven[6], from_all[6]) < 0.02
 def hidden_tokens(say):
     _, axes = figure(width=5.8, height=3.6)
     places, policy = torch.arange(7), COLORS["policy"]
-    seven = say("from position 7", "只对位置 7 遮")
-    later = say("from all later", "对后面都遮")
+    seven = say("hidden from position 7", "只对位置 7 遮")
+    later = say("hidden from all later", "对后面的位置都遮")
     axes.bar(places - 0.2, from_seven, 0.38, color=COLORS["ref"], label=seven)
     axes.bar(places + 0.2, from_all, 0.38, color=COLORS["rejected"], label=later)
     axes.axhline(all_seen, color=policy, lw=1.2, ls="--")
@@ -1288,7 +1288,7 @@ def four_faults(say):
 # The faults of the copies in Figure 2.6 are these, in another order:
 #
 # 1. after the prompt, positions are counted from 0 again, as by a cache that forgets its length;
-# 2. relu stands in for silu;
+# 2. relu (negative numbers become 0, the others stay) stands in for silu;
 # 3. the causal mask is missing;
 # 4. RoPE turns backwards.
 #
@@ -1307,7 +1307,7 @@ def four_faults(say):
 # 图 2.6 里四个副本的毛病如下，次序打乱了：
 #
 # 1. 提示读完以后，位置又从 0 数起，像是缓存忘了自己有多长；
-# 2. silu 换成了 relu；
+# 2. silu 换成了 relu（负数变成 0，其余不变）；
 # 3. 少了因果掩码；
 # 4. RoPE 反着转。
 #
