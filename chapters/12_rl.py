@@ -1130,7 +1130,7 @@ def price(say):
 #
 # 差 0.01，在这里什么也说明不了；设置搜得宽些，也许有的方法会挪位置。[Tang et al. 2024](https://arxiv.org/abs/2405.08448) 在语言模型上也看到在线胜过离线（offline），[Xu et al. 2024](https://arxiv.org/abs/2404.10719) 看到 PPO 胜过 DPO。
 
-# %%
+# %% tags=["proof"] checked_en="Checked in every seed: which arms are level, which above which, and by how much." checked_zh="已对每个种子验证：谁同谁打平，谁在谁之上，差多少。"
 # concluded from the arms
 assert {J_of(name) for name in (*ON_FRESH, "online_dpo")} == {"1.59"}
 middles = [arms.arm_mean(runs, name).value for name in (*ON_FRESH, "online_dpo")]
@@ -1385,7 +1385,7 @@ for end in IN_LOSS:
     rows_of[end] = row
     print(f"{end:14}" + "".join(f"{x:{w}.2f}" for x, w in zip(row, WIDTHS)))
 
-# %%
+# %% tags=["proof"] checked_en="Checked in every seed: the ends of the two leashes, and their runs at one setting." checked_zh="已对每个种子验证：两种绳子的终点，以及同一设置下的运行。"
 # concluded of the ends
 (setting,) = {short(run["setting"]) for run in far}
 assert all(setting in heights[end] for end in IN_LOSS)  # one of those tried

@@ -15,10 +15,10 @@
 # # 13 让它快起来
 
 # %% [markdown] lang="en"
-# > **In this chapter.** You will be able to say, before you change a line of code, about how much the change will save: by counting calls, operations and bytes, and by knowing three numbers of your machine. You will see where the time of a DPO step goes, which tricks pay and which lose, and how time and memory grow with the model. At the end the same arithmetic sizes a run on GPUs that you do not have yet. You need the model of [chapter 2](02_llama.ipynb) and the step of [chapter 9](09_dpo.ipynb). 35 minutes to read, and 15 more for the sections marked ⋆; 20 seconds to run.
+# > **In this chapter.** You will be able to say, before you change a line of code, about how much the change will save: by counting calls, operations and bytes, and by knowing three numbers of your machine. You will see where the time of a DPO step goes, which tricks pay and which lose, and how time and memory grow with the model. At the end the same arithmetic sizes a run on GPUs that you do not have yet. You need the model of [chapter 2](02_llama.ipynb) and the step of [chapter 9](09_dpo.ipynb). 30 minutes to read, and 14 more for the sections marked ⋆; 20 seconds to run.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能在改代码之前就大致说出这一改能快多少：数一数调用、运算和字节，再加上机器的三个数，就够了。你会看到一步 DPO 的时间花在哪里，哪些办法划算，哪些反而更慢，时间和内存又怎样随模型变大。最后，用同一套算术，给还没到手的 GPU 估算一次训练。需要[第 2 章](02_llama.ipynb)的模型和[第 9 章](09_dpo.ipynb)的训练步。阅读 35 分钟，带 ⋆ 的几节另需 15 分钟；运行 20 秒。
+# > **本章。** 读完后，你能在改代码之前就大致说出这一改能快多少：数一数调用、运算和字节，再加上机器的三个数，就够了。你会看到一步 DPO 的时间花在哪里，哪些办法划算，哪些反而更慢，时间和内存又怎样随模型变大。最后，用同一套算术，给还没到手的 GPU 估算一次训练。需要[第 2 章](02_llama.ipynb)的模型和[第 9 章](09_dpo.ipynb)的训练步。阅读 30 分钟，带 ⋆ 的几节另需 14 分钟；运行 20 秒。
 
 # %%
 import json
@@ -199,7 +199,7 @@ def roofline(say):
 # %% [markdown] lang="zh"
 # **图 13.1** 各种运算，大小同本书的训练步（1,000 个词元，宽度 64），画在记录数据的那台机器的屋顶下。实线：数在缓存里；虚线：数在内存里；点线：正在运行本页的机器。蓝色是与权重相乘的乘积：各层的达到峰值的九成左右，输出头只有 22 列，不到一半。红色是其余（torch 不数运算量的，由我们手数）：每字节不到一次运算的，都到不了峰值的四分之一；softmax 连自己头上的屋顶也够不到十分之一。
 
-# %%
+# %% tags=["proof"] checked_en="Checked: what the caption says of the points." checked_zh="已验证：图注里关于这些点的话。"
 peak, share, roof = machine["peak"], {}, {}
 for op in machine["operations"]:
     reached = op["flops"] / op["seconds"]
@@ -510,7 +510,7 @@ for name in ledger["ladder"] + ledger["beside"]:
     print(f"{name:21}{gains} [{one['low']:.2f}, {one['high']:.2f}]{saving(one)}")
 print(f"all {ledger['all_eager']:.1f}, compiled {ledger['all_compiled']:.1f}")
 
-# %%
+# %% tags=["proof"] checked_en="Checked: loss and gradient unchanged, and the factors of the whole ladder." checked_zh="已验证：损失和梯度不变，以及整架梯子的倍数。"
 exact = {name: one for name, one in entries.items() if name != "bfloat16"}
 assert all(one["loss_difference"] < 1e-6 for one in exact.values())
 assert all(one["gradient_difference"] < 1e-5 for one in exact.values())
@@ -548,7 +548,7 @@ def ledger_page(say):
 # %% [markdown] lang="zh"
 # **图 13.3** 账本：由计数和三个数预测的增益（空心点；灰条从少四分之一到多四分之一），和实测的增益（实心点是中位数，横线是各轮的中间五分之四）。蓝色是梯子上的各级，橙色是旁边的。二十一个预测里，十六个相差不到一成，全部不到四分之一。要是偷懒，一律预测「没有变化」，相差不到一成的只有八个。
 
-# %%
+# %% tags=["proof"] checked_en="Checked: how far the predictions are off, and the numbers of the next paragraphs." checked_zh="已验证：预测差多少，以及下面几段的数字。"
 off, lazy = {}, {}
 for name, one in entries.items():
     ratio = one["predicted"] / one["measured"]
@@ -630,12 +630,12 @@ assert one["low"] > 1 and 0.9 < corrected / one["measured"] < 1.1
 # - **`chunked`。** 输出头分块算，输出头要多一次前向，还多许多次调用。词表是 22 时，它更慢；它的用处，见后面讲输出头的第二遍再读。
 # - **`bfloat16`。** 半精度的乘积快了近一倍，整步却慢了；见后面的第二遍再读。
 
-# %%
+# %% tags=["proof"] checked_en="Checked: seconds of compiling, and steps until they come back." checked_zh="已验证：编译的秒数，以及多少步收得回来。"
 compiling, whole = entries["compiled"]["compile_seconds"], ledger["step"]
 assert 15 < compiling < 25
 assert 3_500 < compiling / (whole["fused"] - whole["compiled"]) < 4_500
 
-# %%
+# %% tags=["proof"] checked_en="Checked: each line of the list." checked_zh="已验证：上面逐条。"
 e = entries
 assert abs(e["answers"]["measured"] - 1) < 0.02
 assert abs(e["answers"]["predicted"] - 1) < 0.02
@@ -767,7 +767,7 @@ assert 0.95 < hand[0] / plain[0] < 1.1 and 0.95 < hand[1] / plain[1] < 1.1
 #
 # 编译器会自己推导、融合这类梯度（[Ansel et al. 2024](https://doi.org/10.1145/3620665.3640366)）。我们对 `compiled` 的预测按最好的情形算：两个乘积之间的一切并成一个循环，拼装和损失也在内，不白写一个数。预测 1.41，实测 1.24；别的不说，库里的拼装和损失就没有编译。编译器写出来的东西，也得读一读。我们最初的写法，是按一份拉平的清单去取半个头；程序为了找位置，每搬一个数，都要做一次整数除法。同一份清单改成表，一个词元一行，它就八个数一起搬了。
 
-# %%
+# %% tags=["proof"] checked_en="Checked: the numbers of the last two paragraphs." checked_zh="已验证：上面两段的数字。"
 assert round(entries["by_hand"]["measured"], 1) == 1.1
 assert shares["library"]["mm"] > 0.5
 one = entries["compiled"]
@@ -1033,7 +1033,7 @@ def grown(say):
 #
 # 所以几十亿参数的模型，只数运算就够了；在这里只数运算，就会看错。公式的指数同实测相差都不超过 0.2。
 
-# %%
+# %% tags=["proof"] checked_en="Checked: the exponents that the text names." checked_zh="已验证：正文提到的指数。"
 assert fitted["width"][0][0] > 1.85
 assert fitted["width"][0][2] < 1 < 1.6 < fitted["width"][1][2]
 assert all(end[2] > 0.9 for end in fitted["depth"])
@@ -1180,7 +1180,7 @@ for model, count, gpus, hours, stated in (
 # %% [markdown] lang="zh"
 # > **玩具没告诉你的。** GPU 的启动开销也差不多，一次调用几微秒，峰值却是我们的一万倍：斜坡与平顶相接的拐点，H100 在每字节 295 次运算，不是 1。所以在这里卡在乘积上的模型，到那里会卡在内存上，除非宽度有好几百，一次又有几千个词元（练习 13.4）。7B 的模型加上梯度和矩，80 GB 的一张卡放不下，那里要紧的办法都是省内存：分片、重算激活值（梯度检查点）、输出头分块、融合注意力。机器之间，网络是第四个数。长对话的提示有时比回答长十倍，有时反过来；该用哪个办法，数一数就知道。
 
-# %%
+# %% tags=["proof"] checked_en="Checked: FLOPs a byte, here and on an H100." checked_zh="已验证：这里和 H100 上，每个字节配多少次运算。"
 h100 = cost.GPUS["h100"].flops / 3.35e12  # its memory moves 3.35 TB a second
 assert round(h100) == 295 and round(machine["peak"] / machine["bandwidth"]) == 1
 assert round(cost.GPUS["h100"].flops / machine["peak"], -3) == 10_000

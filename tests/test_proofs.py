@@ -27,7 +27,7 @@ def tagged(cell, tag):
 
 def proves(cell):
     """Whether a cell proves an identity; what a chapter concludes of its runs is the business of test_conclusions_*."""
-    return tagged(cell, "proof") and not cell.source.startswith("# concluded of")
+    return tagged(cell, "proof") and not cell.source.startswith("# concluded")
 
 
 def plan(cells):
