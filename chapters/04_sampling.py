@@ -117,7 +117,7 @@ for setting, expected in by_hand:
     assert torch.allclose(found, torch.tensor(expected, dtype=torch.float64))
     assert torch.allclose(found, next_token_probs(four.log()[None], **setting)[0])
 
-# %% tags=["proof"] checked_en="Checked on fifty random rows of logits, with all settings at once: our function and the library's agree." checked_zh="用五十行随机的 logits、几种设置同时开启来验证：我们的函数与程序库的结果相同。"
+# %% tags=["proof"] checked_en="Checked on fifty random rows of logits, with all settings at once: our function and the library's agree." checked_zh="在五十行随机的 logits 上验证，几种设置同时开启：我们的函数与程序库的结果相同。"
 some_logits = 3 * torch.randn(50, 22, generator=torch.Generator().manual_seed(0))
 for temperature, top_k, top_p in product(
     (0, 0.7, 1, 2), (None, 3, 22), (0.5, 0.9, 1.0)
@@ -1110,8 +1110,10 @@ def from_greedy_to_hot(say):
         axes.plot(temperatures, curve[name], color=COLORS["theory"])
         points(axes, settings, [found[name] for found in sampled], "ref")
         axes.set(xlabel=say("temperature", "温度"), ylabel=label, ylim=(-0.03, 1.03))
-    panels[0].text(1.55, 0.72, say("the authors", "作者群体"), color=COLORS["theory"])
-    panels[0].text(1.0, 0.42, say("the model", "模型"), color=COLORS["ref"])
+    word = say("the authors", "作者群体")
+    panels[0].text(2.0, 0.74, word, color=COLORS["theory"], ha="right")
+    word = say("the model", "模型")
+    panels[0].text(1.9, 0.48, word, color=COLORS["ref"], ha="right")
 
 
 # %% [markdown] lang="en"
@@ -1194,7 +1196,7 @@ print(pass_at(2, 4, 1), 1 - (3 / 4) ** 2)
 assert pass_at(2, 4, 1) == 1 / 2 and 1 - (3 / 4) ** 2 == 0.4375
 assert round(1 - 0.25**4, 3) == 0.996
 
-# %% tags=["proof"] checked_en="Checked for twelve answers, every k and five values of e: the estimate is right on average, the one with c/n put in is too low." checked_zh="对十二个回答、每个 k、五个 e 值验证：这个估计平均起来恰好，代入 c/n 的平均偏低。"
+# %% tags=["proof"] checked_en="Checked for twelve answers, every k and five values of e: the estimate is right on average, the one with c/n put in is too low." checked_zh="在十二个回答、每个 k、五个 e 值上验证：这个估计平均起来恰好，代入 c/n 的平均偏低。"
 n = 12
 for k, e in product(range(1, n + 1), (0.01, 0.1, 0.5, 0.75, 0.99)):
     luck = [math.comb(n, c) * e**c * (1 - e) ** (n - c) for c in range(n + 1)]
@@ -1243,14 +1245,17 @@ def seldom_is_not_never(say):
     line = [1 - 0.25**k for k in tries]
     axes.plot(tries, line, color=COLORS["theory"])
     axes.plot(tries, passed["middle"], "o", color=COLORS["ref"])
-    for (prompt, found), mark in zip(list(passed.items())[1:], "s^v"):
+    style = {"color": COLORS["policy"], "fontsize": 10}
+    places = ((5.2, 0.66, "right"), (17.0, 0.785, "left"), (8.6, 0.24, "left"))
+    for (prompt, found), mark, place in zip(list(passed.items())[1:], "s^v", places):
         axes.plot(tries, found, f"{mark}:", color=COLORS["policy"], linewidth=1)
         word = say("target ", "目标 ") + prompt.strip("S=")
-        axes.text(8.6, found[3] - 0.08, word, color=COLORS["policy"], fontsize=10)
+        axes.text(*place[:2], word, ha=place[2], **style)
     word = say(
-        "authors (line), model on middle targets", "作者（线），模型在中间的目标上"
+        "authors (line), model on middle targets (dots)",
+        "作者群体（线），模型在中间的目标上（圆点）",
     )
-    axes.text(4.4, 1.03, word, color=COLORS["ref"])
+    axes.text(2.2, 1.04, word, color=COLORS["ref"])
     axes.set_xscale("log", base=2)
     axes.set_xticks(tries, tries)
     axes.set(
@@ -1287,7 +1292,7 @@ def seldom_is_not_never(say):
 #
 # > **记住。** logits 变成概率，一个数 $u$ 变成一个词元；缓存省去重读，不改变回答。比例是随机数，要配区间；靠近 0 或 1 时，用 Wilson 的区间。温度 1 的采样照出写数据的群体，贪心解码照出每个岔口上的多数。$\mathrm{KL}(P\,\|\,Q)$ 以奈特计，是从 $P$ 里抽样时 $\log P-\log Q$ 的平均。抽 $k$ 次值多少，由 pass@k 来说。
 
-# %% tags=["proof"] checked_en="Checked: what the cache and the weights of that Llama take." checked_zh="已核对：那个 Llama 的缓存和权重各占多少。"
+# %% tags=["proof"] checked_en="Checked: what the cache and the weights of that Llama take." checked_zh="已验证：那个 Llama 的缓存和权重各占多少。"
 a_position = 2 * 32 * 4096 * 2  # keys and values, layers, width, bytes
 assert a_position * 4096 == 2 * 2**30
 layer = 4 * 4096**2 + 3 * 4096 * 11_008 + 2 * 4096  # as in chapter 2; an MLP of 11,008
