@@ -1052,7 +1052,7 @@ attainable = np.interp(spent, jackpot_nats, jackpot_rewards)
 print(f"KL {spent:.3f}   best of 4 {gained:.2f}   frontier {attainable:.1f}")
 assert (f"{gained:.2f}", f"{attainable:.1f}") == ("4.84", "21.6")
 
-# %% tags=["proof"] checked_en="Checked on 20 random problems and 20 probabilities of a yes: the bound; the formula for tiny answers; the share of yes; a KL that rises to its limit and never passes it." checked_zh="在 20 个随机问题上验证：上界；每个回答的概率都极小时的公式；再取 20 个得「是」的概率：得「是」的比例，KL 升向极限但从不越过。"
+# %% tags=["proof"] checked_en="Checked on 20 random problems and 20 probabilities of a yes: the bound; the formula for answers of tiny probability; the share of yes; a KL that rises to its limit and never passes it." checked_zh="在 20 个随机问题上验证：上界；每个回答的概率都极小时的公式；再取 20 个得「是」的概率：得「是」的比例，KL 升向极限但从不越过。"
 for n in (2, 4, 8, 64):
     bound = math.log(n) - (n - 1) / n
     spends_here = [kl(best_of_n(case, n), case.ref_logps) for case in (problem, tied)]
