@@ -667,6 +667,16 @@ LOOKS["deterministic"] = ("D", "rejected", -0.25)
 assert all(reached[kind]["simpo"].value < 0.2 for kind in KINDS)  # off the picture
 
 
+def draw_ends(axes, say):
+    """Lines at the base model and at the optimum, named below the rows."""
+    axes.axvline(ground, color=COLORS["ref"], linestyle=":")
+    axes.axvline(best, color=COLORS["theory"])
+    axes.text(ground + 0.01, -0.9, say("base model", "基座模型"), color=COLORS["ref"])
+    word, look = say("optimum", "最优解"), {"color": COLORS["theory"], "ha": "right"}
+    axes.text(best - 0.01, -0.9, word, **look)
+    axes.set_ylim(-1.1, len(rows) - 0.4)
+
+
 # %% tags=["figure"] alt_en="One row for each of eight losses, imitation and best of 4: the J reached with soft, sampled and deterministic labels, with intervals, from 0.9 to 1.7. A dotted line at the base model, 1.03, a pink line at the optimum, 1.64. sigmoid falls from 1.47 to 1.31 from soft to deterministic labels, imitation rises from 1.26 with sampled to 1.49 with deterministic ones. sigmoid_sft and orpo lie above 1.5 with deterministic labels. simpo is off the picture to the left. best of 4 lies at 1.52." alt_zh="八种损失、模仿和 best of 4 各占一行：软标签、采样标签、确定性标签下达到的 J 和区间，从 0.9 到 1.7。点线是基座模型，1.03；粉线是最优解，1.64。sigmoid 从软标签的 1.47 降到确定性标签的 1.31；模仿从采样标签的 1.26 升到确定性标签的 1.49。sigmoid_sft 和 orpo 在确定性标签下高过 1.5。simpo 在图的左边界之外。best of 4 在 1.52。"
 @picture
 def by_labels(say):
@@ -683,12 +693,7 @@ def by_labels(say):
         axes.hlines(y, low, high, color=color, linewidth=1)
         at = [e.value for e in found.values()]
         axes.plot(at, y, marker, color=color, markersize=5, label=word)
-    axes.axvline(best, color=COLORS["theory"])
-    axes.axvline(ground, color=COLORS["ref"], linestyle=":")
-    axes.text(ground + 0.01, -0.9, say("base model", "基座模型"), color=COLORS["ref"])
-    end = say("optimum", "最优解")
-    axes.text(best - 0.01, -0.9, end, color=COLORS["theory"], ha="right")
-    axes.set_ylim(-1.1, len(rows) - 0.4)
+    draw_ends(axes, say)
     away = say("← far left", "← 远在左边")
     axes.text(0.91, rows.index("simpo") + 0.3, away, va="center", size=9)
     names = [say("imitation", "模仿") if name == "sft" else name for name in rows]
