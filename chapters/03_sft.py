@@ -154,7 +154,7 @@ kl = cross_entropy(p, dict.fromkeys(p, 1 / 4)) - entropy
 assert abs(math.log(4) - 1.386) < 5e-4 and abs(kl - 0.166) < 5e-4
 assert abs(kl - sum(p[y] * math.log(p[y] / (1 / 4)) for y in p)) < 1e-12
 
-# %% tags=["proof"] checked_en="Checked on 1,000 random guesses: none has a lower mean surprise than the truth." checked_zh="随机猜了 1,000 次：没有一次的平均惊讶低于真相。"
+# %% tags=["proof"] checked_en="Checked on 1,000 random guesses: none has a lower mean surprise than the truth." checked_zh="在 1,000 个随机的猜测上验证：没有一个的平均惊讶低于真相。"
 guesses = np.random.default_rng(0).dirichlet(np.ones(4), size=1_000)
 assert all(cross_entropy(p, dict(zip(p, guess))) > entropy for guess in guesses)
 
@@ -558,12 +558,12 @@ for step, theirs.grad in enumerate(gradients, start=1):
         assert torch.allclose(ours.abs(), torch.full((3,), 0.01), rtol=1e-4)
 
 # %% [markdown] lang="en"
-# For the matrices inside the layers the book takes **Muon** ([Jordan et al. 2024](https://kellerjordan.github.io/posts/muon/)). To AdamW a matrix is a bag of numbers. Muon sees a map that stretches some directions much and others little, and evens the step out, so that a few strong directions do not take all of it. Embedding, head and norms stay with AdamW, as the authors of Muon advise.
+# For the matrices inside the layers the book takes **Muon** ([Jordan et al. 2024](https://kellerjordan.github.io/posts/muon/)). To AdamW a matrix is a bag of numbers. Muon sees a map that stretches some directions much and others little, and evens the step out, so that a few strong directions do not take all of it. Embedding, output matrix and norms stay with AdamW, as the authors of Muon advise.
 #
 # Both follow one **schedule**. The learning rate rises over the first steps, while the running means are still filling (**warm-up**). Then it falls along a **cosine** to zero, so that the luck of single batches averages out at the end. And this is the whole training loop:
 
 # %% [markdown] lang="zh"
-# 层内的矩阵，本书用 **Muon**（[Jordan et al. 2024](https://kellerjordan.github.io/posts/muon/)）来训练。在 AdamW 眼里，矩阵只是一袋数；Muon 把它看成线性映射，有的方向拉得长，有的方向拉得短，于是先把步子摊匀，免得力气都花在少数几个方向上。嵌入、输出头和归一化仍交给 AdamW，这也是 Muon 作者的建议。
+# 层内的矩阵，本书用 **Muon**（[Jordan et al. 2024](https://kellerjordan.github.io/posts/muon/)）来训练。在 AdamW 眼里，矩阵只是一袋数；Muon 把它看成线性映射，有的方向拉得长，有的方向拉得短，于是先把步子摊匀，免得力气都花在少数几个方向上。嵌入、输出矩阵和各个 norm 仍交给 AdamW，这也是 Muon 作者的建议。
 #
 # 两者共用一套**学习率调度**（learning-rate schedule）。开头几步，学习率逐渐升高，等滑动平均攒起来，这是**预热**（warm-up）；之后沿**余弦**降到零（余弦退火，cosine schedule），让单个批次的运气在最后互相抵消。整个训练循环就是这样：
 
@@ -621,7 +621,7 @@ assert all(math.isclose(own, library) for own, library in schedule)
 # with $a=3.4445$, $b=-4.775$, $c=2.0315$. By hand: a diagonal matrix with 3 and 4 has norm 5, so it starts at 0.6 and 0.8, and one round makes these 1.193 and 0.976.
 
 # %% [markdown] lang="zh"
-# ## ⋆ Muon，以及换它值不值
+# ## ⋆ Muon，以及改用它值不值
 # 矩阵把各个方向各拉长若干倍，这些倍数就是**奇异值**（singular value）。梯度的奇异值衰减得很快，顺着梯度走，力气都花在少数几个方向上。Muon 也留一份梯度的滑动平均（动量，momentum），迈步之前先把它*正交化*（orthogonalise）：方向不动，倍数都拉到 1 附近。它不求奇异向量，而是先把矩阵 $X$ 除以范数，再让它过五遍多项式；每个奇异值 $s$ 于是过五遍 $f$：
 #
 # $$X\leftarrow aX+b\,XX^\top X+c\,(XX^\top)^2X,\qquad f(s)=as+bs^3+cs^5$$
@@ -688,7 +688,7 @@ def evened_out(say):
 # Was it worth it? The stored runs of a seed start from the same weights and see the same batches; Muon was tried at one learning rate, AdamW at two. In each of three seeds Muon ends lower than AdamW at either, by about half a nat or more. One small task, 600 steps, two rates for AdamW: enough to choose by here, no verdict on optimisers.
 
 # %% [markdown] lang="zh"
-# 换它值不值？存下来的训练里，同一个种子的几次，起点的权重相同，见到的批次也相同；Muon 只试了一个学习率，AdamW 试了两个。三个种子里，Muon 最后都比 AdamW 的任何一个更低，低了约半奈特，或者更多。一个小任务，600 步，AdamW 只试了两个学习率：在这里够做选择了，要评判优化器还差得远。
+# 改用它值不值？存下来的训练里，同一个种子的几次，起点的权重相同，见到的批次也相同；Muon 只试了一个学习率，AdamW 试了两个。三个种子里，Muon 最后都比 AdamW 的任何一个更低，低了约半奈特，或者更多。一个小任务，600 步，AdamW 只试了两个学习率：在这里够做选择了，要评判优化器还差得远。
 
 # %%
 names = {"muon": "Muon 0.01", "adamw_0.003": "AdamW 0.003", "adamw_0.01": "AdamW 0.01"}
@@ -863,7 +863,7 @@ def down_to_the_floor(say):
 # **图 3.5** 左：随书模型 9,000 步的损失，以及下界；大半的路在头 1,000 步走完。右：剩下的部分，放大来看。假如有个完美的模型，它的点有 95% 落在这条带子里。
 
 # %% [markdown] lang="en"
-# How far above the floor does it end? The curve is a poor ruler: surprises differ from text to text, so that even a point that averages 12,800 texts has a standard error of 0.017 nats; hence the band.
+# How far above the floor does it end? The curve is a poor ruler: surprises differ from text to text, so that even a point that averages 12,800 texts has a standard error (its own standard deviation) of 0.017 nats; hence the band.
 #
 # A better ruler takes the difference text by text: the model's surprise minus the population's, at the same text. What is lucky for one is lucky for the other. The mean difference estimates $\mathrm{KL}(p\,\|\,\pi_\theta)$, and `excess_nats` computes it.
 #
@@ -876,7 +876,7 @@ def down_to_the_floor(say):
 # </details>
 
 # %% [markdown] lang="zh"
-# 最后离下界还有多远？曲线不是一把好尺子：各段文本的惊讶有大有小，就算一个点平均了 12,800 段，标准误还有 0.017 奈特，图里的带子就是这么来的。
+# 最后离下界还有多远？曲线不是一把好尺子：各段文本的惊讶有大有小，就算一个点平均了 12,800 段，标准误（这个平均数自己的标准差）也有 0.017 奈特，图里的带子就是这么来的。
 #
 # 换一把尺子：对同一段文本，用模型的惊讶减去群体的惊讶。抽到好猜的文本，两边一起占便宜，一减就抵消了。差的平均估计的是 $\mathrm{KL}(p\,\|\,\pi_\theta)$，由 `excess_nats` 来算。
 #
@@ -1040,7 +1040,7 @@ assert (asked > 1_000).mean() > 0.8 and np.median(asked) > 2_000
 # %% [markdown] lang="zh"
 # 要分清，得拿网络从没见过的提示来问。照同一个配方再训练三次，种子各不相同，每次都把二十个提示的文本全部拿掉（**留出的提示**，held-out prompt）。这些提示事先从两个数够得着的目标里抽好，每个种子另抽一批（`chapters/data/held_out.py`）。训练完就问这二十个：每个抽 200 个回答，再贪心地答一次。拿正确率来比，作者们是 0.75。
 #
-# 作对照的，先有同一种子的基座模型：问它同样的提示；它的训练里有那些文本，文本的总数一样多。再有三种不用算术的答法，用的是同一批文本：查表，表里没有这一行；照抄最近的、见过的提示的文本；随便拿一段。（回答本身并不全是新的：`S54=` 之后的 `27+27E` 拿掉了，但 `S44=` 之后它会作为失误出现。）
+# 作对照的，先有同一种子的基座模型：问它同样的提示；它的训练里有那些文本，文本的总数一样多。再有三种不用算术的答法，用的是同一批文本：查表，表里没有这一行；在见过的提示里找离它最近的，照抄那里的文本；随便拿一段。（回答本身并不全是新的：`S54=` 之后的 `27+27E` 拿掉了，但 `S44=` 之后它会作为失误出现。）
 #
 # > **先猜一猜。** 没见过的提示，正确率会落在瞎蒙和 0.75 之间的什么地方？
 #
@@ -1138,12 +1138,12 @@ def in_between_and_beyond(say):
 # The style carries over less exactly than the sums. In two seeds of three the unseen prompts get a third number two to three points too often; the model trained on all is within half a point of the authors.
 
 # %% [markdown] lang="zh"
-# ## ⋆ 规律在哪里变薄，又存下了什么
-# 不等范围到头，规律就已经变薄。从 100 到 107 的目标，训练里*有*，少的几次，多的一百多次；可是每个种子里，它们都答得不如那些从没见过的提示，有一个种子，七个回答里才对一个。贪心解码看不出这一点：这八个它全答对。可见在这里，单凭见过多少次，决定不了答得对不对。
+# ## ⋆ 规律在哪里靠不住，又存下了什么
+# 不等范围到头，规律就已经靠不住了。从 100 到 107 的目标，训练里*有*，少的几次，多的一百多次；可是每个种子里，它们都答得不如那些从没见过的提示，有一个种子，七个回答里才对一个。贪心解码看不出这一点：这八个它全答对。可见在这里，单凭见过多少次，决定不了答得对不对。
 #
 # 留出的提示夹在常见的目标中间，两步之内就有一个见过的；这八个目标却在边缘上。（原因是不是就在位置，这几次训练证明不了。要是把 30 到 39 一整段都留出来，题目会更难；我们也没有试。）离开范围十以上，连失误的文本也够不到，就几乎没有对的了。
 #
-# 风格没有算式传得准。三个种子里有两个，没见过的提示多写了第三个数，多两到三个百分点；全部见过的模型，同作者相差不到半个百分点。
+# 换到没见过的提示上，风格不如算术保持得准。三个种子里有两个，没见过的提示多写了第三个数，多两到三个百分点；全部见过的模型，同作者相差不到半个百分点。
 
 # %%
 for net in networks:
@@ -1232,9 +1232,9 @@ assert dearer[1] < 0.01 and abs(dearer[2] - 0.05) < 0.005
 # What these runs carry is this. Within the range of its targets the network has learnt to add and to subtract, and it has its authors' habits as a rule, not as a list: to prompts and texts that it never saw it gives nearly the probabilities that the authors give them. A little of each text is stored besides. Towards the ends of the range the rule wears thin, and beyond them it fails.
 
 # %% [markdown] lang="zh"
-# 可见每见一次，大约值百分之一奈特，存下来的就是这么多。三次留出的训练也是这样：每一次，抽到过的失误都比没抽到的便宜；同一个提示的文本，训练里有它，就比没有它便宜：有一个种子差 0.05 奈特，另外两个差得少得多。
+# 可见一段文本每多见一次，大约便宜百分之一奈特，存下来的就是这么多。三次留出的训练也是这样：每一次，抽到过的失误都比没抽到的便宜；同一个提示的文本，训练里有它，就比没有它便宜：有一个种子差 0.05 奈特，另外两个差得少得多。
 #
-# 这几次训练能支持的结论是：在目标的范围之内，网络学会了加减，作者的习惯它也是当作规律、而不是当作清单学来的；没见过的提示、没见过的文本，它给的概率同作者几乎一样。除此之外，每段文本也存下了一点点。越靠近两端，规律越不牢；出了两端，就不灵了。
+# 这几次训练能支持的结论是：在目标的范围之内，网络学会了加减，作者的习惯它也是当作规律、而不是当作清单学来的；没见过的提示、没见过的文本，它给的概率同作者几乎一样。除此之外，每段文本也存下了一点点。越靠近两端，规律越靠不住；出了两端，就不灵了。
 
 # %% [markdown] lang="en"
 # ## Careless like its authors
@@ -1246,7 +1246,7 @@ assert dearer[1] < 0.01 and abs(dearer[2] - 0.05) < 0.005
 # ## 和作者一样粗心
 # 放手让模型写，四次里有一次，某个数多写了十，因为作者就是这样。再多读他们的文本也改不了：损失最低的地方，站着的就是作者自己。
 #
-# 挑得更尖，也不等于细心。贪心解码把算式做对了，可第三个数也同失误一起没了：什么常见，它就偏向什么。想要其一而不要其二，模型就得有模仿以外的信号，告诉它哪些回答更好。手边有判分程序，就可以筛选文本，可以多写几个、挑最好的留下，也可以奖励正确的回答（[第 12 章](12_rl.ipynb)）。偏好也是这样的信号，而且是本书的主角：见[第 9 章](09_dpo.ipynb)。
+# 只取最可能的，也不等于细心。贪心解码把算式做对了，可第三个数也同失误一起没了：什么常见，它就偏向什么。想要其一而不要其二，模型就得有模仿以外的信号，告诉它哪些回答更好。手边有判分程序，就可以筛选文本，可以多写几个、挑最好的留下，也可以奖励正确的回答（[第 12 章](12_rl.ipynb)）。偏好也是这样的信号，而且是本书的主角：见[第 9 章](09_dpo.ipynb)。
 
 # %% [markdown] lang="en"
 # > **What the toy hides.** A real base model is pretrained, on trillions of tokens, and SFT is a short last stretch with a small learning rate. Its texts are wrapped in a chat template, with several turns, of which only the assistant's count. To waste no cells on padding, short texts are *packed* into one row, and attention must then be kept from looking across their borders. The data are of mixed quality, and choosing among them is most of the work; here the quality is one number, the slip rate, and we left it bad on purpose. Texts are seen more than once or too few times, so training loss and test loss part. Whether the questions of a test were among the training texts is hard to find out; here we kept them out ourselves. And nobody knows the floor: outside a toy one can see a loss fall, but not how far it still could.
