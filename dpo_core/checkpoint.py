@@ -304,19 +304,18 @@ def _read_weights(
             a head that should be tied to the embedding, and is another.
     """
     shapes = dict(_shapes(config))
-    if (folder / WEIGHTS).is_file():  # of both, transformers takes the one file
-        stored = dict.fromkeys(_names(folder / WEIGHTS) if config.tie_word_embeddings else (), "")
+    if _in_several(folder):
+        files = _weight_map(folder / INDEX, shapes)
     else:
-        stored = _weight_map(folder / INDEX, shapes)
-    if config.tie_word_embeddings and HEAD in stored:
+        names = _names(folder / WEIGHTS) if config.tie_word_embeddings else ()
+        files = dict.fromkeys((*shapes, *names), WEIGHTS)
+    if config.tie_word_embeddings and HEAD in files:
         shapes[HEAD] = shapes[EMBEDDING]
-    if (folder / WEIGHTS).is_file():
-        weights, metadata = read_tensors(folder / WEIGHTS, shapes, UNREAD)
-    else:
-        weights, metadata = {}, {}
-        for file in sorted(set(stored.values())):
-            inside = {name: shape for name, shape in shapes.items() if stored[name] == file}
-            weights |= read_tensors(folder / file, inside, UNREAD)[0]
+    weights: dict[str, torch.Tensor] = {}
+    for file in sorted({files[name] for name in shapes}):
+        inside = {name: shape for name, shape in shapes.items() if files[name] == file}
+        tensors, metadata = read_tensors(folder / file, inside, UNREAD)
+        weights |= tensors
     if not config.tie_word_embeddings:
         return weights, metadata
     if not torch.equal(weights.setdefault(HEAD, weights[EMBEDDING]), weights[EMBEDDING]):
@@ -325,6 +324,11 @@ def _read_weights(
             "accepted is the same matrix, or none"
         )
     return weights, metadata
+
+
+def _in_several(folder: Path) -> bool:
+    """Whether the weights are in several files; of both, transformers takes the one file."""
+    return not (folder / WEIGHTS).exists() and (folder / INDEX).is_file()
 
 
 def _weight_map(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, str]:
@@ -359,7 +363,7 @@ def read_recipe(folder: str | Path) -> dict[str, Any] | None:
         CheckpointError: the weights' file is missing or damaged.
     """
     path = Path(folder) / WEIGHTS
-    if not path.exists() and (path.parent / INDEX).is_file():
+    if _in_several(path.parent):
         return None  # we write one file
     return _recipe_of(read_tensors(path, {})[1], path)
 
@@ -406,8 +410,7 @@ def read_config(folder: Path, any_vocabulary: bool = False) -> ModelConfig:
             f"no model folder {folder}; accepted are a folder or one of {shipped}"
         )
     for name in (CONFIG, WEIGHTS):
-        sharded = name == WEIGHTS and not (folder / name).exists() and (folder / INDEX).is_file()
-        if not (folder / name).is_file() and not sharded:
+        if not (folder / name).is_file() and not (name == WEIGHTS and _in_several(folder)):
             raise CheckpointError(
                 f"{folder} has no {name}; a model folder needs {CONFIG}, {WEIGHTS}"
             )

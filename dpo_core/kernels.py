@@ -103,8 +103,8 @@ def qkv_weight(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
     queries and keys come first, then their right halves: two blocks, each of one piece.
     """
     half = query.shape[0] // (2 * heads)  # K/2
-    lefts, rights = zip(*(x.unflatten(0, (-1, 2, half)).unbind(1) for x in (query, key)))
-    return torch.cat((*lefts, *rights, value.unflatten(0, (-1, half)))).flatten(0, 1)
+    both = torch.cat((query, key)).unflatten(0, (-1, 2, half))  # (H+G, 2, K/2, D)
+    return torch.cat((both.transpose(0, 1).flatten(0, 2), value))
 
 
 def attend(qkv: Tensor, frame: Frame, heads: int) -> Tensor:
@@ -237,10 +237,10 @@ class _Attend(torch.autograd.Function):
         query, key, value, weights = ctx.saved_tensors
         frame, heads = ctx.frame, ctx.heads
         grad = _mixed_from(grad, query.shape, frame, heads)  # (BG, RW, K)
-        inside = query.new_empty(query.numel() + 2 * key.numel())
-        parts = inside.split((query.numel(), key.numel(), key.numel()))
-        of_query, of_key, of_value = (
-            x.view(-1, *y.shape[1:]) for x, y in zip(parts, (query, key, key))
+        sizes = [x.numel() for x in (query, key, value)]
+        inside = query.new_empty(sum(sizes))  # the gradients of all three, in one piece
+        of_query, of_key, of_value = map(
+            torch.Tensor.view_as, inside.split(sizes), (query, key, value)
         )
         torch.bmm(weights.mT, grad, out=of_value)
         scores = torch.bmm(grad, value.mT)  # (BG, RW, W), by the weights

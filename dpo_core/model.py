@@ -506,7 +506,7 @@ class Backbone(nn.Module):
         to_tokens = to_tokens + torch.arange(0, heads * width, width, device=place.device)
         own, before, head, side = which.T  # (2H+4G,) each
         shift = 2 * width * (batch * before + head) + side
-        back = torch.addcmul(2 * place[:, None] + shift, row[:, None], 2 * width * (own - 1))
+        back = (row[:, None] * (2 * width * (own - 1))).add_(2 * place[:, None]).add_(shift)
         return frame._replace(to_rows=to_rows, to_tokens=to_tokens, back=back)
 
 
