@@ -5,12 +5,16 @@ tokenizer's files. Nothing is pickled. The weights' file also carries our recipe
 made them, in its metadata: that is the mark by which we know a folder as ours, and the reason why
 weights and recipe can never belong to two different models. `recipe.json` and `metrics.jsonl`
 beside it are for people and their tools; nothing here reads them.
+
+Folders that others made are read as well: of any sizes that `ModelConfig` has, in any of four
+precisions, in one file or in several with an index. What transformers would compute otherwise than
+we do is refused by name.
 """
 
 import hashlib
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -20,7 +24,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from dpo_core.model import Llama, ModelConfig
+from dpo_core.model import OPTIONAL, REALS, SIZES, Llama, ModelConfig, RopeScaling
 from dpo_core.storage import (
     StorageError,
     Workshop,
@@ -34,9 +38,13 @@ from dpo_core.tokenizer import CharTokenizer
 
 SHIPPED = ("gen", "dpo")
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
+INDEX = f"{WEIGHTS}.index.json"  # beside weights in several files: which name is in which
 VIEWS = ("recipe.json", "metrics.jsonl")
 RECIPE = "dpo_core.recipe"  # the mark, in the metadata of the weights' file
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"  # one matrix where they are tied
+UNREAD = ("rotary_emb.inv_freq",)  # old folders store it; the configuration says the same
+VOCABULARY = CharTokenizer().vocab_size
 
 
 class CheckpointError(StorageError):
@@ -85,7 +93,7 @@ def check_place(folder: Path, config: ModelConfig) -> None:
             raise CheckpointError(
                 f"{folder} holds a model that was not written here; name another output"
             )
-        if read_config(folder) != config:
+        if read_config(folder, any_vocabulary=config.vocab_size != VOCABULARY) != config:
             raise CheckpointError(f"{folder} holds a model of another shape; name another output")
         return
     for entry in sorted(folder.iterdir()):
@@ -107,13 +115,14 @@ def publish_model(
         FloatingPointError: a weight is NaN or infinite.
         OSError: the folder cannot be written; the model that stood there is still there.
     """
-    weights = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    # parameters, each once: where head and embedding are tied, only the embedding is stored
+    weights = {name: t.detach().cpu().contiguous() for name, t in model.named_parameters()}
     metadata = {"format": "pt", RECIPE: json.dumps(recipe, ensure_ascii=False, allow_nan=False)}
     content = tensor_bytes(weights, metadata)
     folder = place.place
     folder.mkdir(exist_ok=True)
     sync_folder(folder.parent)
-    for name, text in static_files(model.config).items():
+    for name, text in static_files(model.config, model.lm_head.weight.dtype).items():
         if not (folder / name).exists() or (folder / name).read_bytes() != text:
             place.publish(text, folder / name)
     for name in VIEWS:
@@ -142,43 +151,49 @@ def tensor_bytes(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> 
     return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
-def static_files(config: ModelConfig) -> dict[str, bytes]:
-    """The files of a model folder that depend on its shape alone: what transformers reads."""
-    tokenizer = CharTokenizer()
+def static_files(config: ModelConfig, dtype: torch.dtype = torch.float32) -> dict[str, bytes]:
+    """The files of a model folder that depend on its shape and precision alone: what transformers
+    reads. A model of another vocabulary than the book's gets no tokenizer, and no special tokens.
+    """
+    tokenizer, own = CharTokenizer(), config.vocab_size == VOCABULARY
     ids = {
-        "pad_token_id": tokenizer.pad_id,
-        "bos_token_id": tokenizer.bos_id,
-        "eos_token_id": tokenizer.eos_id,
+        "pad_token_id": tokenizer.pad_id if own else None,
+        "bos_token_id": tokenizer.bos_id if own else None,
+        "eos_token_id": tokenizer.eos_id if own else None,
     }
     special = {"pad_token": "P", "bos_token": "S", "eos_token": "E", "unk_token": "U"}
-    contents = {
+    scaling, kind = config.rope_scaling, str(dtype).removeprefix("torch.")
+    contents: dict[str, Any] = {
         CONFIG: {
             "architectures": ["LlamaForCausalLM"],
             "model_type": "llama",
-            **asdict(config),
+            **{name: getattr(config, name) for name in (*SIZES, *REALS)},
             **ids,
-            "num_key_value_heads": config.num_attention_heads,
-            "head_dim": config.head_size,
+            "num_key_value_heads": config.num_key_value_heads,
+            "head_dim": config.head_dim,
             "hidden_act": "silu",
             "attention_bias": False,
             "mlp_bias": False,
             "attention_dropout": 0.0,
-            "tie_word_embeddings": False,
-            "rope_scaling": None,
-            "dtype": "float32",
-            "torch_dtype": "float32",
-        },
-        "generation_config.json": {**ids, "do_sample": True, "max_new_tokens": 32},
-        TOKENIZER: _tokenizer_json(tokenizer),
-        "special_tokens_map.json": special,
-        "tokenizer_config.json": {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "clean_up_tokenization_spaces": False,
-            "model_max_length": config.max_position_embeddings,
-            "padding_side": "left",
-            **special,
-        },
+            "tie_word_embeddings": config.tie_word_embeddings,
+            "rope_scaling": {"rope_type": "llama3", **asdict(scaling)} if scaling else None,
+            "dtype": kind,
+            "torch_dtype": kind,
+        }
     }
+    if own:
+        contents |= {
+            "generation_config.json": {**ids, "do_sample": True, "max_new_tokens": 32},
+            TOKENIZER: _tokenizer_json(tokenizer),
+            "special_tokens_map.json": special,
+            "tokenizer_config.json": {
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "clean_up_tokenization_spaces": False,
+                "model_max_length": config.max_position_embeddings,
+                "padding_side": "left",
+                **special,
+            },
+        }
     return {name: json_bytes(content) for name, content in contents.items()}
 
 
@@ -239,29 +254,106 @@ def load_pretrained(name: str) -> Llama:
     return load_model(Path(str(files("dpo_core"))) / "pretrained" / f"{name}.model")
 
 
-def load_model(folder: str | Path) -> Llama:
-    """Read a model folder: ours, or any LlamaForCausalLM of this kind; float32, on the CPU.
+def load_model(
+    folder: str | Path, dtype: torch.dtype = torch.float32, any_vocabulary: bool = False
+) -> Llama:
+    """Read a model folder: ours, or any LlamaForCausalLM; on the CPU.
+
+    Args:
+        dtype: of the weights in memory, whatever they are on disk; one of `FLOATS`.
+        any_vocabulary: read a model whose ids are not the characters of this book as well. It has
+            no use for texts here: its tokens are for its own tokenizer to make.
 
     Raises:
-        CheckpointError: the folder or a file is missing, truncated, or does not fit the other.
+        CheckpointError: the folder or a file is missing, truncated, or does not fit the other; the
+            model is of a kind that this one is not; a weight is too large for `dtype`.
     """
-    return read_model(folder)[0]
+    return read_model(folder, dtype, any_vocabulary)[0]
 
 
-def read_model(folder: str | Path) -> tuple[Llama, dict[str, Any]]:
+def read_model(
+    folder: str | Path, dtype: torch.dtype = torch.float32, any_vocabulary: bool = False
+) -> tuple[Llama, dict[str, Any]]:
     """A model and its recipe, which belong together; the recipe is empty if others made the model.
 
-    Raises:
-        CheckpointError: as `load_model`.
+    Arguments and errors as in `load_model`.
     """
+    if dtype not in FLOATS:
+        accepted = ", ".join(map(str, FLOATS))
+        raise CheckpointError(f"{folder}: dtype is {dtype!r:.60}; accepted are {accepted}")
     folder = Path(folder)
-    config = read_config(folder)
-    path = folder / WEIGHTS
-    weights, metadata = read_tensors(path, _shapes(config))
+    config = read_config(folder, any_vocabulary)
+    weights, metadata = _read_weights(folder, config)
+    for name, tensor in weights.items():
+        wider = torch.finfo(tensor.dtype).max > torch.finfo(dtype).max
+        if wider and not torch.isfinite(tensor.to(dtype)).all():
+            raise CheckpointError(f"{folder}: {name} has a value that is too large for {dtype}")
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay where they are
-        model = Llama(config)
-    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-    return model.eval(), _recipe_of(metadata, path) or {}
+        model = Llama(config).to(dtype)
+    model.load_state_dict(weights)
+    return model.eval(), _recipe_of(metadata, folder / WEIGHTS) or {}
+
+
+def _read_weights(
+    folder: Path, config: ModelConfig
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The weights by the names of `Llama.state_dict`, and the metadata of their file.
+
+    Raises:
+        CheckpointError: as `read_tensors`, of each file; an index that does not say where they are;
+            a head that should be tied to the embedding, and is another.
+    """
+    shapes = dict(_shapes(config))
+    if _in_several(folder):
+        files = _weight_map(folder / INDEX, shapes)
+    else:
+        names = _names(folder / WEIGHTS) if config.tie_word_embeddings else ()
+        files = dict.fromkeys((*shapes, *names), WEIGHTS)
+    if config.tie_word_embeddings and HEAD in files:
+        shapes[HEAD] = shapes[EMBEDDING]
+    weights: dict[str, torch.Tensor] = {}
+    for file in sorted({files[name] for name in shapes}):
+        inside = {name: shape for name, shape in shapes.items() if files[name] == file}
+        tensors, metadata = read_tensors(folder / file, inside, UNREAD)
+        weights |= tensors
+    if not config.tie_word_embeddings:
+        return weights, metadata
+    if not torch.equal(weights.setdefault(HEAD, weights[EMBEDDING]), weights[EMBEDDING]):
+        raise CheckpointError(
+            f"{folder}: {HEAD} is not {EMBEDDING}, though tie_word_embeddings is True; "
+            "accepted is the same matrix, or none"
+        )
+    return weights, metadata
+
+
+def _in_several(folder: Path) -> bool:
+    """Whether the weights are in several files; of both, transformers takes the one file."""
+    return not (folder / WEIGHTS).exists() and (folder / INDEX).is_file()
+
+
+def _weight_map(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, str]:
+    """Of each weight the name of its file, from an index.
+
+    Raises:
+        CheckpointError: the index is missing or no index, a weight is missing in it, or one too
+            many, or a file is not one of this folder.
+    """
+    found = _read_json(path).get("weight_map")
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: weight_map is {found!r:.60}; accepted is a JSON object")
+    for name, file in found.items():
+        plain = isinstance(file, str) and file.isprintable() and Path(file).name == file
+        if not plain or not file.endswith(".safetensors"):
+            raise CheckpointError(
+                f"{path}: {name!r:.80} is in {file!r:.80}; "
+                "accepted are .safetensors files beside the index"
+            )
+    if missing := [name for name in shapes if name not in found]:
+        raise CheckpointError(f"{path}: {missing[0]} is missing; needed is {shapes[missing[0]]}")
+    extra = sorted(n for n in found.keys() - {*shapes, HEAD} if not n.endswith(UNREAD))
+    if extra:
+        raise CheckpointError(f"{path} has {extra[0]!r:.80}, which is not asked for")
+    return {name: file for name, file in found.items() if not name.endswith(UNREAD)}
 
 
 def read_recipe(folder: str | Path) -> dict[str, Any] | None:
@@ -271,6 +363,8 @@ def read_recipe(folder: str | Path) -> dict[str, Any] | None:
         CheckpointError: the weights' file is missing or damaged.
     """
     path = Path(folder) / WEIGHTS
+    if _in_several(path.parent):
+        return None  # we write one file
     return _recipe_of(read_tensors(path, {})[1], path)
 
 
@@ -288,21 +382,24 @@ def _recipe_of(metadata: dict[str, str], path: Path) -> dict[str, Any] | None:
 
 @lru_cache(maxsize=8)
 def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """The shape of each weight of a model, without the memory that the model would take."""
+    """The shape of each weight of a model, without the memory that the model would take; of a head
+    that is tied to the embedding, none.
+    """
     with torch.device("meta"):
-        one_layer = Llama(ModelConfig(**{**asdict(config), "num_hidden_layers": 1}))
+        one_layer = Llama(replace(config, num_hidden_layers=1))
     shapes = {}
-    for name, tensor in one_layer.state_dict().items():
+    for name, tensor in one_layer.named_parameters():
         layers = range(config.num_hidden_layers) if ".layers.0." in name else range(1)
         shapes |= {name.replace(".layers.0.", f".layers.{i}."): tuple(tensor.shape) for i in layers}
     return shapes
 
 
-def read_config(folder: Path) -> ModelConfig:
+def read_config(folder: Path, any_vocabulary: bool = False) -> ModelConfig:
     """The architecture in a model folder.
 
     What transformers would read otherwise than we do is refused: a size that is missing (it has
-    defaults for Llama 1), another kind of position, a tokenizer that is not ours.
+    defaults for Llama 1), another kind of position, biases. So is a tokenizer that is not ours,
+    unless `any_vocabulary`.
 
     Raises:
         CheckpointError: no such folder, a missing file, or a setting that this model does not have.
@@ -313,7 +410,7 @@ def read_config(folder: Path) -> ModelConfig:
             f"no model folder {folder}; accepted are a folder or one of {shipped}"
         )
     for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
+        if not (folder / name).is_file() and not (name == WEIGHTS and _in_several(folder)):
             raise CheckpointError(
                 f"{folder} has no {name}; a model folder needs {CONFIG}, {WEIGHTS}"
             )
@@ -322,23 +419,15 @@ def read_config(folder: Path) -> ModelConfig:
     if stored.get("model_type") != "llama":
         found = stored.get("model_type")
         raise CheckpointError(f"{path}: model_type is {found!r:.60}; accepted is 'llama'")
-    rope: dict[str, Any] = {}
-    for name in ("rope_parameters", "rope_scaling"):  # of two, transformers takes the second
-        found = {} if stored.get(name) is None else stored[name]
-        plain = isinstance(found, dict) and found.keys() <= {"rope_type", "type", "rope_theta"}
-        if not plain or found.get("rope_type", found.get("type", "default")) != "default":
-            raise CheckpointError(
-                f"{path}: {name} is {found!r:.80}; "
-                "accepted is rope_type 'default' with a rope_theta"
-            )
-        rope = found or rope
+    rope = _read_rope(stored, path)
     numbers = {"rms_norm_eps": 1e-6, "rope_theta": 10_000.0, **stored, **rope}
+    given = [name for name in OPTIONAL if stored.get(name) is not None]
     try:
         config = ModelConfig(
-            **{
-                name: _number(numbers, name, path, whole=field.type is int)
-                for name, field in ModelConfig.__dataclass_fields__.items()
-            }
+            **{name: _number(numbers, name, path, whole=True) for name in (*SIZES, *given)},
+            **{name: _number(numbers, name, path) for name in REALS},
+            rope_scaling=_read_scaling(stored, rope, path),
+            tie_word_embeddings=stored.get("tie_word_embeddings", False),
         )
     except CheckpointError:
         raise
@@ -348,22 +437,64 @@ def read_config(folder: Path) -> ModelConfig:
         "hidden_act": "silu",
         "attention_bias": False,
         "mlp_bias": False,
-        "tie_word_embeddings": False,
-        "num_key_value_heads": config.num_attention_heads,
-        "head_dim": config.head_size,
         "layer_types": ["full_attention"] * config.num_hidden_layers,
         "is_causal": True,
         "partial_rotary_factor": None,
         "quantization_config": None,
     }
-    may_be_null = ("num_key_value_heads", "head_dim", "layer_types")
     for name, value in fixed.items():
         found = stored.get(name, value)
         same = found == value and type(found) is type(value)
-        if not same and not (found is None and name in may_be_null):
+        if not same and not (found is None and name == "layer_types"):
             raise CheckpointError(f"{path}: {name} is {found!r:.60}; accepted is {value!r:.60}")
-    _check_tokenizer(folder, config)
+    if not any_vocabulary:
+        _check_tokenizer(folder, config)
     return config
+
+
+def _read_rope(stored: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The settings of RoPE in a configuration, of which transformers knows two spellings.
+
+    Raises:
+        CheckpointError: a kind that this model does not have, or a setting that its kind has not.
+    """
+    rope: dict[str, Any] = {}
+    for name in ("rope_parameters", "rope_scaling"):  # of two, transformers takes the second
+        found = {} if stored.get(name) is None else stored[name]
+        kind = _rope_type(found) if isinstance(found, dict) else None
+        known = {"rope_type", "type", "rope_theta"}
+        if kind == "llama3":
+            known |= {field.name for field in fields(RopeScaling)}
+        if kind not in ("default", "llama3") or not found.keys() <= known:
+            raise CheckpointError(
+                f"{path}: {name} is {found!r:.80}; "
+                "accepted are rope_type 'default' with a rope_theta, and 'llama3'"
+            )
+        rope = found or rope
+    return rope
+
+
+def _rope_type(rope: dict[str, Any]) -> Any:
+    return rope.get("rope_type", rope.get("type", "default"))
+
+
+def _read_scaling(stored: dict[str, Any], rope: dict[str, Any], path: Path) -> RopeScaling | None:
+    """How RoPE is stretched; raises CheckpointError, or ValueError if a number is out of range."""
+    if _rope_type(rope) == "default":
+        return None
+    old = "original_max_position_embeddings"  # some have it outside, and transformers takes that
+    rope = {old: stored.get("max_position_embeddings"), **rope}
+    if stored.get(old, rope[old]) != rope[old]:
+        raise CheckpointError(
+            f"{path}: {old} is {stored[old]!r:.40} beside {rope[old]!r:.40} for RoPE; "
+            "accepted is one number"
+        )
+    return RopeScaling(
+        **{
+            field.name: _number(rope, field.name, path, whole=field.type is int)
+            for field in fields(RopeScaling)
+        }
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -420,7 +551,7 @@ def _check_tokenizer(folder: Path, config: ModelConfig) -> None:
 
 
 def read_tensors(
-    path: Path, shapes: dict[str, tuple[int, ...]]
+    path: Path, shapes: dict[str, tuple[int, ...]], unread: tuple[str, ...] = ()
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Named tensors from a safetensors file, on the CPU, and the file's metadata.
 
@@ -428,6 +559,7 @@ def read_tensors(
 
     Args:
         shapes: what the file must hold, by name; {} reads the metadata alone.
+        unread: endings of names that may stand there too, and are left alone.
 
     Raises:
         CheckpointError: the file is missing or damaged; a tensor is missing, one too many, of
@@ -436,7 +568,7 @@ def read_tensors(
     while True:
         before = _identity(path)
         try:
-            tensors, metadata = _read_once(path, shapes)
+            tensors, metadata = _read_once(path, shapes, unread)
         except CheckpointError:
             if _identity(path) == before:
                 raise
@@ -461,7 +593,7 @@ def _identity(path: Path) -> tuple[int, ...]:
 
 
 def _read_once(
-    path: Path, shapes: dict[str, tuple[int, ...]]
+    path: Path, shapes: dict[str, tuple[int, ...]], unread: tuple[str, ...]
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
@@ -473,12 +605,25 @@ def _read_once(
                 if found.get(name) != shape:
                     what = found.get(name, "missing")
                     raise CheckpointError(f"{path}: {name} is {what}; needed is {shape}")
-            if extra := sorted(found.keys() - shapes.keys()):
+            if extra := sorted(n for n in found.keys() - shapes.keys() if not n.endswith(unread)):
                 raise CheckpointError(f"{path} has {extra[0]}, which is not asked for")
             return {name: file.get_tensor(name) for name in shapes}, metadata
     except (SafetensorError, OSError) as error:
-        said = "".join(c if c.isprintable() else "?" for c in str(error))  # it may quote the file
-        raise CheckpointError(f"{path} is damaged: {said}") from None
+        raise _damaged(path, error) from None
+
+
+def _names(path: Path) -> list[str]:
+    """The names of the tensors in a safetensors file; raises CheckpointError if it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return list(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    said = "".join(c if c.isprintable() else "?" for c in str(error))  # it may quote the file
+    return CheckpointError(f"{path} is damaged: {said}")
 
 
 def fingerprint(model: Llama) -> str:

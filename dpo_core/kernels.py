@@ -7,7 +7,11 @@ in the notation of chapter 2. The compiler reads that one, since it derives and 
 itself; a test holds the two equal.
 
 Shapes: N tokens, D width, M width inside the MLP, B rows of W places, S places with the cache, H
-heads, K width of a head (D = H·K).
+heads of queries, G heads of keys and values, K width of a head.
+
+Where a head of keys serves R = H/G heads of queries (grouped-query attention, Ainslie et al. 2023),
+the R stand below one another in one matrix of R·W rows: no key is copied, and the gradient of a key
+is summed over its queries by the product itself.
 """
 
 from typing import NamedTuple
@@ -29,13 +33,15 @@ class Frame(NamedTuple):
     a view leads from one to the other; where some are empty, lists of indices do.
     """
 
-    cos: Tensor  # (N, D), the angle of each pair of a token's coordinates, queries then keys
-    sin: Tensor  # (N, D)
-    bias: Tensor  # (W, S) or (BH, W, S): 0, or the smallest number where a query may not look
+    cos: Tensor  # (N, (H+G)·K/2), the angle of each pair of coordinates, queries then keys
+    sin: Tensor  # (N, (H+G)·K/2)
+    bias: Tensor  # (RW, S) or (BG, RW, S): 0, or the smallest number where a query may not look
     rows: int  # B
-    to_rows: Tensor | None = None  # (3, BH, W, 2): which half head of (6NH, K/2) stands where
+    key_heads: int  # G
+    # (B·(H+2G), W, 2): which half head of (N·(2H+4G), K/2) stands where
+    to_rows: Tensor | None = None
     to_tokens: Tensor | None = None  # (N, H): which of (BHW, K) belongs to each token and head
-    back: Tensor | None = None  # (N, 6H): where in the rows each half head stands
+    back: Tensor | None = None  # (N, 2H+4G): where in the rows each half head stands
 
 
 # ---------------------------------------------------------------- RMSNorm
@@ -91,24 +97,26 @@ def swiglu(x: Tensor) -> Tensor:
 
 
 def qkv_weight(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    """Three (D, D) matrices as one, (3D, D), for one product instead of three.
+    """(HK, D) and twice (GK, D) as one, ((H+2G)·K, D), for one product instead of three.
 
     RoPE turns coordinate i of a head together with i + K/2. So the left halves of all heads of
     queries and keys come first, then their right halves: two blocks, each of one piece.
     """
-    both = torch.stack((query, key)).unflatten(1, (heads, 2, -1))  # (2, H, 2, K/2, D)
-    return torch.cat((both.permute(2, 0, 1, 3, 4).flatten(0, 3), value))
+    half = query.shape[0] // (2 * heads)  # K/2
+    both = torch.cat((query, key)).unflatten(0, (-1, 2, half))  # (H+G, 2, K/2, D)
+    return torch.cat((both.transpose(0, 1).flatten(0, 2), value))
 
 
 def attend(qkv: Tensor, frame: Frame, heads: int) -> Tensor:
     """Causal attention of a batch with itself, between the projections.
 
     Args:
-        qkv: (N, 3D), what `qkv_weight` makes of the tokens: queries and keys, not yet turned by
-            their positions, and values. May be overwritten.
+        qkv: (N, (H+2G)·K), what `qkv_weight` makes of the tokens: queries and keys, not yet turned
+            by their positions, and values. May be overwritten.
+        heads: H.
 
     Returns:
-        (N, D), each token's mixture of values.
+        (N, HK), each token's mixture of values.
     """
     if torch.compiler.is_compiling():
         return plain_attend(qkv, frame, heads)
@@ -117,7 +125,7 @@ def attend(qkv: Tensor, frame: Frame, heads: int) -> Tensor:
 
 def plain_attend(qkv: Tensor, frame: Frame, heads: int) -> Tensor:
     """The definition of `attend`."""
-    query, key, value = rows_of(turn(qkv, frame, heads), frame, heads).unbind(0)
+    query, key, value = rows_of(turn(qkv, frame, heads), frame, heads)
     return tokens_of(mix(query, key, value, frame.bias), frame, heads)
 
 
@@ -127,16 +135,17 @@ def turn(qkv: Tensor, frame: Frame, heads: int) -> Tensor:
     """
     if not qkv.requires_grad and not torch.compiler.is_compiling():
         return _turn_(qkv, frame, frame.sin)
-    half = qkv.shape[1] // (6 * heads)  # K/2
+    side, half = heads + frame.key_heads, _half(frame, heads)  # H+G, K/2
     # by half heads: the compiler cannot tell where they begin once the sizes are multiplied
     parts, cos, sin = (x.unflatten(1, (-1, half)) for x in (qkv, frame.cos, frame.sin))
-    left, right, value = parts.chunk(3, dim=1)  # (N, 2H, K/2) each
+    left, right, value = parts.split((side, side, 2 * frame.key_heads), dim=1)
     turned = torch.cat((left * cos - right * sin, right * cos + left * sin, value), dim=1)
     return turned.flatten(1)
 
 
 def mix(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-    """softmax(query · key / sqrt(K) + bias) · value: (BH, W, K) from (BH, W, K), (BH, S, K) twice.
+    """softmax(query · key / sqrt(K) + bias) · value, (BG, RW, K) from (BG, RW, K) and twice
+    (BG, S, K).
 
     Source: Vaswani et al. 2017, eq. 1.
     """
@@ -144,7 +153,7 @@ def mix(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
 
 
 def _weights(query: Tensor, key: Tensor, bias: Tensor) -> Tensor:
-    # (BH, W, S); the bias is the matrix that the products are added to
+    # (BG, RW, S); the bias is the matrix that the products are added to
     scores = torch.baddbmm(bias, query, key.mT, alpha=query.shape[-1] ** -0.5)
     narrow = VECTOR - scores.shape[-1]
     if narrow > 0 and not torch.compiler.is_compiling():
@@ -154,25 +163,32 @@ def _weights(query: Tensor, key: Tensor, bias: Tensor) -> Tensor:
     return scores.to(query.dtype)  # autocast makes it float32
 
 
-def rows_of(qkv: Tensor, frame: Frame, heads: int) -> Tensor:
-    """(3, BH, W, K) from (N, 3D): queries, keys and values in their places, head by head."""
-    half = qkv.shape[1] // (6 * heads)  # K/2
+def rows_of(qkv: Tensor, frame: Frame, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values in their places, head by head, from (N, (H+2G)·K).
+
+    Returns:
+        (BG, RW, K), (BG, W, K) and (BG, W, K).
+    """
+    batch, keys, half = frame.rows, frame.key_heads, _half(frame, heads)  # B, G, K/2
     if frame.to_rows is not None:
-        parts = qkv.unflatten(1, (6 * heads, half))
-        return _Fill.apply(parts, frame.to_rows, frame.back).flatten(3)
-    places = (frame.rows, qkv.shape[0] // frame.rows)  # B, W
-    both, value = qkv.split((4 * heads * half, 2 * heads * half), dim=1)
-    both = both.reshape(*places, 2, 2, heads, half)  # (B, W, side, 2, H, K/2)
-    both = both.permute(3, 0, 4, 1, 2, 5)  # (2, B, H, W, side, K/2)
-    value = value.reshape(1, *places, heads, 2, half).transpose(2, 3)  # (1, B, H, W, side, K/2)
-    return torch.cat((both, value)).flatten(4).flatten(1, 2)
+        parts = _Fill.apply(qkv.unflatten(1, (-1, half)), frame.to_rows, frame.back).flatten(2)
+        query, key, value = parts.split((batch * heads, batch * keys, batch * keys))
+        return query.reshape(batch * keys, -1, 2 * half), key, value
+    places = (batch, qkv.shape[0] // batch)  # B, W
+    side = (heads + keys) * half
+    both, value = qkv.split((2 * side, 2 * keys * half), dim=1)
+    both = both.reshape(*places, 2, heads + keys, half).permute(0, 3, 1, 2, 4)
+    query, key = both.split((heads, keys), dim=1)  # (B, H, W, side, K/2), (B, G, W, side, K/2)
+    value = value.reshape(*places, keys, 2 * half).transpose(1, 2)  # (B, G, W, K)
+    return tuple(x.reshape(batch * keys, -1, 2 * half) for x in (query, key, value))
 
 
 def tokens_of(mixed: Tensor, frame: Frame, heads: int) -> Tensor:
-    """(N, D) from (BH, W, K): each token's heads side by side."""
+    """(N, HK) from (BG, RW, K): each token's heads side by side."""
     if frame.to_tokens is not None:
         return _Pick.apply(mixed.flatten(0, 1), frame.to_tokens).flatten(1)  # of (N, H, K)
-    return mixed.unflatten(0, (frame.rows, heads)).transpose(1, 2).flatten(2).flatten(0, 1)
+    grid = mixed.view(frame.rows, heads, -1, mixed.shape[2])  # (B, H, W, K)
+    return grid.transpose(1, 2).flatten(2).flatten(0, 1)
 
 
 class _Fill(torch.autograd.Function):
@@ -209,59 +225,73 @@ class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, qkv: Tensor, frame: Frame, heads: int) -> Tensor:
         _turn_(qkv, frame, frame.sin)
-        rows = rows_of(qkv, frame, heads)  # (3, BH, W, K)
-        weights = _weights(rows[0], rows[1], frame.bias)
-        ctx.save_for_backward(rows, weights)
+        query, key, value = rows_of(qkv, frame, heads)  # (BG, RW, K), (BG, W, K) twice
+        weights = _weights(query, key, frame.bias)
+        ctx.save_for_backward(query, key, value, weights)
         ctx.frame, ctx.heads = frame, heads
-        return tokens_of(torch.bmm(weights, rows[2]), frame, heads)
+        return tokens_of(torch.bmm(weights, value), frame, heads)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:
-        rows, weights = ctx.saved_tensors
-        frame, heads, (query, key, value) = ctx.frame, ctx.heads, rows
-        grad = _mixed_from(grad, rows.shape[1:], frame, heads)  # (BH, W, K)
-        inside = torch.empty_like(rows)
-        torch.bmm(weights.mT, grad, out=inside[2])
-        scores = torch.bmm(grad, value.mT)  # (BH, W, W), by the weights
+        query, key, value, weights = ctx.saved_tensors
+        frame, heads = ctx.frame, ctx.heads
+        grad = _mixed_from(grad, query.shape, frame, heads)  # (BG, RW, K)
+        sizes = [x.numel() for x in (query, key, value)]
+        inside = query.new_empty(sum(sizes))  # the gradients of all three, in one piece
+        of_query, of_key, of_value = map(
+            torch.Tensor.view_as, inside.split(sizes), (query, key, value)
+        )
+        torch.bmm(weights.mT, grad, out=of_value)
+        scores = torch.bmm(grad, value.mT)  # (BG, RW, W), by the weights
         scores = torch.ops.aten._softmax_backward_data(scores, weights, -1, scores.dtype)
         scores.mul_(query.shape[-1] ** -0.5)
-        torch.bmm(scores, key, out=inside[0])
-        torch.bmm(scores.mT, query, out=inside[1])
-        qkv = _qkv_from(inside, frame, heads)  # (N, 3D)
+        torch.bmm(scores, key, out=of_query)
+        torch.bmm(scores.mT, query, out=of_key)
+        qkv = _qkv_from(inside, frame, heads)  # (N, (H+2G)·K)
         _turn_(qkv, frame, -frame.sin)
         return qkv, None, None
 
 
 def _turn_(qkv: Tensor, frame: Frame, sin: Tensor) -> Tensor:
     """`turn` in place; with -sin the way back, which is the way of the gradient."""
-    left, right, _ = qkv.chunk(3, dim=1)
+    side = sin.shape[1]
+    left, right = qkv[:, :side], qkv[:, side : 2 * side]
     across = left * sin
     left.mul_(frame.cos).addcmul_(right, sin, value=-1)
     right.mul_(frame.cos).add_(across)
     return qkv
 
 
+def _half(frame: Frame, heads: int) -> int:
+    """K/2, half the width of a head."""
+    return frame.cos.shape[1] // (heads + frame.key_heads)
+
+
 def _mixed_from(grad: Tensor, shape: torch.Size, frame: Frame, heads: int) -> Tensor:
-    """The gradient of `tokens_of`: (BH, W, K) from (N, D), zero in empty places."""
+    """The gradient of `tokens_of`: (BG, RW, K) from (N, HK), zero in empty places."""
     if frame.to_tokens is not None:
         rows = grad.new_zeros(shape[0] * shape[1], shape[2])
         return rows.index_copy_(0, frame.to_tokens.flatten(), grad.reshape(-1, shape[2])).view(
             shape
         )
-    grid = grad.reshape(frame.rows, shape[1], heads, shape[2])
+    grid = grad.reshape(frame.rows, -1, heads, shape[2])
     return grid.transpose(1, 2).reshape(shape)
 
 
 def _qkv_from(inside: Tensor, frame: Frame, heads: int) -> Tensor:
-    """The gradient of `rows_of`: (N, 3D) from (3, BH, W, K)."""
-    half = inside.shape[-1] // 2
+    """The gradient of `rows_of`: (N, (H+2G)·K) from the gradients of its three results, one after
+    the other in one piece.
+    """
+    batch, keys, half = frame.rows, frame.key_heads, _half(frame, heads)
     if frame.back is not None:
         return F.embedding(frame.back, inside.view(-1, half)).flatten(1)
-    places = (frame.rows, inside.shape[2])
-    grid = inside.view(3, frame.rows, heads, places[1], 2, half)
-    both = grid[:2].permute(1, 3, 4, 0, 2, 5).flatten(2)  # (B, W, 2D)
-    value = grid[2].transpose(1, 2).flatten(2)  # (B, W, D)
+    grid = inside.view(batch * (heads + 2 * keys), -1, 2, half)
+    query, key, value = (
+        x.unflatten(0, (batch, -1)) for x in grid.split((batch * heads, batch * keys, batch * keys))
+    )  # (B, H, W, side, K/2), (B, G, W, side, K/2) twice
+    both = torch.cat([x.permute(0, 2, 3, 1, 4) for x in (query, key)], dim=3)
+    both, value = both.flatten(2), value.transpose(1, 2).flatten(2)  # (B, W, ...) each
     return torch.cat((both, value), dim=2).flatten(0, 1)
 
 

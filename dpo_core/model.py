@@ -1,18 +1,22 @@
 """A Llama in plain torch (chapter 2). It knows nothing of training, sampling or devices.
 
 Parameter names and arithmetic are those of Hugging Face's `LlamaForCausalLM` (rotate-half RoPE,
-pre-norm RMSNorm, SwiGLU, no biases), so a state dict of one is a state dict of the other.
+pre-norm RMSNorm, SwiGLU, no biases), so a state dict of one is a state dict of the other. What the
+book's model does without and larger ones have is here too: fewer heads of keys than of queries,
+heads of any width, RoPE stretched over longer texts, one matrix at both ends.
 
 The residual stream is a list of tokens, (N, D): all but attention treats each token alone. Only
 attention needs rows, and a `Layout` says where in them the tokens stand. So a batch may hold no
 padding at all, and two answers may share one prompt (`dpo_core.packing`). The arithmetic that takes
 the time is in `dpo_core.kernels`.
 
-Shapes: B batch, T positions of this call, S positions with the cache, V vocabulary, H heads,
-K width of a head, D width (D = H·K), N tokens, W places in a row.
+Shapes: B batch, T positions of this call, S positions with the cache, V vocabulary, H heads of
+queries, G heads of keys and values (R = H/G queries share one), K width of a head, D width (of the
+book's model H·K, and G = H), N tokens, W places in a row.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,6 +37,12 @@ from dpo_core.kernels import (
 )
 from dpo_core.randomness import torch_generator
 
+SIZES = (
+    *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"),
+    *("num_attention_heads", "max_position_embeddings"),
+)
+REALS = ("rope_theta", "rms_norm_eps")
+OPTIONAL = ("num_key_value_heads", "head_dim")  # sizes that follow from others if they are not set
 # beyond the largest models there are: a slip of the finger is named before memory is asked for
 LARGEST = {
     "vocab_size": 2**20,
@@ -40,16 +50,70 @@ LARGEST = {
     "intermediate_size": 2**18,
     "num_hidden_layers": 2**10,
     "num_attention_heads": 2**10,
+    "num_key_value_heads": 2**10,
+    "head_dim": 2**10,
     "max_position_embeddings": 2**20,
+    "original_max_position_embeddings": 2**20,
 }
+
+
+def _check_numbers(config: object, whole: Iterable[str], real: Iterable[str]) -> None:
+    """Raises ValueError if a field is not a positive number of its kind."""
+    for kind, types, names in (("whole numbers", int, whole), ("numbers", (int, float), real)):
+        for name in names:
+            value = getattr(config, name)
+            if isinstance(value, bool) or not isinstance(value, types):
+                raise ValueError(f"{name} is {value!r:.40}; accepted are {kind}")
+            if not 0 < value <= LARGEST.get(name, 1e30):
+                limit = f" up to {LARGEST[name]}" if name in LARGEST else ""
+                raise ValueError(f"{name} is {value!r:.40}; accepted are positive numbers{limit}")
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """RoPE stretched over longer texts as in Llama 3.1, Hugging Face's rope_type "llama3"; its
+    names, and the values of Llama 3.1.
+
+    Attributes:
+        factor: the slowest turns are slowed down by it, the fastest not at all.
+        low_freq_factor: slowest are those that turn no more often than this in the old length.
+        high_freq_factor: fastest are those that turn at least so often.
+        original_max_position_embeddings: the old length, in tokens.
+
+    Raises:
+        ValueError: a number that is not positive, a factor below 1, or low not below high.
+    """
+
+    factor: float = 8.0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_max_position_embeddings: int = 8192
+
+    def __post_init__(self) -> None:
+        real = ("factor", "low_freq_factor", "high_freq_factor")
+        _check_numbers(self, ("original_max_position_embeddings",), real)
+        if self.factor < 1:
+            raise ValueError(f"factor is {self.factor}; accepted are numbers from 1")
+        if self.low_freq_factor >= self.high_freq_factor:
+            raise ValueError(
+                f"low_freq_factor is {self.low_freq_factor}; accepted are numbers below "
+                f"high_freq_factor, {self.high_freq_factor}"
+            )
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The architecture, in the field names of Hugging Face's `LlamaConfig`.
 
+    Attributes:
+        num_key_value_heads: G; None stands for as many as heads of queries.
+        head_dim: K; None stands for hidden_size / num_attention_heads.
+        rope_scaling: of Llama 3.1 and later; None is plain RoPE.
+        tie_word_embeddings: whether the head is the embedding, one matrix for both.
+
     Raises:
-        ValueError: a size is below 1, or the heads do not divide the width into even parts.
+        ValueError: a size is below 1, the heads do not divide the width, the heads of keys do not
+            divide those of queries, or a head is of odd width.
     """
 
     vocab_size: int = 22
@@ -60,36 +124,47 @@ class ModelConfig:
     max_position_embeddings: int = 128
     rope_theta: float = 10_000.0
     rms_norm_eps: float = 1e-6
+    num_key_value_heads: int | None = None
+    head_dim: int | None = None
+    rope_scaling: RopeScaling | None = None
+    tie_word_embeddings: bool = False
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            whole = self.__dataclass_fields__[name].type is int
-            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-                kind = "whole numbers" if whole else "numbers"
-                raise ValueError(f"{name} is {value!r:.40}; accepted are {kind}")
-            if not 0 < value <= LARGEST.get(name, 1e30):
-                limit = f" up to {LARGEST[name]}" if name in LARGEST else ""
-                raise ValueError(f"{name} is {value!r:.40}; accepted are positive numbers{limit}")
-        if self.hidden_size % (2 * self.num_attention_heads):
+        _check_numbers(self, SIZES, REALS)
+        heads, given = self.num_attention_heads, self.head_dim
+        if self.hidden_size % heads or (given is None and self.hidden_size % (2 * heads)):
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not an even multiple of "
-                f"num_attention_heads {self.num_attention_heads}; RoPE turns pairs of coordinates"
+                f"num_attention_heads {heads}; RoPE turns pairs of coordinates"
             )
-
-    @property
-    def head_size(self) -> int:
-        """K, the width of one attention head."""
-        return self.hidden_size // self.num_attention_heads
+        # a frozen dataclass sets its own fields so; replace() hands them on as they are here
+        if given is None:
+            object.__setattr__(self, "head_dim", self.hidden_size // heads)
+        if self.num_key_value_heads is None:
+            object.__setattr__(self, "num_key_value_heads", heads)
+        _check_numbers(self, OPTIONAL, ())
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim is {given}; accepted are even numbers")
+        if heads % self.num_key_value_heads:
+            raise ValueError(
+                f"num_key_value_heads is {self.num_key_value_heads}; accepted are divisors of "
+                f"num_attention_heads, {heads}"
+            )
+        if not isinstance(self.tie_word_embeddings, bool):
+            found = f"{self.tie_word_embeddings!r:.40}"
+            raise ValueError(f"tie_word_embeddings is {found}; accepted are True and False")
+        if not isinstance(self.rope_scaling, RopeScaling | None):
+            raise ValueError(f"rope_scaling is {self.rope_scaling!r:.40}; needed is a RopeScaling")
 
 
 class KVCache:
-    """The keys and values of all positions so far, a pair of (B, H, S, K) tensors a layer.
+    """The keys and values of all positions so far, a pair of (B, G, S, K) tensors a layer.
 
     They stand in larger tensors, so that a new position seldom costs a copy of the earlier ones.
     """
 
     def __init__(self) -> None:
-        self.room: dict[int, tuple[Tensor, Tensor]] = {}  # (B, H, at least S, K) each
+        self.room: dict[int, tuple[Tensor, Tensor]] = {}  # (B, G, at least S, K) each
         self.filled: dict[int, int] = {}
         self.projections: dict[int, Tensor] = {}  # of each layer, made once for a whole answer
 
@@ -100,14 +175,14 @@ class KVCache:
 
     @property
     def layers(self) -> dict[int, tuple[Tensor, Tensor]]:
-        """What is stored: keys and values, (B, H, S, K) each, of every layer."""
+        """What is stored: keys and values, (B, G, S, K) each, of every layer."""
         return {
             i: (k[:, :, : self.filled[i]], v[:, :, : self.filled[i]])
             for i, (k, v) in self.room.items()
         }
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Append (B, H, T, K) keys and values to one layer and return all of them, (B, H, S, K)."""
+        """Append (B, G, T, K) keys and values to one layer and return all of them, (B, G, S, K)."""
         start = self.filled.get(layer, 0)
         end = self.filled[layer] = start + key.shape[2]
         if layer not in self.room or end > self.room[layer][0].shape[2]:
@@ -140,15 +215,38 @@ class RMSNorm(nn.Module):
         return rms_norm(x, self.weight, self.eps)
 
 
-def rope_tables(positions: int, size: int, theta: float) -> tuple[Tensor, Tensor]:
-    """cos and sin of the angle m·theta^(-2i/size) for position m and coordinate pair i.
+def rope_frequencies(size: int, theta: float, scaling: RopeScaling | None = None) -> Tensor:
+    """theta^(-2i/size), the angle in radians by which each token turns coordinate pair i.
+
+    With `scaling` the slow ones are slowed down, so that more positions fit into the turn that they
+    have learnt: one that turns low_freq_factor times or less in the old length is divided by
+    `factor`, one that turns high_freq_factor times or more is left alone, and between these two the
+    share that is left alone grows evenly. Source: the code of Llama 3.1, `apply_scaling`.
+
+    Returns:
+        (size/2,) float32.
+    """
+    frequency = theta ** (-torch.arange(0, size, 2, dtype=torch.float32) / size)  # (size/2,)
+    if scaling is None:
+        return frequency
+    turns = scaling.original_max_position_embeddings * frequency / (2 * math.pi)
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    kept = ((turns - low) / (high - low)).clamp(0, 1)
+    return kept * frequency + (1 - kept) * frequency / scaling.factor
+
+
+def rope_tables(
+    positions: int, size: int, theta: float, scaling: RopeScaling | None = None
+) -> tuple[Tensor, Tensor]:
+    """cos and sin of the angle m·theta^(-2i/size) for position m and coordinate pair i; with
+    `scaling`, see `rope_frequencies`.
 
     Source: Su et al. 2021 (RoFormer), eq. 15; the halves layout is Hugging Face's.
 
     Returns:
         Two (positions, size) float32 tables; the second half of the columns repeats the first.
     """
-    frequency = theta ** (-torch.arange(0, size, 2, dtype=torch.float32) / size)  # (size/2,)
+    frequency = rope_frequencies(size, theta, scaling)  # (size/2,)
     # (positions, size/2)
     angle = torch.outer(torch.arange(positions, dtype=torch.float32), frequency)
     angle = torch.cat((angle, angle), dim=-1)  # (positions, size)
@@ -165,16 +263,19 @@ def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Causal multi-head self-attention with rotary positions."""
+    """Causal self-attention with rotary positions: H heads of queries over G of keys and values
+    (grouped-query attention, Ainslie et al. 2023; with G = H multi-head attention).
+    """
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.layer, self.heads = layer, config.num_attention_heads
-        width = config.hidden_size
-        self.q_proj = nn.Linear(width, width, bias=False)
-        self.k_proj = nn.Linear(width, width, bias=False)
-        self.v_proj = nn.Linear(width, width, bias=False)
-        self.o_proj = nn.Linear(width, width, bias=False)
+        width, queries = config.hidden_size, self.heads * config.head_dim  # D, HK
+        keys = config.num_key_value_heads * config.head_dim  # GK
+        self.q_proj = nn.Linear(width, queries, bias=False)
+        self.k_proj = nn.Linear(width, keys, bias=False)
+        self.v_proj = nn.Linear(width, keys, bias=False)
+        self.o_proj = nn.Linear(queries, width, bias=False)
 
     def forward(
         self,
@@ -193,14 +294,14 @@ class Attention(nn.Module):
                 cache.projections[self.layer] = weight
         else:
             weight = cache.projections[self.layer]
-        qkv = F.linear(x, weight)  # (N, 3D)
+        qkv = F.linear(x, weight)  # (N, (H+2G)·K)
         if cache is None:
             mixed = attend(qkv, frame, self.heads)
             return self.o_proj(mixed if read is None else mixed.index_select(0, read))
-        rows = rows_of(turn(qkv, frame, self.heads), frame, self.heads)  # (3, BH, T, K)
-        query, key, value = rows.unflatten(1, (frame.rows, self.heads))  # (B, H, T, K) each
-        key, value = cache.extend(self.layer, key, value)  # (B, H, S, K)
-        mixed = mix(query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1), frame.bias)
+        query, *both = rows_of(turn(qkv, frame, self.heads), frame, self.heads)  # (BG, RT, K)
+        both = (x.unflatten(0, (frame.rows, -1)) for x in both)  # (B, G, T, K) each
+        key, value = cache.extend(self.layer, *both)  # (B, G, S, K) each
+        mixed = mix(query, key.flatten(0, 1), value.flatten(0, 1), frame.bias)
         return self.o_proj(tokens_of(mixed, frame, self.heads))
 
 
@@ -278,18 +379,24 @@ def grid_layout(
     return Layout(positions.reshape(-1), hidden, torch.zeros_like(input_ids))
 
 
-def half_heads(heads: int) -> tuple[Tensor, Tensor]:
+def half_heads(heads: int, key_heads: int) -> tuple[Tensor, Tensor]:
     """The half heads of a token in the order of `kernels.qkv_weight`, by their names and back.
 
     Returns:
-        (3, H, 2): which of the 6H is the left or right half of a head of queries, keys, values;
-        and (6H, 3): of each of the 6H, which of the three it belongs to, which head, which half.
+        (H+2G, 2): which of the 2H+4G is the left and which the right half of each head: of queries,
+        then keys, then values; and (2H+4G, 4): of each of them, how many heads its own kind has,
+        how many there are of the kinds before, which of its kind it is, and which half.
     """
-    both = torch.arange(4 * heads).view(2, 2, heads).permute(1, 2, 0)
-    value = torch.arange(4 * heads, 6 * heads).view(1, heads, 2)
+    both = torch.arange(2 * (heads + key_heads)).view(2, -1).T
+    value = torch.arange(2 * key_heads).view(-1, 2) + 2 * (heads + key_heads)
     half_head = torch.cat((both, value))
-    names = torch.cartesian_prod(torch.arange(3), torch.arange(heads), torch.arange(2))
-    return half_head, names[half_head.flatten().argsort()]
+    names = [
+        (own, before, head, half)
+        for own, before in ((heads, 0), (key_heads, heads), (key_heads, heads + key_heads))
+        for head in range(own)
+        for half in range(2)
+    ]
+    return half_head, torch.tensor(names)[half_head.flatten().argsort()]
 
 
 class Backbone(nn.Module):
@@ -297,17 +404,18 @@ class Backbone(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.heads = config.num_attention_heads
+        self.heads, self.key_heads = config.num_attention_heads, config.num_key_value_heads
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(
             Block(config, layer) for layer in range(config.num_hidden_layers)
         )
         self.program: Callable[..., Tensor] | None = None  # `stream`, compiled
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        cos, sin = rope_tables(config.max_position_embeddings, config.head_size, config.rope_theta)
+        turns = (config.head_dim, config.rope_theta, config.rope_scaling)
+        cos, sin = rope_tables(config.max_position_embeddings, *turns)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
-        half_head, which = half_heads(self.heads)
+        half_head, which = half_heads(self.heads, self.key_heads)
         self.register_buffer("half_head", half_head, persistent=False)
         self.register_buffer("which", which, persistent=False)
 
@@ -366,7 +474,7 @@ class Backbone(nn.Module):
         """What the layers share when they look at a batch that stands so; the same for each model
         of this size.
         """
-        (batch, width), heads = layout.token.shape, self.heads
+        (batch, width), heads, keys = layout.token.shape, self.heads, self.key_heads
         if layout.hidden.shape[-1] > len(self.cos) and layout.place is None:
             raise ValueError(f"{layout.hidden.shape[-1]} positions; the model has {len(self.cos)}")
         # not -inf: a row that sees nothing stays finite, also where autocast rounds to bfloat16
@@ -375,22 +483,31 @@ class Backbone(nn.Module):
         bias = torch.zeros_like(layout.hidden, dtype=self.cos.dtype)
         bias = bias.masked_fill(layout.hidden, smallest)
         if bias.dim() == 4:
-            bias = bias.expand(-1, heads, -1, -1).flatten(0, 1)  # (BH, W, S)
+            bias = bias.expand(-1, heads, -1, -1).reshape(batch * keys, -1, bias.shape[-1])
+        elif heads > keys:
+            bias = bias.repeat(heads // keys, 1)  # (RW, S)
         half = self.cos.shape[1] // 2
-        tables = (table[:, :half].repeat(1, 2 * heads) for table in (self.cos, self.sin))
-        cos, sin = (table.index_select(0, layout.positions) for table in tables)  # (N, D) each
-        frame = Frame(cos, sin, bias, batch)
+        tables = (table[:, :half].repeat(1, heads + keys) for table in (self.cos, self.sin))
+        cos, sin = (table.index_select(0, layout.positions) for table in tables)
+        frame = Frame(cos, sin, bias, batch, keys)
         if layout.place is None:
             return frame
-        half_head, which = self.half_head, self.which  # (3, H, 2); (6H, 3)
-        first = layout.token * (6 * heads)  # (B, W)
-        to_rows = first[:, None, :, None] + half_head[:, None, :, None]  # (3, B, H, W, 2)
-        # a head's place: W to a head, H heads to a row, B rows to each of the three
-        head = layout.place + layout.place // width * ((heads - 1) * width)  # (N,), the first one
-        to_tokens = head[:, None] + torch.arange(0, heads * width, width, device=head.device)
-        step = torch.tensor((2 * batch * heads * width, 2 * width, 1), device=head.device)
-        back = 2 * head[:, None] + (which * step).sum(1)  # (N, 6H)
-        return frame._replace(to_rows=to_rows.flatten(1, 2), to_tokens=to_tokens, back=back)
+        half_head, which = self.half_head, self.which  # (H+2G, 2); (2H+4G, 4)
+        first = layout.token * len(which)  # (B, W)
+        to_rows = torch.cat(
+            [
+                (first[:, None, :, None] + kind[:, None]).flatten(0, 1)  # (BH, W, 2) or (BG, W, 2)
+                for kind in half_head.split((heads, keys, keys))
+            ]
+        )
+        # a head's place: W to a head, H or G heads to a row, B rows to each of the three
+        row, place = layout.place // width, layout.place  # (N,) each
+        to_tokens = (place + row * ((heads - 1) * width))[:, None]
+        to_tokens = to_tokens + torch.arange(0, heads * width, width, device=place.device)
+        own, before, head, side = which.T  # (2H+4G,) each
+        shift = 2 * width * (batch * before + head) + side
+        back = (row[:, None] * (2 * width * (own - 1))).add_(2 * place[:, None]).add_(shift)
+        return frame._replace(to_rows=to_rows, to_tokens=to_tokens, back=back)
 
 
 class Llama(nn.Module):
@@ -401,6 +518,8 @@ class Llama(nn.Module):
         self.config = config
         self.model = Backbone(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
 
     def reset_parameters(self, seed: int) -> "Llama":
         """Draw every matrix from N(0, 0.02²), set every norm to one; the same seed, the same

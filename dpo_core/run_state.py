@@ -42,7 +42,7 @@ class RunState:
         Raises:
             FloatingPointError: a weight or a moment is not finite; the state before stays.
         """
-        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.named_parameters()}
         for index, optimizer in enumerate(self.optimizers):
             for parameter, entries in optimizer.state_dict()["state"].items():
                 for name, value in entries.items():
@@ -93,7 +93,9 @@ class RunState:
             say(f"continuing with {stored['threads']} threads, as the run began", sys.stderr)
             torch.set_num_threads(stored["threads"])
         own = {name: t for name, t in tensors.items() if name.startswith("model.")}
-        self.model.load_state_dict({name.removeprefix("model."): t for name, t in own.items()})
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(own[f"model.{name}"])
         for index, optimizer in enumerate(self.optimizers):
             state: dict[int, dict[str, torch.Tensor]] = {}
             for key in tensors.keys() - own.keys():
@@ -117,7 +119,7 @@ class RunState:
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         """The tensors of a state of this run."""
-        shapes = {f"model.{n}": tuple(t.shape) for n, t in self.model.state_dict().items()}
+        shapes = {f"model.{n}": tuple(t.shape) for n, t in self.model.named_parameters()}
         for index, optimizer in enumerate(self.optimizers):
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             for number, parameter in enumerate(parameters):

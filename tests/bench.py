@@ -518,7 +518,7 @@ def needed_flops(config: ModelConfig, prompt: int, chosen: int, rejected: int) -
         num_hidden_layers=config.num_hidden_layers,
         num_attention_heads=config.num_attention_heads,
         num_key_value_heads=config.num_attention_heads,
-        head_dim=config.head_size,
+        head_dim=config.head_dim,
         tie_word_embeddings=False,
     )
     layers, read = config.num_hidden_layers, (chosen - 1, rejected - 1)

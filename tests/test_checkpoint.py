@@ -146,6 +146,13 @@ def cut(name, keep):
 
 
 HEAD = "lm_head.weight"
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
 DAMAGE = {
     "no config": (lambda f: (f / "config.json").unlink(), "has no config.json"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors"),
@@ -172,9 +179,13 @@ DAMAGE = {
     "more layers": (edit_config(num_hidden_layers=3), "layers.2"),
     "fewer layers": (edit_config(num_hidden_layers=1), "layers.1"),
     "another model": (edit_config(model_type="gpt2"), "model_type is 'gpt2'; accepted is 'llama'"),
-    "grouped queries": (edit_config(num_key_value_heads=1), "num_key_value_heads is 1"),
+    "grouped queries": (edit_config(num_key_value_heads=1), r"k_proj.weight is \(16, 16\)"),
+    "no divisor": (edit_config(num_key_value_heads=3), "accepted are divisors of num_attention"),
+    "another width of a head": (edit_config(head_dim=4), r"q_proj.weight is \(16, 16\)"),
+    "a head of odd width": (edit_config(head_dim=5), "head_dim is 5; accepted are even numbers"),
     "biases": (edit_config(attention_bias=True), "attention_bias is True"),
-    "tied": (edit_config(tie_word_embeddings=True), "tie_word_embeddings is True"),
+    "tied": (edit_config(tie_word_embeddings=True), "lm_head.weight is not model.embed"),
+    "tied to null": (edit_config(tie_word_embeddings=None), "tie_word_embeddings is None"),
     "another activation": (edit_config(hidden_act="gelu"), "hidden_act is 'gelu'"),
     "odd heads": (
         edit_config(num_attention_heads=3, num_key_value_heads=3),
@@ -190,8 +201,23 @@ DAMAGE = {
         "rope_scaling",
     ),
     "another rope": (
+        edit_config(rope_parameters={"rope_theta": 1e4, "rope_type": "yarn", "factor": 2.0}),
+        "rope_parameters is .*yarn.*; accepted are rope_type 'default' with a rope_theta, and 'llama3'",
+    ),
+    "llama3 without a number": (
         edit_config(rope_parameters={"rope_theta": 1e4, "rope_type": "llama3"}),
-        "llama3",
+        "has no factor",
+    ),
+    "llama3 the wrong way round": (
+        edit_config(rope_scaling={**LLAMA3, "low_freq_factor": 4.0}),
+        "low_freq_factor is 4.0; accepted are numbers below high_freq_factor, 4.0",
+    ),
+    "llama3 that shrinks": (edit_config(rope_scaling={**LLAMA3, "factor": 0.5}), "factor is 0.5"),
+    "llama3 with a word": (edit_config(rope_scaling={**LLAMA3, "factor": "8"}), "factor is '8'"),
+    "llama3 with more": (edit_config(rope_scaling={**LLAMA3, "beta_fast": 1}), "rope_scaling is"),
+    "two old lengths": (
+        edit_config(rope_scaling=LLAMA3, original_max_position_embeddings=64),
+        "original_max_position_embeddings is 64 beside 32",
     ),
     "rope is a word": (edit_config(rope_parameters="default"), "rope_parameters"),
     "half a rope": (

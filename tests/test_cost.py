@@ -28,21 +28,14 @@ CONFIGS = (
     ModelConfig(),
     ModelConfig(hidden_size=48, num_attention_heads=3, intermediate_size=80, num_hidden_layers=2),
     ModelConfig(vocab_size=301, hidden_size=32, num_attention_heads=2, num_hidden_layers=7),
+    ModelConfig(num_attention_heads=6, hidden_size=48, num_key_value_heads=2, head_dim=16),
+    ModelConfig(vocab_size=301, num_key_value_heads=1, tie_word_embeddings=True),
 )
 
 
 def shape_of(config: ModelConfig) -> Shape:
-    """The shape of a model of the book's, whose every head has its own keys."""
-    heads = config.num_attention_heads
-    return Shape(
-        config.vocab_size,
-        config.hidden_size,
-        config.intermediate_size,
-        config.num_hidden_layers,
-        heads,
-        heads,
-        config.head_size,
-    )
+    """The shape of a model: the same numbers under the same names."""
+    return Shape(**{name: getattr(config, name) for name in Shape.__dataclass_fields__})
 
 
 def sft(tokens: int, **rest) -> Plan:

@@ -200,11 +200,9 @@ def test_our_loader_reads_what_transformers_saved(tmp_path, changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_key_value_heads": 1}, "num_key_value_heads"),
-        ({"tie_word_embeddings": True}, "tie_word_embeddings"),
-        ({"attention_bias": True}, "attention_bias"),
-        ({"hidden_act": "gelu"}, "hidden_act"),
-        ({"head_dim": 16}, "head_dim is 16; accepted is 12"),
+        ({"attention_bias": True}, "attention_bias is True; accepted is False"),
+        ({"mlp_bias": True}, "mlp_bias is True; accepted is False"),
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'; accepted is 'silu'"),
         ({"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}}, "linear"),
     ],
 )
@@ -238,6 +236,14 @@ ROPES = (
     {"rope_type": "mrope", "mrope_section": [2, 2, 2]},
     {"full_attention": {"rope_type": "default", "rope_theta": 300.0}},
     {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+    {
+        "type": "llama3",
+        "factor": 4,
+        "low_freq_factor": 1,
+        "high_freq_factor": 2,
+        "original_max_position_embeddings": 16,
+        "rope_theta": 50.0,
+    },
     {},
     [],
     None,
