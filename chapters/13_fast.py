@@ -65,7 +65,7 @@ from dpo_core.preferences import population_pairs
 #
 # $$t=o+\max\Big(\frac{F}{P},\;\frac{M}{W}\Big)$$
 #
-# 这就是**屋顶线**（roofline；[Williams et al. 2009](https://doi.org/10.1145/1498765.1498785)），外加一张门票。手算一遍，设机器的 $P=100$ GFLOP/s（G 是十亿），$W=100$ GB/s，$o=4$ µs（百万分之一秒），每个数占 4 字节：
+# 这就是**屋顶线**（roofline；[Williams et al. 2009](https://doi.org/10.1145/1498765.1498785)），外加 $o$ 这张门票。手算一遍，设机器的 $P=100$ GFLOP/s（G 是十亿），$W=100$ GB/s，$o=4$ µs（百万分之一秒），每个数占 4 字节：
 #
 # | 运算 | FLOP | 字节 | 算 | 搬 | $t$ |
 # |---|---|---|---|---|---|
@@ -73,7 +73,7 @@ from dpo_core.preferences import population_pairs
 # | 两个 1,000 词元的张量相加 | $64\,000$ | $4\cdot 3\cdot 64\,000$ | 0.6 µs | 8 µs | 12 µs |
 # | 两个数相加 | 1 | $4\cdot 3$ | 0 µs | 0 µs | 4 µs |
 #
-# 三行，等的东西各不相同。
+# 第一行等的是算，第二行等的是搬，第三行只等启动。
 
 # %% tags=["setup"]
 use_threads(1)
@@ -149,19 +149,30 @@ print(machine["processor"], machine["torch"], machine["cores"])
 # What takes minutes was measured once, by `chapters/data/fast.py`, on one core of the machine that the cell names; `machine` holds its three numbers. Every result below that is not marked as live is that machine's; yours will have others. One call costs it as much time as several hundred thousand FLOPs: in a model of width 64 no small change, and the first thing that a large model hides from its owner. What does not fit into its cache comes from memory, three times slower.
 
 # %% [markdown] lang="zh"
-# 要跑几分钟的测量，由 `chapters/data/fast.py` 一次录好，用的是上面打印的那台机器的一个核；`machine` 里存着它的三个数。下文的结果，凡没有注明是当场测的，都出自那台机器，换一台就是另一组数。在它上面，调用一次的时间够做几十万次运算。模型宽度只有 64，这可不是小钱；大模型最先替主人遮住的，就是这笔开销。放不进缓存的，要从内存取，速度只有三分之一。
+# 要跑几分钟的测量，由 `chapters/data/fast.py` 一次录好，用的是上面打印的那台机器的一个核；`machine` 里存着它的三个数。下文的结果，凡没有注明是当场测的，都出自那台机器，换一台就是另一组数。在它上面，调用一次的时间够做几十万次运算。模型宽度只有 64，这笔开销不能忽略；模型一大，它就看不见了。放不进缓存的，要从内存取，速度只有三分之一。
 
 
 # %%
-def operations(axes):
+SHIFT = {
+    "qkv": (4, 6),
+    "o_proj": (-20, -14),
+    "residual": (-40, 11),
+    "rms_norm": (-18, 7),
+    "cross_entropy": (-26, 8),
+}
+
+
+def operations(axes, product_word, other_word):
     """The measured operations: products in one colour, the others in another."""
+    for kind, word in (("policy", product_word), ("rejected", other_word)):
+        axes.plot([], [], "o", color=COLORS[kind], markersize=5, label=word)
     for op in machine["operations"]:
         if op["flops"]:
             x, y = op["flops"] / op["bytes"], op["flops"] / op["seconds"] / 1e9
             product = op["name"] in ("qkv", "o_proj", "gate_up", "lm_head")
             kind = "policy" if product else "rejected"
             axes.plot(x, y, "o", color=COLORS[kind], markersize=5)
-            shift = {"qkv": (4, 6), "o_proj": (-34, 6)}.get(op["name"], (4, -10))
+            shift = SHIFT.get(op["name"], (4, -10))
             axes.annotate(op["name"], (x, y), shift, textcoords="offset points", size=8)
 
 
@@ -187,10 +198,11 @@ def roofline(say):
             "operations for each byte moved (FLOP)",
             "每搬一个字节，做多少次运算（FLOP）",
         ),
-        ylabel=say("operations a second (GFLOP)", "每秒运算次数（GFLOP）"),
+        ylabel=say("operations a second (GFLOP/s)", "每秒运算次数（GFLOP/s）"),
     )
-    axes.legend(loc="upper left", fontsize=8)
-    operations(axes)
+    products = say("products with weights", "与权重相乘")
+    operations(axes, products, say("all else", "其余的运算"))
+    axes.legend(loc="lower right", fontsize=8)
 
 
 # %% [markdown] lang="en"
@@ -419,7 +431,7 @@ def where_the_time_goes(say):
     fig, axes = figure(width=6.8, height=2.6)
     names = say(
         ["products", "softmax", "sums and factors", "copies", "the rest"],
-        ["矩阵乘法", "softmax", "加法与乘法", "搬动", "其余"],
+        ["矩阵乘法", "softmax", "逐元素加减乘", "搬动", "其余"],
     )
     for row, name in enumerate(("library", "plain")):
         left = 0
@@ -433,10 +445,10 @@ def where_the_time_goes(say):
 
 
 # %% [markdown] lang="en"
-# **Figure 13.2.** Milliseconds of one step of 64 pairs, by kind of operation (shares from a profile, times of whole steps from the ledger below; `...` is all the rest). In the plain step little more than a third goes into products, the work that the mathematics asks for. Softmax takes more than a fifth, though it has less than a hundredth of the FLOPs.
+# **Figure 13.2.** Milliseconds of one step of 64 pairs, by kind of operation (shares from a profile, times of whole steps from the ledger below). In the plain step little more than a third goes into products, the work that the mathematics asks for. Softmax takes more than a fifth, though it has less than a hundredth of the FLOPs.
 
 # %% [markdown] lang="zh"
-# **图 13.2** 64 个偏好对的一步要多少毫秒，按运算种类分（份额来自剖析，整步的时间来自下面的账本；`...` 是其余的）。照直写的那一步，乘积只占三分之一多一点，而数学真正要求的只有它。光是 softmax 就占五分之一以上，它的运算量还不到百分之一。
+# **图 13.2** 64 个偏好对的一步要多少毫秒，按运算种类分（份额来自剖析，整步的时间来自下面的账本）。照直写的那一步，乘积只占三分之一多一点，而数学真正要求的只有它。光是 softmax 就占五分之一以上，它的运算量还不到百分之一。
 
 # %%
 for name, parts in shares.items():
@@ -536,7 +548,15 @@ def ledger_page(say):
         axes.plot(guess, row, "o", color=INK, markerfacecolor="none", markersize=7)
         axes.plot([one["low"], one["high"]], [row, row], color=color, linewidth=1.5)
         axes.plot(seen, row, "o", color=color, markersize=4)
+    hollow = {"color": INK, "markerfacecolor": "none", "markersize": 7}
+    axes.plot([], [], "o", **hollow, label=say("predicted", "预测"))
+    for kind, word in (
+        ("policy", say("measured, on the ladder", "实测，梯子上的")),
+        ("baseline", say("measured, beside it", "实测，旁边的")),
+    ):
+        axes.plot([], [], "o-", color=COLORS[kind], markersize=4, label=word)
     axes.axvline(1, color=INK, linewidth=0.8)
+    axes.legend(fontsize=8, loc="lower right")
     axes.set_yticks(range(len(by_gain)), by_gain)
     axes.set_xlabel(say("gain: how many times as fast", "增益：快到几倍"))
     axes.set_ylabel(say("trick", "办法"))
@@ -578,7 +598,7 @@ for name in ledger["ladder"][:-1]:
 #
 # 这样的办法能省多少，要看数据。随机的 96 个词元的提示，接 16 个词元的回答（`shared_long`），其余都做完以后，共用提示还能快到 1.6 倍。存好的参考，要事先把数据过一遍：只训练一轮的话，不过是同样的活提前干了，从第二轮起才赚。
 #
-# 绝对时间是另一回事：实测的毫秒数，公式只解释了五分之二到五分之三。在完整的一步里，操作数不像基准测试里那样近在手边；复制要跨行；调用之间还隔着 Python。哪一条最要紧，我们没有量过。缺的这部分，前后都缺，比值就大致站得住。
+# 绝对时间是另一回事：实测的毫秒数，公式只解释了五分之二到五分之三。在完整的一步里，要用的数不像基准测试里那样就在缓存里；复制的数东一块西一块；调用之间还隔着 Python。哪一条最要紧，我们没有量过。缺的这部分，前后都缺，比值就大致站得住。
 #
 # **预测连方向都错了的：`wide`。** 十三个位置补成 16 个：字节多了，每层多调用四次，于是预测 0.99，略亏。实测的中位数是 1.21，是赚的。计数漏掉了什么？它给 softmax 记的是零，当它只搬不算。记录数据的那台机器上，softmax 里一个数要花多久，看它所在的行有多长：
 
@@ -623,7 +643,7 @@ assert one["low"] > 1 and 0.9 < corrected / one["measured"] < 1.1
 # ## ⋆ 不赚的，和有代价的
 # - **`compiled`。** 编译要花 20 秒左右，照每一步省下的时间，大约四千步才收得回来。所以 `dpo-core` 看训练有多长，再决定编不编译。
 # - **`answers`、`last`。** 词表只有 22 个词元，输出头占乘积的 1%，何况读进来的词元，五分之四以上本来就要问它后面是什么。最后一层的份额大一些，预测也只有 1.01；实测看不出来。
-# - **`torch_norm`。** 在这种处理器上，`F.rms_norm` 的调用次数和搬的字节，同我们的 plain 版一样多。
+# - **`torch_norm`。** 在这种处理器上，`F.rms_norm` 的调用次数和搬的字节，同我们的朴素写法一样多。
 # - **`sdpa`。** 融合注意力不保存分数矩阵，行长的时候省内存（[Dao et al. 2022](https://arxiv.org/abs/2205.14135)）。这里的行只有 13 个（`sdpa_padded`）或 18 个位置（`sdpa_packed`），它更慢；我们猜，它的分块是为几百个位置准备的。当心拿什么作基准：同 `wide` 之前的那一步比，它会显得略赚一点。
 # - **`sorted`。** 快到 1.13 倍。可去掉填充，这一份也省了，又不会把批次的内容同长度绑在一起；排过序再去，还有 1.08 倍，省的是各个回答的最后一个词元。
 # - **更大的批次。** 一次算 64 个偏好对，速度是分四次、每次 16 个的 1.8 倍，又是启动开销的缘故；从 64 到 256，是 1.3 倍。可批次大小是训练配方的一部分，批次大了，同样的数据更新的次数就少了。
@@ -763,7 +783,7 @@ assert 0.95 < hand[0] / plain[0] < 1.1 and 0.95 < hand[1] / plain[1] < 1.1
 # A compiler derives and fuses such gradients by itself ([Ansel et al. 2024](https://doi.org/10.1145/3620665.3640366)). Our prediction for `compiled` is a best case: everything between two products becomes one loop, packing and loss included, and nothing is written in vain. It promises 1.41, and 1.24 comes; packing and loss, for one thing, are not compiled in the library. And one must read what a compiler writes. Our first layers looked up half heads by a flat list; to find its place in it, the program divided two whole numbers for every single number it moved. With the same list as a table, a row for each token, it moves eight numbers at once.
 
 # %% [markdown] lang="zh"
-# RMSNorm 搬的字节少了三分之一。手写的 SwiGLU 什么也没省：直写本来就只有三个运算，autograd 往回走的路一样短。（我们是写完了才去测的；先数一数，早就知道了。库里已经删掉。）剩下的两个合起来，整步快到 1.1 倍（账本里的 `by_hand`）；时间一半以上在乘积上，再多也多不到哪里去。
+# RMSNorm 搬的字节少了三分之一。手写的 SwiGLU 什么也没省：直写本来就只有三个运算，autograd 往回走的路一样短。（我们是写完了才去测的；先数一数，早就知道了。库里已经删掉。）剩下的两个合起来，整步快到 1.1 倍（账本里的 `by_hand`）；时间一半以上在乘积上，所以这两个再快，整步也快不了多少。
 #
 # 编译器会自己推导、融合这类梯度（[Ansel et al. 2024](https://doi.org/10.1145/3620665.3640366)）。我们对 `compiled` 的预测按最好的情形算：两个乘积之间的一切并成一个循环，拼装和损失也在内，不白写一个数。预测 1.41，实测 1.24；别的不说，库里的拼装和损失就没有编译。编译器写出来的东西，也得读一读。我们最初的写法，是按一份拉平的清单去取半个头；程序为了找位置，每搬一个数，都要做一次整数除法。同一份清单改成表，一个词元一行，它就八个数一起搬了。
 
@@ -875,6 +895,7 @@ def heads(say):
     for panel, unit in zip(panels, units):
         panel.set(xscale="log", yscale="log", ylabel=unit)
         panel.set_xlabel(say("tokens in the vocabulary", "词表里的词元数"))
+    panels[0].plot([], [], ":", color=INK, label=say("predicted", "预测"))
     panels[0].legend(fontsize=8)
 
 
@@ -1012,6 +1033,8 @@ def grown(say):
         axes.plot(scale, seen, "o", color=color, label=say(*axes_names[axis]))
         axes.plot(scale, guess, color=color)
     axes.set(xscale="log", yscale="log")
+    axes.plot([], [], "o", color=INK, label=say("measured", "实测"))
+    axes.plot([], [], color=INK, label=say("predicted", "预测"))
     axes.set_xlabel(say("size, as a multiple of the smallest", "规模，是最小的几倍"))
     axes.set_ylabel(say("milliseconds a step", "一步用的毫秒数"))
     axes.legend(fontsize=8)
