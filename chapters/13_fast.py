@@ -535,6 +535,17 @@ assert len(entries) == 21
 by_gain = sorted(entries, key=lambda name: entries[name]["measured"])
 
 
+def key_of_marks(axes, say):
+    """What hollow and filled marks mean, and the two colours."""
+    hollow = {"color": INK, "markerfacecolor": "none", "markersize": 7}
+    axes.plot([], [], "o", **hollow, label=say("predicted", "预测"))
+    for kind, word in (
+        ("policy", say("measured, on the ladder", "实测，梯子上的")),
+        ("baseline", say("measured, beside it", "实测，旁边的")),
+    ):
+        axes.plot([], [], "o-", color=COLORS[kind], markersize=4, label=word)
+
+
 # %% tags=["figure"] alt_en="A row for each of the twenty-one tricks, ordered by measured gain, on an axis of gains from 0.7 to 2.3. A hollow mark is the prediction, with a grey bar from a quarter below to a quarter above; a filled mark is the measurement, with its interval. Every filled mark lies on the grey bar of its row, most of them close to the hollow one." alt_zh="二十一种办法各占一行，按实测的增益排序，横轴是增益，从 0.7 到 2.3。空心的点是预测，左右各四分之一画成灰条；实心的点是实测，附区间。每一行的实心点都落在自己的灰条上，多数紧挨着空心点。"
 @picture
 def ledger_page(say):
@@ -548,13 +559,7 @@ def ledger_page(say):
         axes.plot(guess, row, "o", color=INK, markerfacecolor="none", markersize=7)
         axes.plot([one["low"], one["high"]], [row, row], color=color, linewidth=1.5)
         axes.plot(seen, row, "o", color=color, markersize=4)
-    hollow = {"color": INK, "markerfacecolor": "none", "markersize": 7}
-    axes.plot([], [], "o", **hollow, label=say("predicted", "预测"))
-    for kind, word in (
-        ("policy", say("measured, on the ladder", "实测，梯子上的")),
-        ("baseline", say("measured, beside it", "实测，旁边的")),
-    ):
-        axes.plot([], [], "o-", color=COLORS[kind], markersize=4, label=word)
+    key_of_marks(axes, say)
     axes.axvline(1, color=INK, linewidth=0.8)
     axes.legend(fontsize=8, loc="lower right")
     axes.set_yticks(range(len(by_gain)), by_gain)
