@@ -162,9 +162,13 @@ SHIFT = {
 }
 
 
-def operations(axes, product_word, other_word):
+def operations(axes, say):
     """The measured operations: products in one colour, the others in another."""
-    for kind, word in (("policy", product_word), ("rejected", other_word)):
+    products = say("products with weights", "与权重相乘")
+    for kind, word in (
+        ("policy", products),
+        ("rejected", say("all else", "其余的运算")),
+    ):
         axes.plot([], [], "o", color=COLORS[kind], markersize=5, label=word)
     for op in machine["operations"]:
         if op["flops"]:
@@ -200,8 +204,7 @@ def roofline(say):
         ),
         ylabel=say("operations a second (GFLOP/s)", "每秒运算次数（GFLOP/s）"),
     )
-    products = say("products with weights", "与权重相乘")
-    operations(axes, products, say("all else", "其余的运算"))
+    operations(axes, say)
     axes.legend(loc="lower right", fontsize=8)
 
 
