@@ -800,7 +800,9 @@ def form_before_arithmetic(say):
         right.text(800, y[-1], word, color=COLORS["policy"], va="center")
     for line in (0.30, 0.75):
         right.hlines(line, 1, 600, color=COLORS["theory"], linestyle="--")
-        right.text(1.1, line + 0.02, say("authors", "作者"), color=COLORS["theory"])
+        right.text(
+            1.1, line + 0.02, say("the authors", "作者群体"), color=COLORS["theory"]
+        )
     right.set(ylabel=say("share of answers", "占回答的比例"))
     right.set(xlim=(0.9, 3e4), xticks=(1, 10, 100))
     for axes in (left, right):
@@ -1108,7 +1110,9 @@ def in_between_and_beyond(say):
     for found, word, (color, size) in zip(dots.values(), words, looks):
         axes.plot(*zip(*found), "o", color=COLORS[color], markersize=size, label=word)
     axes.hlines(0.75, -58, 107, color=COLORS["theory"], linestyle="--")
-    axes.text(-60, 0.74, say("authors", "作者"), color=COLORS["theory"], ha="right")
+    axes.text(
+        -60, 0.74, say("the authors", "作者群体"), color=COLORS["theory"], ha="right"
+    )
     axes.set(
         xlabel=say("target", "目标"),
         ylabel=say("share of exact answers", "正确率"),

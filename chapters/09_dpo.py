@@ -15,10 +15,10 @@
 # # 9 在真实网络上做 DPO
 
 # %% [markdown] lang="en"
-# > **In this chapter.** You will be able to write a DPO training and read its curves, to hold the result against the policy that theory predicts and against rivals that need no preference loss, and to say what drives a run over the edge and what holds it. You need [chapter 3](03_sft.ipynb) and [chapter 4](04_sampling.ipynb); what chapters 5 to 8 derive stands here once more, in ten lines. 36 minutes to read, and 23 more for the sections marked ⋆; 60 seconds to run.
+# > **In this chapter.** You will be able to write a DPO training and read its curves, to hold the result against the policy that theory predicts and against rivals that need no preference loss, and to say what drives a run over the edge and what holds it. You need [chapter 3](03_sft.ipynb) and [chapter 4](04_sampling.ipynb); what chapters 5 to 8 derive stands here once more, in ten lines. 37 minutes to read, and 23 more for the sections marked ⋆; 60 seconds to run.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能亲手写一个 DPO 训练，看懂它的曲线；能拿结果同理论预言的策略对照，也同那些用不着偏好损失的对手对照；还说得出训练为什么会失控、怎样拉得住。需要读过[第 3 章](03_sft.ipynb)和[第 4 章](04_sampling.ipynb)；第 5 章到第 8 章推出的结论，这里用十行重述一遍。阅读 36 分钟，带 ⋆ 的几节另需 23 分钟；运行 60 秒。
+# > **本章。** 读完后，你能亲手写一个 DPO 训练，看懂它的曲线；能拿结果同理论预言的策略对照，也同那些用不着偏好损失的对手对照；还说得出训练为什么会失控、怎样拉得住。需要读过[第 3 章](03_sft.ipynb)和[第 4 章](04_sampling.ipynb)；第 5 章到第 8 章推出的结论，这里用十行重述一遍。阅读 37 分钟，带 ⋆ 的几节另需 23 分钟；运行 60 秒。
 
 # %%
 import copy
@@ -922,10 +922,10 @@ def all_arms(say):
 
 
 # %% [markdown] lang="en"
-# **Figure 9.3.** Thirteen trainings and the base model by their objective. “Hard”: deterministic labels, ties dropped. Only the SFT term lies beyond imitation without ties in every seed.
+# **Figure 9.3.** Thirteen trainings and the base model by their objective. “Hard”: deterministic labels, ties dropped. Only the SFT term lies beyond both imitations without ties in every seed.
 
 # %% [markdown] lang="zh"
-# **图 9.3** 十三种训练和基座模型，按目标 $J$ 排列。「硬标签」指确定性标签，平局丢掉。在每个种子上都胜过丢掉平局的模仿的，只有 SFT 项。
+# **图 9.3** 十三种训练和基座模型，按目标 $J$ 排列。「硬标签」指确定性标签，平局丢掉。在每个种子上都胜过两种丢掉平局的模仿的，只有 SFT 项。
 
 # %% tags=["proof"] checked_en="Checked in every seed: which arm beats which, and the spans that the text gives." checked_zh="已对每个种子验证：谁胜过谁，以及正文给出的范围。"
 # concluded from the arms

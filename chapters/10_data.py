@@ -15,10 +15,10 @@
 # # 10 数据说了算
 
 # %% [markdown] lang="en"
-# > **In this chapter.** You will be able to say what a set of preference pairs will teach before you train on it: where imitation of its winners ends, what DPO makes of its length and of its labels, when the rejected answers are worth having, and what no pair can teach. You need [chapter 9](09_dpo.ipynb); the closed forms are those of [chapter 6](06_objective.ipynb) and [chapter 7](07_derivation.ipynb). 26 minutes to read, and 18 more for the sections marked ⋆; 30 seconds to run.
+# > **In this chapter.** You will be able to say what a set of preference pairs will teach before you train on it: where imitation of its winners ends, what DPO makes of its length and of its labels, when the rejected answers are worth having, and what no pair can teach. You need [chapter 9](09_dpo.ipynb); the closed forms are those of [chapter 6](06_objective.ipynb) and [chapter 7](07_derivation.ipynb). 26 minutes to read, and 19 more for the sections marked ⋆; 30 seconds to run.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能在训练之前说出一份偏好数据会教出什么：照着赢家学，会停在哪里；数据的长度和标签，DPO 会怎样对待；rejected 什么时候值得要；哪些东西，什么样的偏好对都教不会。需要读过[第 9 章](09_dpo.ipynb)；闭式解出自[第 6 章](06_objective.ipynb)和[第 7 章](07_derivation.ipynb)。阅读 26 分钟，带 ⋆ 的几节另需 18 分钟；运行 30 秒。
+# > **本章。** 读完后，你能在训练之前说出一份偏好数据会教出什么：照着赢家学，会停在哪里；数据的长度和标签，DPO 会怎样对待；rejected 什么时候值得要；哪些东西，什么样的偏好对都教不会。需要读过[第 9 章](09_dpo.ipynb)；闭式解出自[第 6 章](06_objective.ipynb)和[第 7 章](07_derivation.ipynb)。阅读 26 分钟，带 ⋆ 的几节另需 19 分钟；运行 30 秒。
 
 # %%
 import contextlib

@@ -15,10 +15,10 @@
 # # 11 DPO 家族
 
 # %% [markdown] lang="en"
-# > **In this chapter.** You will be able to read a preference loss that you have never seen: to say what it sees of a pair, how hard it pulls, where it stops, and what that means for the policy. You will know what the names in TRL's `loss_type` stand for, where code and paper differ, and what became of nineteen losses on the same pairs, beside imitation of the same file. You need [chapter 7](07_derivation.ipynb) (the DPO loss and its minimum) and [chapter 9](09_dpo.ipynb) (what it does to a network). 32 minutes to read, and 18 more for the sections marked ⋆; 30 seconds to run.
+# > **In this chapter.** You will be able to read a preference loss that you have never seen: to say what it sees of a pair, how hard it pulls, where it stops, and what that means for the policy. You will know what the names in TRL's `loss_type` stand for, where code and paper differ, and what became of nineteen losses on the same pairs, beside imitation of the same file. You need [chapter 7](07_derivation.ipynb) (the DPO loss and its minimum) and [chapter 9](09_dpo.ipynb) (what it does to a network). 33 minutes to read, and 18 more for the sections marked ⋆; 30 seconds to run.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，面对一个没见过的偏好损失，你能说出它看见偏好对的什么、用多大的力拉、到哪里松手，这些对策略意味着什么。TRL 的 `loss_type` 里那些名字各是什么，代码和论文在哪里不一致，你也会知道；还会看到十九种损失用同一批偏好对训练的结果，旁边放着同一份文件的模仿。需要读过[第 7 章](07_derivation.ipynb)（DPO 的损失和它的最小值）和[第 9 章](09_dpo.ipynb)（它对网络做了什么）。阅读 32 分钟，带 ⋆ 的几节另需 18 分钟；运行 30 秒。
+# > **本章。** 读完后，面对一个没见过的偏好损失，你能说出它看见偏好对的什么、用多大的力拉、到哪里松手，这些对策略意味着什么。TRL 的 `loss_type` 里那些名字各是什么，代码和论文在哪里不一致，你也会知道；还会看到十九种损失用同一批偏好对训练的结果，旁边放着同一份文件的模仿。需要读过[第 7 章](07_derivation.ipynb)（DPO 的损失和它的最小值）和[第 9 章](09_dpo.ipynb)（它对网络做了什么）。阅读 33 分钟，带 ⋆ 的几节另需 18 分钟；运行 30 秒。
 
 # %%
 import copy

@@ -230,11 +230,11 @@ assert roof["softmax"] < 0.1 and min(roof, key=roof.get) == "softmax"
 
 # %% [markdown] lang="en"
 # ## Count, then predict
-# torch lets us look over its shoulder: a **dispatch mode** sees every operation, those of the backward pass included. A dozen lines count what they do. A view (the same numbers in another shape) moves nothing and pays the entrance fee alone. FLOPs are counted for matrix products only; to every other operation the counter gives a zero, as if it did nothing but move. Keep that zero in mind.
+# torch lets us look over its shoulder: a **dispatch mode** sees every operation, those of the backward pass included. A dozen lines count what they do. A view (the same numbers in another shape) moves nothing and pays the entrance fee alone. FLOPs are counted for matrix products only; to every other operation the counter gives a zero, as if it did nothing but move. That zero will be missed at softmax.
 
 # %% [markdown] lang="zh"
 # ## 先数，再预测
-# torch 允许旁观：**派发模式**（dispatch mode）能看到每一个运算，反向传播的也在内。十来行代码就能数清它们做了什么。视图（view，同一批数换个形状）什么也不搬，只付门票。运算量只数矩阵乘积；别的运算一律记零，好像它们只搬不算。请记住这个零。
+# torch 允许旁观：**派发模式**（dispatch mode）能看到每一个运算，反向传播的也在内。十来行代码就能数清它们做了什么。视图（view，同一批数换个形状）什么也不搬，只付门票。运算量只数矩阵乘积；别的运算一律记零，好像它们只搬不算。到了 softmax，缺的就是这一笔。
 
 
 # %% tags=["setup"]
@@ -269,7 +269,7 @@ def ops_of(work):
 # Now four ways to compute one DPO step, loss and gradient, on one batch of 64 pairs. All four use the library's layers; they differ in the shape of the batch. The first is the formula taken literally: rows padded to one length, a forward pass for the chosen answers and one for the rejected. The second puts both into one pass. The third leaves out the **padding**, and each answer's last token, whose logits nobody asks for: the residual stream becomes a list of tokens, and only attention sees rows. The fourth lets both answers of a pair **share their prompt** (and the first tokens of the answers, where these are the same).
 
 # %% [markdown] lang="zh"
-# 下面用四种写法算同一步 DPO：同一批 64 个偏好对，求损失和梯度。四种都用库里的层，不同的只是批次的形状。第一种照公式直写：各行填充到一样长，chosen 前向一次，rejected 再前向一次。第二种把两者放进同一次前向。第三种去掉**填充**，也去掉每个回答的最后一个词元（它后面该是什么，没有谁要问）：残差流变成一列词元，只有注意力还要看行。第四种让同一个偏好对的两个回答**共用提示**（回答开头相同的词元，也一并共用）。
+# 下面用四种写法算同一步 DPO：同一批 64 个偏好对，求损失和梯度。四种都用库里的层，不同的只是批次的形状。第一种是朴素写法，照公式来：各行填充到一样长，chosen 前向一次，rejected 再前向一次。第二种把两者放进同一次前向。第三种去掉**填充**，也去掉每个回答的最后一个词元（它后面该是什么，没有谁要问）：残差流变成一列词元，只有注意力还要看行。第四种让同一个偏好对的两个回答**共用提示**（回答开头相同的词元，也一并共用）。
 
 # %% tags=["setup"]
 gen = load_pretrained("gen")
@@ -338,7 +338,7 @@ assert len(twice.input_ids) - len(one.input_ids) >= prompt
 # %% [markdown] lang="zh"
 # **增益**指改之前的时间除以改之后的时间。
 #
-# > **先猜一猜。** 四种写法，四次计数，四个预测。哪些改动省的是调用，哪些省的是活儿？
+# > **先猜一猜。** 四种写法，四次计数，四个预测。哪些改动省的是调用，哪些省的是运算？
 #
 # <details><summary>答案</summary>
 #
@@ -451,7 +451,7 @@ def where_the_time_goes(say):
 # **Figure 13.2.** Milliseconds of one step of 64 pairs, by kind of operation (shares from a profile, times of whole steps from the ledger below). In the plain step little more than a third goes into products, the work that the mathematics asks for. Softmax takes more than a fifth, though it has less than a hundredth of the FLOPs.
 
 # %% [markdown] lang="zh"
-# **图 13.2** 64 个偏好对的一步要多少毫秒，按运算种类分（份额来自剖析，整步的时间来自下面的账本）。照直写的那一步，乘积只占三分之一多一点，而数学真正要求的只有它。光是 softmax 就占五分之一以上，它的运算量还不到百分之一。
+# **图 13.2** 64 个偏好对的一步要多少毫秒，按运算种类分（份额来自剖析，整步的时间来自下面的账本）。朴素写法的那一步，乘积只占三分之一多一点，而数学真正要求的只有它。光是 softmax 就占五分之一以上，它的运算量还不到百分之一。
 
 # %%
 for name, parts in shares.items():
@@ -602,7 +602,7 @@ for name in ledger["ladder"][:-1]:
 # **Where the prediction has the wrong sign: `wide`.** Thirteen places become 16: more bytes, four more calls a layer, and hence a predicted gain of 0.99, a small loss. The measured median is 1.21, a gain. What does the count leave out? It has a zero for softmax, which it takes for mere moving. Here is what one number of a softmax costs on the recording machine, by the length of its row:
 
 # %% [markdown] lang="zh"
-# 这些办法合起来，一步快到原来的三倍多一点，再编译，到四倍；没有哪一个单独做得到。编译之前，梯子上有四级的增益在 1.15 以上，除了 `wide`，都是把活儿省掉不干：参考策略的数存好，不算填充，提示只读一遍。
+# 这些办法合起来，一步快到原来的三倍多一点，再编译，到四倍；没有哪一个单独做得到。编译之前，梯子上有四级的增益在 1.15 以上，除了 `wide`，都是少算：参考策略的对数概率存好，不算填充，提示只读一遍。
 #
 # 这样的办法能省多少，要看数据。随机的 96 个词元的提示，接 16 个词元的回答（`shared_long`），其余都做完以后，共用提示还能快到 1.6 倍。存好的参考，要事先把数据过一遍：只训练一轮的话，不过是同样的活提前干了，从第二轮起才赚。
 #
@@ -791,9 +791,9 @@ assert 0.95 < hand[0] / plain[0] < 1.1 and 0.95 < hand[1] / plain[1] < 1.1
 # A compiler derives and fuses such gradients by itself ([Ansel et al. 2024](https://doi.org/10.1145/3620665.3640366)). Our prediction for `compiled` is a best case: everything between two products becomes one loop, packing and loss included, and nothing is written in vain. It promises 1.41, and 1.24 comes; packing and loss, for one thing, are not compiled in the library. And one must read what a compiler writes. Our first layers looked up half heads by a flat list; to find its place in it, the program divided two whole numbers for every single number it moved. With the same list as a table, a row for each token, it moves eight numbers at once.
 
 # %% [markdown] lang="zh"
-# RMSNorm 搬的字节少了三分之一。手写的 SwiGLU 什么也没省：直写本来就只有三个运算，autograd 往回走的路一样短。（我们是写完了才去测的；先数一数，早就知道了。库里已经删掉。）剩下的两个合起来，整步快到 1.1 倍（账本里的 `by_hand`）；时间一半以上在乘积上，所以这两个再快，整步也快不了多少。
+# RMSNorm 搬的字节少了三分之一。手写的 SwiGLU 什么也没省：朴素写法本来就只有三个运算，autograd 往回走的路一样短。（我们是写完了才去测的；先数一数，早就知道了。库里已经删掉。）剩下的两个合起来，整步快到 1.1 倍（账本里的 `by_hand`）；时间一半以上在乘积上，所以这两个再快，整步也快不了多少。
 #
-# 编译器会自己推导、融合这类梯度（[Ansel et al. 2024](https://doi.org/10.1145/3620665.3640366)）。我们对 `compiled` 的预测按最好的情形算：两个乘积之间的一切并成一个循环，拼装和损失也在内，不白写一个数。预测 1.41，实测 1.24；别的不说，库里的拼装和损失就没有编译。编译器写出来的东西，也得读一读。我们最初的写法，是按一份拉平的清单去取半个头；程序为了找位置，每搬一个数，都要做一次整数除法。同一份清单改成表，一个词元一行，它就八个数一起搬了。
+# 编译器会自己推导、融合这类梯度（[Ansel et al. 2024](https://doi.org/10.1145/3620665.3640366)）。我们对 `compiled` 的预测按最好的情形算：两个乘积之间的一切并成一个循环，拼装和损失也在内，不白写一个数。预测 1.41，实测 1.24；别的不说，库里的拼装和损失就没有编译。编译器写出来的东西，也得读一读。我们最初的写法，是用一列下标去取各个词元的半个头；程序为了算出读到了第几个下标，每搬一个数都要做一次整数除法。把这列下标排成表，一个词元一行，它就八个数一起搬了。
 
 # %% tags=["proof"] checked_en="Checked: the numbers of the last two paragraphs." checked_zh="已验证：上面两段的数字。"
 assert round(entries["by_hand"]["measured"], 1) == 1.1
@@ -838,7 +838,7 @@ assert all(entry["gradient_difference"] < 1e-6 for entry in exact.values())
 
 # %% [markdown] lang="zh"
 # ## ⋆ 两个核：两个线程，还是两个进程
-# 两个核可以分担每一个运算（线程），也可以分担批次（进程，各算各的，再把梯度平均）。一个运算只有十来微秒，不值得碰一次头；进程一步只碰一次头，交换半 MB 的梯度。对进程，预测的增益是 2。两个核上每秒（实际时间）处理多少个偏好对，三轮交替，取中位数：先是机器全归我们（`idle`），再是旁边有个程序占满一个核（`busy`）：
+# 两个核可以分担每一个运算（线程），也可以分担批次（进程，各算各的，再把梯度平均）。一个运算只有十来微秒，不值得为它同步一次；进程一步只同步一次，交换半 MB 的梯度。对进程，预测的增益是 2。两个核上每秒（实际时间）处理多少个偏好对，三轮交替，取中位数：先是机器全归我们（`idle`），再是旁边有个程序占满一个核（`busy`）：
 
 # %%
 workers, speed = recorded["workers"], {}
@@ -1106,12 +1106,12 @@ assert round(min(least), 1) == 1.7
 assert round(7e9 / sum(p.numel() for p in gen.parameters()), -4) == 60_000
 
 # %% [markdown] lang="en"
-# On the recording CPU our side is more than twice as fast, and with compiled layers two and a half to three and a half times; on an H200 less, and over twice as fast with compiled layers. These are medians; single eager rounds on the CPU go down to 1.7, in sampling. The rows of the H200 were recorded before the last changes to the layers and to packing, which made compiled DPO on the CPU a third faster: compare within a machine, not across.
+# On the recording CPU our side is more than twice as fast, and with compiled layers two and a half to three and a half times. These are medians; single eager rounds go down to 1.7, in sampling. On an H200 it is less, and over twice as fast with compiled layers; but those rows were recorded before the last changes to the layers and to packing, which made our side faster on the CPU. So compare within a machine, not across.
 #
 # TRL is built for models of billions of parameters (7B is 60 thousand times ours), where an overhead per call counts for little. The comparison says that small models need other code, not that TRL is slow. On the GPU less than a thousandth of the peak goes into products, ours or theirs. We have not profiled it there; fewer calls is our guess.
 
 # %% [markdown] lang="zh"
-# 在记录数据的 CPU 上，我们快到两倍多，编译以后是两倍半到三倍半；在 H200 上少一些，编译以后才到两倍以上。这些都是中位数；CPU 上不编译的，单独一轮低的只有 1.7，那是采样。H200 那几行，是在改动各层和拼装的写法之前记录的；这些改动让 CPU 上编译后的 DPO 又快了三分之一。所以只在同一台机器内比，不要跨机器比。
+# 在记录数据的 CPU 上，我们快到两倍多，编译以后是两倍半到三倍半。这些都是中位数；不编译的，单独一轮低的只有 1.7，那是采样。在 H200 上少一些，编译以后才到两倍以上；不过那几行是在改动各层和拼装的写法之前记录的，这些改动让我们在 CPU 上更快了。所以只在同一台机器内比，不要跨机器比。
 #
 # TRL 是为几十亿参数的模型写的（7B 是我们的 6 万倍），在那里，每次调用的开销算不了什么。这个比较只说明小模型要用另一种写法，不说明 TRL 慢。在 GPU 上，用在乘积上的还不到峰值的千分之一，两边都是。在那里我们没有做剖析；猜想是我们的调用少。
 
@@ -1221,7 +1221,7 @@ assert 7e9 * sum(cost.PRECISIONS["bf16-mixed"]) > cost.GPUS["h100"].memory == 80
 # > **To remember.** Count calls, operations and bytes; three numbers of the machine turn them into a prediction; then measure, and hold loss and gradient equal. Most of the largest gains are work not done. Where the prediction fails there is something to learn. For a model of billions one number is left, the utilisation, and in the DPO runs that we could check it is nearer 0.2 than 0.4.
 
 # %% [markdown] lang="zh"
-# > **记住。** 数调用、运算和字节；用机器的三个数把它们变成预测；再去测量，并保证损失和梯度不变。最大的几个增益，多半来自没有干的活。预测落空的地方，总有东西可学。到了几十亿参数，只剩一个数，利用率；我们核对得到的 DPO 训练里，它离 0.2 更近，离 0.4 更远。
+# > **记住。** 数调用、运算和字节；用机器的三个数把它们变成预测；再去测量，并保证损失和梯度不变。最大的几个增益，多半来自没有干的活。预测落空的地方，说明有什么没有数到。到了几十亿参数，只剩一个数，利用率；我们核对得到的 DPO 训练里，它离 0.2 更近，离 0.4 更远。
 
 # %% [markdown] lang="en"
 # ## Exercises
