@@ -34,11 +34,12 @@ from dpo_core.storage import (
     sync_folder,
     workshop,
 )
-from dpo_core.tokenizer import CharTokenizer
+from dpo_core.tokenizer import CharTokenizer, TextTokenizer, Tokenizer
 
 SHIPPED = ("gen", "dpo")
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
 INDEX = f"{WEIGHTS}.index.json"  # beside weights in several files: which name is in which
+GENERATION = "generation_config.json"
 VIEWS = ("recipe.json", "metrics.jsonl")
 RECIPE = "dpo_core.recipe"  # the mark, in the metadata of the weights' file
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -54,22 +55,28 @@ class CheckpointError(StorageError):
 # ---------------------------------------------------------------- writing
 
 
-def save_model(model: Llama, folder: str | Path, recipe: dict[str, Any] | None = None) -> None:
+def save_model(
+    model: Llama,
+    folder: str | Path,
+    recipe: dict[str, Any] | None = None,
+    tokenizer: Tokenizer | None = None,
+) -> None:
     """Write a model folder, or replace the model in a folder of ours; other files in it stay.
 
     Args:
         recipe: what made the model (options, figures).
+        tokenizer: of a real model, whose files are written beside it.
 
     Raises:
         StorageError: the folder cannot be written, or holds something that we did not write.
         FloatingPointError: a weight is NaN or infinite.
     """
     with workshop(folder, wait=60) as place:
-        check_place(place.place, model.config)
-        publish_model(place, model, recipe or {})
+        check_place(place.place, model.config, tokenizer)
+        publish_model(place, model, recipe or {}, tokenizer=tokenizer)
 
 
-def check_place(folder: Path, config: ModelConfig) -> None:
+def check_place(folder: Path, config: ModelConfig, tokenizer: Tokenizer | None = None) -> None:
     """See, before a long run, that a model of this shape can be put into a folder.
 
     Accepted are a folder that does not exist, an empty one, what a killed save left, and a model of
@@ -84,7 +91,7 @@ def check_place(folder: Path, config: ModelConfig) -> None:
         raise CheckpointError(f"{folder} is a file; accepted is a new folder or a model of ours")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise CheckpointError(f"{folder} cannot be written")
-    ours = static_files(config)
+    ours = static_files(config, tokenizer=tokenizer)
     for name in (*ours, *VIEWS, WEIGHTS):
         if os.path.lexists(folder / name) and not (folder / name).is_file():
             raise CheckpointError(f"{folder / name} is in the way: it is not a file")
@@ -105,7 +112,11 @@ def check_place(folder: Path, config: ModelConfig) -> None:
 
 
 def publish_model(
-    place: Workshop, model: Llama, recipe: dict[str, Any], metrics: bytes | None = None
+    place: Workshop,
+    model: Llama,
+    recipe: dict[str, Any],
+    metrics: bytes | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> None:
     """Put a model into its folder; the weights and their recipe change in one step.
 
@@ -122,7 +133,7 @@ def publish_model(
     folder = place.place
     folder.mkdir(exist_ok=True)
     sync_folder(folder.parent)
-    for name, text in static_files(model.config, model.lm_head.weight.dtype).items():
+    for name, text in static_files(model.config, model.lm_head.weight.dtype, tokenizer).items():
         if not (folder / name).exists() or (folder / name).read_bytes() != text:
             place.publish(text, folder / name)
     for name in VIEWS:
@@ -151,15 +162,18 @@ def tensor_bytes(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> 
     return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
-def static_files(config: ModelConfig, dtype: torch.dtype = torch.float32) -> dict[str, bytes]:
-    """The files of a model folder that depend on its shape and precision alone: what transformers
-    reads. A model of another vocabulary than the book's gets no tokenizer, and no special tokens.
+def static_files(
+    config: ModelConfig, dtype: torch.dtype = torch.float32, tokenizer: Tokenizer | None = None
+) -> dict[str, bytes]:
+    """The files of a model folder that depend on its shape, precision and tokenizer alone: what
+    transformers reads. A model of another vocabulary than the book's, and without a tokenizer of
+    its own, gets none, and no special tokens.
     """
-    tokenizer, own = CharTokenizer(), config.vocab_size == VOCABULARY
+    if tokenizer is None and config.vocab_size == VOCABULARY:
+        tokenizer = CharTokenizer()
+    own = isinstance(tokenizer, CharTokenizer)
     ids = {
-        "pad_token_id": tokenizer.pad_id if own else None,
-        "bos_token_id": tokenizer.bos_id if own else None,
-        "eos_token_id": tokenizer.eos_id if own else None,
+        f"{name}_token_id": getattr(tokenizer, f"{name}_id", None) for name in ("pad", "bos", "eos")
     }
     special = {"pad_token": "P", "bos_token": "S", "eos_token": "E", "unk_token": "U"}
     scaling, kind = config.rope_scaling, str(dtype).removeprefix("torch.")
@@ -183,7 +197,7 @@ def static_files(config: ModelConfig, dtype: torch.dtype = torch.float32) -> dic
     }
     if own:
         contents |= {
-            "generation_config.json": {**ids, "do_sample": True, "max_new_tokens": 32},
+            GENERATION: {**ids, "do_sample": True, "max_new_tokens": 32},
             TOKENIZER: _tokenizer_json(tokenizer),
             "special_tokens_map.json": special,
             "tokenizer_config.json": {
@@ -194,7 +208,8 @@ def static_files(config: ModelConfig, dtype: torch.dtype = torch.float32) -> dic
                 **special,
             },
         }
-    return {name: json_bytes(content) for name, content in contents.items()}
+    files = tokenizer.files if isinstance(tokenizer, TextTokenizer) else {}
+    return {name: json_bytes(content) for name, content in contents.items()} | files
 
 
 def _tokenizer_json(tokenizer: CharTokenizer) -> dict[str, Any]:
@@ -261,8 +276,8 @@ def load_model(
 
     Args:
         dtype: of the weights in memory, whatever they are on disk; one of `FLOATS`.
-        any_vocabulary: read a model whose ids are not the characters of this book as well. It has
-            no use for texts here: its tokens are for its own tokenizer to make.
+        any_vocabulary: read a model whose ids are not the characters of this book as well; texts
+            are for its own tokenizer to read (`open_model`).
 
     Raises:
         CheckpointError: the folder or a file is missing, truncated, or does not fit the other; the
@@ -288,10 +303,62 @@ def read_model(
         wider = torch.finfo(tensor.dtype).max > torch.finfo(dtype).max
         if wider and not torch.isfinite(tensor.to(dtype)).all():
             raise CheckpointError(f"{folder}: {name} has a value that is too large for {dtype}")
-    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay where they are
-        model = Llama(config).to(dtype)
-    model.load_state_dict(weights)
-    return model.eval(), _recipe_of(metadata, folder / WEIGHTS) or {}
+    with torch.device("meta"):  # no memory, and no random weights that would be thrown away
+        model = Llama(config)
+    # copies: what was read may be a view of the file
+    own = {name: tensor.to(dtype, copy=True) for name, tensor in weights.items()}
+    model.load_state_dict(own, assign=True)
+    if config.tie_word_embeddings:
+        model.lm_head.weight = model.model.embed_tokens.weight
+    model.model.make_tables(config)
+    return model.to(dtype).eval(), _recipe_of(metadata, folder / WEIGHTS) or {}
+
+
+def open_model(
+    folder: str | Path, dtype: torch.dtype = torch.float32
+) -> tuple[Llama, Tokenizer, dict[str, Any]]:
+    """Any model with the tokenizer that belongs to it, and its recipe: the book's, or a real one.
+
+    Raises:
+        CheckpointError: as `load_model`; a tokenizer that does not fit the weights.
+        ValueError: a package that reads a real model's tokenizer is missing.
+    """
+    folder = Path(folder)
+    tokenizer = read_tokenizer(folder)
+    model, recipe = read_model(folder, dtype, not isinstance(tokenizer, CharTokenizer))
+    return model, tokenizer, recipe
+
+
+def read_tokenizer(folder: str | Path) -> Tokenizer:
+    """The tokenizer of a model folder: the book's where it has the book's vocabulary, else its own.
+
+    Raises:
+        CheckpointError: it has more ids than the model, or ends a text otherwise than the model's
+            configuration says.
+    """
+    folder = Path(folder)
+    config = read_config(folder, any_vocabulary=True)
+    if config.vocab_size == VOCABULARY:
+        _check_tokenizer(folder, config)
+        return CharTokenizer()
+    try:
+        tokenizer = TextTokenizer(folder)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+    if tokenizer.vocab_size > config.vocab_size:
+        raise CheckpointError(
+            f"{folder}: the tokenizer has ids up to {tokenizer.vocab_size - 1}, the model a "
+            f"vocabulary of {config.vocab_size}; accepted is a tokenizer of this model"
+        )
+    said = [_read_json(folder / n) for n in (CONFIG, GENERATION) if (folder / n).is_file()]
+    ends = [stored["eos_token_id"] for stored in said if stored.get("eos_token_id") is not None]
+    known = {end for one in ends for end in (one if isinstance(one, list) else [one])}
+    if known and tokenizer.eos_id not in known:
+        raise CheckpointError(
+            f"{folder}: the tokenizer ends a text with {tokenizer.end!r:.40}, id "
+            f"{tokenizer.eos_id}; the model's eos_token_id is {sorted(known, key=str)!r:.60}"
+        )
+    return tokenizer
 
 
 def _read_weights(

@@ -7,12 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dpo_core.model import Llama
+from dpo_core.pairs import Pairs
 from dpo_core.sampling import generate, score
 from dpo_core.task import BookTask, Task, Verdict, judge, stream
 
+TIE = 1e-5  # nats; a difference that rounding could make
 Z95 = 1.959963984540054  # the 97.5 % quantile of the standard normal
 
 
@@ -28,7 +31,7 @@ class Estimate:
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
 
-def wilson(successes: int, n: int) -> Estimate:
+def wilson(successes: float, n: int) -> Estimate:
     """A share with Wilson's score interval (Wilson 1927), which stays inside [0, 1].
 
     Raises:
@@ -138,6 +141,40 @@ def evaluate(
         report["reward"] = mean_interval(worth.numpy())
         report["J"] = mean_interval((worth - beta * gaps.double()).numpy())
     return report
+
+
+def preference_accuracy(
+    model: Llama, data: Pairs, *, progress: bool = False
+) -> dict[str, Estimate]:
+    """How often a model prefers the chosen answer, measured by DPO's implicit reward (Rafailov et
+    al. 2023, eq. 5): on pairs that it was not trained on.
+
+    Returns:
+        `accuracy`: the share of pairs whose chosen answer gained more than the rejected one,
+        log π(y|x) - log π_ref(y|x), ties counted half; `log_ratio_margin`: by how much, in nats;
+        `chosen_log_ratio`: what the chosen answer gained alone; `raw_accuracy`: the share of pairs
+        whose chosen answer is the likelier one, without the reference. A share of a count has
+        Wilson's interval, also where ties make it end in a half.
+
+    Raises:
+        ValueError: fewer than two pairs.
+    """
+    n, texts = len(data), (data.prompt * 2, data.chosen + data.rejected)
+    logps = score(model, *texts, tokenizer=data.tokenizer, progress=progress).double().view(2, n)
+    ref = torch.tensor([data.ref_chosen_logps, data.ref_rejected_logps], dtype=torch.float64)
+    gained, raw = (logps - ref), (logps[0] - logps[1])
+    margins = gained[0] - gained[1]
+
+    def share(values: Tensor) -> Estimate:
+        ties = values.abs() <= TIE
+        return wilson(float(((values > 0) & ~ties).sum() + 0.5 * ties.sum()), n)
+
+    return {
+        "accuracy": share(margins),
+        "raw_accuracy": share(raw),
+        "log_ratio_margin": mean_interval(margins.numpy()),
+        "chosen_log_ratio": mean_interval(gained[0].numpy()),
+    }
 
 
 def excess_nats(model: Llama, task: BookTask, *, n: int = 2000, seed: int = 0) -> Estimate:

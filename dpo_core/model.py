@@ -23,6 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from dpo_core.kernels import (
     Frame,
@@ -411,6 +412,11 @@ class Backbone(nn.Module):
         )
         self.program: Callable[..., Tensor] | None = None  # `stream`, compiled
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.checkpointing = False  # keep only what goes into a layer, and compute it again
+        self.make_tables(config)
+
+    def make_tables(self, config: ModelConfig) -> None:
+        """What follows from the sizes alone: the angles of RoPE and the order of half heads."""
         turns = (config.head_dim, config.rope_theta, config.rope_scaling)
         cos, sin = rope_tables(config.max_position_embeddings, *turns)
         self.register_buffer("cos", cos, persistent=False)
@@ -466,6 +472,10 @@ class Backbone(nn.Module):
         """`forward` on tokens whose frame is known; what is compiled (`dpo_core.compilation`)."""
         x = self.embed_tokens(input_ids)
         *earlier, last = self.layers
+        if self.checkpointing and cache is None and torch.is_grad_enabled():
+            for layer in earlier:
+                x = checkpoint(layer, x, frame, use_reentrant=False)
+            return self.norm(checkpoint(last, x, frame, None, read, use_reentrant=False))
         for layer in earlier:
             x = layer(x, frame, cache)
         return self.norm(last(x, frame, cache, read))

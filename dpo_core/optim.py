@@ -67,7 +67,7 @@ class Muon(torch.optim.Optimizer):
 def make_optimizers(
     model: nn.Module, name: str, learning_rate: float
 ) -> list[torch.optim.Optimizer]:
-    """The optimisers of one training run, together covering every parameter once.
+    """The optimisers of one training run, together covering every parameter that is trained once.
 
     `adamw` is AdamW for everything (Loshchilov & Hutter 2019, no weight decay). `muon` is Muon for
     the matrices inside the layers and AdamW, at 0.3 times the learning rate, for embedding, head
@@ -79,10 +79,11 @@ def make_optimizers(
     if name not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer {name!r}; accepted are {', '.join(OPTIMIZERS)}")
     adamw = {"betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.0, "fused": True}
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     if name == "adamw":
-        return [torch.optim.AdamW(model.parameters(), lr=learning_rate, **adamw)]
-    inside = {id(p): p for n, p in model.named_parameters() if ".layers." in n and p.dim() == 2}
-    rest = [p for p in model.parameters() if id(p) not in inside]
+        return [torch.optim.AdamW(trained.values(), lr=learning_rate, **adamw)]
+    inside = {id(p): p for n, p in trained.items() if ".layers." in n and p.dim() == 2}
+    rest = [p for p in trained.values() if id(p) not in inside]
     return [
         Muon(inside.values(), learning_rate),
         torch.optim.AdamW(rest, lr=0.3 * learning_rate, **adamw),

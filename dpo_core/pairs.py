@@ -21,11 +21,17 @@ from dpo_core.model import Llama
 from dpo_core.sampling import TOKENIZER, score
 from dpo_core.storage import parse_json, read_text, workshop
 from dpo_core.task import make_prompt, read_prompt, stream
+from dpo_core.tokenizer import CharTokenizer, Tokenizer
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """N preference pairs, column by column; `preference_prob` is P(chosen is preferred)."""
+    """N preference pairs, column by column; `preference_prob` is P(chosen is preferred).
+
+    The texts are read by `tokenizer`, the book's unless `read_by` named another.
+    """
+
+    tokenizer = TOKENIZER  # no column, so no field
 
     prompt: list[str]
     chosen: list[str]
@@ -44,7 +50,15 @@ class Pairs:
 
     def take(self, rows: Sequence[int] | np.ndarray) -> "Pairs":
         """The pairs of the given rows, in that order."""
-        return Pairs(*([getattr(self, field.name)[row] for row in rows] for field in fields(Pairs)))
+        columns = ([getattr(self, field.name)[row] for row in rows] for field in fields(Pairs))
+        return Pairs(*columns).read_by(self.tokenizer)
+
+    def read_by(self, tokenizer: Tokenizer) -> "Pairs":
+        """The same pairs, for a model with this tokenizer."""
+        columns = (getattr(self, field.name) for field in fields(Pairs))
+        other = Pairs(*columns)
+        other.__dict__["tokenizer"] = tokenizer  # as `cached_property` does in a frozen class
+        return other
 
     def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
         """The pairs of the given rows as tensors for `steps.dpo_step`; hard labels have no
@@ -68,9 +82,10 @@ class Pairs:
         """Ids, int32, and completion mask of the chosen answers and of the rejected, (2, N, T), and
         their lengths with the prompt, (2, N).
         """
-        ids, mask = TOKENIZER.collate(self.prompt * 2, self.chosen + self.rejected)
-        texts = zip(self.prompt * 2, self.chosen + self.rejected)
-        lengths = torch.tensor([len(prompt) + len(answer) for prompt, answer in texts])
+        ids, mask = self.tokenizer.collate(self.prompt * 2, self.chosen + self.rejected)
+        # a row ends where its answer ends
+        places = torch.arange(1, ids.shape[1] + 1)
+        lengths = torch.where(mask, places, 0).amax(-1)
         halves = (2, len(self))
         return ids.int().unflatten(0, halves), mask.unflatten(0, halves), lengths.view(halves)
 
@@ -129,12 +144,13 @@ def with_reference(
     rejected: list[str],
     preference_prob: list[float],
     progress: bool = False,
+    tokenizer: Tokenizer = TOKENIZER,
 ) -> Pairs:
     """Pairs with their log-probabilities under the reference."""
-    logps = score(reference, prompts * 2, chosen + rejected, progress=progress).tolist()
-    return Pairs(
-        prompts, chosen, rejected, preference_prob, logps[: len(prompts)], logps[len(prompts) :]
-    )
+    texts = (prompts * 2, chosen + rejected)
+    logps = score(reference, *texts, tokenizer=tokenizer, progress=progress).tolist()
+    columns = (preference_prob, logps[: len(prompts)], logps[len(prompts) :])
+    return Pairs(prompts, chosen, rejected, *columns).read_by(tokenizer)
 
 
 def hash_of_bytes(content: bytes) -> str:
@@ -152,13 +168,15 @@ def check_same_start(
         ValueError: they do not; the message names the first pair that differs.
     """
     n = len(data) if sample is None else min(len(data), sample)
-    logps = score(policy, data.prompt[:n] * 2, data.chosen[:n] + data.rejected[:n]).tolist()
+    texts = (data.prompt[:n] * 2, data.chosen[:n] + data.rejected[:n])
+    logps = score(policy, *texts, tokenizer=data.tokenizer).tolist()
     for row in range(n):
         for kind, text, ours, theirs in (
             ("chosen", data.chosen[row], logps[row], data.ref_chosen_logps[row]),
             ("rejected", data.rejected[row], logps[n + row], data.ref_rejected_logps[row]),
         ):
-            if not abs(ours - theirs) <= tolerance:
+            # of a long answer the last digits depend on what else is in its batch
+            if not abs(ours - theirs) <= tolerance * max(1, abs(theirs) / 100):
                 raise ValueError(
                     f"pair {row}, {kind} {data.prompt[row]}{text}: log-probability {ours:.4f} "
                     f"under the policy, {theirs:.4f} under the reference; a fresh run needs them "
@@ -175,7 +193,9 @@ LARGEST = 1e30  # of a log-probability, which becomes a float32
 CUT = 32  # an answer without E has at least as many tokens: it was cut while it was drawn
 
 
-def read_pairs(path: Path, reference: Llama | None = None) -> Pairs:
+def read_pairs(
+    path: Path, reference: Llama | None = None, tokenizer: Tokenizer = TOKENIZER
+) -> Pairs:
     """Read pairs from JSON lines: what `Pairs.write` wrote, or TRL's columns, of whatever origin.
 
     A line has `prompt`, `chosen` and `rejected`, as texts or as conversations of one question and
@@ -186,6 +206,8 @@ def read_pairs(path: Path, reference: Llama | None = None) -> Pairs:
 
     Args:
         reference: the model behind the log-probabilities; without it the file must have them.
+        tokenizer: the model's. With one that is not the book's, prompts and answers are any texts;
+            conversations may have several turns, and go through the chat template.
 
     Raises:
         StorageError: the file cannot be read.
@@ -196,7 +218,7 @@ def read_pairs(path: Path, reference: Llama | None = None) -> Pairs:
     columns: dict[str, list] = {name: [] for name in (*TEXTS, "preference_prob", *LOGPS)}
     for number, line in enumerate(_lines(path), start=1):
         try:
-            found = pair_of_line(line, positions)
+            found = pair_of_line(line, positions, tokenizer)
         except ValueError as error:
             raise ValueError(f"{path}, line {number}, is not a pair: {error}") from None
         for name, value in found.items():
@@ -210,7 +232,7 @@ def read_pairs(path: Path, reference: Llama | None = None) -> Pairs:
     if counts not in ({0}, {len(texts[0])}):
         raise ValueError(f"{path}: some lines have {' and '.join(LOGPS)}, some have not")
     if counts != {0}:
-        data = Pairs(**columns)
+        data = Pairs(**columns).read_by(tokenizer)
         if reference is not None:
             try:
                 check_same_start(reference, data, sample=None)
@@ -221,7 +243,8 @@ def read_pairs(path: Path, reference: Llama | None = None) -> Pairs:
         return data
     if reference is None:
         raise ValueError(f"{path} has no {' and '.join(LOGPS)}")
-    return with_reference(reference, *texts, columns["preference_prob"], progress=True)
+    probs = columns["preference_prob"]
+    return with_reference(reference, *texts, probs, progress=True, tokenizer=tokenizer)
 
 
 def _lines(path: Path) -> list[str]:
@@ -242,11 +265,14 @@ def _lines(path: Path) -> list[str]:
     return lines
 
 
-def pair_of_line(line: str, positions: int | None = None) -> dict[str, str | float]:
+def pair_of_line(
+    line: str, positions: int | None = None, tokenizer: Tokenizer = TOKENIZER
+) -> dict[str, str | float]:
     """The columns of one line, checked.
 
     Args:
         positions: how many tokens a model can read.
+        tokenizer: the model's.
 
     Raises:
         ValueError: it is no pair that such a model can learn from.
@@ -254,9 +280,9 @@ def pair_of_line(line: str, positions: int | None = None) -> dict[str, str | flo
     row = parse_json(line)
     if not isinstance(row, dict):
         raise ValueError(f"it holds {row!r:.40}; accepted is a JSON object with {', '.join(TEXTS)}")
-    found: dict[str, str | float] = dict(zip(TEXTS, _texts(row)))
+    found: dict[str, str | float] = dict(zip(TEXTS, _texts(row, tokenizer)))
     for name in ("chosen", "rejected"):
-        _check_answer(name, found["prompt"], found[name], positions)
+        _check_answer(name, found["prompt"], found[name], positions, tokenizer)
     found["preference_prob"] = (
         _number(row, "preference_prob", 0.0, 1.0) if "preference_prob" in row else 1.0
     )
@@ -266,8 +292,9 @@ def pair_of_line(line: str, positions: int | None = None) -> dict[str, str | flo
     return found
 
 
-def _texts(row: dict[str, Any]) -> tuple[str, str, str]:
-    """Prompt, chosen and rejected of a line, in the form of this book.
+def _texts(row: dict[str, Any], tokenizer: Tokenizer) -> tuple[str, str, str]:
+    """Prompt, chosen and rejected of a line, in the form that the tokenizer reads: the book's, or
+    a text with its beginning and two answers with their ends.
 
     Raises:
         ValueError: a column is missing or of another kind; the message says what to do.
@@ -283,26 +310,49 @@ def _texts(row: dict[str, Any]) -> tuple[str, str, str]:
         if name not in row:
             raise ValueError(f"it has no {name}")
     if isinstance(row["chosen"], list):
-        return _conversations(row)
+        return _conversations(row, tokenizer)
     texts = [row.get(name) for name in TEXTS]
+    book = isinstance(tokenizer, CharTokenizer)
     if "prompt" not in row and all(isinstance(text, str) for text in texts[1:]):
-        heads = [text.partition("=") for text in texts[1:]]
-        if heads[0][0] != heads[1][0] or not all(equals for _, equals, _ in heads):
-            raise ValueError("it has no prompt, and its answers do not begin with one S<target>=")
-        texts = [heads[0][0] + "=", heads[0][2], heads[1][2]]
+        texts = _cut_at_equals(*texts[1:]) if book else _cut_at_word(*texts[1:])
     for name, text in zip(TEXTS, texts):
         if not isinstance(text, str) or not text:
             raise ValueError(f"{name} is {text!r:.60}; accepted is a text")
-    read_prompt(texts[0])
-    return tuple(texts)
+    if book:
+        read_prompt(texts[0])
+        return tuple(texts)
+    prompt = texts[0] if texts[0].startswith(tokenizer.begin) else tokenizer.begin + texts[0]
+    return prompt, *map(tokenizer.answer, texts[1:])
 
 
-def _conversations(row: dict[str, Any]) -> tuple[str, str, str]:
-    """TRL's conversational format, one question and one answer, in the form of this book.
+def _cut_at_equals(chosen: str, rejected: str) -> list[str]:
+    """Prompt and two answers of texts that both begin with one S<target>=."""
+    heads = [text.partition("=") for text in (chosen, rejected)]
+    if heads[0][0] != heads[1][0] or not all(equals for _, equals, _ in heads):
+        raise ValueError("it has no prompt, and its answers do not begin with one S<target>=")
+    return [heads[0][0] + "=", heads[0][2], heads[1][2]]
+
+
+def _cut_at_word(chosen: str, rejected: str) -> list[str]:
+    """Prompt and two answers of texts that begin alike. Both answers begin with a space, as words
+    do: of `The sky` and `The sky is blue` no prompt `The sk` is made (trl #6498).
+    """
+    alike = [a == b for a, b in zip(chosen, rejected)] + [False]
+    for end in range(alike.index(False), 0, -1):
+        goes_on = chosen[end : end + 1].isspace() and rejected[end : end + 1].isspace()
+        if goes_on and not chosen[end - 1].isspace():
+            return [chosen[:end], chosen[end:], rejected[end:]]
+    raise ValueError("it has no prompt, and its answers do not begin with the same words")
+
+
+def _conversations(row: dict[str, Any], tokenizer: Tokenizer) -> tuple[str, str, str]:
+    """TRL's conversational format, in the form that the tokenizer reads; for the book's, one
+    question and one answer.
 
     Raises:
         ValueError: it has more turns, another speaker, or something else than messages.
     """
+    book = isinstance(tokenizer, CharTokenizer)
     asked = row.get("prompt", [])
     sides = []
     for name in ("chosen", "rejected"):
@@ -312,32 +362,40 @@ def _conversations(row: dict[str, Any]) -> tuple[str, str, str]:
         messages = [m if isinstance(m, dict) else {} for m in both]
         if any(m.get("tool_calls") for m in messages):
             raise ValueError(f"{name} calls tools; accepted of messages are texts")
-        if [m.get("role") for m in messages] != ["user", "assistant"] or not all(
-            isinstance(m.get("content"), str) for m in messages
-        ):
+        roles = [m.get("role") for m in messages]
+        texts = all(isinstance(m.get("content"), str) for m in messages)
+        if book and (roles != ["user", "assistant"] or not texts):
             raise ValueError(
                 f"prompt and {name} are not one message of a user and one of an assistant; "
                 "accepted of conversations are those of one turn"
             )
-        sides.append([m["content"] for m in messages])
-    if sides[0][0] != sides[1][0]:
+        if len(roles) < 2 or roles[-1] != "assistant" or not texts:
+            raise ValueError(
+                f"prompt and {name} are {len(roles)} messages; "
+                "accepted are texts, the last of them an assistant's, after at least one other"
+            )
+        sides.append([{"role": m["role"], "content": m["content"]} for m in messages])
+    if sides[0][:-1] != sides[1][:-1]:
         raise ValueError("chosen and rejected answer different prompts")
-    prompt, answers = make_prompt(sides[0][0]), [side[1] for side in sides]
-    return prompt, *(answer if answer.endswith("E") else answer + "E" for answer in answers)
+    first = sides[0][0]["content"]
+    prompt = make_prompt(first) if book else tokenizer.prompt(sides[0][:-1])
+    return prompt, *(tokenizer.answer(side[-1]["content"]) for side in sides)
 
 
-def _check_answer(name: str, prompt: str, answer: str, positions: int | None) -> None:
+def _check_answer(
+    name: str, prompt: str, answer: str, positions: int | None, tokenizer: Tokenizer
+) -> None:
     """Raises ValueError if an answer is none to its prompt, or does not fit into a model."""
     if answer.startswith(prompt):
         raise ValueError(f"{name} repeats the prompt {prompt:.60}; accepted is the answer alone")
-    tokens = len(TOKENIZER.encode(prompt + answer))
+    tokens = len(tokenizer.encode(prompt + answer))
     if positions is not None and tokens > positions:
         raise ValueError(
             f"prompt and {name} have {tokens} tokens; the model has {positions} positions"
         )
-    head, end, rest = answer.partition("E")
+    head, end, rest = answer.partition(tokenizer.end)
     if rest:
-        raise ValueError(f"{name} goes on after its first E: {answer!r:.60}")
+        raise ValueError(f"{name} goes on after its first {tokenizer.end}: {answer!r:.60}")
     if not end and len(head) < CUT:
         raise ValueError(
             f"{name} {answer!r:.60} has no E at its end; nothing would teach the model to stop"

@@ -12,9 +12,10 @@ from dpo_core.model import KVCache, Llama
 from dpo_core.packing import completion_logps
 from dpo_core.progress import progress_bar
 from dpo_core.randomness import torch_generator
-from dpo_core.tokenizer import CharTokenizer
+from dpo_core.tokenizer import CharTokenizer, Tokenizer
 
 TOKENIZER = CharTokenizer()
+MOST_LOGITS = 2**27  # of one batch that nobody gave a size: half a gigabyte in float32
 DENSE = 0.7  # a batch of which no more still write is copied without the others
 
 
@@ -92,10 +93,11 @@ def generate(
     top_p: float | None = None,
     max_new_tokens: int = 32,
     seed: int = 0,
-    batch_size: int = 1024,
+    batch_size: int | None = None,
+    tokenizer: Tokenizer = TOKENIZER,
     progress: bool = False,
 ) -> list[str]:
-    """One completion for each prompt, `E` included where the model wrote one.
+    """One completion for each prompt, its end (`E`) included where the model wrote one.
 
     The chance in row i depends on (seed, i, max_new_tokens) alone, not on `batch_size` or the
     device, so a longer list of prompts begins with the same completions. A prompt that occurs many
@@ -107,16 +109,18 @@ def generate(
         FloatingPointError: the model computes NaN.
     """
     for name, value in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
-        if value < 1:
+        if value is not None and value < 1:
             raise ValueError(f"{name} is {value}; accepted are whole numbers from 1")
     if not all(prompts):
         raise ValueError("an empty prompt; accepted is S<target>=, such as S54=")
-    longest, limit = max(map(len, prompts), default=0), model.config.max_position_embeddings
+    ids_of = {prompt: tokenizer.encode(prompt) for prompt in dict.fromkeys(prompts)}
+    longest, limit = max(map(len, ids_of.values()), default=0), model.config.max_position_embeddings
     if longest + max_new_tokens > limit:
         raise ValueError(
             f"a prompt of {longest} tokens and {max_new_tokens} new ones; "
             f"the model has {limit} positions"
         )
+    batch_size = batch_size or _rows(model, longest)
     generator = torch_generator(seed)
     uniform = torch.rand((len(prompts), max_new_tokens), generator=generator)  # (N, max_new_tokens)
     device = next(model.parameters()).device
@@ -124,11 +128,11 @@ def generate(
     for start in progress_bar(range(0, len(prompts), batch_size), "sampling", shown=progress):
         batch = prompts[start : start + batch_size]
         distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(batch))}
-        ids, mask = TOKENIZER.pad([TOKENIZER.encode(prompt) for prompt in distinct], side="left")
+        ids, mask = tokenizer.pad([ids_of[prompt] for prompt in distinct], side="left")
         cache, mask = KVCache(), mask.to(device)
         logits = model(ids.to(device), mask, cache)[:, -1]  # (distinct, V)
         rows = torch.tensor([distinct[prompt] for prompt in batch], device=device)
-        written = torch.full((len(batch), max_new_tokens), TOKENIZER.eos_id, device=device)
+        written = torch.full((len(batch), max_new_tokens), tokenizer.eos_id, device=device)
         left = torch.arange(len(batch), device=device)  # the rows that are still computed
         writes = torch.ones(len(batch), dtype=torch.bool, device=device)  # of these, who writes
         for position, u in enumerate(uniform[start : start + batch_size].to(device).T):
@@ -139,7 +143,7 @@ def generate(
                 cache.select(rows)
             token = draw(probs, u[left])  # (left,)
             written[left, position] = token
-            writes = (token != TOKENIZER.eos_id) & writes
+            writes = (token != tokenizer.eos_id) & writes
             count = int(writes.sum())
             if count == 0 or position + 1 == max_new_tokens:
                 break
@@ -149,8 +153,13 @@ def generate(
                 cache.select(stay)
             mask = torch.cat((mask, mask.new_ones(len(left), 1)), dim=1)
             logits = model(token[:, None], mask, cache)[:, -1]
-        completions += TOKENIZER.decode_all(written[:, : position + 1])
+        completions += tokenizer.decode_all(written[:, : position + 1])
     return completions
+
+
+def _rows(model: Llama, longest: int) -> int:
+    """How many rows of so many tokens make a batch."""
+    return max(1, min(1024, MOST_LOGITS // (model.config.vocab_size * max(1, longest))))
 
 
 def score(
@@ -158,10 +167,14 @@ def score(
     prompts: Sequence[str],
     completions: Sequence[str],
     *,
-    batch_size: int = 1024,
+    batch_size: int | None = None,
+    tokenizer: Tokenizer = TOKENIZER,
     progress: bool = False,
 ) -> Tensor:
     """log p(completion | prompt) of each pair of texts, (N,) float32 on the CPU, in nats.
+
+    Args:
+        batch_size, tokenizer: as in `generate`.
 
     Raises:
         ValueError: an unknown character, an empty prompt, or lists of different lengths.
@@ -171,7 +184,11 @@ def score(
         return completion_logps(model, ids, mask).sum(-1)
 
     device = next(model.parameters()).device
-    return in_batches(logps, prompts, completions, device, batch_size=batch_size, progress=progress)
+    if batch_size is None:  # an answer has at least as many bytes as tokens, but for one of its end
+        longest = max((len((p + c).encode()) for p, c in zip(prompts, completions)), default=0)
+        batch_size = _rows(model, longest)
+    how = {"batch_size": batch_size, "tokenizer": tokenizer, "progress": progress}
+    return in_batches(logps, prompts, completions, device, **how)
 
 
 @torch.no_grad()
@@ -182,7 +199,8 @@ def in_batches(
     device: torch.device,
     *,
     batch_size: int,
-    progress: bool,
+    tokenizer: Tokenizer = TOKENIZER,
+    progress: bool = False,
 ) -> Tensor:
     """`value(input_ids, completion_mask)`, a number for each row, of all pairs of texts: (N,) on
     the CPU.
@@ -202,7 +220,7 @@ def in_batches(
     values = [torch.empty(0)]
     for start in progress_bar(range(0, len(prompts), batch_size), "scoring", shown=progress):
         rows = slice(start, start + batch_size)
-        ids, mask = TOKENIZER.collate(prompts[rows], completions[rows])
+        ids, mask = tokenizer.collate(prompts[rows], completions[rows])
         values.append(value(ids.to(device), mask.to(device)).cpu())
         _refuse_nan(values[-1])
     return torch.cat(values)

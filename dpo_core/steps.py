@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dpo_core.compilation import follow
 from dpo_core.family import FAMILY
+from dpo_core.lora import adapters, adapters_off
 from dpo_core.losses import bradley_terry_loss, kto_loss, preference_loss
 from dpo_core.model import Llama
 from dpo_core.packing import completion_logps, packed_for
@@ -24,6 +25,7 @@ from dpo_core.policy_gradient import (
 from dpo_core.reward import policy_of
 from dpo_core.training import Batch, LossStep, Sums
 
+PRECISIONS = ("float32", "bfloat16")
 LENGTHS = ("chosen_lengths", "rejected_lengths")
 ROUNDING = 1e-5  # nats; two log-probabilities of an answer that differ by less are the same
 
@@ -79,27 +81,57 @@ def dpo_step(
     return step
 
 
-def live_reference(loss_step: LossStep, reference: Llama) -> LossStep:
+def live_reference(loss_step: LossStep, reference: Llama | None = None) -> LossStep:
     """`loss_step` with the reference's log-probabilities computed at every step, not read.
 
     For pairs that are seen once, whose log-probabilities need not be stored. It needs what
     `dpo_step` needs but `ref_chosen_logps` and `ref_rejected_logps`; where a batch has them, they
     are replaced. The reference is not trained, must not be the policy itself, and stays as it is
     (`eval()`, its device).
+
+    Args:
+        reference: None stands for the policy with its adapters off (`dpo_core.lora`); a policy
+            without adapters is refused at the first step.
     """
 
     def step(model: Llama, batch: Batch) -> Sums:
-        follow(reference, model)
+        if reference is None and not adapters(model):
+            raise ValueError("the policy has no adapters; a live reference must be another model")
+        judge = model if reference is None else reference
+        follow(judge, model)
         rows = _both_answers(batch)
         # of one size: what is made of the rows serves both
-        if isinstance(model, Llama) and model.config == reference.config:
+        if isinstance(model, Llama) and model.config == judge.config:
             batch = {**batch, "packed": packed_for(model, *rows)}
-        with torch.no_grad():
-            logps = completion_logps(reference, *rows, batch.get("packed")).sum(-1)  # (B, 2)
+        with torch.no_grad(), adapters_off(judge):
+            logps = completion_logps(judge, *rows, batch.get("packed")).sum(-1)  # (B, 2)
         chosen, rejected = logps.unbind(1)
         return loss_step(
             model, {**batch, "ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
         )
+
+    return step
+
+
+def in_precision(loss_step: LossStep, precision: str = "float32") -> LossStep:
+    """`loss_step` with its products in another precision: mixed precision (Micikevicius et al.
+    2018), in which weights, their gradients and the optimiser stay in float32.
+
+    Args:
+        precision: float32 leaves the step as it is; bfloat16 needs no scaling of the loss, having
+            the range of float32.
+
+    Raises:
+        ValueError: another precision.
+    """
+    if precision == "float32":
+        return loss_step
+    if precision != "bfloat16":
+        raise ValueError(f"precision is {precision!r:.40}; accepted are {', '.join(PRECISIONS)}")
+
+    def step(model: nn.Module, batch: Batch) -> Sums:
+        with torch.autocast(next(model.parameters()).device.type, torch.bfloat16):
+            return loss_step(model, batch)
 
     return step
 

@@ -1,6 +1,7 @@
 """Measure a model.
 
 dpo-core evaluate dpo --n 2000 --json
+dpo-core evaluate FOLDER --pairs-file held-out.jsonl --reference FOLDER
 """
 
 import json
@@ -18,21 +19,26 @@ from dpo_core.commands.options import (
     device,
     option,
     pick_device,
+    refuse_changed,
     seed,
     threads,
 )
 from dpo_core.commands.recipe import Recipe, read, task_of
 from dpo_core.model import Llama
+from dpo_core.pairs import read_pairs
 from dpo_core.policy_gradient import METHODS
 from dpo_core.progress import say
 from dpo_core.task import BookTask
 from dpo_core.theory import predicted_optimum
 from dpo_core.threads import use_threads
+from dpo_core.tokenizer import CharTokenizer, Tokenizer
 
 
 @dataclass(frozen=True)
 class Evaluate(Options):
-    """Draw answers to fresh prompts and report shares with 95 % intervals."""
+    """Draw answers to fresh prompts and report shares with 95 % intervals; or say how often any
+    model prefers the chosen answers of a file.
+    """
 
     model: str = option("gen", "a folder, gen or dpo", positional=True)
     n: int = count(
@@ -44,6 +50,9 @@ class Evaluate(Options):
     )
     reference: str = option(
         "", "model to measure the KL to; default: the one that training recorded"
+    )
+    pairs_file: str = option(
+        "", "pairs of texts to rank, instead of drawing answers: JSON lines as in train-dpo"
     )
     device: str = device()
     threads: int = threads()
@@ -58,9 +67,19 @@ def run(options: Evaluate) -> None:
     """
     folder = checkpoint.model_folder(options.model)
     on = pick_device(options.device)
-    model, stored = checkpoint.read_model(folder)
-    task, recipe = task_of(stored), read(stored)
+    model, tokenizer, stored = checkpoint.open_model(folder)
+    recipe = read(stored)
     model = model.to(on)
+    if options.pairs_file:
+        refuse_changed(options, ("n", "seed", "temperature"), "a file of pairs")
+        use_threads(options.threads)
+        reference = find_reference(options, folder, recipe, needed=False)
+        report = rank_pairs(options, model, tokenizer, reference)
+        show(options, report)
+        return
+    if not isinstance(tokenizer, CharTokenizer):
+        raise ValueError(f"{options.model} is not a model of this book; it needs --pairs-file")
+    task = task_of(stored)
     # at another temperature a reference that was asked for is an error, which `evaluate` names
     asked = options.temperature == 1 or options.reference
     reference = find_reference(options, folder, recipe) if asked else None
@@ -84,6 +103,34 @@ def run(options: Evaluate) -> None:
             if options.temperature == 1:
                 excess = evaluation.excess_nats(model, task, n=options.n, seed=options.seed)
                 report |= {"entropy_floor": task.entropy, "excess_nats": asdict(excess)}
+    show(options, report)
+
+
+def rank_pairs(
+    options: Evaluate, model: Llama, tokenizer: Tokenizer, reference: Llama | None
+) -> dict[str, Any]:
+    """The report on a file of pairs.
+
+    Raises:
+        ValueError: a file that holds no pairs, or that has no log-probabilities of a reference
+            where none is at hand.
+    """
+    on = next(model.parameters()).device
+    judge = reference.to(on) if reference else None
+    try:
+        data = read_pairs(Path(options.pairs_file), judge, tokenizer)
+    except ValueError as error:
+        more = (
+            "; name one with --reference" if judge is None and "has no ref_" in str(error) else ""
+        )
+        raise ValueError(f"{error}{more}") from None
+    report: dict[str, Any] = {"model": options.model, "pairs": len(data)}
+    measured = evaluation.preference_accuracy(model, data, progress=True)
+    return report | {name: asdict(estimate) for name, estimate in measured.items()}
+
+
+def show(options: Evaluate, report: dict[str, Any]) -> None:
+    """Print a report, for people or for programs."""
     if options.json:
         print(json.dumps(report, allow_nan=False))
         return
@@ -114,7 +161,9 @@ def leads_to_optimum(recipe: Recipe) -> bool:
     return recipe.loss_type == "sigmoid" and knowing
 
 
-def find_reference(options: Evaluate, folder: Path, recipe: Recipe) -> Llama | None:
+def find_reference(
+    options: Evaluate, folder: Path, recipe: Recipe, needed: bool = True
+) -> Llama | None:
     """The model that the KL is measured to: the one named, else the one that training recorded.
 
     A recorded reference counts only if its weights are still those that were recorded.
@@ -123,17 +172,18 @@ def find_reference(options: Evaluate, folder: Path, recipe: Recipe) -> Llama | N
         ValueError: the named model cannot be read.
     """
     if options.reference:
-        return checkpoint.load_model(checkpoint.model_folder(options.reference))
+        return checkpoint.open_model(checkpoint.model_folder(options.reference))[0]
     if recipe.reference is None:
         return None
     recorded, fingerprint = recipe.reference
     beside = Path(os.path.realpath(folder)).parent
     for candidate in (beside / recorded, checkpoint.model_folder("gen")):
         try:
-            model = checkpoint.load_model(candidate)
+            model = checkpoint.open_model(candidate)[0]
         except CheckpointError:
             continue
         if checkpoint.fingerprint(model) == fingerprint:
             return model
-    say("the recorded reference is not here; name one with --reference for the KL", sys.stderr)
+    if needed:
+        say("the recorded reference is not here; name one with --reference for the KL", sys.stderr)
     return None

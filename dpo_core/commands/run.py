@@ -15,11 +15,13 @@ from torch import nn
 
 from dpo_core import checkpoint
 from dpo_core.commands.options import COMPILE
+from dpo_core.lora import merge_adapters
 from dpo_core.model import Llama, ModelConfig
 from dpo_core.progress import say
 from dpo_core.reward import policy_of
 from dpo_core.storage import Workshop, workshop
 from dpo_core.threads import use_threads
+from dpo_core.tokenizer import Tokenizer
 from dpo_core.training import BatchAt, LoopConfig, LossStep, metrics_text, train
 
 # what does not shape the result, or has its place in the run's state
@@ -27,13 +29,16 @@ NOT_RECORDED = ("output", "device", "resume", "save_every", "threads", "compile"
 
 
 @contextmanager
-def training_place(options: Any, config: ModelConfig, *sources: Path) -> Iterator[Workshop]:
+def training_place(
+    options: Any, config: ModelConfig, *sources: Path, tokenizer: Tokenizer | None = None
+) -> Iterator[Workshop]:
     """The locked workshop of a run, once everything is seen to be fit for it; nothing is written
     yet.
 
     Args:
         config: the shape of the model that will be written.
         sources: folders that the run reads, which it may not write over.
+        tokenizer: of a real model, written beside it.
 
     Raises:
         ValueError: a number out of its range; a place that cannot be written, holds something that
@@ -53,7 +58,7 @@ def training_place(options: Any, config: ModelConfig, *sources: Path) -> Iterato
             )
         if options.resume and not place.state.exists():
             raise ValueError(f"nothing to resume: there is no run state in {place.folder}")
-        checkpoint.check_place(place.place, config)
+        checkpoint.check_place(place.place, config, tokenizer)
         use_threads(options.threads)
         yield place
 
@@ -65,8 +70,10 @@ def run_training(
     loss_step: LossStep,
     recipe: dict[str, Any],
     place: Workshop,
+    tokenizer: Tokenizer | None = None,
 ) -> None:
-    """Train, then write the model with its recipe and metrics; the run's state goes last.
+    """Train, then write the model with its recipe and metrics; the run's state goes last. Adapters
+    are merged.
 
     `recipe` is what else shapes the result, such as the reference: a run with another one is not
     resumed. A kill at any moment before the state is gone leaves a run that `--resume` finishes.
@@ -85,9 +92,10 @@ def run_training(
     )
     last = {name: value for name, value in history[-1].items() if name != "seconds"}
     recipe = {**record, **recipe, "torch": str(torch.__version__), "last": last}
-    policy = policy_of(model)
-    checkpoint.check_place(place.place, policy.config)  # a run is long: who knows what came here
-    checkpoint.publish_model(place, policy, recipe, metrics_text(history).encode())
+    policy = merge_adapters(policy_of(model))
+    # a run is long: who knows what came here
+    checkpoint.check_place(place.place, policy.config, tokenizer)
+    checkpoint.publish_model(place, policy, recipe, metrics_text(history).encode(), tokenizer)
     place.remove(place.state)
     say(f"wrote {options.output}")
 

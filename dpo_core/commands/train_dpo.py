@@ -1,6 +1,10 @@
-"""Train a model with DPO or a relative of it (chapters 9 and 11).
+"""Train a model with DPO or a relative of it (chapters 9, 11 and 14).
 
 dpo-core train-dpo        writes ./dpo.model
+
+A real model, on pairs of texts:
+
+dpo-core train-dpo --model FOLDER --pairs-file my.jsonl --optimizer adamw --learning-rate 1e-6
 """
 
 import glob
@@ -28,12 +32,14 @@ from dpo_core.commands.options import (
 )
 from dpo_core.commands.run import find_start, reference_record, run_training, training_place
 from dpo_core.family import FAMILY, Settings
+from dpo_core.lora import add_adapters
 from dpo_core.model import Llama
 from dpo_core.pairs import Pairs, check_same_start, content_hash, hash_of_bytes, read_pairs
 from dpo_core.preferences import classic_pairs, on_policy_pairs
-from dpo_core.steps import dpo_step
+from dpo_core.steps import PRECISIONS, dpo_step, in_precision
 from dpo_core.storage import Workshop
 from dpo_core.task import TASKS, ClassicTask, Task, make_task
+from dpo_core.tokenizer import CharTokenizer, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,17 @@ class TrainDpo(Options):
     optimizer: str = optimizer()
     seed: int = seed("of the pairs and of their order")
     device: str = device()
+    accumulate: int = count(1, "pieces that a batch is cut into, one after the other in memory")
+    precision: str = option(
+        "float32", "of the products: float32, or bfloat16 (on CUDA)", choices=PRECISIONS
+    )
+    checkpointing: bool = option(
+        False, "keep only what goes into each layer, and compute the rest again: less memory"
+    )
+    lora_rank: int = count(0, "train adapters of this rank, merged at the end; 0: all", low=0)
+    lora_alpha: float = option(
+        None, "strength of the adapters (default: twice the rank)", above=0, high=1e6
+    )
     threads: int = threads()
     compile: str = compile_layers()
     log_every: int = count(10, "updates per line of the metrics, OUTPUT/metrics.jsonl")
@@ -127,13 +144,34 @@ def run(options: TrainDpo) -> None:
             f"pairs is {options.pairs}; "
             f"accepted are whole numbers from batch_size, {options.batch_size}"
         )
+    if options.accumulate > options.batch_size:
+        raise ValueError(
+            f"accumulate is {options.accumulate}; "
+            f"accepted are whole numbers to batch_size, {options.batch_size}"
+        )
+    if options.precision == "bfloat16" and on.type != "cuda":
+        raise ValueError("precision bfloat16 is accepted on CUDA only; CPUs are slower with it")
+    if options.lora_alpha is not None and not options.lora_rank:
+        raise ValueError("lora_alpha has no effect without lora_rank")
+    loss_step = in_precision(loss_step, options.precision)
     start, folder = find_start(options.model)
     options = replace(options, model=start)
-    policy = checkpoint.load_model(folder).to(on)
-    reference_folder = checkpoint.model_folder(options.reference) if options.reference else folder
-    reference = checkpoint.load_model(reference_folder).to(on)
-    with training_place(options, policy.config, folder, reference_folder) as place:
-        data = training_pairs(options, task, reference, place)
+    policy, tokenizer, _ = checkpoint.open_model(folder)
+    if not isinstance(tokenizer, CharTokenizer):
+        options = for_real_model(options)
+    policy = policy.to(on)
+    reference, reference_folder = policy, folder  # until the training begins
+    if options.reference:
+        reference_folder = checkpoint.model_folder(options.reference)
+        reference, other, _ = checkpoint.open_model(reference_folder)
+        if reference.config.vocab_size != policy.config.vocab_size or type(other) is not type(
+            tokenizer
+        ):
+            raise ValueError(f"{reference_folder} reads other tokens than {folder}")
+        reference = reference.to(on)
+    sources = (folder, reference_folder)
+    with training_place(options, policy.config, *sources, tokenizer=tokenizer) as place:
+        data = training_pairs(options, task, reference, tokenizer, place)
         if options.label_smoothing and data.soft:
             raise ValueError(
                 "label_smoothing has no effect on soft labels; this file of pairs has them"
@@ -143,10 +181,34 @@ def run(options: TrainDpo) -> None:
         recipe = reference_record(reference_folder, reference, options.output)
         recipe |= pairs_record(options, data)
         batches = data.batches(options.batch_size, options.seed)
-        run_training(options, policy, batches, loss_step, recipe, place)
+        if options.lora_rank:
+            add_adapters(policy, options.lora_rank, options.lora_alpha, options.seed)
+        policy.model.checkpointing = options.checkpointing
+        run_training(options, policy, batches, loss_step, recipe, place, tokenizer)
 
 
-def training_pairs(options: TrainDpo, task: Task, reference: Llama, place: Workshop) -> Pairs:
+def for_real_model(options: TrainDpo) -> TrainDpo:
+    """The options for a model with a tokenizer of its own, of which the defaults are not made.
+
+    Raises:
+        ValueError: an option that it needs is missing, or is at a default of the book's models.
+    """
+    if not options.pairs_file:
+        raise ValueError(f"{options.model} is not a model of this book; it needs --pairs-file")
+    if options.optimizer != "adamw":
+        raise ValueError(f"{options.model} is not a model of this book; it needs --optimizer adamw")
+    if options.learning_rate == TrainDpo.learning_rate:
+        raise ValueError(
+            f"learning_rate is {options.learning_rate}, made for the models of this book; "
+            "usual are 5e-7 to 5e-6, with lora_rank 5e-6 to 2e-4"
+        )
+    # what is worth compiling was measured on the book's models
+    return replace(options, compile="no") if options.compile == "auto" else options
+
+
+def training_pairs(
+    options: TrainDpo, task: Task, reference: Llama, tokenizer: Tokenizer, place: Workshop
+) -> Pairs:
     """The pairs of a run: those of its file; or those of its options, read or made.
 
     Made pairs are kept beside the model under a name that holds two hashes: of the settings that
@@ -156,7 +218,7 @@ def training_pairs(options: TrainDpo, task: Task, reference: Llama, place: Works
         ValueError: a file that holds no pairs, or another fault in it; the message names the line.
     """
     if options.pairs_file:
-        return read_pairs(Path(options.pairs_file), reference)
+        return read_pairs(Path(options.pairs_file), reference, tokenizer)
     names = ("task", "reward", "labels", "pairs", "pair_temperatures", "seed")
     settings = {name: getattr(options, name) for name in names}
     key = content_hash(reference=checkpoint.fingerprint(reference), **settings)
