@@ -55,8 +55,9 @@ class Pairs:
 
     def read_by(self, tokenizer: Tokenizer) -> "Pairs":
         """The same pairs, for a model with this tokenizer."""
-        columns = (getattr(self, field.name) for field in fields(Pairs))
-        other = Pairs(*columns)
+        if tokenizer is self.tokenizer:
+            return self
+        other = Pairs(*(getattr(self, field.name) for field in fields(Pairs)))
         other.__dict__["tokenizer"] = tokenizer  # as `cached_property` does in a frozen class
         return other
 
