@@ -85,6 +85,8 @@ def test_parameters_of_a_preset_are_transformers(name):
         ("tinyllama-1.1b", 1_100_048_384),
         ("llama-2-7b", 6_738_415_616),
         ("mistral-7b", 7_241_732_096),
+        ("llama-3.2-1b", 1_235_814_400),
+        ("llama-3.2-3b", 3_212_749_824),
         ("llama-3-8b", 8_030_261_248),
         ("llama-2-13b", 13_015_864_320),
         ("llama-2-70b", 68_976_648_192),
