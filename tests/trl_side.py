@@ -95,12 +95,11 @@ def opened(folder, **changes):
         return transformers.AutoModelForCausalLM.from_pretrained(folder, **changes)
 
 
-def our_loop(steps, **changes):
+def our_loop(kind, steps):
     """The settings of our loop that meet TRL's."""
     table = {name: row[0] for name, row in OURS.items()}
-    rate = trl_arguments("dpo", "")["learning_rate"]
-    given = {"steps": steps, "learning_rate": rate, "log_every": 1, **table, **changes}
-    return LoopConfig(**given)
+    rate = trl_arguments(kind, "").get("learning_rate", 1e-4)  # of the reward model: TRL's default
+    return LoopConfig(steps=steps, learning_rate=rate, log_every=1, **table)
 
 
 def our_gradients(model, loss_step, batch, max_grad_norm=1.0):

@@ -31,11 +31,6 @@ CHANGED: dict[str, Table] = {
             "default 8: the batch of the comparison",
             "默认 8；对照用的批次是 16",
         ),
-        "learning_rate": (
-            5e-4,
-            "defaults 1e-6 (DPO, GRPO), 2e-5 (SFT), 1e-4 (reward): made for models a thousand times as large",
-            "默认 1e-6（DPO、GRPO）、2e-5（SFT）、1e-4（奖励模型），是给大上千倍的模型定的",
-        ),
     },
     "shuffled": {  # DPO, SFT, reward: GRPO has a sampler of its own
         "train_sampling_strategy": (
@@ -46,10 +41,26 @@ CHANGED: dict[str, Table] = {
     },
     "dpo": {
         "beta": (0.25, "default 0.1; the book's is 0.25", "默认 0.1；本书用 0.25"),
+        "learning_rate": (
+            5e-4,
+            "default 1e-6, made for models ten thousand times as large",
+            "默认 1e-6，是给大上万倍的模型定的",
+        ),
     },
-    "sft": {},
-    "reward": {},
+    "sft": {
+        "learning_rate": (
+            5e-4,
+            "default 2e-5, made for models ten thousand times as large",
+            "默认 2e-5，是给大上万倍的模型定的",
+        ),
+    },
+    "reward": {},  # its learning rate stays at 1e-4
     "grpo": {
+        "learning_rate": (
+            5e-4,
+            "default 1e-6, made for models ten thousand times as large",
+            "默认 1e-6，是给大上万倍的模型定的",
+        ),
         "loss_type": (
             "grpo",
             "default dapo, a mean over the batch's tokens; here the mean of each answer's mean, as in the paper",
