@@ -46,7 +46,17 @@ def quiet():
     logging.getLogger("trl").setLevel(logging.ERROR)
 
 
-def trainer_of(kind, model, data, output_dir, *, ref_model=None, reward_funcs=None, **settings):
+def trainer_of(
+    kind,
+    model,
+    data,
+    output_dir,
+    *,
+    ref_model=None,
+    reward_funcs=None,
+    chat_template=None,
+    **settings,
+):
     """A trainer of TRL: `kind` is dpo, sft, reward or grpo.
 
     Args:
@@ -61,11 +71,13 @@ def trainer_of(kind, model, data, output_dir, *, ref_model=None, reward_funcs=No
     more = {"ref_model": ref_model} if kind == "dpo" else {}
     more |= {"reward_funcs": reward_funcs} if kind == "grpo" else {}
     with quiet():
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        tokenizer.chat_template = chat_template or None
         made = trainer(
             model=model,
             args=config(**arguments),
             train_dataset=datasets.Dataset.from_dict(data) if isinstance(data, dict) else data,
-            processing_class=transformers.AutoTokenizer.from_pretrained(folder),
+            processing_class=tokenizer,
             **more,
         )
     made.remove_callback(transformers.PrinterCallback)
