@@ -20,8 +20,7 @@ from dpo_core.sampling import TOKENIZER
 from dpo_core.steps import dpo_step, reward_step, sft_step
 from dpo_core.task import BookTask
 from dpo_core.training import LoopConfig, train
-from test_trl_steps import their_reward_model
-from trl_side import TRAINERS, our_loop, trained, trainer_of
+from trl_side import TRAINERS, our_loop, quiet, their_reward_model, trained, trainer_of
 
 STEPS, ROWS = 30, 16
 GEN = str(model_folder("gen"))
@@ -166,7 +165,8 @@ def default_of(kind, name):
     """TRL's own value of a setting; of bf16, what it makes of None."""
     if name == "use_cpu":
         return next(f.default for f in dataclasses.fields(TRAINERS[kind][1]) if f.name == name)
-    value = getattr(TRAINERS[kind][1](output_dir="", use_cpu=True), name)
+    with quiet():
+        value = getattr(TRAINERS[kind][1](output_dir="", use_cpu=True), name)
     return getattr(value, "value", value)
 
 

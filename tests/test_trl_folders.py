@@ -21,9 +21,8 @@ from dpo_core.steps import dpo_step
 from dpo_core.task import BookTask
 from dpo_core.tokenizer import VOCABULARY, CharTokenizer
 from dpo_core.training import train
-from test_trl_steps import GROUPED
 from toys import random_ids, small_model
-from trl_side import opened, our_loop, quiet, trained, trainer_of
+from trl_side import GROUPED, opened, our_loop, quiet, trained, trainer_of
 
 STEPS, ROWS = 3, 16
 TEXTS = ("S54=27+27E", "S-3=1-4E", VOCABULARY)

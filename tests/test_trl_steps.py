@@ -8,11 +8,8 @@ import torch
 
 pytest.importorskip("trl", reason="parity needs the `test` extra")
 
-import transformers
-
 from data.trl_settings import trl_arguments
 from dpo_core.checkpoint import load_model, load_pretrained, model_folder, save_model
-from dpo_core.model import ModelConfig
 from dpo_core.packing import completion_logps
 from dpo_core.pairs import with_reference
 from dpo_core.policy_gradient import METHODS, advantages
@@ -22,17 +19,8 @@ from dpo_core.sampling import TOKENIZER
 from dpo_core.steps import dpo_step, live_reference, reward_step, rl_step, sft_step
 from dpo_core.task import BookTask, judge
 from toys import small_model
-from trl_side import opened, our_gradients, quiet, trained, trainer_of
+from trl_side import GROUPED, opened, our_gradients, their_reward_model, trained, trainer_of
 
-GROUPED = ModelConfig(
-    hidden_size=32,
-    intermediate_size=48,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=64,
-    tie_word_embeddings=True,
-)
 ROWS = 16
 CLOSE = 1e-5
 
@@ -236,13 +224,6 @@ def test_sft_on_whole_texts_is_another_loss(folders, rows, tmp_path):
 
 
 # ---------------------------------------------------------------- reward model
-
-
-def their_reward_model(folder):
-    """The folder with a head of one number, as RewardTrainer opens it; the head is drawn, as there is none."""
-    with quiet():
-        transformers.set_seed(0)
-        return transformers.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1)
 
 
 def test_a_step_of_the_reward_model_is_theirs(folders, rows, tmp_path):

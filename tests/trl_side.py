@@ -11,7 +11,18 @@ import transformers
 import trl
 
 from data.trl_settings import OURS, trl_arguments
+from dpo_core.model import ModelConfig
 from dpo_core.training import LoopConfig
+
+GROUPED = ModelConfig(
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=64,
+    tie_word_embeddings=True,
+)
 
 TRAINERS = {
     "dpo": (trl.DPOTrainer, trl.DPOConfig),
@@ -105,6 +116,13 @@ def opened(folder, **changes):
     """A folder as transformers opens it."""
     with quiet():
         return transformers.AutoModelForCausalLM.from_pretrained(folder, **changes)
+
+
+def their_reward_model(folder):
+    """The folder with a head of one number, as RewardTrainer opens it; the head is drawn, as there is none."""
+    with quiet():
+        transformers.set_seed(0)
+        return transformers.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1)
 
 
 def our_loop(kind, steps):
