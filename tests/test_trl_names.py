@@ -44,6 +44,14 @@ def test_trls_names_are_settings_or_metrics_of_its_version():
         assert name in known or f'["{name}"]' in source, name
 
 
+def test_trls_defaults_are_those_of_the_map(tmp_path):
+    """The chapter holds the others' against them."""
+    config = trl.DPOConfig(output_dir=str(tmp_path), use_cpu=True, activation_checkpointing=False)
+    for name, value in NAMES["versions"]["TRL"]["defaults"].items():
+        found = getattr(config, name)
+        assert (found[0] if isinstance(found, list) else found) == value
+
+
 def test_names_taken_over_from_transformers_are_its_own():
     """LLaMA-Factory inherits TrainingArguments; Axolotl logs what TRL logs."""
     known = fields_of(transformers.TrainingArguments)

@@ -29,7 +29,7 @@ CHANGED: dict[str, Table] = {
         "per_device_train_batch_size": (
             16,
             "default 8: the batch of the comparison",
-            "默认 8；对照用的批次是 16",
+            "默认 8；对照用的就是这么大的批次",
         ),
     },
     "shuffled": {  # DPO, SFT, reward: GRPO has a sampler of its own
