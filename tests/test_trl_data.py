@@ -175,6 +175,21 @@ def test_trl_passes_over_our_soft_labels_and_our_stored_reference(pairs, referen
     assert "preference_prob" not in batch
 
 
+def test_trls_own_precomputing_needs_our_two_columns_gone(pairs, tmp_path):
+    """Same names, so it stops; without them it stores what our file held."""
+    pairs.write(tmp_path / "ours.jsonl")
+    with pytest.raises(ValueError, match="duplicated columns"):
+        their_batch(tmp_path / "ours.jsonl", tmp_path / "out", precompute_ref_log_probs=True)
+    data = loaded(tmp_path / "ours.jsonl").remove_columns(
+        ["ref_chosen_logps", "ref_rejected_logps"]
+    )
+    made = trainer_of(
+        "dpo", GEN, data, tmp_path / "out", max_steps=1, precompute_ref_log_probs=True
+    )
+    for name in ("ref_chosen_logps", "ref_rejected_logps"):
+        assert made.train_dataset[name][:] == pytest.approx(getattr(pairs, name), abs=1e-5)
+
+
 def test_an_answer_without_its_end_is_completed_there_and_refused_here(pairs, reference, tmp_path):
     """TRL appends E to texts; we ask, as an answer may have been cut."""
     rows = [

@@ -133,6 +133,20 @@ def test_a_fresh_start_is_ln_2_on_both_sides_but_for_the_accuracy(folders, rows,
         assert total / count == 0.5 and line["rewards/accuracies"] == 0.0
 
 
+def test_without_a_reference_model_theirs_is_read_from_the_path(folders, rows, tmp_path):
+    """A policy that was changed in memory, or a folder that was overwritten, gives another reference than one thinks."""
+    policy = opened(folders[0])
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.mul_(1.1)
+    ours = load_model(folders[0])
+    ours.load_state_dict(policy.state_dict())
+    line = trained(trainer_of("dpo", policy, rows, tmp_path, max_steps=1))[0]
+    assert line["loss"] != pytest.approx(math.log(2), abs=1e-3)
+    batch = scored(folders[0], rows).batch(np.arange(ROWS))
+    close(our_gradients(ours, dpo_step(0.25), batch), line)
+
+
 def test_label_smoothing_on_sigmoid_has_no_effect_there(folders, rows, tmp_path):
     """TRL 1.16 takes the setting and passes over it: our cDPO is not theirs; robust reads it on both sides."""
     policy, reference = folders
