@@ -156,6 +156,25 @@ def test_each_setting_of_the_table_is_needed(kind, name, pairs, our_runs, tmp_pa
     assert max(gaps["loss"], *(gaps[n] for n in METRICS[kind]), 0) > MET_NOT
 
 
+def test_at_ten_times_the_learning_rate_rounding_alone_parts_them(pairs, tmp_path):
+    """Not every difference is a fault: chapter 14 says so, and a tolerance must be measured at the rate it is used at."""
+    loop = dataclasses.replace(our_loop("dpo", STEPS), learning_rate=5e-3)
+    model = load_pretrained("gen")
+    lines = train(
+        model,
+        lambda step: pairs.batch(rows_of(step)),
+        dpo_step(0.25),
+        loop,
+        compile=False,
+        progress=False,
+    )
+    gaps = [
+        abs(ours["loss"] - theirs["loss"])
+        for ours, theirs in zip(lines, their_run("dpo", pairs, tmp_path, learning_rate=5e-3)[0])
+    ]
+    assert max(gaps[:2]) < 1e-4 and max(gaps) > 1e-3
+
+
 def test_checkpointed_activations_change_no_number(pairs, our_runs, tmp_path):
     """TRL's default, and the only row of the housekeeping that touches the computation."""
     theirs, _ = their_run("dpo", pairs, tmp_path, activation_checkpointing=None)
