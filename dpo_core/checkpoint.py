@@ -44,6 +44,13 @@ VIEWS = ("recipe.json", "metrics.jsonl")
 RECIPE = "dpo_core.recipe"  # the mark, in the metadata of the weights' file
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"  # one matrix where they are tied
+# what transformers 5 puts in the place of no post_processor when it saves a tokenizer
+ADDS_NOTHING = {
+    "type": "TemplateProcessing",
+    "single": [{"Sequence": {"id": "A", "type_id": 0}}],
+    "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+    "special_tokens": {},
+}
 UNREAD = ("rotary_emb.inv_freq",)  # old folders store it; the configuration says the same
 VOCABULARY = CharTokenizer().vocab_size
 
@@ -604,6 +611,8 @@ def _check_tokenizer(folder: Path, config: ModelConfig) -> None:
         return
     stored = _read_json(folder / TOKENIZER)
     model = stored.get("model")
+    if stored.get("post_processor") == ADDS_NOTHING:
+        stored["post_processor"] = None
     parts = ("normalizer", "pre_tokenizer", "post_processor", "added_tokens")
     same = isinstance(model, dict) and model.get("type") == ours["model"]["type"]
     if not same or model.get("vocab") != ours["model"]["vocab"]:
