@@ -24,9 +24,16 @@ from dpo_core.commands.options import (
     resume,
     reward,
     seed,
+    sharding,
     threads,
 )
-from dpo_core.commands.run import find_start, reference_record, run_training, training_place
+from dpo_core.commands.run import (
+    find_start,
+    pairs_of_first,
+    reference_record,
+    run_training,
+    training_place,
+)
 from dpo_core.family import FAMILY, Settings
 from dpo_core.model import Llama
 from dpo_core.pairs import Pairs, check_same_start, content_hash, hash_of_bytes, read_pairs
@@ -87,6 +94,7 @@ class TrainDpo(Options):
     device: str = device()
     threads: int = threads()
     compile: str = compile_layers()
+    sharding: str = sharding()
     log_every: int = count(10, "updates per line of the metrics, OUTPUT/metrics.jsonl")
     save_every: int = count(250, "updates between run states, OUTPUT.partial; 0 keeps none", low=0)
     resume: bool = resume()
@@ -133,7 +141,7 @@ def run(options: TrainDpo) -> None:
     reference_folder = checkpoint.model_folder(options.reference) if options.reference else folder
     reference = checkpoint.load_model(reference_folder).to(on)
     with training_place(options, policy.config, folder, reference_folder) as place:
-        data = training_pairs(options, task, reference, place)
+        data = pairs_of_first(lambda: training_pairs(options, task, reference, place))
         if options.label_smoothing and data.soft:
             raise ValueError(
                 "label_smoothing has no effect on soft labels; this file of pairs has them"
