@@ -587,21 +587,24 @@ def as_one(run: Callable[[], int], alone: str = "") -> int:
     Args:
         alone: the name of a command that is the work of one process; it is refused.
     """
-    first, said = os.environ["RANK"] == "0", False
-    streams, held = (sys.stdout, sys.stderr), StringIO()
+    first = os.environ["RANK"] == "0"
+    streams = sys.stdout, sys.stderr
+    sys.stderr = held = _Held(streams[1], shown=first)
     if not first:
-        sys.stdout, sys.stderr = StringIO(), held
+        sys.stdout = StringIO()
     _answer_signals(streams[1])
+    patience = 0.0 if first else PATIENCE
     try:
         start()
         if alone and ranks() > 1:
             raise ValueError(f"{alone} is the work of one process; start it without torchrun")
-        code = run()
-        text, said = held.getvalue(), first
+        code, text = run(), ""
     except SystemExit as end:  # of the parser
-        code, text, said = end.code if isinstance(end.code, int) else 2, held.getvalue(), first
-    except (Lost, ValueError) as error:
-        code, text = (1, _loss()) if isinstance(error, Lost) else (2, f"dpo-core: error: {error}")
+        code, text = end.code if isinstance(end.code, int) else 2, ""
+    except ValueError as error:
+        code, text = 2, f"dpo-core: error: {error}"
+    except Lost:  # whoever knows why may say so first
+        code, text, patience = 1, _loss(), 2 * PATIENCE
     except KeyboardInterrupt:
         code, text = 130, "dpo-core: interrupted"
     except BaseException:
@@ -612,12 +615,35 @@ def as_one(run: Callable[[], int], alone: str = "") -> int:
         return 0
     for number in (signal.SIGINT, signal.SIGTERM):  # torchrun ends those that are left
         signal.signal(number, signal.SIG_IGN)
-    if _may_speak(0.0 if first and text != _loss() else PATIENCE) and not said and text.strip():
-        say(text.strip() if first else f"{text.strip()} [process {rank()}]", sys.stderr)
+    text = (held.fault or text).strip()
+    if _may_speak(patience) and text:
+        say(text if first else f"{text} [process {rank()}]", sys.stderr)
     for stream in streams:
         with suppress(OSError):
             stream.flush()
     os._exit(code)
+
+
+class _Held:
+    """Standard error, of which the line that ends a command is kept back: who prints it is settled
+    between the processes. Of all but the first the rest is not shown.
+    """
+
+    def __init__(self, stream: TextIO, shown: bool) -> None:
+        self.stream, self.shown, self.fault = stream, shown, ""
+
+    def write(self, text: str) -> int:
+        if text.startswith("dpo-core "):
+            self.fault = text
+        elif self.shown and not (self.fault and text == "\n"):
+            self.stream.write(text)
+        return len(text)
+
+    def isatty(self) -> bool:
+        return self.shown and self.stream.isatty()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 def _loss() -> str:

@@ -5,8 +5,9 @@ It knows no single command.
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,11 @@ def training_place(options: Any, config: ModelConfig, *sources: Path) -> Iterato
         use_threads(options.threads)
         yield Workshop(output, folder)
         return
-    with _checked_place(options, config) as place:
-        parallel.from_first(lambda: None)
-        yield place
+    with ExitStack() as stack:
+        found: list[Workshop] = []
+        enter = partial(stack.enter_context, _checked_place(options, config))
+        parallel.from_first(lambda: found.append(enter()))  # a fault ends the others, too
+        yield found[0]
 
 
 @contextmanager
@@ -135,14 +138,13 @@ def check_processes(options: Any) -> None:
             )
         return
     count = parallel.ranks()
-    name = "batch_size" if hasattr(options, "batch_size") else "prompts times answers"
-    rows = getattr(options, "batch_size", 0) or (
-        options.prompts * options.answers // options.minibatches
-    )
+    name, rows = "batch_size", getattr(options, "batch_size", None)
+    if rows is None:
+        name = "prompts times answers, over minibatches,"
+        rows = options.prompts * options.answers // options.minibatches
     if rows < count:
         raise ValueError(
-            f"{name} gives {rows} rows an update; accepted with {count} processes are numbers "
-            f"from {count}"
+            f"{name} is {rows}; accepted with {count} processes are whole numbers from {count}"
         )
     if getattr(options, "compile", "no") == "yes" and count > 1:
         raise ValueError("compile yes has no effect on several processes; accepted are auto and no")
