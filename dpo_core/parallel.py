@@ -311,7 +311,8 @@ class Alone:
         batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
         totals: Totals = {}
         for piece in cut(batch, pieces):
-            add(totals, self._backward(self.loss_step, piece))
+            if _rows(piece):
+                add(totals, self._backward(self.loss_step, piece))
         return totals
 
     def _backward(self, step: Callable[..., Any], piece: Batch, weight: float = 1.0) -> Totals:
@@ -356,8 +357,8 @@ class Team(Alone):
             the CPU otherwise, where it costs no memory of a GPU.
 
     Raises:
-        ValueError: an unknown sharding, or processes that start from other weights or on other
-            kinds of devices.
+        ValueError: an unknown sharding, parameters of several types with "fsdp", or processes that
+            start from other weights or on other kinds of devices.
     """
 
     def __init__(
@@ -371,6 +372,10 @@ class Team(Alone):
             raise ValueError(
                 f"unknown sharding {sharding!r:.60}; accepted are {', '.join(SHARDINGS)}"
             )
+        kinds = {str(p.dtype).removeprefix("torch."): n for n, p in model.named_parameters()}
+        if sharding == "fsdp" and len(kinds) > 1:
+            found = ", ".join(f"{kind} ({name})" for kind, name in sorted(kinds.items()))
+            raise ValueError(f"fsdp needs parameters of one type; found are {found}; take ddp")
         super().__init__(model, loss_step)
         self.rank, self.ranks, self.first = rank(), ranks(), rank() == 0
         self.sharding, self.drawing = sharding, drawing
