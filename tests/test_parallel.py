@@ -272,7 +272,7 @@ def test_only_the_first_process_needs_the_disk(sharding, tmp_path):
         ("train-gen --batch-size 1", "batch_size is 1; accepted with 2 processes are whole"),
         ("train-rl --prompts 1 --answers 2 --minibatches 2 --method ppo", "minibatches, is 1;"),
         ("train-gen --compile yes", "compile yes has no effect on several processes"),
-        ("train-gen --sharding zero", "unknown sharding 'zero'; accepted are , ddp, fsdp"),
+        ("train-gen --sharding zero", "unknown sharding 'zero'; accepted are ddp, fsdp"),
         ("train-dpo --pairs-file none.jsonl", "no file of pairs none.jsonl"),
         ("train-gen --resume", "nothing to resume"),
     ],

@@ -83,10 +83,10 @@ def compile_layers() -> Any:
 def sharding() -> Any:
     """The option `sharding` of a training."""
     return option(
-        "",
+        None,
         "of a run under torchrun: ddp (each process holds the whole model; the default there) or "
         "fsdp (each holds a part)",
-        choices=("", *SHARDINGS),
+        choices=SHARDINGS,
     )
 
 

@@ -95,7 +95,8 @@ def run_training(
         drawing: whether `batch_at` reads `model`, as rollouts do.
     """
     record = {name: value for name, value in asdict(options).items() if name not in NOT_RECORDED}
-    parallel.same_everywhere("what a run starts from", recipe)
+    source = {"reference": recipe.get("reference", {}).get("fingerprint")}  # not where it lies
+    parallel.same_everywhere("what a run starts from", {**recipe, **source})
     history = train(
         model,
         batch_at,
@@ -153,7 +154,7 @@ def check_processes(options: Any) -> None:
             f"device is {options.device}; accepted with {count} processes are auto, cpu and cuda, "
             "of which each process takes one"
         )
-    names = set(vars(options)) - {"output", "resume"}
+    names = set(vars(options)) - {"output", "threads"}
     parallel.same_everywhere("the options", {name: vars(options)[name] for name in names})
 
 
