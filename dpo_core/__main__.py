@@ -1,6 +1,7 @@
 """`python -m dpo_core ...`, and `dpo-core ...`: the command line as a process of its own.
 
 It starts before torch is loaded, which takes seconds: Ctrl-C is answered from the first of them.
+Started by torchrun it is one of several processes, which end together (`dpo_core.parallel`).
 """
 
 import contextlib
@@ -15,12 +16,19 @@ def main() -> int:
     _open_streams()
     if answered := signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)  # libraries that are being loaded swallow exceptions
+    from dpo_core.commands.parser import COMMANDS
     from dpo_core.commands.parser import main as run
+    from dpo_core.parallel import as_one, launched
 
     try:
         if answered:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        code = run()
+        if launched():
+            command = (sys.argv[1:2] or [""])[0]
+            alone = command in COMMANDS and not hasattr(COMMANDS[command][0], "sharding")
+            code = as_one(run, alone=command if alone else "")
+        else:
+            code = run()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python's end would answer with a traceback
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -64,7 +72,8 @@ def _complain(message: str) -> None:
 
 def _leave(number: int, frame: Any) -> None:
     """Ctrl-C while the libraries are loaded: there is nothing to put in order."""
-    _complain("interrupted; nothing was begun")
+    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+        _complain("interrupted; nothing was begun")
     os._exit(130)
 
 

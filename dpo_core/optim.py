@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from dpo_core.parallel import all_rows, local, own_rows
+
 OPTIMIZERS = ("muon", "adamw")
 MOMENTS = {"Muon": ("velocity",), "AdamW": ("step", "exp_avg", "exp_avg_sq")}  # of a parameter
 
@@ -37,7 +39,8 @@ class Muon(torch.optim.Optimizer):
     """Momentum whose step is orthogonalised, for the matrices inside the layers.
 
     Source: Jordan et al. 2024. Matrices of one shape are orthogonalised in one batch. A step of a
-    (R, C) matrix is scaled by sqrt(max(1, R/C)).
+    (R, C) matrix is scaled by sqrt(max(1, R/C)). Where several processes share the
+    matrices (`dpo_core.parallel`), each keeps its rows of the momentum and orthogonalises all.
     """
 
     def __init__(self, matrices: Iterable[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
@@ -52,16 +55,20 @@ class Muon(torch.optim.Optimizer):
                 if matrix.grad is not None:
                     by_shape[matrix.shape].append(matrix)
             for (rows, columns), matrices in by_shape.items():
-                gradient = torch.stack([matrix.grad for matrix in matrices])  # (N, R, C)
+                gradient = torch.stack([local(matrix.grad) for matrix in matrices])  # (N, R, C)
                 velocity = torch.stack(
-                    [self.state[m].setdefault("velocity", torch.zeros_like(m)) for m in matrices]
+                    [
+                        local(self.state[m].setdefault("velocity", torch.zeros_like(m)))
+                        for m in matrices
+                    ]
                 )
                 velocity.lerp_(gradient, 1 - group["momentum"])
                 nesterov = gradient.lerp(velocity, group["momentum"])
-                update = orthogonalise(nesterov) * max(1, rows / columns) ** 0.5
+                update = orthogonalise(all_rows(nesterov, matrices[0]))
+                update = own_rows(update, matrices[0]) * max(1, rows / columns) ** 0.5
                 for matrix, new_velocity, delta in zip(matrices, velocity, update):
-                    self.state[matrix]["velocity"].copy_(new_velocity)
-                    matrix.sub_(delta, alpha=group["lr"])
+                    local(self.state[matrix]["velocity"]).copy_(new_velocity)
+                    local(matrix).sub_(delta, alpha=group["lr"])
 
 
 def make_optimizers(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from dpo_core.model import Llama
 from dpo_core.packing import completion_logps
+from dpo_core.parallel import from_first
 from dpo_core.policy_gradient import (
     METHODS,
     Method,
@@ -74,7 +75,8 @@ def rollout(
     """
     policy, device = policy_of(model), next(model.parameters()).device
     repeated = [prompt for prompt in prompts for _ in range(answers)]
-    completions = generate(policy, repeated, seed=seed)
+    # of several processes the first draws: another GPU could round to another answer
+    completions = from_first(lambda: generate(policy, repeated, seed=seed))
     rewards = judge(repeated, completions).to(device)
     ids, mask = (tensor.to(device) for tensor in TOKENIZER.collate(repeated, completions))
     marks = mask[:, 1:]

@@ -11,7 +11,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from dpo_core.checkpoint import CheckpointError
 from dpo_core.compilation import compiled, worth_compiling
 from dpo_core.optim import OPTIMIZERS, learning_rate_factor, make_optimizers
+from dpo_core.parallel import Alone, Team, add, joined
 from dpo_core.progress import progress_bar, say
 from dpo_core.run_state import RunState
 from dpo_core.storage import Workshop
@@ -94,6 +95,8 @@ def train(
     resume: bool = False,
     threads: int = 0,
     compile: bool | None = None,
+    sharding: str | None = None,
+    drawing: bool = False,
     progress: bool = True,
 ) -> list[dict[str, float | None]]:
     """Train `model` in place, on the device it is on.
@@ -111,6 +114,10 @@ def train(
         compile: compile the layers (`dpo_core.compilation`); None does so where the run is long
             enough to end sooner, judged by the size of its first batch. A resumed run does as it
             did before.
+        sharding: of `parallel.SHARDINGS`, how the processes that have joined share the work (each
+            calls this function with the same arguments); None trains alone. With several no layer
+            is compiled, and the first process alone reads and writes `place`.
+        drawing: whether `batch_at` reads `model`, as rollouts do.
         progress: show a bar.
 
     Returns:
@@ -119,42 +126,54 @@ def train(
     Raises:
         CheckpointError: nothing to resume, the state of another run, or one that was compiled
             where nothing compiles.
-        ValueError: a batch has nothing to learn from, or a resumed run has no place.
+        ValueError: a batch has nothing to learn from, a resumed run has no place, or there are no
+            processes to share with.
         FloatingPointError: loss, gradient or weights are not finite; the message names the step or
             the weights. The last state stays.
     """
-    device = next(model.parameters()).device
-    optimizers = make_optimizers(model, config.optimizer, config.learning_rate)
+    if sharding is not None and not joined():
+        raise ValueError(f"sharding {sharding!r:.60} needs processes that have joined (torchrun)")
+    team = Team(model, loss_step, sharding, drawing) if sharding else Alone(model, loss_step)
+    optimizers = make_optimizers(team.model, config.optimizer, config.learning_rate)
     shaping = {
         name: None if value == math.inf else value  # JSON has no infinity
         for name, value in asdict(config).items()
         if name != "save_every"
     }
-    run = RunState(model, optimizers, {**(record or {}), **shaping})
+    run = RunState(team.model, optimizers, {**(record or {}), **shaping}, team)
     if resume:
         if place is None:
             raise ValueError("resume needs a place, the workshop that holds the run's state")
         run.load(place, config.steps, threads)
-        if compile is not None and compile != run.compiled:
+        if compile is not None and compile != run.compiled and sharding is None:
             how = "with" if run.compiled else "without"
             say(f"continuing {how} compiled layers, as the run began", sys.stderr)
         compile = run.compiled
-    first = batch_at(run.step) if run.step < config.steps else {}
-    if compile is None:
+
+    def batch_of(step: int) -> Batch:
+        if drawing:
+            team.gather()
+        return batch_at(step)
+
+    first = batch_of(run.step) if run.step < config.steps else {}
+    if sharding is not None:
+        compile = False
+    elif compile is None:
         texts = sum(tensor.numel() for name, tensor in first.items() if name.endswith("ids"))
         compile = worth_compiling(model, texts * config.steps)
-    parameters = list(model.parameters())
     # loading makes new ones
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     peaks = [group["lr"] for group in groups]
-    if place is not None:
+    if place is not None and team.first:
         place.metrics.write_text(metrics_text(run.history), encoding="utf-8")
     window: dict[str, list[float]] = {}  # sums and counts since the last line
     started, seconds_before = time.perf_counter(), run.seconds
     model.train()
+    team.model.train()
+    seen = progress and team.first
     with (
         compiled(model, compile) as is_compiled,
-        progress_bar(total=config.steps, initial=run.step, unit="step", shown=progress) as bar,
+        progress_bar(total=config.steps, initial=run.step, unit="step", shown=seen) as bar,
     ):
         if resume and is_compiled != compile:
             raise CheckpointError("the run began with compiled layers, and nothing compiles here")
@@ -163,26 +182,14 @@ def train(
             factor = learning_rate_factor(run.step, config.steps, config.warmup)
             for group, peak in zip(groups, peaks, strict=True):
                 group["lr"] = peak * factor
-            batch = {n: tensor.to(device) for n, tensor in (first or batch_at(run.step)).items()}
+            sums = team.learn(first or batch_of(run.step), config.accumulate)
             first = {}
-            sums: dict[str, list[float]] = {}
-            for piece in _pieces(batch, config.accumulate):
-                result = loss_step(model, piece)
-                result["loss"][0].backward()
-                _add(
-                    sums,
-                    {
-                        name: (float(total.detach()), float(count))
-                        for name, (total, count) in result.items()
-                    },
-                )
             if not sums["loss"][1] > 0:
                 raise ValueError(
                     f"the batch of step {run.step} has nothing to learn from: its loss counts 0"
                 )
-            gradients = [p.grad for p in parameters if p.grad is not None]
-            count = sums["loss"][1]
-            norm = float(torch.nn.utils.get_total_norm(gradients)) / count
+            gradients, count = team.gradients(), sums["loss"][1]
+            norm = team.norm(gradients) / count
             shorter = min(1.0, config.max_grad_norm / (norm + 1e-6))
             # the one division, by the whole step's count
             torch._foreach_mul_(gradients, shorter / count)
@@ -196,7 +203,7 @@ def train(
                 optimizer.zero_grad()
             run.step += 1
             run.seconds = seconds_before + time.perf_counter() - started
-            _add(window, {**sums, "grad_norm": (norm, 1.0)})
+            add(window, {**sums, "grad_norm": (norm, 1.0)})
             bar.update()
             if run.step % config.log_every == 0 or run.step == config.steps:
                 means = {name: _finite(total / count) for name, (total, count) in window.items()}
@@ -210,31 +217,19 @@ def train(
                 run.history.append(line)
                 shown = [name for name in ON_THE_BAR if line.get(name) is not None]
                 bar.set_postfix({name: f"{line[name]:.3f}" for name in shown})
-                if place is not None:
+                if place is not None and team.first:
                     with place.metrics.open("a", encoding="utf-8") as lines:
                         lines.write(metrics_text([line]))
             due = run.step % max(1, config.save_every) == 0 or run.step == config.steps
             if place is not None and config.save_every and due:
                 run.save(place)
-    for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():  # the loss of the next step would have said so
-            raise FloatingPointError(
-                f"the last update made {name} NaN or infinite; try a smaller learning rate"
-            )
+    for name in team.bad_weights():  # the loss of the next step would have said so
+        raise FloatingPointError(
+            f"the last update made {name} NaN or infinite; try a smaller learning rate"
+        )
+    team.finish()
     model.eval()
     return run.history
-
-
-def _pieces(batch: Batch, count: int) -> Iterator[Batch]:
-    split = {name: tensor.tensor_split(count) for name, tensor in batch.items()}
-    for index in range(count):
-        yield {name: parts[index] for name, parts in split.items()}
-
-
-def _add(sums: dict[str, list[float]], new: dict[str, Sequence[float]]) -> None:
-    for name, (total, count) in new.items():
-        old_total, old_count = sums.get(name, (0.0, 0.0))
-        sums[name] = [old_total + total, old_count + count]
 
 
 def _finite(value: float) -> float | None:

@@ -103,7 +103,7 @@ def test_the_recipe_records_what_shaped_the_model(trained):
         recipe = read_recipe(trained / name)
         fields = {field.name for field in dataclasses.fields(options)}
         assert (
-            fields - {"output", "device", "resume", "save_every", "threads", "compile"}
+            fields - {"output", "device", "resume", "save_every", "threads", "compile", "sharding"}
             <= recipe.keys()
         )
         assert not {"output", "device", "resume"} & recipe.keys()

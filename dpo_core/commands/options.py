@@ -13,6 +13,7 @@ from unicodedata import category
 import torch
 
 from dpo_core.optim import OPTIMIZERS
+from dpo_core.parallel import SHARDINGS
 from dpo_core.preferences import LABELS
 from dpo_core.theory import REWARDS
 from dpo_core.training import default_device
@@ -76,6 +77,16 @@ def compile_layers() -> Any:
         "auto",
         "compile the layers: auto (where the run is long enough to end sooner), yes or no",
         choices=tuple(COMPILE),
+    )
+
+
+def sharding() -> Any:
+    """The option `sharding` of a training."""
+    return option(
+        None,
+        "of a run under torchrun: ddp (each process holds the whole model; the default there) or "
+        "fsdp (each holds a part)",
+        choices=SHARDINGS,
     )
 
 

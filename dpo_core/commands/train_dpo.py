@@ -28,9 +28,16 @@ from dpo_core.commands.options import (
     resume,
     reward,
     seed,
+    sharding,
     threads,
 )
-from dpo_core.commands.run import find_start, reference_record, run_training, training_place
+from dpo_core.commands.run import (
+    find_start,
+    pairs_of_first,
+    reference_record,
+    run_training,
+    training_place,
+)
 from dpo_core.family import FAMILY, Settings
 from dpo_core.lora import add_adapters
 from dpo_core.model import Llama
@@ -104,6 +111,7 @@ class TrainDpo(Options):
     )
     threads: int = threads()
     compile: str = compile_layers()
+    sharding: str = sharding()
     log_every: int = count(10, "updates per line of the metrics, OUTPUT/metrics.jsonl")
     save_every: int = count(250, "updates between run states, OUTPUT.partial; 0 keeps none", low=0)
     resume: bool = resume()
@@ -171,7 +179,9 @@ def run(options: TrainDpo) -> None:
         reference = reference.to(on)
     sources = (folder, reference_folder)
     with training_place(options, policy.config, *sources, tokenizer=tokenizer) as place:
-        data = training_pairs(options, task, reference, tokenizer, place)
+        data = pairs_of_first(
+            lambda: training_pairs(options, task, reference, tokenizer, place), tokenizer
+        )
         if options.label_smoothing and data.soft:
             raise ValueError(
                 "label_smoothing has no effect on soft labels; this file of pairs has them"

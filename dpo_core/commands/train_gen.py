@@ -15,6 +15,7 @@ from dpo_core.commands.options import (
     pick_device,
     resume,
     seed,
+    sharding,
     threads,
 )
 from dpo_core.commands.run import run_training, training_place
@@ -45,6 +46,7 @@ class TrainGen(Options):
     device: str = device()
     threads: int = threads()
     compile: str = compile_layers()
+    sharding: str = sharding()
     log_every: int = count(100, "updates per line of the metrics, OUTPUT/metrics.jsonl")
     save_every: int = count(1000, "updates between run states, OUTPUT.partial; 0 keeps none", low=0)
     resume: bool = resume()

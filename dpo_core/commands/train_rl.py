@@ -17,6 +17,7 @@ from dpo_core.commands.options import (
     resume,
     reward,
     seed,
+    sharding,
     threads,
 )
 from dpo_core.commands.run import find_start, reference_record, run_training, training_place
@@ -74,6 +75,7 @@ class TrainRl(Options):
     seed: int = seed("of the prompts and of the answers")
     device: str = device()
     threads: int = threads()
+    sharding: str = sharding()
     log_every: int = count(10, "updates per line of the metrics, OUTPUT/metrics.jsonl")
     save_every: int = count(100, "updates between run states, OUTPUT.partial; 0 keeps none", low=0)
     resume: bool = resume()
@@ -130,4 +132,4 @@ def run(options: TrainRl) -> None:
     )
     recipe = reference_record(folder, reference, options.output)
     with training_place(options, policy.config, folder) as place:
-        run_training(options, model, batch_at, loss_step, recipe, place)
+        run_training(options, model, batch_at, loss_step, recipe, place, drawing=True)
