@@ -62,13 +62,15 @@ def training_place(
         return
     with ExitStack() as stack:
         found: list[Workshop] = []
-        enter = partial(stack.enter_context, _checked_place(options, config))
+        enter = partial(stack.enter_context, _checked_place(options, config, tokenizer))
         parallel.from_first(lambda: found.append(enter()))  # a fault ends the others, too
         yield found[0]
 
 
 @contextmanager
-def _checked_place(options: Any, config: ModelConfig) -> Iterator[Workshop]:
+def _checked_place(
+    options: Any, config: ModelConfig, tokenizer: Tokenizer | None
+) -> Iterator[Workshop]:
     with workshop(options.output) as place:
         if place.state.exists() and not options.resume:
             raise ValueError(
