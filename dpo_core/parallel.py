@@ -383,7 +383,7 @@ class Team(Alone):
         start = {"device": self.device.type, "weights": weights[:16]}
         same_everywhere("the start of a run", start)
         self.outside = model  # the caller's
-        group = _group(self.device)
+        group = _group(self.device, sharding)
         with _noticing():
             if sharding == "ddp":
                 self.together = _replicated(_Step(model, loss_step), group)
@@ -539,14 +539,20 @@ def _sharded_over(step: _Step, group: dist.ProcessGroup, device: torch.device) -
     return step
 
 
-def _group(device: torch.device) -> dist.ProcessGroup:
-    """Over what gradients and weights travel: NCCL where every process has a GPU, else gloo."""
+def _group(device: torch.device, sharding: str) -> dist.ProcessGroup:
+    """Over what gradients and weights travel: NCCL where every process has a GPU, else gloo.
+
+    Raises:
+        ValueError: "fsdp" on GPUs without NCCL: torch 2.11 ends with a fault of memory there.
+    """
     if device.type == "cpu":
         return dist.group.WORLD
     own = str(torch.cuda.get_device_properties(device).uuid) if dist.is_nccl_available() else ""
     cards = everyone(own)
     if "" in cards or len(set(cards)) < len(cards):
         why = "this torch has no NCCL" if "" in cards else "processes share a GPU"
+        if sharding == "fsdp":
+            raise ValueError(f"{why}, and fsdp needs NCCL; accepted is ddp, or a GPU for each")
         say(f"{why}: gradients travel over gloo, which is slow", sys.stderr)
         return dist.group.WORLD
     with _noticing():

@@ -447,3 +447,14 @@ def test_rows_of_a_part_and_of_all():
         return said
 
     assert together(4, work) == [[1, 1, 2, 2], [0, 1, 2, 2], [0, 1, 2, 2], [0, 0, 1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("cards", "said"), [([""], "this torch has no NCCL"), (["a", "a"], "processes share a GPU")]
+)
+def test_sharding_on_gpus_without_nccl_is_refused(monkeypatch, cards, said):
+    """Over gloo fully_shard ends a process on a GPU with signal 11."""
+    monkeypatch.setattr(parallel.dist, "is_nccl_available", lambda: False)
+    monkeypatch.setattr(parallel, "everyone", lambda content: cards)
+    with pytest.raises(ValueError, match=f"{said}, and fsdp needs NCCL"):
+        parallel._group(torch.device("cuda"), "fsdp")

@@ -10,7 +10,7 @@ import psutil
 import pytest
 import torch
 
-from dpo_core.checkpoint import load_model
+from dpo_core.checkpoint import load_model, load_pretrained
 from dpo_core.commands.parser import main
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
@@ -128,3 +128,19 @@ def test_a_process_that_is_told_to_end_ends_all(here):
     worker(run, 2).send_signal(signal.SIGTERM)
     code, lines = ended(run)
     assert code and len(lines) == 1 and "--resume continues" in lines[0], lines
+
+
+def test_adapters_train_sharded_as_they_do_alone(here):
+    """Adapters are parameters beside frozen ones, which sharding must neither train nor lose."""
+    assert main("make-pairs --pairs 32 --output pairs.jsonl".split()) == 0
+    train = (
+        "train-dpo --model gen --pairs-file pairs.jsonl --steps 4 --batch-size 7 --device cpu"
+        " --optimizer adamw --learning-rate 1e-3 --lora-rank 2 --checkpointing --compile no"
+    ).split()
+    assert main([*train, "--output", "one"]) == 0
+    assert ended(start(2, *train, "--output", "two", "--sharding", "fsdp"))[0] == 0
+    one, two = (load_model(name).state_dict() for name in ("one", "two"))
+    begun = load_pretrained("gen").state_dict()
+    for name, weights in one.items():
+        assert (weights - two[name]).abs().max() < 1e-6
+        assert torch.equal(weights, begun[name]) == ("proj" not in name), name
