@@ -1,6 +1,7 @@
 """TRL's curves and ours: thirty steps on the same batches stay together, and each setting of the table is needed for it."""
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from dpo_core.sampling import TOKENIZER
 from dpo_core.steps import dpo_step, reward_step, sft_step
 from dpo_core.task import BookTask
 from dpo_core.training import LoopConfig, train
-from trl_side import TRAINERS, our_loop, quiet, their_reward_model, trained, trainer_of
+from trl_side import TRAINERS, our_loop, their_reward_model, trained, trainer_of
 
 STEPS, ROWS = 30, 16
 GEN = str(model_folder("gen"))
@@ -185,7 +186,7 @@ def default_of(kind, name):
     """TRL's own value of a setting; of bf16, what it makes of None."""
     if name == "use_cpu":
         return next(f.default for f in dataclasses.fields(TRAINERS[kind][1]) if f.name == name)
-    with quiet():
+    with warnings.catch_warnings(action="ignore"):
         value = getattr(TRAINERS[kind][1](output_dir="", use_cpu=True), name)
     return getattr(value, "value", value)
 
