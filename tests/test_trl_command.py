@@ -72,7 +72,7 @@ def run(kind, pairs, here):
     ]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(here / "home")}
     done = subprocess.run(
-        command, cwd=here, env=environment, capture_output=True, text=True, timeout=300
+        command, cwd=here, env=environment, capture_output=True, text=True, timeout=1800
     )
     assert done.returncode == 0, done.stderr[-2000:]
     state = json.loads(
