@@ -21,7 +21,9 @@ def logits_of(table, dtype=DOUBLE):
     """A table of probabilities, written as fractions, as logits: (V, V), or (S, V, V) of S tables."""
     if isinstance(table[0][0], list):
         return torch.stack([logits_of(one, dtype) for one in table])
-    logits = torch.tensor([[float(Fraction(p)) for p in line] for line in table], dtype=DOUBLE).log()
+    logits = torch.tensor(
+        [[float(Fraction(p)) for p in line] for line in table], dtype=DOUBLE
+    ).log()
     return (logits - logits[:, :1]).to(dtype)  # of a uniform line: zeros, which any precision has
 
 
@@ -54,9 +56,7 @@ class DpoCore:
 
         four = [torch.tensor([case[n]], dtype=DOUBLE, requires_grad=True) for n in FOUR]
         loss_type = {"ipo": "ipo_sum"}.get(case["loss_type"], case["loss_type"])
-        options = {
-            k: case[k] for k in ("beta", "label_smoothing", "gamma_beta_ratio") if k in case
-        }
+        options = {k: case[k] for k in ("beta", "label_smoothing", "gamma_beta_ratio") if k in case}
         for name in ("chosen_length", "rejected_length"):
             if name in case:
                 options[name + "s"] = torch.tensor([case[name]])
@@ -64,7 +64,9 @@ class DpoCore:
             options["preference_prob"] = torch.tensor([case["preference_prob"]], dtype=DOUBLE)
         loss, *_ = preference_loss(*four, loss_type=loss_type, **options)
         grads = torch.autograd.grad(loss.sum(), four[:2])
-        return dict(zip(("loss", "grad_chosen", "grad_rejected"), [loss.item(), *map(float, grads)]))
+        return dict(
+            zip(("loss", "grad_chosen", "grad_rejected"), [loss.item(), *map(float, grads)])
+        )
 
     def kto(self, case):
         from dpo_core.losses import kto_loss
@@ -82,7 +84,9 @@ class DpoCore:
     def logps(self, case):
         from dpo_core.packing import completion_logps
 
-        model = Table(logits_of(case["probabilities"], getattr(torch, case.get("dtype", "float64"))))
+        model = Table(
+            logits_of(case["probabilities"], getattr(torch, case.get("dtype", "float64")))
+        )
         with torch.no_grad():
             found = completion_logps(model, *padded(case["rows"], case["pad_id"])).sum(-1)
         return {"logps": found.tolist()}
@@ -123,7 +127,9 @@ class DpoCore:
         if case["tokenizer"] == "char":
             tokenizer = tokenizers.CharTokenizer()
         else:
-            tokenizer = known["tokenizer"] = tokenizers.TextTokenizer(TOKENIZERS / case["tokenizer"])
+            tokenizer = known["tokenizer"] = tokenizers.TextTokenizer(
+                TOKENIZERS / case["tokenizer"]
+            )
         pair = pair_of_line(json.dumps(case["row"]), case.get("max_length"), **known)
         found = {}
         for side in ("chosen", "rejected"):
@@ -154,7 +160,9 @@ class Trl:
         compute = self.own.without_reference if kind in ("simpo", "orpo") else self.own.dpo
         loss = compute(case, (*four, *lengths), four).sum()
         grads = torch.autograd.grad(loss, four[:2])
-        return dict(zip(("loss", "grad_chosen", "grad_rejected"), [loss.item(), *map(float, grads)]))
+        return dict(
+            zip(("loss", "grad_chosen", "grad_rejected"), [loss.item(), *map(float, grads)])
+        )
 
     def kto(self, case):
         values = (*case["policy_logps"], *case["ref_logps"])
@@ -259,7 +267,9 @@ class Trl:
 
         tokenizer = PreTrainedTokenizerFast.from_pretrained(TOKENIZERS / case["tokenizer"])
         limit = case.get("max_length")
-        args = SimpleNamespace(dataset_num_proc=None, max_length=limit, truncation_mode="keep_start")
+        args = SimpleNamespace(
+            dataset_num_proc=None, max_length=limit, truncation_mode="keep_start"
+        )
         me = SimpleNamespace(_tokenizer=tokenizer)
         datasets.disable_progress_bars()
         rows = datasets.Dataset.from_list([case["row"]])

@@ -44,7 +44,9 @@ def read_cases(kinds=KINDS):
     for kind in kinds:
         content = json.loads((HERE / f"{kind}.json").read_text(encoding="utf-8"))
         for case in content["cases"]:
-            numbers = {k: float(v) for k, v in case.items() if v in ("NaN", "Infinity", "-Infinity")}
+            numbers = {
+                k: float(v) for k, v in case.items() if v in ("NaN", "Infinity", "-Infinity")
+            }
             cases.append({"kind": kind, "tolerance": content["tolerance"], **case, **numbers})
     return cases
 
@@ -120,7 +122,9 @@ def load_adapter(path):
         adapter = getattr(importlib.import_module(module), name)()
     except Exception as error:
         said = " ".join(str(error).split())
-        raise ValueError(f"adapter {path!r} cannot be loaded: {type(error).__name__}: {said}") from None
+        raise ValueError(
+            f"adapter {path!r} cannot be loaded: {type(error).__name__}: {said}"
+        ) from None
     if not any(callable(getattr(adapter, kind, None)) for kind in KINDS):
         raise ValueError(f"adapter {path!r} has none of the methods {', '.join(KINDS)}")
     return adapter
@@ -147,10 +151,14 @@ def table(results, lang="en"):
     widths = [max(len(line[i]) for line in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in rows]
     lines.append("")
-    lines += [f"{r.adapter}, {r.case}: {r.note}" for r in results if r.status in ("fail", "convention")]
+    lines += [
+        f"{r.adapter}, {r.case}: {r.note}" for r in results if r.status in ("fail", "convention")
+    ]
     for name in names:
         mine = [r.status for r in results if r.adapter == name]
-        counts = ", ".join(f"{mine.count(s)} {s}" for s in ("pass", "convention", "fail", "not asked"))
+        counts = ", ".join(
+            f"{mine.count(s)} {s}" for s in ("pass", "convention", "fail", "not asked")
+        )
         lines.append(f"{name}: {counts}")
     return lines
 
@@ -162,7 +170,9 @@ def main(arguments=None):
     not change the exit code.
     """
     parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=main.__doc__)
-    parser.add_argument("--adapter", action="append", metavar="MODULE:CLASS", help="score this trainer")
+    parser.add_argument(
+        "--adapter", action="append", metavar="MODULE:CLASS", help="score this trainer"
+    )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     options = parser.parse_args(arguments)
     try:
