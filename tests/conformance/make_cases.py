@@ -508,7 +508,7 @@ def logps_cases():
         "结束词元兼作填充时仍要计入",
         [row([1, 3, 4, 2], 1), row([1, 2], 1)],
         "1/8 and 1/8; a mask by `id != pad` loses the end (trl #6357)",
-        **{"pad_id": 2},
+        pad_id=2,
     )
     add(
         "mask-inside",
