@@ -18,7 +18,7 @@ SITE  := book/_build/html
 CHAPTER_FORMAT := --config line-length=88 $(wildcard chapters/[0-9]*.py)
 
 DONE  := book/_build/.done
-FROM  := $(shell find book chapters dpo_core -type f -not -path '*/_build/*' -not -path '*/.*' -not -path '*/__pycache__/*')
+FROM  := $(shell find book chapters dpo_core tests/conformance -type f -not -path '*/_build/*' -not -path '*/.*' -not -path '*/__pycache__/*')
 
 .DEFAULT_GOAL := help
 .PHONY: help env book serve read test test-reader test-slow chapters models bench lint format lock clean

@@ -16,7 +16,14 @@ from book.languages import SourceError, headings, in_language
 BOOK = Path(__file__).parent
 CHAPTERS = BOOK.parent / "chapters"
 PAGES = BOOK / "pages"
-APPENDICES = ("notation", "glossary", "troubleshooting", "solutions", "references")
+APPENDICES = (
+    "notation",
+    "glossary",
+    "troubleshooting",
+    "conformance",
+    "solutions",
+    "references",
+)
 # how a title may say its number
 NUMBER = re.compile(r"(Chapter\s+|第\s*)?\d+(\s*章)?(\s*[·.:：、])?\s+")
 

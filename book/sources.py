@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from book import bibliography, contents
+from book import bibliography, conformance, contents
 from book.contents import Chapter
 from book.editions import Edition
 from book.languages import in_language, label_headings
@@ -29,6 +29,9 @@ def write_sources(edition: Edition, folder: Path) -> None:
     pages["index"] = with_picture(pages["index"], edition).replace(
         MAP, chapter_map(edition)
     ) + toctrees(edition)
+    pages["conformance"] = pages["conformance"].replace(
+        conformance.MARK, conformance.tables(edition)
+    )
     pages["solutions"] += "\n\n" + collected_solutions(chapters, cells, edition)
     pages["references"] += "\n\n" + bibliography.reference_list(
         edition, citations(chapters, cells, edition)
