@@ -21,7 +21,7 @@ DONE  := book/_build/.done
 FROM  := $(shell find book chapters dpo_core tests/conformance -type f -not -path '*/_build/*' -not -path '*/.*' -not -path '*/__pycache__/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help env book serve read test test-reader test-slow chapters models bench lint format lock clean
+.PHONY: help env book serve read test test-reader test-slow chapters models real conformance bench lint format lock clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -70,6 +70,9 @@ chapters: $(READY)  ## pair each chapter's .py with its .ipynb, execute it, stor
 models: $(READY)  ## train the two shipped models again from nothing (about 5 minutes)
 	@$(BIN)/dpo-core train-gen --output dpo_core/pretrained/gen.model
 	@$(BIN)/dpo-core train-dpo --model dpo_core/pretrained/gen.model --output dpo_core/pretrained/dpo.model
+
+conformance: $(READY)  ## score dpo_core and TRL on the conformance cases (ARGS="--adapter package.module:Class")
+	@$(BIN)/python -m tests.conformance $(ARGS)
 
 bench: $(READY)  ## compare the speed with TRL and transformers; writes build/bench.json (minutes)
 	@$(BIN)/python tests/bench.py $(ARGS)
