@@ -266,6 +266,26 @@ def test_only_the_first_process_needs_the_disk(sharding, tmp_path):
         assert torch.allclose(weight, both[1][name], rtol=0, atol=CLOSE)
 
 
+@pytest.mark.parametrize("more", ["--lora-rank 2 --accumulate 2", "--checkpointing --accumulate 3"])
+def test_adapters_pieces_and_checkpointing(more, tmp_path):
+    """Frozen weights beside trained ones, layers that are computed twice, and shares that are cut again."""
+
+    def work():
+        said = []
+        for sharding in SHARDINGS:
+            output = str(tmp_path / f"{sharding}.{parallel.rank()}")
+            arguments = [*DPO.split(), *more.split(), "--sharding", sharding, "--output", output]
+            said.append(main(arguments))
+        return said
+
+    assert together(2, work) == [[0, 0], [0, 0]]
+    assert main([*DPO.split(), *more.split(), "--output", str(tmp_path / "alone")]) == 0
+    alone = load_model(tmp_path / "alone").state_dict()
+    for sharding in SHARDINGS:
+        for name, weight in load_model(tmp_path / f"{sharding}.0").state_dict().items():
+            assert torch.allclose(weight, alone[name], rtol=0, atol=CLOSE)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
