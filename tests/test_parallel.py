@@ -103,6 +103,7 @@ def check_same(found, expected, tolerance=EXACT):
 def test_processes_are_one_process(count):
     """A mean of means, a factor of the number of processes, a norm of a part, a row that is lost or seen twice."""
     work = list(product(CASES, SHARDINGS))
+    work = work if count == 2 else work[1::2]  # with four, what is cut most
     found = together(count, lambda: [learnt(case, sharding=how) for case, how in work])
     for rank in range(count):
         for (case, _), one in zip(work, found[rank], strict=True):
@@ -206,7 +207,16 @@ def by(count, sharding, work):
     return work(sharding) if sharding is None else together(count, lambda: work(sharding))[0]
 
 
-@pytest.mark.parametrize(("before", "after"), list(zip(HANDS, HANDS[1:] + HANDS[:1])))
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(*pair, marks=[SLOW] if number > 2 else [])
+        for number, pair in enumerate(zip(HANDS, HANDS[1:] + HANDS[:1]))
+    ],
+)
 def test_a_run_goes_on_with_any_number_of_processes(before, after, tmp_path):
     """A state that holds one process's part, or moments that belong to other rows."""
     (tmp_path / "whole").mkdir()

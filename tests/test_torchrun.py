@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
 GEN = "train-gen --steps 200 --batch-size 5 --log-every 5 --save-every 10 --device cpu".split()
-SECONDS = 90
+SECONDS = 300  # on a busy machine
 
 
 @pytest.fixture(autouse=True)
