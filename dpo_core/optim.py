@@ -91,10 +91,10 @@ def make_optimizers(
         return [torch.optim.AdamW(trained.values(), lr=learning_rate, **adamw)]
     inside = {id(p): p for n, p in trained.items() if ".layers." in n and p.dim() == 2}
     rest = [p for p in trained.values() if id(p) not in inside]
-    return [
-        Muon(inside.values(), learning_rate),
-        torch.optim.AdamW(rest, lr=0.3 * learning_rate, **adamw),
-    ]
+    muon = Muon(inside.values(), learning_rate)
+    if not rest:  # adapters stand inside the layers
+        return [muon]
+    return [muon, torch.optim.AdamW(rest, lr=0.3 * learning_rate, **adamw)]
 
 
 def learning_rate_factor(step: int, steps: int, warmup: int) -> float:

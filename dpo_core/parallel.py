@@ -49,8 +49,8 @@ LossStep = Callable[[nn.Module, Batch], Any]
 
 SHARDINGS = ("ddp", "fsdp")
 GIVEN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-JOINING = timedelta(seconds=300)  # until all processes have come
-TIMEOUT = timedelta(seconds=120)  # until a message of a process that still runs must have come
+JOINING = timedelta(seconds=600)  # until all processes have come
+TIMEOUT = timedelta(seconds=300)  # until a message must have come; of a dead process it is known
 PATIENCE = 1.0  # seconds in which the first process may say what another one could say as well
 GRACE = 3.0  # seconds to end in after a signal; a process that waits for another may not wake up
 

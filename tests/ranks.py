@@ -16,7 +16,7 @@ import torch
 
 from dpo_core import parallel
 
-SECONDS = 60  # a pair of processes that waits longer waits for ever
+SECONDS = 300  # on a busy machine; a pair of processes that waits longer waits for ever
 
 
 def together(count, work):

@@ -103,6 +103,7 @@ def check_same(found, expected, tolerance=EXACT):
 def test_processes_are_one_process(count):
     """A mean of means, a factor of the number of processes, a norm of a part, a row that is lost or seen twice."""
     work = list(product(CASES, SHARDINGS))
+    work = work if count == 2 else work[1::2]  # with four, what is cut most
     found = together(count, lambda: [learnt(case, sharding=how) for case, how in work])
     for rank in range(count):
         for (case, _), one in zip(work, found[rank], strict=True):
@@ -206,7 +207,16 @@ def by(count, sharding, work):
     return work(sharding) if sharding is None else together(count, lambda: work(sharding))[0]
 
 
-@pytest.mark.parametrize(("before", "after"), list(zip(HANDS, HANDS[1:] + HANDS[:1])))
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(*pair, marks=[SLOW] if number > 2 else [])
+        for number, pair in enumerate(zip(HANDS, HANDS[1:] + HANDS[:1]))
+    ],
+)
 def test_a_run_goes_on_with_any_number_of_processes(before, after, tmp_path):
     """A state that holds one process's part, or moments that belong to other rows."""
     (tmp_path / "whole").mkdir()
@@ -264,6 +274,26 @@ def test_only_the_first_process_needs_the_disk(sharding, tmp_path):
     both = [load_model(tmp_path / name / "dpo.model").state_dict() for name in ("0", "alone")]
     for name, weight in both[0].items():
         assert torch.allclose(weight, both[1][name], rtol=0, atol=CLOSE)
+
+
+@pytest.mark.parametrize("more", ["--lora-rank 2 --accumulate 2", "--checkpointing --accumulate 3"])
+def test_adapters_pieces_and_checkpointing(more, tmp_path):
+    """Frozen weights beside trained ones, layers that are computed twice, and shares that are cut again."""
+
+    def work():
+        said = []
+        for sharding in SHARDINGS:
+            output = str(tmp_path / f"{sharding}.{parallel.rank()}")
+            arguments = [*DPO.split(), *more.split(), "--sharding", sharding, "--output", output]
+            said.append(main(arguments))
+        return said
+
+    assert together(2, work) == [[0, 0], [0, 0]]
+    assert main([*DPO.split(), *more.split(), "--output", str(tmp_path / "alone")]) == 0
+    alone = load_model(tmp_path / "alone").state_dict()
+    for sharding in SHARDINGS:
+        for name, weight in load_model(tmp_path / f"{sharding}.0").state_dict().items():
+            assert torch.allclose(weight, alone[name], rtol=0, atol=CLOSE)
 
 
 @pytest.mark.parametrize(
