@@ -52,12 +52,18 @@ def data_report(
     """
     same = [row for row in rows if row.chosen == row.rejected]
     empty = [row for row in rows if _is_empty(row) and row.chosen != row.rejected]
+    ended = [row for row in rows if row.book and "E" in _answers(row) and row not in empty]
+    if len(rows) < 100 or len(ended) > 0.01 * len(rows):  # a model may draw E at once, now and then
+        empty += ended
     apart = {row.number for row in (*same, *empty)}
     whole = [row for row in rows if row.number not in apart]  # rows that can have another fault
+    same = [row for row in same if row.preference_prob != 0.5]
+    if len(same) <= _room(_expected_equal(rows)):
+        same = []
     ends = (end,) if end else END_TOKENS
     found = [
         _found("identical", same, "chosen and rejected are the same"),
-        _found("empty", empty, "an answer has no text"),
+        _found("empty", sorted(empty, key=lambda row: row.number), "an answer has no text"),
         *_check_prompts(whole),
         *_check_ends(whole, ends),
         _found("characters", filter(_is_odd, rows), "a character is none that people write"),
@@ -91,7 +97,7 @@ def _answers(row: Row) -> tuple[str, str]:
 
 
 def _is_empty(row: Row) -> bool:
-    return any(not text.strip() or (row.book and text == "E") for text in _answers(row))
+    return any(not text.strip() for text in _answers(row))
 
 
 def _is_odd(row: Row) -> bool:
@@ -111,7 +117,8 @@ def _is_no_label(row: Row) -> bool:
 def _check_prompts(rows: Sequence[Row]) -> list[Finding | None]:
     """Prompts that differ, lack, stand in the answer again, or end where no prompt ends."""
     unequal = [row for row in rows if asks_two_questions(row)]
-    rest = [row for row in rows if row not in unequal] if unequal else rows
+    apart = {row.number for row in unequal}
+    rest = [row for row in rows if row.number not in apart]
     alone = [row for row in rest if not row.texts[0].strip()]
     repeated = [row for row in rest if _repeats_prompt(row)]
     told = {row.number for row in (*alone, *repeated)}
@@ -189,7 +196,7 @@ def _check_repeats(rows: Sequence[Row]) -> list[Finding | None]:
 
     Where few answers are possible, the same row is drawn twice by chance. If the two answers of a
     prompt were drawn apart, rows of one prompt would agree in both as often as the product of how
-    often they agree in each. Copies are a finding beyond twice that and four standard deviations.
+    often they agree in each. Copies are a finding where there are far more (`_room`).
 
     With soft labels, rows of one pair contradict each other where their probabilities differ by
     more than 0.05. With hard labels, two rows of one pair disagree with probability at most 1/2
@@ -212,7 +219,7 @@ def _check_repeats(rows: Sequence[Row]) -> list[Finding | None]:
     by_chance = _expected_copies(rows)
     repeats = sum(math.comb(len(group), 2) for group in groups)
     copied = sum(n * (n - 1) // 2 for n in Counter(row.texts for row in rows).values())
-    bound = 2 * by_chance + 4 * math.sqrt(by_chance)
+    bound = _room(by_chance)
     hard = all(row.preference_prob in (None, 1.0) for row in rows)
     if hard and repeats <= 4 * bound:
         disagreeing, pairs = _disagreements(groups)
@@ -251,6 +258,25 @@ def _expected_copies(rows: Sequence[Row]) -> float:
         (twins((text[0], text[side]) for text in texts) - both) / (prompt - both) for side in (1, 2)
     )
     return chosen * rejected * prompt
+
+
+def _expected_equal(rows: Sequence[Row]) -> float:
+    """How many rows have two equal answers by chance: as often as the chosen answer of one row is
+    the rejected one of another row of its prompt.
+    """
+    texts = [row.texts for row in rows if row.chosen != row.rejected]
+    prompts = Counter(prompt for prompt, _, _ in texts)
+    chosen = Counter((prompt, text) for prompt, text, _ in texts)
+    rejected = Counter((prompt, text) for prompt, _, text in texts)
+    twos = sum(n * (n - 1) for n in prompts.values())
+    return len(rows) * sum(n * rejected[key] for key, n in chosen.items()) / twos if twos else 0.0
+
+
+def _room(by_chance: float) -> float:
+    """How many are not too many where chance makes so many: three times as many, and five standard
+    deviations; none where chance makes none.
+    """
+    return 3 * by_chance + 5 * math.sqrt(by_chance)
 
 
 def _disagreements(groups: Sequence[Sequence[Row]]) -> tuple[int, int]:

@@ -32,7 +32,10 @@ class Doctor(Options):
     """
 
     kind: str = option(
-        "data", "data (a file of pairs) or run (a log of a training)", choices=KINDS, positional=True
+        "data",
+        "data (a file of pairs) or run (a log of a training)",
+        choices=KINDS,
+        positional=True,
     )
     file: str = option(
         "",
@@ -182,7 +185,7 @@ def in_words(fact: Any) -> str:
     """A fact in one line; a share with its interval."""
     if isinstance(fact, dict) and "low" in fact:
         number = f"{fact['value']:.3f} (95 % interval {fact['low']:.3f} to {fact['high']:.3f})"
-        return number + f", {fact['pairs']} repeated pairs" * ("pairs" in fact)
+        return f"{number}, {fact['pairs']} repeated pairs" if "pairs" in fact else number
     if isinstance(fact, dict):
         return "; ".join(
             f"{name} {in_words(value) if isinstance(value, dict) else f'{value:g}'}"
