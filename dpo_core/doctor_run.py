@@ -331,27 +331,27 @@ def _check_jensen(
 ) -> Finding | None:
     """Losses below softplus(-margin), for DPO's own loss with hard labels.
 
-    Where nothing tells of the labels: not in a log of ours, whose labels may be soft.
+    Where nothing tells of the labels: not in a log of ours, whose labels may be soft. The margin is
+    that of the two rewards, as `_check_margins` looks at the third number.
     """
     ours = any("seconds" in line for line in lines)
     if loss_type != "sigmoid" or log.settings.get("label_smoothing") or hard is False:
         return None
     if hard is None and ours:
         return None
-    bad = [
-        line
-        for line in lines
-        if "rewards/margins" in line
-        and line["loss"] < 0.98 * _softplus(-line["rewards/margins"]) - 2e-3
-    ]
+    bad = []
+    for line in lines:
+        margin = line.get(REWARDS[0], math.nan) - line.get(REWARDS[1], math.nan)
+        if 0 <= line["loss"] < 0.98 * _softplus(-margin) - 2e-3:  # never with NaN
+            bad.append((line, margin))
     if not bad:
         return None
-    least = _softplus(-bad[0]["rewards/margins"])
+    line, margin = bad[0]
     what = (
-        f"loss {bad[0]['loss']:.4g} at step {int(bad[0]['step'])} with a margin of "
-        f"{bad[0]['rewards/margins']:.4g}: it can be {least:.4g} at the least"
+        f"loss {line['loss']:.4g} at step {int(line['step'])} with a margin of {margin:.4g}: "
+        f"it can be {_softplus(-margin):.4g} at the least"
     )
-    return Finding("loss-and-margins", what, _steps(bad))
+    return Finding("loss-and-margins", what, _steps(line for line, _ in bad))
 
 
 def _softplus(x: float) -> float:
