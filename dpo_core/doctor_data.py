@@ -261,15 +261,19 @@ def _expected_copies(rows: Sequence[Row]) -> float:
 
 
 def _expected_equal(rows: Sequence[Row]) -> float:
-    """How many rows have two equal answers by chance: as often as the chosen answer of one row is
-    the rejected one of another row of its prompt.
+    """How many rows of this book have two equal answers by chance: as often as the chosen answer of
+    one row is the rejected one of another row of its prompt. Rows that are turned copies of each
+    other are left out of the estimate; in texts of other kinds, chance makes none.
     """
-    texts = [row.texts for row in rows if row.chosen != row.rejected]
+    texts = [row.texts for row in rows if row.book and row.chosen != row.rejected]
     prompts = Counter(prompt for prompt, _, _ in texts)
     chosen = Counter((prompt, text) for prompt, text, _ in texts)
     rejected = Counter((prompt, text) for prompt, _, text in texts)
+    whole = Counter(texts)
+    crossed = sum(n * rejected[key] for key, n in chosen.items())
+    crossed -= sum(n * whole[prompt, no, yes] for (prompt, yes, no), n in whole.items())
     twos = sum(n * (n - 1) for n in prompts.values())
-    return len(rows) * sum(n * rejected[key] for key, n in chosen.items()) / twos if twos else 0.0
+    return len(rows) * crossed / twos if twos else 0.0
 
 
 def _room(by_chance: float) -> float:

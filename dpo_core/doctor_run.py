@@ -192,8 +192,7 @@ def run_report(log: Log, rows: Sequence[Row] = ()) -> Report:
     facts |= {f"last {name}": value for name, value in last.items() if math.isfinite(value)}
     sound = [line for line in train if all(math.isfinite(line.get(n, 0.0)) for n in NUMBERS)]
     hard = log.hard if log.hard is not None else _hard(rows)
-    found = [broken, *_check_impossible(log, loss_type)]
-    found.append(_check_margins(log.lines))
+    found = [broken]
     if sound:
         first = sound[0] is train[0]
         mismatch = _check_reference(log, sound[0], rows) if first else None
@@ -202,6 +201,7 @@ def run_report(log: Log, rows: Sequence[Row] = ()) -> Report:
         if not start and not mismatch:
             found.append(_check_jensen(sound, loss_type, log, hard))
         found += _check_course(sound, log, loss_type, expected, started_well=not start)
+    found += [*_check_impossible(log, loss_type), _check_margins(log.lines)]
     found += [_check_rate(train, log), _check_beta(log, loss_type)]
     return Report(facts, tuple(one for one in found if one))
 
