@@ -24,6 +24,7 @@ BETAS = {  # where published recipes and their ablations lie, with some room
     "sigmoid_norm": (1.0, 20.0),
     "simpo": (1.0, 20.0),
 }
+LARGEST = 1e30
 SMALL_WIDTH = 256  # a model this narrow is a toy, whose learning rates and betas are its own
 REWARDS = ("rewards/chosen", "rewards/rejected", "rewards/margins")
 NUMBERS = (*REWARDS, "loss", "logps/chosen", "logps/rejected", "logits/chosen", "logits/rejected")
@@ -69,13 +70,13 @@ def read_log(path: str | Path) -> Log:
     lines = _log_lines(path)
     recipe, config = (_beside(path, name) for name in ("recipe.json", "config.json"))
     smoothing = ("label_smoothing", "gamma_beta_ratio", "discopop_tau", "sft_weight")
-    labels = recipe.get("labels")
+    labels, beta = recipe.get("labels"), _real(recipe.get("beta"))
     width = config.get("hidden_size")
     known = bool(config)
     return Log(
         lines=tuple(lines),
         loss_type=recipe.get("loss_type") if recipe.get("loss_type") in LOSS_TYPES else None,
-        beta=_real(recipe.get("beta")),
+        beta=beta if beta and beta > 0 else None,
         settings={n: v for n in smoothing if (v := _real(recipe.get(n))) is not None},
         hard=labels != "soft" if isinstance(labels, str) else None,
         width=width if isinstance(width, int) else None,
@@ -126,16 +127,18 @@ def _beside(path: Path, name: str) -> dict[str, Any]:
 def _real(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) else None
+    return float(value) if abs(value) < LARGEST else None
 
 
 def _value(value: Any) -> float | None:
-    """A logged number; null, which some writers put for NaN, is NaN."""
+    """A logged number; null, which some writers put for NaN, is NaN, and what no float32 holds is
+    infinite.
+    """
     if value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    return math.copysign(math.inf, value) if abs(value) >= LARGEST else float(value)
 
 
 def start_loss(loss_type: str, beta: float | None, settings: dict[str, float]) -> float | None:
@@ -159,7 +162,8 @@ def start_loss(loss_type: str, beta: float | None, settings: dict[str, float]) -
         number = {"label_smoothing": 1e-3} | number
     same = torch.full((1,), -10.0, dtype=torch.float64)
     answer = Answer(same, same, torch.full_like(same, 10.0))
-    return FAMILY[loss_type].formula(answer, answer, Settings(beta or 0.1, **number)).item()
+    loss = FAMILY[loss_type].formula(answer, answer, Settings(beta or 0.1, **number)).item()
+    return loss if math.isfinite(loss) else None
 
 
 def run_report(log: Log, rows: Sequence[Row] = ()) -> Report:

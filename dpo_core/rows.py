@@ -21,6 +21,7 @@ Message = dict[str, str]
 Part = str | tuple[Message, ...]
 
 MAX_FILE = 2**30  # bytes
+LARGEST = 1e30  # of a number that a float32 can hold
 SIDES = ("chosen", "rejected")
 LOGPS = ("ref_chosen_logps", "ref_rejected_logps")
 SCORES = (
@@ -325,7 +326,7 @@ def _numbers(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) >= LARGEST:
         return None
     return float(value)
 
