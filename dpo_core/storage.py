@@ -204,17 +204,20 @@ def read_text(path: Path, limit: int = MAX_JSON) -> str:
         raise StorageError(f"{path} is not UTF-8: byte {error.start} is wrong") from None
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, constants: bool = False) -> Any:
     """What a JSON text holds.
+
+    Args:
+        constants: take NaN and Infinity as well, which are no JSON and which Python's own writer,
+            and so a log of transformers, writes all the same.
 
     Raises:
         ValueError: it is not JSON; NaN and Infinity, numbers beyond what a float holds and nesting
             beyond what Python reads are none.
     """
+    constant = float if constants else _refuse_constant
     try:
-        return json.loads(
-            text, parse_constant=_refuse_constant, parse_int=_whole, parse_float=_real
-        )
+        return json.loads(text, parse_constant=constant, parse_int=_whole, parse_float=_real)
     except RecursionError:
         raise ValueError("nested too deep") from None
     except json.JSONDecodeError as error:

@@ -7,9 +7,11 @@
     dpo-core generate dpo 54 -12 --n 3          let a model answer
     dpo-core evaluate dpo --n 2000 --json       measure it
     dpo-core cost llama-3-8b                    what a real model would cost (chapter 13)
+    dpo-core doctor data pairs.jsonl            what is wrong with a file of pairs (chapter 14)
+    dpo-core doctor run dpo.model               what is wrong with a run (chapter 14)
 
 Also `python -m dpo_core ...`; `dpo-core COMMAND --help` lists the options. Bad input ends in one
-line on standard error and exit code 2.
+line on standard error and exit code 2; `doctor` leaves with 1 where it found something.
 """
 
 import argparse
@@ -20,7 +22,16 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dpo_core.commands import cost, evaluate, generate, make_pairs, train_dpo, train_gen, train_rl
+from dpo_core.commands import (
+    cost,
+    doctor,
+    evaluate,
+    generate,
+    make_pairs,
+    train_dpo,
+    train_gen,
+    train_rl,
+)
 from dpo_core.progress import say
 from dpo_core.storage import STATE
 
@@ -32,6 +43,7 @@ COMMANDS = {
     "generate": (generate.Generate, generate.run),
     "evaluate": (evaluate.Evaluate, evaluate.run),
     "cost": (cost.Cost, cost.run),
+    "doctor": (doctor.Doctor, doctor.run),
 }
 
 
@@ -100,7 +112,9 @@ def one_line(text: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 2 for bad input, 130 for an interruption."""
+    """Run one command; returns the exit code: 0, or the command's own; 2 for bad input, 130 for an
+    interruption.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = make_parser()
     for argument in arguments:
@@ -114,7 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
         say(one_line(f"dpo-core {command}: {message}"), sys.stderr)
 
     try:
-        run(options(**values))
+        code = run(options(**values))
     except BrokenPipeError:  # whoever read what we print has seen enough
         return 0
     except MemoryError:
@@ -134,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
         fault("interrupted" + more * ("resume" in values))
         return 130
     else:
-        return 0
+        return code or 0
     return 2
 
 
