@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from dpo_core.model import Llama
+from dpo_core.rows import BOOK, LARGEST, LOGPS, MAX_FILE, split_texts
 from dpo_core.sampling import TOKENIZER, score
 from dpo_core.storage import parse_json, read_text, workshop
 from dpo_core.task import make_prompt, read_prompt, stream
@@ -188,9 +189,6 @@ def check_same_start(
 # ---------------------------------------------------------------- files: ours, TRL's, somebody's
 
 TEXTS = ("prompt", "chosen", "rejected")
-LOGPS = ("ref_chosen_logps", "ref_rejected_logps")
-MAX_FILE = 2**30  # bytes
-LARGEST = 1e30  # of a log-probability, which becomes a float32
 CUT = 32  # an answer without E has at least as many tokens: it was cut while it was drawn
 
 
@@ -315,7 +313,10 @@ def _texts(row: dict[str, Any], tokenizer: Tokenizer) -> tuple[str, str, str]:
     texts = [row.get(name) for name in TEXTS]
     book = isinstance(tokenizer, CharTokenizer)
     if "prompt" not in row and all(isinstance(text, str) for text in texts[1:]):
-        texts = _cut_at_equals(*texts[1:]) if book else _cut_at_word(*texts[1:])
+        texts = split_texts(*texts[1:])
+        if not texts[0] or (book and not BOOK.fullmatch(texts[0])):
+            begin = "one S<target>=" if book else "the same words"
+            raise ValueError(f"it has no prompt, and its answers do not begin with {begin}")
     for name, text in zip(TEXTS, texts):
         if not isinstance(text, str) or not text:
             raise ValueError(f"{name} is {text!r:.60}; accepted is a text")
@@ -324,26 +325,6 @@ def _texts(row: dict[str, Any], tokenizer: Tokenizer) -> tuple[str, str, str]:
         return tuple(texts)
     prompt = texts[0] if texts[0].startswith(tokenizer.begin) else tokenizer.begin + texts[0]
     return prompt, *map(tokenizer.answer, texts[1:])
-
-
-def _cut_at_equals(chosen: str, rejected: str) -> list[str]:
-    """Prompt and two answers of texts that both begin with one S<target>=."""
-    heads = [text.partition("=") for text in (chosen, rejected)]
-    if heads[0][0] != heads[1][0] or not all(equals for _, equals, _ in heads):
-        raise ValueError("it has no prompt, and its answers do not begin with one S<target>=")
-    return [heads[0][0] + "=", heads[0][2], heads[1][2]]
-
-
-def _cut_at_word(chosen: str, rejected: str) -> list[str]:
-    """Prompt and two answers of texts that begin alike. Both answers begin with a space, as words
-    do: of `The sky` and `The sky is blue` no prompt `The sk` is made (trl #6498).
-    """
-    alike = [a == b for a, b in zip(chosen, rejected)] + [False]
-    for end in range(alike.index(False), 0, -1):
-        goes_on = chosen[end : end + 1].isspace() and rejected[end : end + 1].isspace()
-        if goes_on and not chosen[end - 1].isspace():
-            return [chosen[:end], chosen[end:], rejected[end:]]
-    raise ValueError("it has no prompt, and its answers do not begin with the same words")
 
 
 def _conversations(row: dict[str, Any], tokenizer: Tokenizer) -> tuple[str, str, str]:

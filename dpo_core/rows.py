@@ -147,7 +147,9 @@ def split_texts(chosen: str, rejected: str) -> tuple[str, str, str]:
     """Prompt, chosen and rejected of two texts that begin with the prompt.
 
     The prompt ends at the book's `=`, or where the last turn of an assistant begins that both have
-    in common (`\\n\\nAssistant:` and other templates'); else with the last whole word in common.
+    in common (`\\n\\nAssistant:` and other templates'); else with the last whole word in common
+    after which both go on: of `The sky` and `The sky is blue` no prompt `The sk` is made
+    (trl #6498).
     """
     alike = common_length(chosen, rejected)
     if (found := BOOK.match(chosen[:alike])) is not None:
@@ -332,7 +334,7 @@ def _number(value: Any) -> float | None:
 
 
 def _blank(text: str, place: int) -> bool:
-    return place >= len(text) or text[place].isspace()
+    return text[place : place + 1].isspace()
 
 
 def _of_a_word(character: str) -> bool:
