@@ -44,10 +44,11 @@ KL(π || π*) within the set, after training over before):
 import argparse
 import json
 import math
-import random
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
+from importlib.metadata import version
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -86,9 +87,16 @@ What is a game?|Why do we read?|What is the moon?"""
 
 BETAS = (0.25, 0.5, 1.0, 2.0)
 BETA = 0.5  # of the arms that have one beta
-RATE, WARMUP, EPOCHS, SETS = 1e-5, 4, 16, 8
-PAIRS_BATCH, PAIRS_STEPS = 16, 40
-OPEN_DRAWS, OPEN_TOKENS, OPEN_BATCH, OPEN_RATE, OPEN_EPOCHS = 64, 24, 16, 1e-5, 2
+RATE, WARMUP, EPOCHS, SETS = 1e-5, 4, 12, 8
+KINDS = {  # of label, or imitation; the betas of each
+    "soft": BETAS,
+    "imitation": (BETA,),
+    "deterministic": (0.5, 2.0),
+    "sampled": (0.5, 2.0),
+}
+PAIRS_BATCH, PAIRS_STEPS = 16, 24
+OPEN_ARMS = (("open", 0.5), ("open_imitation", 0.5))
+OPEN_DRAWS, OPEN_TOKENS, OPEN_BATCH, OPEN_RATE, OPEN_STEPS = 64, 24, 16, 1e-5, 32
 END, END_ID = "<|im_end|>", 2
 ANSWERS = torch.triu_indices(8, 8, 1)  # (2, 28): all pairs of a set
 
@@ -420,3 +428,150 @@ def log_ratios(
         base, {"ids": ids, "mask": mask}, 1
     )
     return gap.mean(1).tolist()
+
+
+# ---------------------------------------------------------------- the jobs
+
+
+def start(folder: str) -> tuple[Llama, dict[str, Tensor]]:
+    """The model as it comes, and the trained prompts' sets."""
+    return load_model(folder, any_vocabulary=True), closed_sets(folder, lists(TRAINED))
+
+
+def ends(model: Llama, folder: str) -> dict:
+    """What is kept of a model: the log-probability of every answer of every set."""
+    return {
+        "trained": set_logps(model, closed_sets(folder, lists(TRAINED))).tolist(),
+        "held_out": set_logps(model, closed_sets(folder, lists(HELD_OUT))).tolist(),
+    }
+
+
+def run_closed(job: dict) -> dict:
+    """One arm on closed sets."""
+    folder, name = job["folder"], job["name"]
+    model, data = start(folder)
+    if name == "base":
+        return ends(model, folder)
+    if name in ("pairs", "trl"):
+        pairs = drawn_pairs(job["steps"] * PAIRS_BATCH, seed=0)
+        if name == "trl":
+            losses, weights = train_by_trl(folder, pairs, job["rate"], PAIRS_BATCH)
+            model.load_state_dict(weights)
+            return {"losses": losses, **ends(model, folder)}
+        texts = [[pair["chosen"], pair["rejected"]] for pair in pairs]
+        ids, mask = rows(folder, [pair["prompt"] for pair in pairs], texts)
+        batches = pair_batches(model, ids, mask, PAIRS_BATCH)
+        config = loop(job["steps"], job["rate"])
+        lines = train(model, batches, dpo_step(BETA), config, compile=False, progress=False)
+    else:
+        setting = {"rate": job["rate"], "epochs": job["epochs"], "sets": SETS, "seed": job["seed"]}
+        lines = train_sets(model, data, name, job["beta"], **setting)
+    return {"losses": [line["loss"] for line in lines], **ends(model, folder)}
+
+
+def run_open_base(job: dict) -> dict:
+    """The reference's own answers to some questions, as ids."""
+    model = load_model(job["folder"], any_vocabulary=True)
+    asked = questions(globals()[job["questions"]])
+    return {"answers": own_answers(model, job["folder"], asked, job["draws"], job["seed"])}
+
+
+def run_open(job: dict, answers: list) -> dict:
+    """One arm on the open questions, from pairs of the reference's answers."""
+    folder = job["folder"]
+    base = load_model(folder, any_vocabulary=True)
+    model, asked = load_model(folder, any_vocabulary=True), questions(QUESTIONS)
+    ids, mask, wins = open_pairs(folder, asked, answers, seed=0)
+    config = loop(job["steps"], job["rate"])
+    if job["name"] == "open":
+        batches, step = pair_batches(model, ids, mask, OPEN_BATCH, wins), dpo_step(job["beta"])
+    else:
+        batches, step = imitation_rows(ids, mask, wins, OPEN_BATCH), sft_step
+    lines = train(model, batches, step, config, compile=False, progress=False)
+    other = questions(OPEN_HELD_OUT)
+    said = own_answers(model, folder, asked, job["draws"], seed=20)
+    return {
+        "losses": [line["loss"] for line in lines],
+        "trained": counts(said),
+        "held_out": counts(own_answers(model, folder, other, job["draws"], seed=21)),
+        "log_ratios": log_ratios(model, base, folder, asked, [several[:8] for several in said]),
+        "said": [tokenizer(folder).decode(several[0]) for several in said],
+    }
+
+
+def plan(folder: str, quick: bool) -> tuple[list[dict], list[dict], list[dict], list[dict]]:
+    """All jobs, what can best be spared at the end of each list: base, open base, closed, open."""
+    epochs, pair_steps = (1, 2) if quick else (EPOCHS, PAIRS_STEPS)
+    draws, open_steps = (2, 1) if quick else (OPEN_DRAWS, OPEN_STEPS)
+    whole = {"folder": folder, "rate": RATE, "epochs": epochs, "seed": 0}
+    closed = [
+        {"name": kind, "beta": beta, **whole}
+        for kind, betas in KINDS.items()
+        for beta in (betas[:1] if quick else betas)
+    ]
+    closed += [
+        {"name": name, "beta": BETA, "folder": folder, "rate": RATE, "steps": pair_steps}
+        for name in ("trl", "pairs")
+    ]
+    asked = {"folder": folder, "draws": draws}
+    opened = [
+        {"name": name, "beta": beta, "rate": OPEN_RATE, "steps": open_steps, **asked}
+        for name, beta in OPEN_ARMS
+    ]
+    both = (("QUESTIONS", 10), ("OPEN_HELD_OUT", 11))
+    bases = [{"name": "open_base", "questions": q, "seed": seed, **asked} for q, seed in both]
+    return [{"name": "base", "folder": folder}], bases, closed, opened
+
+
+def main() -> None:
+    """Run, or go on with, the jobs, and write the report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", default=FOLDER)
+    parser.add_argument("--jobs", type=int, default=None, help="of the arms, only the first N")
+    parser.add_argument("--quick", action="store_true", help="a few steps of each kind, printed")
+    options = parser.parse_args()
+    base, open_bases, closed, opened = plan(options.folder, options.quick)
+    arms = [job for pair in zip_longest(opened, closed) for job in pair if job][: options.jobs]
+    if options.quick:
+        answers = [run_open_base(job)["answers"] for job in open_bases]
+        for job in base + arms:
+            began = time.time()
+            found = run_open(job, answers[0]) if job in opened else run_closed(job)
+            print(job["name"], job.get("beta"), found.get("losses"), f"{time.time() - began:.0f} s")
+        return
+    from recording import Recorder
+
+    recorder = Recorder(__file__, jobs=len(base) + len(open_bases) + len(arms))
+    (start_of,) = recorder.all(run_closed, base)
+    asked, other = recorder.all(run_open_base, open_bases)
+    runs = recorder.all(partial(run_arm, answers=asked["answers"]), arms)
+    folder = options.folder
+    recorder.write(
+        {
+            "model": json.loads((Path(folder) / "source.json").read_text(encoding="utf-8")),
+            "versions": {name: version(name) for name in ("transformers", "trl", "tokenizers")},
+            "settings": {"epochs": EPOCHS, "sets": SETS, "rate": RATE, "warmup": WARMUP}
+            | {"pairs_batch": PAIRS_BATCH, "open_batch": OPEN_BATCH, "open_rate": OPEN_RATE}
+            | {"open_draws": OPEN_DRAWS, "open_tokens": OPEN_TOKENS},
+            "beta": BETA,
+            "trained_words": lists(TRAINED),
+            "held_out_words": lists(HELD_OUT),
+            "questions": {"trained": questions(QUESTIONS), "held_out": questions(OPEN_HELD_OUT)},
+            "base": {"trained": start_of["trained"], "held_out": start_of["held_out"]},
+            "open_base": {
+                "trained": counts(asked["answers"]),
+                "held_out": counts(other["answers"]),
+                "said": [tokenizer(folder).decode(several[0]) for several in asked["answers"]],
+            },
+            "runs": runs,
+        }
+    )
+
+
+def run_arm(job: dict, answers: list) -> dict:
+    """One arm of either kind."""
+    return run_open(job, answers) if job["name"].startswith("open") else run_closed(job)
+
+
+if __name__ == "__main__":
+    main()
