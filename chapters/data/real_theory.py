@@ -1,27 +1,25 @@
-"""Theory against a real language model, for chapter 14: writes real_theory.json.
+"""Theory against a real language model, on closed sets of answers, for chapter 14: writes real_theory.json.
 
-    python chapters/data/real_theory.py [FOLDER] [--jobs N] [--quick]        (about 80 CPU-minutes in two processes)
+    python chapters/data/real_theory.py [FOLDER] [--jobs N] [--quick]        (about 55 CPU-minutes in two processes)
 
 FOLDER, default build/real/SmolLM2-135M-Instruct, is what `make real` makes. `--jobs N` records the first N jobs alone;
-`--quick` goes through every kind of job in a few steps, prints, and writes nothing.
+`--quick` goes through every kind of job in a few steps, prints, and writes nothing. What is asked of the model's own
+free answers is in real_open.py.
 
-Closed sets. A prompt names four words and asks for one; its answers are the four words, each with and without a full
-stop, and the end token belongs to an answer: eight complete answers, whose probabilities are computed exactly. Of 72
-such lists those are here whose answers hold at least 0.35 of the model's mass and in which the rewarded words hold 0.12
-to 0.88 of the set. The reward is 1 for a word with the letter e. Everything that is compared with theory is
-renormalised over the set; the mass of the set is reported beside it.
+A prompt names four words and asks for one; its answers are the four words, each with and without a full stop, and the
+end token belongs to an answer: eight complete answers, whose probabilities are computed exactly. The reward is 1 for a
+word with the letter e. The 42 lists were taken from 72 that were tried: in each the answers hold at least 0.35 of the
+model's mass, and the rewarded words 0.12 to 0.88 of that. What is compared with theory is renormalised over the set;
+the set's mass is reported beside it. Trained are 32 prompts, held out 10.
 
 The arms differ in one thing: beta, or the kind of label, or the loss. An update sees SETS prompts and, of each, all 28
 pairs of answers: the expected loss under soft labels; one Bradley-Terry draw a pair, a new one each time, under sampled
-labels; the better always wins and equals count half under deterministic ones. imitation is fine-tuned on the chosen
+labels; the better always wins, and equals count half, under deterministic ones. imitation is fine-tuned on the chosen
 answers of the same pairs. pairs and trl see a file of pairs instead, each once, with one drawn label each: the same
 pairs in the same order, by dpo_core and by TRL's DPOTrainer.
 
-The open question. The model answers in its own words, at most 24 tokens; the reward is 1 if it came to its end by then.
-Its own answers make the pairs, with soft labels.
-
-What was claimed before the run, and what would have counted against it (R is the mean over the 32 trained prompts of
-KL(π || π*) within the set, after training over before):
+What was claimed before the first of these trainings, and what would have counted against it. R is what is left of the distance to
+the optimum: the mean over the 32 trained prompts of KL(π || π*) within the set, after training over before.
 
  1. pi* is where DPO goes. Soft labels: R below 0.05 at each beta. Against: an arm at 0.05 or more.
  2. The share of rewarded words, prompt by prompt, is the predicted one: mean |measured - predicted| below 0.05.
@@ -38,7 +36,9 @@ KL(π || π*) within the set, after training over before):
  9. The chosen answers' log-probability falls, as in chapter 9, in most arms. Against: it rises in most.
 10. Held-out prompts are not in the loss. They come nearer to their own optima, but not half of the way.
 11. dpo_core and TRL are the same program: the loss of each step equal to 1e-3, both ends within 0.01 nats.
-12. Free answers: the mean share after DPO lies within 0.05 of the mean of p e^(1/beta) / (p e^(1/beta) + 1 - p).
+
+After these were written the learning rate, the sets of an update and the epochs were chosen on a GPU, by R at beta 0.5:
+that is, on the trained prompts and against the closed form (real_tuning.json, which has three seeds of each arm too).
 """
 
 import argparse
@@ -46,9 +46,8 @@ import json
 import math
 import time
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from importlib.metadata import version
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -58,11 +57,9 @@ from torch import Tensor
 
 from dpo_core import Llama, load_model
 from dpo_core.losses import preference_loss
-from dpo_core.model import KVCache
 from dpo_core.optim import learning_rate_factor
 from dpo_core.packing import completion_logps
-from dpo_core.sampling import draw, next_token_probs
-from dpo_core.steps import dpo_step, sft_step
+from dpo_core.steps import dpo_step
 from dpo_core.tabular import preference_probs
 from dpo_core.task import stream
 from dpo_core.training import LoopConfig, train
@@ -79,11 +76,6 @@ Peter, John, Mary, Helen|wool, silk, cotton, leather|church, temple, school, ban
 HELD_OUT = """tiger, lion, bear, wolf|Greece, Italy, France, Spain|summer, winter, spring, autumn|knife, fork, spoon, plate
 mountain, valley, desert, forest|math, science, history, art|circle, square, triangle, oval|paper, stone, wood, glass
 soldier, pilot, sailor, spy|brother, sister, father, son"""
-QUESTIONS = """Why is the sky blue?|What is a friend?|What do cats like?|What is the sea?|Why do we sleep?
-What is a river?|Why do birds sing?|What is music?|What is a dream?|Why do we laugh?|What is a garden?
-What do dogs like?|What is snow?|Why do leaves fall?|What is a map?|What is love?"""
-OPEN_HELD_OUT = """What is a mountain?|Why do we cry?|What is a book?|What do children like?|What is rain?
-What is a game?|Why do we read?|What is the moon?"""
 
 BETAS = (0.25, 0.5, 1.0, 2.0)
 BETA = 0.5  # of the arms that have one beta
@@ -91,12 +83,10 @@ RATE, WARMUP, EPOCHS, SETS = 1e-5, 4, 12, 8
 KINDS = {  # of label, or imitation; the betas of each
     "soft": BETAS,
     "imitation": (BETA,),
-    "deterministic": (0.5, 2.0),
-    "sampled": (0.5, 2.0),
+    "deterministic": BETAS,
+    "sampled": BETAS,
 }
 PAIRS_BATCH, PAIRS_STEPS = 16, 24
-OPEN_ARMS = (("open", 0.5), ("open_imitation", 0.5))
-OPEN_DRAWS, OPEN_TOKENS, OPEN_BATCH, OPEN_RATE, OPEN_STEPS = 64, 24, 16, 1e-5, 32
 END, END_ID = "<|im_end|>", 2
 ANSWERS = torch.triu_indices(8, 8, 1)  # (2, 28): all pairs of a set
 
@@ -104,10 +94,6 @@ ANSWERS = torch.triu_indices(8, 8, 1)  # (2, 28): all pairs of a set
 def lists(text: str) -> list[list[str]]:
     """The lists of words in one of the texts above."""
     return [part.split(", ") for line in text.splitlines() for part in line.split("|")]
-
-
-def questions(text: str) -> list[str]:
-    return [part for line in text.splitlines() for part in line.split("|")]
 
 
 def chat(system: str, user: str, lead: str = "") -> str:
@@ -120,10 +106,6 @@ def chat(system: str, user: str, lead: str = "") -> str:
 def choice_prompt(words: list[str]) -> str:
     named = f"{', '.join(words[:-1])} or {words[-1]}"
     return chat("Answer with one word.", f"Choose one: {named}.", "I choose the word:")
-
-
-def open_prompt(question: str) -> str:
-    return chat("Answer in one short sentence.", question)
 
 
 def answers_of(words: list[str]) -> list[str]:
@@ -193,7 +175,7 @@ def preferred(reward: Tensor, kind: str, rng: np.random.Generator) -> Tensor:
 
 def chosen_weights(preference: Tensor) -> Tensor:
     """How often each answer is the chosen one of a pair drawn uniformly, (P, 8)."""
-    first, second = ANSWERS
+    first, second = ANSWERS.to(preference.device)
     weights = preference.new_zeros(len(preference), 8)
     weights = weights.index_add(1, first, preference).index_add(1, second, 1 - preference)
     return weights / len(first)
@@ -350,86 +332,6 @@ def train_by_trl(folder: str, pairs: list[dict], rate: float, batch: int) -> tup
     return losses, model.state_dict()
 
 
-# ---------------------------------------------------------------- answers of the model's own
-
-
-@torch.no_grad()
-def own_answers(
-    model: Llama, folder: str, asked: list[str], draws: int, seed: int
-) -> list[list[list[int]]]:
-    """`draws` answers to each question, as ids, at temperature 1; an end token where one came."""
-    device, found = model.lm_head.weight.device, []
-    for number, question in enumerate(asked):
-        ids = torch.tensor([tokenizer(folder).encode(open_prompt(question)).ids], device=device)
-        uniform = torch.from_numpy(stream("draws", seed, number).random((draws, OPEN_TOKENS)))
-        cache = KVCache()
-        logits = model(ids, None, cache)[:, -1].expand(draws, -1)
-        cache.select(torch.zeros(draws, dtype=torch.long, device=device))
-        said = torch.full((draws, OPEN_TOKENS), END_ID, device=device)
-        writes = torch.ones(draws, dtype=torch.bool, device=device)
-        for place, u in enumerate(uniform.to(device).T):
-            token = draw(next_token_probs(logits), u)
-            said[writes, place] = token[writes]
-            writes = writes & (token != END_ID)
-            if place + 1 < OPEN_TOKENS:
-                logits = model(token[:, None], None, cache)[:, -1]
-        found.append([up_to_end(row) for row in said.tolist()])
-    return found
-
-
-def up_to_end(ids: list[int]) -> list[int]:
-    return ids[: ids.index(END_ID) + 1] if END_ID in ids else ids
-
-
-def complete(answer: list[int]) -> bool:
-    """What the open question's reward is 1 for: the answer came to its end."""
-    return answer[-1] == END_ID
-
-
-def open_pairs(
-    folder: str, asked: list[str], answers: list[list[list[int]]], seed: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Ids and mask, (N, 2, T), of neighbouring answers as pairs, shuffled, and their soft labels."""
-    pairs = [
-        (tokenizer(folder).encode(open_prompt(question)).ids, [several[k], several[k + 1]])
-        for question, several in zip(asked, answers)
-        for k in range(0, len(several) - 1, 2)
-    ]
-    pairs = [pairs[i] for i in stream("open", seed).permutation(len(pairs))]
-    ids, mask = rows_of_ids([p for p, _ in pairs], [a for _, a in pairs])
-    reward = torch.tensor([[float(complete(a)) for a in two] for _, two in pairs])
-    return ids, mask, torch.sigmoid(reward[:, 0] - reward[:, 1])
-
-
-def imitation_rows(ids: Tensor, mask: Tensor, wins: Tensor, batch: int) -> Callable:
-    """Batches of `sft_step`: of each pair an answer that is drawn as the chosen one."""
-    drawn = torch.from_numpy(stream("imitated", 0).random(len(wins))) >= wins
-    each = torch.arange(len(ids))
-
-    def batch_at(step: int) -> dict[str, Tensor]:
-        now = torch.arange(step * batch, (step + 1) * batch) % len(ids)
-        which = (each[now], drawn.long()[now])
-        return {"input_ids": ids[which], "completion_mask": mask[which]}
-
-    return batch_at
-
-
-def counts(answers: list[list[list[int]]]) -> list[int]:
-    return [sum(map(complete, several)) for several in answers]
-
-
-def log_ratios(
-    model: Llama, base: Llama, folder: str, asked: list[str], answers: list[list[list[int]]]
-) -> list[float]:
-    """Mean log π - log π_ref over answers of the model's own, a number for each question."""
-    prompts = [tokenizer(folder).encode(open_prompt(question)).ids for question in asked]
-    ids, mask = rows_of_ids(prompts, answers)
-    gap = set_logps(model, {"ids": ids, "mask": mask}, 1) - set_logps(
-        base, {"ids": ids, "mask": mask}, 1
-    )
-    return gap.mean(1).tolist()
-
-
 # ---------------------------------------------------------------- the jobs
 
 
@@ -446,7 +348,7 @@ def ends(model: Llama, folder: str) -> dict:
     }
 
 
-def run_closed(job: dict) -> dict:
+def run(job: dict) -> dict:
     """One arm on closed sets."""
     folder, name = job["folder"], job["name"]
     model, data = start(folder)
@@ -464,113 +366,53 @@ def run_closed(job: dict) -> dict:
         config = loop(job["steps"], job["rate"])
         lines = train(model, batches, dpo_step(BETA), config, compile=False, progress=False)
     else:
-        setting = {"rate": job["rate"], "epochs": job["epochs"], "sets": SETS, "seed": job["seed"]}
+        setting = {"rate": job["rate"], "epochs": job["epochs"], "sets": SETS, "seed": 0}
         lines = train_sets(model, data, name, job["beta"], **setting)
     return {"losses": [line["loss"] for line in lines], **ends(model, folder)}
 
 
-def run_open_base(job: dict) -> dict:
-    """The reference's own answers to some questions, as ids."""
-    model = load_model(job["folder"], any_vocabulary=True)
-    asked = questions(globals()[job["questions"]])
-    return {"answers": own_answers(model, job["folder"], asked, job["draws"], job["seed"])}
-
-
-def run_open(job: dict, answers: list) -> dict:
-    """One arm on the open questions, from pairs of the reference's answers."""
-    folder = job["folder"]
-    base = load_model(folder, any_vocabulary=True)
-    model, asked = load_model(folder, any_vocabulary=True), questions(QUESTIONS)
-    ids, mask, wins = open_pairs(folder, asked, answers, seed=0)
-    config = loop(job["steps"], job["rate"])
-    if job["name"] == "open":
-        batches, step = pair_batches(model, ids, mask, OPEN_BATCH, wins), dpo_step(job["beta"])
-    else:
-        batches, step = imitation_rows(ids, mask, wins, OPEN_BATCH), sft_step
-    lines = train(model, batches, step, config, compile=False, progress=False)
-    other = questions(OPEN_HELD_OUT)
-    said = own_answers(model, folder, asked, job["draws"], seed=20)
-    return {
-        "losses": [line["loss"] for line in lines],
-        "trained": counts(said),
-        "held_out": counts(own_answers(model, folder, other, job["draws"], seed=21)),
-        "log_ratios": log_ratios(model, base, folder, asked, [several[:8] for several in said]),
-        "said": [tokenizer(folder).decode(several[0]) for several in said],
-    }
-
-
-def plan(folder: str, quick: bool) -> tuple[list[dict], list[dict], list[dict], list[dict]]:
-    """All jobs, what can best be spared at the end of each list: base, open base, closed, open."""
-    epochs, pair_steps = (1, 2) if quick else (EPOCHS, PAIRS_STEPS)
-    draws, open_steps = (2, 1) if quick else (OPEN_DRAWS, OPEN_STEPS)
-    whole = {"folder": folder, "rate": RATE, "epochs": epochs, "seed": 0}
-    closed = [
-        {"name": kind, "beta": beta, **whole}
-        for kind, betas in KINDS.items()
-        for beta in (betas[:1] if quick else betas)
+def plan(folder: str, quick: bool) -> list[dict]:
+    """All jobs; what can best be spared stands at the end."""
+    epochs, steps = (1, 2) if quick else (EPOCHS, PAIRS_STEPS)
+    arms = [(kind, beta) for kind, betas in KINDS.items() for beta in betas[: 1 if quick else None]]
+    whole = {"folder": folder, "rate": RATE}
+    return [
+        {"name": "base", "folder": folder},
+        *({"name": n, "beta": BETA, **whole, "steps": steps} for n in ("trl", "pairs")),
+        *({"name": kind, "beta": beta, **whole, "epochs": epochs} for kind, beta in arms),
     ]
-    closed += [
-        {"name": name, "beta": BETA, "folder": folder, "rate": RATE, "steps": pair_steps}
-        for name in ("trl", "pairs")
-    ]
-    asked = {"folder": folder, "draws": draws}
-    opened = [
-        {"name": name, "beta": beta, "rate": OPEN_RATE, "steps": open_steps, **asked}
-        for name, beta in OPEN_ARMS
-    ]
-    both = (("QUESTIONS", 10), ("OPEN_HELD_OUT", 11))
-    bases = [{"name": "open_base", "questions": q, "seed": seed, **asked} for q, seed in both]
-    return [{"name": "base", "folder": folder}], bases, closed, opened
 
 
 def main() -> None:
     """Run, or go on with, the jobs, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", default=FOLDER)
-    parser.add_argument("--jobs", type=int, default=None, help="of the arms, only the first N")
+    parser.add_argument("--jobs", type=int, default=None, help="only the first N")
     parser.add_argument("--quick", action="store_true", help="a few steps of each kind, printed")
     options = parser.parse_args()
-    base, open_bases, closed, opened = plan(options.folder, options.quick)
-    arms = [job for pair in zip_longest(opened, closed) for job in pair if job][: options.jobs]
+    jobs = plan(options.folder, options.quick)[: options.jobs]
     if options.quick:
-        answers = [run_open_base(job)["answers"] for job in open_bases]
-        for job in base + arms:
+        for job in jobs:
             began = time.time()
-            found = run_open(job, answers[0]) if job in opened else run_closed(job)
-            print(job["name"], job.get("beta"), found.get("losses"), f"{time.time() - began:.0f} s")
+            losses = run(job).get("losses")
+            print(job["name"], job.get("beta"), losses, f"{time.time() - began:.0f} s", flush=True)
         return
     from recording import Recorder
 
-    recorder = Recorder(__file__, jobs=len(base) + len(open_bases) + len(arms))
-    (start_of,) = recorder.all(run_closed, base)
-    asked, other = recorder.all(run_open_base, open_bases)
-    runs = recorder.all(partial(run_arm, answers=asked["answers"]), arms)
-    folder = options.folder
+    recorder = Recorder(__file__, jobs=len(jobs))
+    base, *arms = recorder.all(run, jobs)
     recorder.write(
         {
-            "model": json.loads((Path(folder) / "source.json").read_text(encoding="utf-8")),
+            "model": json.loads((Path(options.folder) / "source.json").read_text(encoding="utf-8")),
             "versions": {name: version(name) for name in ("transformers", "trl", "tokenizers")},
-            "settings": {"epochs": EPOCHS, "sets": SETS, "rate": RATE, "warmup": WARMUP}
-            | {"pairs_batch": PAIRS_BATCH, "open_batch": OPEN_BATCH, "open_rate": OPEN_RATE}
-            | {"open_draws": OPEN_DRAWS, "open_tokens": OPEN_TOKENS},
+            "settings": {"rate": RATE, "warmup": WARMUP, "epochs": EPOCHS, "sets": SETS}
+            | {"pairs_batch": PAIRS_BATCH, "pairs_steps": PAIRS_STEPS, "seed": 0},
             "beta": BETA,
-            "trained_words": lists(TRAINED),
-            "held_out_words": lists(HELD_OUT),
-            "questions": {"trained": questions(QUESTIONS), "held_out": questions(OPEN_HELD_OUT)},
-            "base": {"trained": start_of["trained"], "held_out": start_of["held_out"]},
-            "open_base": {
-                "trained": counts(asked["answers"]),
-                "held_out": counts(other["answers"]),
-                "said": [tokenizer(folder).decode(several[0]) for several in asked["answers"]],
-            },
-            "runs": runs,
+            "words": {"trained": lists(TRAINED), "held_out": lists(HELD_OUT)},
+            "base": {"trained": base["trained"], "held_out": base["held_out"]},
+            "runs": arms,
         }
     )
-
-
-def run_arm(job: dict, answers: list) -> dict:
-    """One arm of either kind."""
-    return run_open(job, answers) if job["name"].startswith("open") else run_closed(job)
 
 
 if __name__ == "__main__":
