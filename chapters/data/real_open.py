@@ -13,8 +13,9 @@ many after.
 
 What was claimed before the first of these trainings: the mean share after DPO lies within 0.05 of the mean over the
 questions of p e^(1/beta) / (p e^(1/beta) + 1 - p), with p the share before. Against: a larger difference. On a GPU the
-claim had failed before this run was made (real_tuning.json): one pass over the pairs went half of the way, two passes
-two thirds. The settings here are those of two passes; nothing was chosen to come nearer.
+claim had failed before this run was made (real_tuning.json, learning rate 1e-5): shares went part of the way, and with
+more passes the loss itself rose. Of three rates the one was taken here whose loss was the lowest after one pass (TRIED);
+nothing was chosen by the shares.
 """
 
 import argparse
@@ -41,7 +42,8 @@ What do dogs like?|What is snow?|Why do leaves fall?|What is a map?|What is love
 HELD_OUT = """What is a mountain?|Why do we cry?|What is a book?|What do children like?|What is rain?
 What is a game?|Why do we read?|What is the moon?"""
 ARMS, BETA = ("open", "open_imitation"), 0.5
-DRAWS, TOKENS, BATCH, RATE, STEPS = 64, 24, 16, 1e-5, 64
+DRAWS, TOKENS, BATCH, RATE, STEPS = 64, 24, 16, 3e-6, 64
+TRIED = {3e-6: 0.679, 1e-5: 0.688, 3e-5: 0.745}  # rate: mean loss of the last five of 32 updates
 TOGETHER = 4  # questions that are answered at once
 
 
@@ -200,7 +202,11 @@ def main() -> None:
         {
             "model": json.loads((Path(folder) / "source.json").read_text(encoding="utf-8")),
             "settings": {"beta": BETA, "rate": RATE, "batch": BATCH, "steps": STEPS}
-            | {"draws": DRAWS, "tokens": TOKENS},
+            | {
+                "draws": DRAWS,
+                "tokens": TOKENS,
+                "tried": {str(rate): loss for rate, loss in TRIED.items()},
+            },
             "questions": {"trained": questions(TRAINED), "held_out": questions(HELD_OUT)},
             "base": {
                 "trained": counts(trained),
