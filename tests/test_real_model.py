@@ -235,7 +235,7 @@ def test_the_first_step_of_dpo_on_the_real_model_is_trls(theirs, their_tokenizer
     reference.load_state_dict(moved, strict=False)
     reference.save_pretrained(tmp_path / "reference")
 
-    options = {"bf16": False, "gradient_checkpointing": False, "max_grad_norm": 1e9}
+    options = {"bf16": False, "activation_checkpointing": False, "max_grad_norm": 1e9}
     options |= {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "use_cpu": True}
     trainer = DPOTrainer(
         model=AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float32),
