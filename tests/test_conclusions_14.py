@@ -20,14 +20,19 @@ CELLS = (  # a line of each, in the chapter's order
     "problem = {}",
     'words = real["words"]["trained"].index',
     "ROWS = [(",
+    "def left(",
     "lines = [",
+    "def chosen_moved(",
     "# concluded from the sets",
     "# concluded of the baselines",
     "# concluded of what the loss does not say",
+    "# concluded of the eleven predictions",
     "free = json.loads",
     "# concluded of the free answers",
+    "# concluded of the held-out questions",
     "tuning = json.loads",
     "# concluded of the seeds",
+    "# concluded of the trials",
 )
 
 
@@ -171,6 +176,48 @@ def free_dropped(name):
     return change
 
 
+def trial_that_converged(files):
+    """With two passes the loss of the trial falls."""
+    for run in files["real_tuning"]["runs"]:
+        if run["job"].get("passes") == 2:
+            run["last_loss"] = 0.66
+
+
+def held_out_questions_stay(files):
+    free_arm(files, "open")["held_out"] = files["real_open"]["base"]["held_out"]
+
+
+def flat_loss(files):
+    """The loss of the free answers stays where it began."""
+    free_arm(files, "open")["losses"] = [math.log(2)] * 64
+
+
+def another_machine(files):
+    """Seed 0 on the GPU is not the recorded run."""
+    for run in files["real_tuning"]["runs"]:
+        if run["job"]["part"] == "arms" and run["job"]["seed"] == 0:
+            run["trained"]["after"] *= 1.5
+
+
+def without_seed(files):
+    runs = files["real_tuning"]["runs"]
+    kept = [run for run in runs if run["job"].get("seed") != 2]
+    files["real_tuning"]["runs"] = kept
+
+
+def lucky_seeds(files):
+    """All seeds of soft labels at the largest beta keep what was predicted."""
+    for run in files["real_tuning"]["runs"]:
+        if (run["job"]["kind"], run["job"]["beta"]) == ("soft", 2.0):
+            run["trained"]["after"] *= 0.5
+
+
+def another_setting_was_better(files):
+    for run in files["real_tuning"]["runs"]:
+        if run["job"]["part"] == "grid" and run["job"]["rate"] == 2e-5:
+            run["trained"]["after"] *= 0.1
+
+
 CHANGES = {
     "sampled labels for soft ones": exchange("soft", "sampled"),
     "deterministic labels for soft ones": exchange("soft", "deterministic", 2.0),
@@ -209,6 +256,13 @@ CHANGES = {
     "imitation for DPO on free answers": exchange_free,
     "no imitation of free answers": free_dropped("open_imitation"),
     "no DPO on free answers": free_dropped("open"),
+    "a loss of free answers that stays": flat_loss,
+    "held-out questions that stay": held_out_questions_stay,
+    "a trial that converged": trial_that_converged,
+    "another machine, other numbers": another_machine,
+    "a seed missing": without_seed,
+    "seeds that are all lucky": lucky_seeds,
+    "a better setting left out": another_setting_was_better,
 }
 
 
