@@ -71,6 +71,9 @@ models: $(READY)  ## train the two shipped models again from nothing (about 5 mi
 	@$(BIN)/dpo-core train-gen --output dpo_core/pretrained/gen.model
 	@$(BIN)/dpo-core train-dpo --model dpo_core/pretrained/gen.model --output dpo_core/pretrained/dpo.model
 
+real: $(READY)  ## get a real language model for chapter 14: SmolLM2-135M-Instruct, 271 MB (the book does not need it)
+	@$(BIN)/python -m book.real_model $(ARGS)
+
 conformance: $(READY)  ## score dpo_core and TRL on the conformance cases (ARGS="--adapter package.module:Class")
 	@$(BIN)/python -m tests.conformance $(ARGS)
 

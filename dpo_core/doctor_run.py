@@ -393,19 +393,25 @@ def _check_course(
     if len(lines) >= 5 and started_well and late("loss") > 1.15 * begin > 0:
         what = f"the loss ends at {late('loss'):.4g}; it began at {begin:.4g}"
         found.append(Finding("diverging", what, (last_step,)))
-    found.append(None if found else _check_fall(lines, log, loss_type, late))
+    found.append(None if found else _check_fall(lines, log, loss_type, late, started_well))
     return found
 
 
 def _check_fall(
-    lines: Sequence[dict[str, float]], log: Log, loss_type: str, late: Callable[[str], float]
+    lines: Sequence[dict[str, float]],
+    log: Log,
+    loss_type: str,
+    late: Callable[[str], float],
+    started_well: bool,
 ) -> Finding | None:
-    """Displacement or over-optimisation, as `_check_course` says."""
+    """Displacement or over-optimisation, as `_check_course` says; of rewards that did not begin at
+    0, by what has changed since.
+    """
     beta = log.beta or 0.1
     if loss_type in FAMILY and not FAMILY[loss_type].reference:
         first, name, unit = lines[0], "logps/{}", 1.0
     else:
-        first, name, unit = {}, "rewards/{}", beta
+        first, name, unit = {} if started_well else lines[0], "rewards/{}", beta
     chosen, rejected = (
         (late(name.format(side)) - first.get(name.format(side), 0.0)) / unit
         for side in ("chosen", "rejected")

@@ -726,3 +726,56 @@ MISTAKES["13.4"] = [
     ("gives the intensity", Edit(") / ridge", ")")),
     ("exchanges the two", Edit("(least_width, one_token)", "(one_token, least_width)")),
 ]
+MISTAKES["14.2"] = [
+    ("multiplies by beta", Edit("reward[keep] / beta", "reward[keep] * beta")),
+    ("does not renormalise", Edit(".log_softmax(-1)", "")),
+    ("takes the reward off", Edit("ref_logps[keep] + reward", "ref_logps[keep] - reward")),
+    ("looks outside", Edit("(ref_logps[keep] + reward[keep] / beta)", "(ref_logps + reward / beta).log_softmax(-1)[keep]")),
+    ("gives all answers", Edit("ref_logps[keep] + reward[keep] / beta", "ref_logps + reward / beta")),
+]
+MISTAKES["14.3"] = [
+    ("forgets the inverse", Edit("return 1 / math.log", "return math.log")),
+    ("takes shares for odds", Edit("q / (1 - q) / (p / (1 - p))", "q / p")),
+    ("turns the two round", Edit("q / (1 - q) / (p / (1 - p))", "p / (1 - p) / (q / (1 - q))")),
+]
+MISTAKES["14.4"] = [
+    ("turns the wrong ones round", Edit('copies * row["preference_prob"]', 'copies * (1 - row["preference_prob"])')),
+    ("keeps all as they are", Edit("[one] * kept + [turned] * (copies - kept)", "[one] * copies")),
+    ("keeps the soft label", Edit('("prompt", "chosen", "rejected")}', '("prompt", "chosen", "rejected", "preference_prob")}')),
+    ("gives one row too few", Edit("(copies - kept)", "(copies - kept - 1)")),
+    ("turns prompts round as well", Edit('"rejected": one["chosen"]}', '"rejected": one["prompt"]}')),
+]
+MISTAKES["14.5"] = [
+    ("forgets the GPUs", (32, 78, 79)),
+    ("forgets the last batch", (8, 78, 78)),
+    ("gives TRL's steps to both", (8, 79, 79)),
+    ("divides by the batch of one GPU", (8, 2500, 2500)),
+    ("gives one number", 8),
+]
+MISTAKES["14.7"] = [
+    ("leaves the average of means as it is", Edit("len(counts) * counts[rank] / sum(counts)", "1.0")),
+    ("forgets the number of ranks", Edit("len(counts) * counts[rank]", "counts[rank]")),
+    ("forgets its own count", Edit("counts[rank] / sum(counts)", "1 / sum(counts)")),
+    ("turns it upside down", Edit("len(counts) * counts[rank] / sum(counts)", "sum(counts) / (len(counts) * max(1, counts[rank]))")),
+    ("weighs by the largest count", Edit("sum(counts)", "max(counts)")),
+]MISTAKES["14.1"] = [
+    ("asks for the opposite", Edit("!= alone", "== alone")),
+    ("compares the whole", Edit("joined[: len(alone)] != alone", "joined == alone")),
+    ("always warns", Edit("joined[: len(alone)] != alone", "True")),
+    ("looks at the last character", Edit("joined[: len(alone)] != alone", 'prompt.endswith(" ")')),
+    ("gives the ids", Edit("joined[: len(alone)] != alone", "joined")),
+]
+MISTAKES["14.6"] = [
+    ("fills all of the memory", Edit("0.9 * cost", "1.0 * cost")),
+    ("takes the smallest", Edit("int(max(fits))", "int(min(fits))")),
+    ("gives the share in percent", Edit("share)", "100 * share)")),
+    ("takes the other card", Edit("rtx-4090", "h100")),
+    ("gives the rank alone", 64),
+]
+MISTAKES["14.8"] = [
+    ("takes accuracy 1 for health", ("fine", "reference", "loss", "overdone")),
+    ("exchanges loss and reference", ("overdone", "loss", "reference", "fine")),
+    ("takes D for the loss", ("overdone", "reference", "fine", "loss")),
+    ("gives a word twice", ("overdone", "reference", "loss", "loss")),
+    ("gives one word", "fine"),
+]
