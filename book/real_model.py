@@ -188,12 +188,12 @@ def convert(gguf: Path, folder: Path, tools: Path) -> None:
         tools: a folder that holds the package `gguf`.
     """
     sys.path.insert(0, str(tools))  # transformers imports it from there
+    os.environ["TQDM_DISABLE"] = "1"  # before tqdm is imported
     try:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
         from transformers.utils import logging
 
-        os.environ["TQDM_DISABLE"] = "1"
         logging.set_verbosity_error()
         logging.disable_progress_bar()
         where = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
