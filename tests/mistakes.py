@@ -758,7 +758,8 @@ MISTAKES["14.7"] = [
     ("forgets its own count", Edit("counts[rank] / sum(counts)", "1 / sum(counts)")),
     ("turns it upside down", Edit("len(counts) * counts[rank] / sum(counts)", "sum(counts) / (len(counts) * max(1, counts[rank]))")),
     ("weighs by the largest count", Edit("sum(counts)", "max(counts)")),
-]MISTAKES["14.1"] = [
+]
+MISTAKES["14.1"] = [
     ("asks for the opposite", Edit("!= alone", "== alone")),
     ("compares the whole", Edit("joined[: len(alone)] != alone", "joined == alone")),
     ("always warns", Edit("joined[: len(alone)] != alone", "True")),

@@ -16,12 +16,14 @@ DATA = sources.CHAPTERS / "data"
 (CHAPTER,) = [path for path in sources.chapters() if path.stem.startswith("14")]
 FILES = ("real_theory", "real_open", "real_tuning")
 CELLS = (  # a line of each, in the chapter's order
+    'os.environ["HF_HUB_OFFLINE"]',
+    "from dpo_core.rows import row_of as read_row",
     "LABELS = ",
     "problem = {}",
     'words = real["words"]["trained"].index',
     "ROWS = [(",
     "def left(",
-    "lines = [",
+    "row_of(word, policy_of(name, beta)",
     "def chosen_moved(",
     "# concluded from the sets",
     "# concluded of the baselines",

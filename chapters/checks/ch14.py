@@ -153,9 +153,17 @@ def one_batch_three_numbers(answer):
     )
     pieces, ours, theirs = map(number, answer)
     expect(pieces != 32, "There are four devices as well.", "还有四个设备。")
-    expect(pieces == 8, "2 pairs times pieces times 4 GPUs is 64.", "2 对乘累积次数乘 4 块 GPU 等于 64。")
+    expect(
+        pieces == 8,
+        "2 pairs times pieces times 4 GPUs is 64.",
+        "2 对乘累积次数乘 4 块 GPU 等于 64。",
+    )
     expect(ours == 78, "We leave an incomplete batch out.", "凑不满的一批，我们舍去。")
-    expect(theirs == 79, "TRL takes the 8 pairs that are left over.", "剩下的 8 个偏好对，TRL 也走一步。")
+    expect(
+        theirs == 79,
+        "TRL takes the 8 pairs that are left over.",
+        "剩下的 8 个偏好对，TRL 也走一步。",
+    )
 
 
 @exercise("14.6")
@@ -177,8 +185,16 @@ def which_rank_pays_for_itself(answer):
         for r in (2**k for k in range(11))
         if cost.memory(shape, replace(plan, lora_rank=r), 1).total <= room
     ]
-    expect(rank != 2 * max(fits), "That fits into 24 GB, of which 0.9 is yours.", "24 GB 里只有 0.9 归你用。")
-    expect(rank == max(fits), f"Rank {rank:g} is not the largest that fits.", f"{rank:g} 不是放得下的最大的秩。")
+    expect(
+        rank != 2 * max(fits),
+        "That fits into 24 GB, of which 0.9 is yours.",
+        "24 GB 里只有 0.9 归你用。",
+    )
+    expect(
+        rank == max(fits),
+        f"Rank {rank:g} is not the largest that fits.",
+        f"{rank:g} 不是放得下的最大的秩。",
+    )
     right = cost.lora_parameters(shape, max(fits)) / cost.parameters(shape)
     expect(
         abs(share / right - 1) < 0.01,
@@ -223,7 +239,7 @@ def four_logs(answer):
     expect(
         isinstance(answer, (tuple, list)) and len(answer) == 4 and set(answer) == words,
         'Four words, each once: "fine", "reference", "loss", "overdone".',
-        "四个词，每个用一次：\"fine\"、\"reference\"、\"loss\"、\"overdone\"。",
+        '四个词，每个用一次："fine"、"reference"、"loss"、"overdone"。',
     )
     expect(
         answer[1] == "reference",

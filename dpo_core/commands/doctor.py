@@ -4,10 +4,12 @@ dpo-core doctor data pairs.jsonl --model gen
 dpo-core doctor run dpo.model/metrics.jsonl --data pairs.jsonl
 """
 
+import io
 import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
 from typing import Any
 
 from dpo_core import checkpoint
@@ -201,13 +203,11 @@ def draw(path: str, rows: Sequence[Row]) -> None:
         StorageError: it cannot be written, or something stands in its place.
         ValueError: matplotlib is not there.
     """
-    import io
-
-    try:
-        from matplotlib.figure import Figure
+    try:  # the chapters' package, not the library's
+        drawing = import_module("matplotlib.figure")
     except ImportError:
         raise ValueError("picture needs the package matplotlib") from None
-    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    figure = drawing.Figure(figsize=(6.4, 3.4), layout="constrained")
     axes = figure.subplots()
     lengths = [[len(row.texts[side]) for row in rows] for side in (1, 2)]
     longest = max(map(max, lengths))
