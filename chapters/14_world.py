@@ -113,7 +113,7 @@ assert pieces[-1] == words.end and "".join(pieces) == prompt + answer
 # The mask is [chapter 8](08_tensors.ipynb)'s; its `E` is called `<|im_end|>`. One trap is new: a piece may reach across the boundary.
 
 # %% [markdown] lang="zh"
-# 掩码还是[第 8 章](08_tensors.ipynb)的掩码，`E` 在这里叫 `<|im_end|>`。新的陷阱只有一个：一个词元可能跨过提示和回答的边界。
+# 掩码还是[第 8 章](08_tensors.ipynb)的掩码，`E` 在这里叫 `<|im_end|>`。新的麻烦只有一个：一个词元可能跨过提示和回答的边界。
 
 # %%
 for prompt, answer in (("Is the sky", " blue?"), ("Is the sky ", "blue?")):
@@ -1130,6 +1130,12 @@ assert torch.equal(merged, with_adapters) and not torch.allclose(merged, off)
 
 # %% tags=["setup"]
 MODELS = ("llama-3.2-1b", "llama-3.2-3b", "llama-3-8b")
+PARTS_HELD = {
+    ("weights", "gradients"): ("weights, gradients", "权重和梯度"),
+    ("moments", "master"): ("moments, master copy", "矩和主副本"),
+    ("reference",): ("reference", "参考策略"),
+    ("activations", "logits"): ("activations, logits", "激活值和 logits"),
+}
 PART_COLORS = [COLORS[name] for name in ("policy", "rejected", "ref", "chosen")]
 LENGTHS = {"prompt": 512, "chosen": 512, "rejected": 512}
 LEAN = {"reference": "stored", "checkpointing": True, "chunked_head": True}
@@ -1148,33 +1154,26 @@ def plan_of(way):
 @picture
 def memory_by_part(say):
     fig, axes = figure(width=6.8, height=3.6)
-    ways = {
-        "all": say("all weights", "全部权重"),
-        "lean": say("… lean", "……省内存"),
-        "adapters": say("adapters", "适配器"),
-    }
-    parts = {
-        say("weights, gradients", "权重和梯度"): ("weights", "gradients"),
-        say("moments, master copy", "矩和主副本"): ("moments", "master"),
-        say("reference", "参考策略"): ("reference",),
-        say("activations, logits", "激活值和 logits"): ("activations", "logits"),
-    }
-    ends = []
-    for row, (model, way) in enumerate((m, w) for m in MODELS for w in WAYS):
-        held = cost.memory(cost.PRESETS[model], plan_of(way), 1)
-        left, place = 0.0, row + row // 3
-        for (label, names), color in zip(parts.items(), PART_COLORS, strict=True):
-            size = sum(getattr(held, name) for name in names) / 1e9
-            first = {"label": label} if row == 0 else {}
-            axes.barh(place, size, left=left, color=color, **first)
-            left += size
-        ends.append((place, f"{model.split('-')[-1].upper()}, {ways[way]}"))
-    axes.axvline(80, ls="--", lw=1, color=INK)
-    axes.axvline(24, ls=":", lw=1, color=INK)
-    axes.set_yticks(*zip(*ends), fontsize=8)
+    words = say("all weights;… lean;adapters", "全部权重;……省内存;适配器").split(";")
+    for part, (names, label) in enumerate(PARTS_HELD.items()):
+        for row, (model, way) in enumerate((m, w) for m in MODELS for w in WAYS):
+            held = vars(cost.memory(cost.PRESETS[model], plan_of(way), 1))
+            before = [name for known in list(PARTS_HELD)[:part] for name in known]
+            left, size = (
+                sum(held[n] for n in known) / 1e9 for known in (before, names)
+            )
+            first = {"label": say(*label)} if row == 0 else {}
+            axes.barh(row + row // 3, size, left=left, color=PART_COLORS[part], **first)
+    for limit, style in ((80, "--"), (24, ":")):
+        axes.axvline(limit, ls=style, lw=1.5, color=COLORS["theory"])
+        axes.text(limit + 1, -0.7, f"{limit} GB", fontsize=8, color=COLORS["theory"])
+    ends = [
+        f"{model.split('-')[-1].upper()}, {word}" for model in MODELS for word in words
+    ]
+    axes.set_yticks([row + row // 3 for row in range(9)], ends, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel(say("GB on one GPU", "一个 GPU 上的 GB 数"))
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="center right", bbox_to_anchor=(1, 0.62))
 
 
 # %% [markdown] lang="en"
@@ -1613,10 +1612,10 @@ losses, _ = kto_loss(*logps, torch.tensor(case["desirable"]), **settings)
 assert (losses - torch.tensor(case["expect"]["losses"])).abs().max() < 1e-5
 
 # %% [markdown] lang="en"
-# `make conformance` runs all of them, on `dpo_core` and on TRL beside it. Where the two differ by convention (IPO by the sum or by the mean over tokens) it gives both numbers and says whose each is. [Beside the cases](../tests/conformance) stands an adapter of 15 lines for a third trainer.
+# `make conformance` runs all of them, on `dpo_core` and on TRL beside it. Where the two differ by convention (IPO by the sum or by the mean over tokens) it gives both numbers and says whose each is. Beside the cases stands an adapter of 15 lines for a third trainer.
 
 # %% [markdown] lang="zh"
-# `make conformance` 把所有用例跑一遍，`dpo_core` 与 TRL 并排。两者约定不同的地方（IPO 对词元求和，还是取平均），两个数都给出，并注明是谁的。[用例旁边](../tests/conformance)有一个 15 行的适配器，供别的训练器照着写。
+# `make conformance` 把所有用例跑一遍，`dpo_core` 与 TRL 并排。两者约定不同的地方（IPO 对词元求和，还是取平均），两个数都给出，并注明是谁的。用例旁边有一个 15 行的适配器，供别的训练器照着写。
 
 # %% [markdown] lang="en"
 # > **What the toy hides,** even here: a set of eight short answers is not a conversation. Nobody can list what an assistant might say, so nobody can hold its policy against an optimum; what carries over is the machinery whose correctness was tested where it could be.

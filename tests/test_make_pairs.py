@@ -143,8 +143,8 @@ def test_a_run_is_not_resumed_on_other_pairs(capsys, here):
     arguments = [*TRAIN, "--pairs-file", "pairs.jsonl", "--save-every", "2", "--log-every", "1"]
     killed = train_dpo.run_training
 
-    def stops(options, model, batch_at, loss_step, recipe, place):
-        return killed(options, model, killed_at(3, batch_at), loss_step, recipe, place)
+    def stops(options, model, batch_at, *rest):
+        return killed(options, model, killed_at(3, batch_at), *rest)
 
     patch = pytest.MonkeyPatch()
     patch.setattr(train_dpo, "run_training", stops)

@@ -10,6 +10,7 @@ import torch
 pytest.importorskip("trl", reason="parity needs the `test` extra")
 
 import trl
+from transformers.utils import logging
 
 import sources
 from data.trl_settings import CHANGED, HOUSEKEEPING, OURS, settings_of, trl_arguments
@@ -186,8 +187,13 @@ def default_of(kind, name):
     """TRL's own value of a setting; of bf16, what it makes of None."""
     if name == "use_cpu":
         return next(f.default for f in dataclasses.fields(TRAINERS[kind][1]) if f.name == name)
-    with warnings.catch_warnings(action="ignore"):
-        value = getattr(TRAINERS[kind][1](output_dir="", use_cpu=True), name)
+    level = logging.get_verbosity()
+    logging.set_verbosity_warning()  # of it depends whether there is a bar
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            value = getattr(TRAINERS[kind][1](output_dir="", use_cpu=True), name)
+    finally:
+        logging.set_verbosity(level)
     return getattr(value, "value", value)
 
 
