@@ -1618,10 +1618,10 @@ assert (losses - torch.tensor(case["expect"]["losses"])).abs().max() < 1e-5
 # `make conformance` 把所有用例跑一遍，`dpo_core` 与 TRL 并排。两者约定不同的地方（IPO 对词元求和，还是取平均），两个数都给出，并注明是谁的。用例旁边有一个 15 行的适配器，供别的训练器照着写。
 
 # %% [markdown] lang="en"
-# > **What the toy hides,** even here: a set of eight short answers is not a conversation. Nobody can list what an assistant might say, so nobody can hold its policy against an optimum; what carries over is the machinery whose correctness was tested where it could be.
+# > **What the toy hides.** Even here: a set of eight short answers is not a conversation. Nobody can list what an assistant might say, so nobody can hold its policy against an optimum; what carries over is the machinery whose correctness was tested where it could be.
 
 # %% [markdown] lang="zh"
-# > **玩具没告诉你的，** 到这里还有：八个短回答的集合，不是对话。助手可能说什么，没有人列得全，也就没有人能拿它的策略去同最优解比；能带走的，是在比得了的地方验证过的这套机器。
+# > **玩具没告诉你的。** 到这里还有：八个短回答的集合，不是对话。助手可能说什么，没有人列得全，也就没有人能拿它的策略去同最优解比；能带走的，是在比得了的地方验证过的这套机器。
 
 # %% [markdown] lang="en"
 # > **To remember.** A real Llama is the same file with other sizes; its tokenizer is where the surprises are. On sets that can be listed, DPO takes a language model where theory says, and what theory leaves open moves freely. The two libraries compute the same once their settings are named. Sums and counts make several processes one. Read your data and your curves with the doctor, run imitation on the same pairs, and ask first whether DPO is the tool.
