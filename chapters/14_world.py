@@ -402,7 +402,7 @@ def leaks(say):
 #
 # **What the loss does not say.** Only differences within a set enter it, and the set's mass goes where it likes (Figure 14.3): up at $\beta=0.25$, mostly down at 2, both ways at 1. Imitation raises it on every prompt.
 #
-# **What does not survive.** In chapter 9 the chosen answers became less likely. Here, of the twelve arms on sets, they lose more than 0.05 nats in three, all at small $\beta$, and gain as much in four. And nothing was learnt about the letter e. On the ten held-out prompts at least 0.86 of the distance is left at each $\beta$, and at 2 it grows. In the book's world one rule served all prompts; here 32 lists of words have taught 32 lists of words. What becomes of the others is the network's affair.
+# **What does not survive.** In chapter 9 the chosen answers became less likely. Here, of the twelve arms on sets, they lose more than 0.05 nats in three, all at small $\beta$, and gain as much in four. And little carries over. On the ten held-out prompts soft labels leave at least 0.86 of the distance at each $\beta$, and at 2 it grows. Why was not tested. What becomes of the others is the network's affair.
 
 # %% [markdown] lang="zh"
 # 十一条预测，应验了八条。（每种做法又在 GPU 上跑了三个种子，说法一样，见后面带 ⋆ 的一节。）
@@ -413,7 +413,7 @@ def leaks(say):
 #
 # **损失没有说的。** 损失里只有集合内部的差，集合的质量爱往哪里去就往哪里去（图 14.3）：$\beta=0.25$ 时上升，2 时大多下降，1 时有升有降。模仿在每个提示上都把它抬高。
 #
-# **站不住的。** 第 9 章里，chosen 的概率变小了。这里，在集合上训练的十二次，只有三次让它下降了 0.05 奈特以上，都在 $\beta$ 小的时候；上升这么多的倒有四次。还有，关于字母 e，模型什么也没学到。在十个留出的提示上，不论 $\beta$ 取几，距离至少还剩 0.86，到 2 反而变大。在本书的世界里，一条规则管得住所有提示；这里，32 串词只教会了这 32 串词。别的提示会怎样，要看网络自己。
+# **站不住的。** 第 9 章里，chosen 的概率变小了。这里，在集合上训练的十二次，只有三次让它下降了 0.05 奈特以上，都在 $\beta$ 小的时候；上升这么多的倒有四次。还有，带到别处的很少。在十个留出的提示上，用软标签，不论 $\beta$ 取几，距离至少还剩 0.86，到 2 反而变大。原因没有检验过。别的提示会怎样，要看网络自己。
 
 # %% tags=["setup"]
 given, R = problem["trained"].ref_logps, problem["trained"].reward
@@ -602,14 +602,14 @@ def in_the_open(say):
 #
 # The loss says why. In the first pass it is 0.68 on average. It began at $\ln 2$, 0.69, and its least value, which $\pi^*$ alone reaches, is 0.65: the run is a third of the way down, and theory describes the bottom. In a set eight answers can be raised and lowered one by one. Here the reward hangs on how an answer ends and must be steered from its first word, and two answers differ in a dozen other things, which the label rewards by accident. More passes at a higher rate did not mend it (⋆).
 #
-# But look at the held-out questions: from 0.35 to 0.49. It is the reverse of the sets. There the optimum was met, and nothing carried over; here it is missed, and a habit has been learnt.
+# But look at the held-out questions: from 0.35 to 0.49. It is the reverse of the sets. There the optimum was met, and little carried over; here it is missed, and a habit has been learnt.
 
 # %% [markdown] lang="zh"
 # **预测在这里落空了**；它是写下来的第十二条。理论说平均 0.67，量到的是 0.47，训练前是 0.25；十六个问题里，达到自己那份预测的只有一个。方向是对的，16 个里有 15 个上升。同一批偏好对，模仿只到 0.29；best-of-4 会有 0.64，还什么都不用训练。
 #
 # 原因写在损失里。第一遍每一对都是新的，损失平均 0.68。它从 $\ln 2$ 也就是 0.69 起步，最小值 0.65，只有 $\pi^*$ 达得到：这次训练才下了三分之一的坡，而理论说的是坡底。在集合里，八个回答可以一个一个地抬高或压低。这里奖励看的是回答怎么收尾，却要从第一个词开始把握；何况两个回答还有十来处别的不同，标签碰巧把它们也一起奖励了。学习率高些、多过几遍，也治不好（见 ⋆）。
 #
-# 不过看看留出的问题：从 0.35 升到 0.49。同集合那边正好相反：那边到了最优解，却什么也没带走；这边没到，却学会了一种习惯。
+# 不过看看留出的问题：从 0.35 升到 0.49。同集合那边正好相反：那边到了最优解，却几乎什么也没带走；这边没到，却学会了一种习惯。
 
 
 # %% tags=["proof"] checked_en="Checked: the shares before and after, on trained and held-out questions, with their intervals; the loss and its least value." checked_zh="已验证：训练前后的份额，训练过的和留出的问题都算，连同区间；还有损失和它的最小值。"
@@ -1195,7 +1195,7 @@ for model, way, gpu in (
     print(f"{model:14}{way:10}{gpus} x {gpu:10}{rows[-1][1]:6.1f} h")
 
 # %% [markdown] lang="en"
-# So 60,000 such pairs at [chapter 13](13_fast.ipynb)'s utilisation of 0.2: all weights of 1B and 3B on one H100 in 2 and 5 hours, of 8B on two in 5; with adapters all three on one gaming card, in 8 hours, in 22, and in two days. (The plan keeps weights in bfloat16, as TRL can; this library keeps them in float32, which doubles the first part.)
+# So 60,000 such pairs at [chapter 13](13_fast.ipynb)'s utilisation of 0.2: all weights of 1B and 3B on one H100 in 2 and 5 hours, of 8B on two in 5; with adapters all three on one gaming card, in 8 hours, in 22, and in two days. (The plan keeps weights in bfloat16, as TRL can; this library keeps them in float32, and 8B no longer fits there.)
 #
 # The rest of the recipe, in the order of the days; the table of [chapter 9](09_dpo.ipynb) has the sources:
 #
@@ -1207,7 +1207,7 @@ for model, way, gpu in (
 # 6. **Judge free answers**, not the accuracy on pairs: by your checker, or by readers who do not know which is which; and compare their lengths.
 
 # %% [markdown] lang="zh"
-# 所以，60,000 个这样的偏好对，走一轮，利用率照[第 13 章](13_fast.ipynb)取 0.2：1B 和 3B 训练全部权重，一块 H100，分别要 2 小时和 5 小时；8B 要两块，5 小时。用适配器，三个都能放进一块游戏显卡，分别是 8 小时、22 小时和两天。（这里按 bfloat16 存权重，TRL 做得到；本书的库存的是 float32，第一段要加倍。）
+# 所以，60,000 个这样的偏好对，走一轮，利用率照[第 13 章](13_fast.ipynb)取 0.2：1B 和 3B 训练全部权重，一块 H100，分别要 2 小时和 5 小时；8B 要两块，5 小时。用适配器，三个都能放进一块游戏显卡，分别是 8 小时、22 小时和两天。（这里按 bfloat16 存权重，TRL 做得到；本书的库存的是 float32，8B 就放不下了。）
 #
 # 配方的其余部分，按先后来；出处见[第 9 章](09_dpo.ipynb)的表：
 #
@@ -1624,10 +1624,10 @@ assert (losses - torch.tensor(case["expect"]["losses"])).abs().max() < 1e-5
 # > **玩具没告诉你的。** 到这里还有：八个短回答的集合，不是对话。助手可能说什么，没有人列得全，也就没有人能拿它的策略去同最优解比；能带走的，是在比得了的地方验证过的这套机器。
 
 # %% [markdown] lang="en"
-# > **To remember.** A real Llama is the same file with other sizes; its tokenizer is where the surprises are. On sets that can be listed, DPO takes a language model where theory says, and what theory leaves open moves freely. The two libraries compute the same once their settings are named. Sums and counts make several processes one. Read your data and your curves with the doctor, run imitation on the same pairs, and ask first whether DPO is the tool.
+# > **To remember.** A real Llama is the same file with other sizes; its tokenizer is where the surprises are. On sets that can be listed, with soft labels, DPO takes a language model where theory says on the prompts that it saw, and what theory leaves open moves freely. The two libraries compute the same once their settings are named. Sums and counts make several processes one. Read your data and your curves with the doctor, run imitation on the same pairs, and ask first whether DPO is the tool.
 
 # %% [markdown] lang="zh"
-# > **记住。** 真实的 Llama，还是同一份代码，换了尺寸；意外多半出在分词器。回答列得全的时候，DPO 把语言模型带到理论说的地方；理论不管的，就随意移动。设置一一写明，两个库算的就是同一个东西。只传和与计数，几个进程就等于一个。数据和曲线先让体检命令看一遍，同样的偏好对上跑一遍模仿；动手之前先问：该用 DPO 吗？
+# > **记住。** 真实的 Llama，还是同一份代码，换了尺寸；意外多半出在分词器。回答列得全、标签是软的，DPO 就在见过的提示上把语言模型带到理论说的地方；理论不管的，就随意移动。设置一一写明，两个库算的就是同一个东西。只传和与计数，几个进程就等于一个。数据和曲线先让体检命令看一遍，同样的偏好对上跑一遍模仿；动手之前先问：该用 DPO 吗？
 
 # %% [markdown] lang="en"
 # ## Exercises
