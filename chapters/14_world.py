@@ -127,7 +127,7 @@ assert ids[0, : len(alone)].tolist() == alone and not mask[0, : len(alone)].any(
 # %% [markdown] lang="en"
 # With a space at its end the prompt alone has a token that the whole text has not: asked for an answer, the model stands at a place where it has never been. Our rows always begin with the prompt's own ids; and the doctor below finds such prompts.
 #
-# The same commands take a real folder. What is made for our small models has to be named anew, first of all the learning rate:
+# The same commands take a real folder; the learning rate has to be named anew:
 #
 # ```text
 # dpo-core generate FOLDER "Why is the sky blue?"
@@ -138,7 +138,7 @@ assert ids[0, : len(alone)].tolist() == alone and not mask[0, : len(alone)].any(
 # %% [markdown] lang="zh"
 # 提示末尾多了一个空格，单独编码就有一个词元，是整段文本里没有的：真要模型作答时，它站在一个从没到过的地方。我们的每一行，开头总是提示自己的 id；这样的提示，后面的体检命令也会指出来。
 #
-# 真实的文件夹，还是用同样的命令。为小模型定的设置要重新给，头一个是学习率：
+# 真实的文件夹，还是用同样的命令，只是学习率要重新给：
 #
 # ```text
 # dpo-core generate FOLDER "Why is the sky blue?"
@@ -156,7 +156,7 @@ assert ids[0, : len(alone)].tolist() == alone and not mask[0, : len(alone)].any(
 # ## Theory against a real model
 # Chapter 9 held a network to a computed optimum. The network had 118,000 parameters, and its world was made for the purpose. Does the theory hold for a language model that others trained on the text of the web?
 #
-# For free text nobody can compute the optimum. For a **closed set** of answers one can. The model is asked “Choose one: north, south, east or west.”, and its reply begins “I choose the word:”. What may follow: the four words, each with and without a full stop, then the end token. These are eight complete answers, and the model's probability of each is a product of a few numbers, exact. Together they hold 0.35 to 0.69 of all that it might say. Within the set, renormalised, everything of chapter 6 applies: $\pi^*\propto\pi_{\mathrm{ref}}\,e^{r/\beta}$.
+# For free text nobody can compute the optimum. For a **closed set** of answers one can. The model is asked “Choose one: north, south, east or west.”, and its reply begins “I choose the word:”. What may follow: the four words, each with and without a full stop, then the end token. These are eight complete answers, and the model's probability of each is a product of a few numbers, exact. Of 72 lists that were tried, the 42 whose answers hold at least 0.35 of all that it might say were kept, with 0.12 to 0.88 of that rewarded; the most is 0.69. Within the set, renormalised, everything of chapter 6 applies: $\pi^*\propto\pi_{\mathrm{ref}}\,e^{r/\beta}$.
 #
 # The reward is a whim: 1 if the word has the letter e. There are 32 such prompts to train on, and 10 more that training never sees.
 
@@ -164,7 +164,7 @@ assert ids[0, : len(alone)].tolist() == alone and not mask[0, : len(alone)].any(
 # ## 拿真实模型检验理论
 # 第 9 章拿一个网络去对照算出来的最优解。可那个网络只有 118,000 个参数，它的世界又是专门搭的。换成别人用网上的文字训出来的语言模型，理论还成立吗？
 #
-# 随便写的文字，最优解没有人算得出。**封闭的答案集**就可以。问模型：「Choose one: north, south, east or west.」，回答的开头替它写好：「I choose the word:」。后面只看这几种：四个词，带句点或不带，然后是结束符。一共八个完整的回答，每个的概率都是几个数的乘积，精确可算。它们合起来占模型全部说法的 0.35 到 0.69。在集合里归一化以后，第 6 章的一切照搬：$\pi^*\propto\pi_{\mathrm{ref}}\,e^{r/\beta}$。
+# 随便写的文字，最优解没有人算得出。**封闭的答案集**就可以。问模型：「Choose one: north, south, east or west.」，回答的开头替它写好：「I choose the word:」。后面只看这几种：四个词，带句点或不带，然后是结束词元。一共八个完整的回答，每个的概率都是几个数的乘积，精确可算。试过 72 串词，留下 42 串：八个回答加起来至少占全部概率的 0.35，其中有奖励的占 0.12 到 0.88；留下的里面，最多的占到 0.69。在集合里归一化以后，第 6 章的一切照搬：$\pi^*\propto\pi_{\mathrm{ref}}\,e^{r/\beta}$。
 #
 # 奖励随便定一个：词里有字母 e，得 1 分。这样的提示有 32 个用来训练，另有 10 个，训练从不见到。
 
@@ -222,7 +222,7 @@ print(f"mass of the sets: {least:.2f} to {most:.2f}")
 assert (f"{least:.2f}", f"{most:.2f}") == ("0.35", "0.69")
 
 # %% [markdown] lang="en"
-# Before the first training eleven predictions of the toy were written down, each with what would count against it (they head `chapters/data/real_theory.py`). An update sees 8 prompts and all 28 pairs of each; 48 updates, full fine-tuning, AdamW at $10^{-5}$, one run an arm. Arms differ in one thing: $\beta$, or the kind of label, or the loss. The learning rate was chosen on the trained prompts, by the distance to $\pi^*$: here theory sets the target, so that tuning towards it is fair; the held-out prompts took no part.
+# Before the first training eleven predictions of the toy were written down, each with what would count against it (they head `chapters/data/real_theory.py`). An update sees 8 prompts and all 28 pairs of each; 48 updates, full fine-tuning, AdamW at $10^{-5}$, one run an arm. Arms on sets differ in one thing: $\beta$, or the kind of label, or the loss. Their settings were chosen on the trained prompts, by the distance to $\pi^*$, with soft labels at $\beta=0.5$; the others took them over. (All twelve settings tried meet the first prediction there, ten at 0.25: ⋆.) The held-out prompts took no part.
 #
 # > **Before you run it.** 134.5 million weights give the eight log-probabilities of a set, and 31 other sets pull at them. What will be left of the distance $\mathrm{KL}(\pi\,\|\,\pi^*)$: a half, a tenth, a hundredth? And the set's whole mass, of which the loss does not speak?
 #
@@ -233,7 +233,7 @@ assert (f"{least:.2f}", f"{most:.2f}") == ("0.35", "0.69")
 # </details>
 
 # %% [markdown] lang="zh"
-# 头一次训练之前，先把小模型那里的十一条预测写下来，每条都写明什么结果算它错（在 `chapters/data/real_theory.py` 的开头）。每次更新看 8 个提示，每个提示的 28 个样本对全看；共 48 次更新，全参数微调，AdamW，学习率 $10^{-5}$，每种做法跑一次。各种做法只差一处：$\beta$，或者标签，或者损失。学习率是在训练过的提示上、按到 $\pi^*$ 的距离挑的：目标由理论给定，朝着它调并不占便宜；留出的提示没有参与。
+# 头一次训练之前，先把小模型那里的十一条预测写下来，每条都写明什么结果算它错（在 `chapters/data/real_theory.py` 的开头）。每次更新看 8 个提示，每个提示的 28 个样本对全看；共 48 次更新，全参数微调，AdamW，学习率 $10^{-5}$，每种做法跑一次。在集合上训练的各种做法只差一处：$\beta$，或者标签，或者损失。它们的设置，是在训练过的提示上、用软标签、在 $\beta=0.5$ 处按到 $\pi^*$ 的距离挑的，别的做法照用。（试过的十二种设置，在那里全都应验第一条预测，在 0.25 处有十种：见 ⋆。）留出的提示没有参与。
 #
 # > **先猜一猜。** 一个集合的八个对数概率，出自 1.345 亿个权重，另外 31 个集合也在拉扯同一批权重。距离 $\mathrm{KL}(\pi\,\|\,\pi^*)$ 会剩下多少：一半，十分之一，还是百分之一？还有，整个集合的概率质量，损失只字未提，它会怎么动？
 #
@@ -359,7 +359,7 @@ def distances(say):
 # **Figure 14.2.** Mean distance $\mathrm{KL}(\pi\,\|\,\pi^*)$ within the trained sets, by $\beta$ and kind of label. Soft labels end 20 to 130 times nearer than the base model began.
 
 # %% [markdown] lang="zh"
-# **图 14.2** 训练过的集合里，到最优解的平均距离 $\mathrm{KL}(\pi\,\|\,\pi^*)$，按 $\beta$ 和标签种类分列。用软标签，终点离最优解比起点近 20 到 130 倍。
+# **图 14.2** 训练过的集合里，到最优解的平均距离 $\mathrm{KL}(\pi\,\|\,\pi^*)$，按 $\beta$ 和标签种类分列。用软标签，到终点时，距离只有起点的 20 分之一到 130 分之一。
 
 
 # %% tags=["figure"] alt_en="Seven rows of 32 short strokes and a dot, the mean, on an axis of the change of the log of the set's mass, from -0.3 to 1.1. Soft labels: at beta 0.25 all to the right, mean 0.4; at 0.5 mostly right; at 1 on both sides of zero; at 2 mostly left, mean -0.06. Sampled at 0.5 mostly right; deterministic at 0.5 nearly all right, mean 0.55. Imitation farthest right, from 0.4 to 1." alt_zh="七行，每行 32 条短竖线和一个圆点（平均值），横轴是集合质量的对数的变化，从 -0.3 到 1.1。软标签：β=0.25 全在右边，平均 0.4；0.5 大多在右；1 在零的两侧；2 大多在左，平均 -0.06。采样标签 0.5 大多在右；确定性标签 0.5 几乎全在右，平均 0.55。模仿最靠右，从 0.4 到 1。"
@@ -388,32 +388,32 @@ def leaks(say):
 
 
 # %% [markdown] lang="en"
-# **Figure 14.3.** What the loss does not fix: the change of each set's whole mass, a stroke a prompt, with the mean. At 0 nothing has leaked in or out.
+# **Figure 14.3.** What the loss does not fix: the change of each set's whole mass, a stroke a prompt, with the mean.
 
 # %% [markdown] lang="zh"
-# **图 14.3** 损失管不着的：各集合总质量的变化，一条竖线一个提示，圆点是平均。在 0 处，就是不漏进也不漏出。
+# **图 14.3** 损失管不着的：各集合总质量的变化，一条竖线一个提示，圆点是平均。
 
 # %% [markdown] lang="en"
-# Eight of the eleven predictions held. (Three seeds of each arm, on a GPU, say the same: see ⋆ below.)
+# Eight of the eleven predictions held. (With two more seeds, on a GPU, the order of the arms on sets stays; in one of them the first prediction fails too: see ⋆.)
 #
-# **What survives.** The optimum does. With soft labels less than 0.05 of the distance is left at any $\beta$, at $\beta=0.5$ less than 0.01, and prompt by prompt the rewarded words have the predicted share, on average to 0.02. A larger $\beta$ holds the model closer. What the reward does not tell apart, the full stop, keeps its proportions. Sampled labels have the same optimum and more noise: a fifth of the distance is left at 0.5, nearly half at 2, where there was little to go; that prediction (a quarter) failed. Deterministic labels do not stop there: wherever $\beta$ puts $\pi^*$, they end about 0.3 nats from it, on the far side. Imitation ends at the chosen answers' own distribution, and its $J$ below the base model's. Best of 4, which trains nothing, comes within 0.01 of the highest $J$ at this $\beta$, at the price of four answers for one.
+# **What survives.** The optimum does. With soft labels less than 0.05 of the distance is left at any $\beta$, at $\beta=0.5$ less than 0.01, and prompt by prompt the rewarded words have the predicted share, on average to 0.02. A larger $\beta$ holds the model closer. What the reward does not tell apart, the full stop, keeps its proportions. Sampled labels have the same optimum and more noise: a fifth of the distance is left at 0.5, nearly half at 2, where there was little to go; that prediction (a quarter) failed. Deterministic labels do not stop there: wherever $\beta$ puts $\pi^*$, after 48 updates they are about 0.3 nats from it, on the far side. Imitation ends at the chosen answers' own distribution, and its $J$ below the base model's. Best of 4, which trains nothing, comes within 0.01 of the highest $J$ at this $\beta$, at the price of four answers for one.
 #
 # **The file of pairs** is what one has at work: 384 pairs, each seen once, each with one drawn label. It leads no nearer to $\pi^*$: twelve noisy labels a prompt say little about eight numbers, and one pass uses each once. dpo_core and TRL agree, step by step and at the end; whatever is missing, it is not in the program.
 #
 # **What the loss does not say.** Only differences within a set enter it, and the set's mass goes where it likes (Figure 14.3): up at $\beta=0.25$, mostly down at 2, both ways at 1. Imitation raises it on every prompt.
 #
-# **What does not survive.** In chapter 9 the chosen answers became less likely. Here, of the twelve arms on sets, they lose more than 0.05 nats in three, all at small $\beta$, and gain as much in four. And little carries over. On the ten held-out prompts soft labels leave at least 0.86 of the distance at each $\beta$, and at 2 it grows. Why was not tested. What becomes of the others is the network's affair.
+# **What does not survive.** In chapter 9 the chosen answers became less likely. Here, of the twelve arms on sets, they lose more than 0.05 nats in three, all at small $\beta$, and gain as much in four. And little carries over. On the ten held-out prompts soft labels leave at least 0.86 of the distance at each $\beta$, and at 2 it grows. Why was not tested.
 
 # %% [markdown] lang="zh"
-# 十一条预测，应验了八条。（每种做法又在 GPU 上跑了三个种子，说法一样，见后面带 ⋆ 的一节。）
+# 十一条预测，应验了八条。（在集合上训练的各种做法，又在 GPU 上多跑了两个种子：谁先谁后不变，但其中一个种子连第一条也没有应验，见 ⋆。）
 #
-# **站得住的。** 最优解站得住。软标签下，不论 $\beta$ 取几，剩下的距离都不到 0.05，$\beta=0.5$ 时不到 0.01；逐个提示去看，有奖励的词所占的份额，同预测平均只差 0.02 以内。$\beta$ 越大，模型被拉得越近。奖励分不出高下的，比如带不带句点，比例照旧。采样标签的最优解相同，只是噪声大：0.5 时还剩五分之一；2 时本来就没多远，还剩将近一半，这一条（原说剩不到四分之一）没有应验。确定性标签停不住：不管 $\beta$ 把 $\pi^*$ 放在哪里，它都要越过去，停在大约 0.3 奈特之外。模仿走到 chosen 自己的分布，$J$ 比基座模型还低。什么都不训练的 best-of-4，在这个 $\beta$ 下离最高的 $J$ 不到 0.01，代价是写四个回答才用一个。
+# **站得住的。** 最优解站得住。软标签下，不论 $\beta$ 取几，剩下的距离都不到原来的 0.05，$\beta=0.5$ 时不到 0.01；逐个提示去看，有奖励的词所占的份额，与预测平均相差不到 0.02。$\beta$ 越大，模型被拉得越近。奖励分不出高下的，比如带不带句点，比例照旧。采样标签的最优解相同，只是噪声大：0.5 时还剩五分之一；2 时本来就没多远，还剩将近一半，这一条（原说剩不到四分之一）没有应验。确定性标签停不住：不管 $\beta$ 把 $\pi^*$ 放在哪里，它都要越过去，48 次更新之后在大约 0.3 奈特之外。模仿走到 chosen 自己的分布，$J$ 比基座模型还低。什么都不训练的 best-of-4，在这个 $\beta$ 下离最高的 $J$ 不到 0.01，代价是写四个回答才用一个。
 #
 # **偏好对文件**才是工作中会遇到的：384 对，每对只看一遍，标签只抽一次。它没有走近 $\pi^*$：一个提示只有十二个带噪声的标签，对八个数说明不了多少，而且每个只用一次。dpo_core 和 TRL 每一步一致，终点也一致；缺的不管是什么，总不在程序里。
 #
 # **损失没有说的。** 损失里只有集合内部的差，集合的质量爱往哪里去就往哪里去（图 14.3）：$\beta=0.25$ 时上升，2 时大多下降，1 时有升有降。模仿在每个提示上都把它抬高。
 #
-# **站不住的。** 第 9 章里，chosen 的概率变小了。这里，在集合上训练的十二次，只有三次让它下降了 0.05 奈特以上，都在 $\beta$ 小的时候；上升这么多的倒有四次。还有，带到别处的很少。在十个留出的提示上，用软标签，不论 $\beta$ 取几，距离至少还剩 0.86，到 2 反而变大。原因没有检验过。别的提示会怎样，要看网络自己。
+# **站不住的。** 第 9 章里，chosen 的概率变小了。这里，在集合上训练的十二次，只有三次让它下降了 0.05 奈特以上，都在 $\beta$ 小的时候；上升这么多的倒有四次。还有，学到的很少能带到别处。在十个留出的提示上，用软标签，不论 $\beta$ 取几，距离至少还剩原来的 0.86，取 2 时反而变大。原因没有检验过。
 
 # %% tags=["setup"]
 given, R = problem["trained"].ref_logps, problem["trained"].reward
@@ -527,7 +527,7 @@ assert {n for n, true in held.items() if not true} == {5, 9, 10}
 # </details>
 
 # %% [markdown] lang="zh"
-# ### 往开放处走一步
+# ### 走出封闭的集合
 # 再看自由的回答。问模型十六个问题，比如「Why do we sleep?」，要它用一句短话回答，最多写 24 个词元。到那时写完了，奖励是 1；四次里有三次写不完。这些回答没法一一列举，可奖励只有两个值，要算最优解的份额，只需知道参考策略的一个数：它自己写完的份额 $p$。最优解的份额是 $p\,e^{1/\beta}/(p\,e^{1/\beta}+1-p)$。偏好对取自模型自己的回答，每个问题 32 对，软标签；过两遍，$\beta=0.5$，学习率 $3\cdot 10^{-6}$，是三个里损失最低的。
 #
 # > **先猜一猜。** 份额到得了那里吗？留出的问题呢？
@@ -595,21 +595,21 @@ def in_the_open(say):
 # **Figure 14.4.** Answers that come to an end within 24 tokens, a point for each question, 64 answers each, with 95 % intervals, against the share that theory predicts for $\beta=0.5$.
 
 # %% [markdown] lang="zh"
-# **图 14.4** 在 24 个词元之内写完的回答：一个点一个问题，各 64 个回答，附 95 % 区间；横轴是理论对 $\beta=0.5$ 预测的份额。
+# **图 14.4** 在 24 个词元之内写完的回答：一个点一个问题，各 64 个回答，附 95% 区间；横轴是理论对 $\beta=0.5$ 预测的份额。
 
 # %% [markdown] lang="en"
-# **Here the prediction fails**; it was the twelfth that was written down. Theory says 0.67 on average. Measured is 0.47, from 0.25 before; one question of the sixteen reaches what was predicted for it. The direction is right, on 15 of 16. Imitation of the same pairs comes to 0.29; best of 4 would give 0.64, and trains nothing.
+# **Here the prediction fails**; it was the twelfth that was written down. It had failed once before, on a GPU at $10^{-5}$; this run, at the lowest rate tried, is the second attempt. Theory says 0.67 on average. Measured is 0.47, from 0.25 before; one question of the sixteen reaches what was predicted for it. The direction is right, on 15 of 16. Imitation of the same pairs, at the same rate, comes to 0.29, where its own end is 0.34; best of 4 would give 0.64, and trains nothing.
 #
-# The loss says why. In the first pass it is 0.68 on average. It began at $\ln 2$, 0.69, and its least value, which $\pi^*$ alone reaches, is 0.65: the run is a third of the way down, and theory describes the bottom. In a set eight answers can be raised and lowered one by one. Here the reward hangs on how an answer ends and must be steered from its first word, and two answers differ in a dozen other things, which the label rewards by accident. More passes at a higher rate did not mend it (⋆).
+# The loss shows that the bottom is far. In the first pass, where every pair is new, it is 0.68 on average. It began at $\ln 2$, 0.69, and its least value, which $\pi^*$ alone reaches, is 0.65: over that pass the run is a third of the way down, and theory describes the bottom. Perhaps an end is hard to steer from the first word; that was not tested. More passes at a higher rate did not mend it (⋆).
 #
-# But look at the held-out questions: from 0.35 to 0.49. It is the reverse of the sets. There the optimum was met, and little carried over; here it is missed, and a habit has been learnt.
+# But look at the held-out questions: from 0.35 to 0.49. It is the reverse of the sets. There the optimum was met, and little carried over; here it is missed, and much carries over.
 
 # %% [markdown] lang="zh"
-# **预测在这里落空了**；它是写下来的第十二条。理论说平均 0.67，量到的是 0.47，训练前是 0.25；十六个问题里，达到自己那份预测的只有一个。方向是对的，16 个里有 15 个上升。同一批偏好对，模仿只到 0.29；best-of-4 会有 0.64，还什么都不用训练。
+# **预测在这里落空了**；它是写下来的第十二条。此前在 GPU 上，学习率 $10^{-5}$，它已经落空过一回；这次用的是试过的最低的学习率，是第二回。理论说平均 0.67，量到的是 0.47，训练前是 0.25；十六个问题里，达到自己那份预测的只有一个。方向是对的，16 个里有 15 个上升。同一批偏好对，学习率相同，模仿走到 0.29，它自己的终点是 0.34；best-of-4 会有 0.64，还什么都不用训练。
 #
-# 原因写在损失里。第一遍每一对都是新的，损失平均 0.68。它从 $\ln 2$ 也就是 0.69 起步，最小值 0.65，只有 $\pi^*$ 达得到：这次训练才下了三分之一的坡，而理论说的是坡底。在集合里，八个回答可以一个一个地抬高或压低。这里奖励看的是回答怎么收尾，却要从第一个词开始把握；何况两个回答还有十来处别的不同，标签碰巧把它们也一起奖励了。学习率高些、多过几遍，也治不好（见 ⋆）。
+# 损失表明离坡底还远。第一遍每一对都是新的，损失平均 0.68。它从 $\ln 2$ 也就是 0.69 起步，最小值 0.65，只有 $\pi^*$ 达得到：按这一遍的平均算，才下了三分之一的坡，而理论说的是坡底。也许从第一个词起就要把握怎么收尾，本来就难；这一点没有检验过。学习率高些、多过几遍，也治不好（见 ⋆）。
 #
-# 不过看看留出的问题：从 0.35 升到 0.49。同集合那边正好相反：那边到了最优解，却几乎什么也没带走；这边没到，却学会了一种习惯。
+# 不过看看留出的问题：从 0.35 升到 0.49。同集合那边正好相反：那边到了最优解，却几乎什么也没带走；这边没到，带走的倒不少。
 
 
 # %% tags=["proof"] checked_en="Checked: the shares before and after, on trained and held-out questions, with their intervals; the loss and its least value." checked_zh="已验证：训练前后的份额，训练过的和留出的问题都算，连同区间；还有损失和它的最小值。"
@@ -678,9 +678,9 @@ for kind in (*LABELS, "imitation"):
 # The settings were one of twelve: learning rates from $5\cdot 10^{-6}$ to $4\cdot 10^{-5}$, and 4, 8 or 16 sets an update. At $\beta=0.5$ what is left ranges from 0.008 to 0.04, and what was taken left the least. In the set's mass they differ much more: it changes by $+0.2$ to $-0.7$ on average, at the same $\pi^*$ within the sets.
 
 # %% [markdown] lang="zh"
-# 谁先谁后，三个种子都一样。有两个数踩在边上：$\beta=2$ 时软标签还剩 0.04 到 0.06，所以第一条预测在三个种子里有一个没应验，而那里起初的距离总共才 0.02 奈特；采样标签在 2 处每个种子都剩下四分之一以上，在 1 处三个里有两个如此。
+# 谁先谁后，三个种子都一样。有两个数踩在边上：$\beta=2$ 时软标签还剩原来距离的 0.04 到 0.06，所以第一条预测在三个种子里有一个没应验，而那里起初的距离总共才 0.02 奈特；采样标签在 2 处每个种子都剩下四分之一以上，在 1 处三个里有两个如此。
 #
-# 采用的设置是十二种里的一种：学习率从 $5\cdot 10^{-6}$ 到 $4\cdot 10^{-5}$，每次更新 4、8 或 16 个集合。$\beta=0.5$ 时，剩下的从 0.008 到 0.04，采用的那一种剩得最少。差得多的是集合的质量：集合里走到同一个 $\pi^*$，质量的对数平均却从 $+0.2$ 变到 $-0.7$。
+# 采用的设置是十二种里的一种：学习率从 $5\cdot 10^{-6}$ 到 $4\cdot 10^{-5}$，每次更新 4、8 或 16 个集合。$\beta=0.5$ 时，剩下的比例从 0.008 到 0.04 不等，采用的那一种剩得最少。差得多的是集合的质量：集合里走到的是同一个 $\pi^*$，质量的对数平均变了多少，却从 $+0.2$ 到 $-0.7$ 都有。
 
 # %% tags=["proof"] checked_en="Checked: the three seeds beside the recorded run, the two edges, and the grid." checked_zh="已验证：三个种子同录下的结果相比，那两个边上的数，以及试过的各种设置。"
 # concluded of the seeds
@@ -748,13 +748,13 @@ for run in dpo_trials:
 
 # %% [markdown] lang="en"
 # ## TRL, hand in hand
-# [TRL](https://huggingface.co/docs/trl) is Hugging Face's library of trainers for preferences. You will want both: this book's code to read every line, TRL for what is not here, such as images or quantised weights. Then one thing must be certain: that the two compute the same.
+# [TRL](https://huggingface.co/docs/trl) is Hugging Face's library of trainers for preferences, and has what is not here, such as images or quantised weights. One thing must be certain: that the two compute the same.
 #
 # A folder of ours *is* a folder of transformers. Nothing is converted:
 
 # %% [markdown] lang="zh"
-# ## 与 TRL 携手
-# [TRL](https://huggingface.co/docs/trl) 是 Hugging Face 的偏好训练库。两样你都用得着：本书的代码行行可读；图像输入、量化权重，本书没有，TRL 有。要换着用，先得有一件事靠得住：两边算的是同一个东西。
+# ## 和 TRL 一起用
+# [TRL](https://huggingface.co/docs/trl) 是 Hugging Face 的偏好训练库；图像输入、量化权重，本书没有，它有。要换着用，先得有一件事靠得住：两边算的是同一个东西。
 #
 # 我们的模型文件夹，*就是* transformers 的文件夹，不用转换：
 
@@ -926,7 +926,7 @@ assert gap < 1e-4
 # - **预热。** transformers 的预热从学习率 0 开始，头一步等于没走。
 # - **最后一批。** 凑不满的一批，TRL 也走一步，我们舍去。
 # - **长度。** `max_length` 是 1,024，从末尾截断，先丢的就是 `E`；我们拒收这一行。
-# - **没有提示列。** 提示就取两个回答最长的公共开头（[TRL #6498](https://github.com/huggingface/trl/issues/6498)）：`S54=27+27E` 和 `S54=28+26E`，得到的是 `S54=2`。
+# - **没有提示列。** 提示就取 chosen 和 rejected 两列的最长公共前缀（[TRL #6498](https://github.com/huggingface/trl/issues/6498)）：`S54=27+27E` 和 `S54=28+26E`，得到的是 `S54=2`。
 # - **回答的结尾。** 缺 `E` 时 TRL 会补上，半截的回答看着也像写完了；GRPO 的奖励函数拿到的文本又都不带 `E`。
 
 # %% [markdown] lang="en"
@@ -973,7 +973,7 @@ assert some.param_groups[0]["lr"] == 0
 # ### 另外三个训练器
 # **SFT。** 有 `prompt` 和 `completion` 两列，TRL 就只计回答的词元，与我们相同；除数是整步的词元总数，梯度累积时也如此。只有一列 `text`，提示也会被学进去。
 #
-# **奖励模型。** `RewardTrainer` 在主干上装一个只输出一个数的头，初值随机；我们的从零开始。两边换成同一个头，损失和所有梯度都一致。分数读在填充之前的最后一个词元上；要是拿结束符来填充，就会早读一个。
+# **奖励模型。** `RewardTrainer` 在主干上装一个只输出一个数的头，初值随机；我们的从零开始。两边换成同一个头，损失和所有梯度都一致。分数读在填充之前的最后一个词元上；要是拿结束词元来填充，就会早读一个。
 #
 # **GRPO。** 除了表里那些，还有：损失默认是 DAPO 的，`beta` 默认为 0（根本没有参考策略），KL 项要乘上比值。一次采样得到的各行，进损失之前会被打乱。测试拿 TRL 自己抽的回答，用我们的优势、KL 惩罚和损失去算，得到的就是它的梯度。
 #
@@ -1088,7 +1088,7 @@ with torch.no_grad():
 #
 # <details><summary>Answer</summary>
 #
-# Higher. $B$ starts at zero, and through two thin factors a step of the same length moves $W'$ less. The recipes for Zephyr 7B in Hugging Face's [alignment-handbook](https://github.com/huggingface/alignment-handbook/tree/main/recipes/zephyr-7b-beta/dpo) have 5e-7 for all weights and 5e-6 for adapters, ten times as much.
+# Higher, as a rule; why, we have not tested. The recipes for Zephyr 7B in Hugging Face's [alignment-handbook](https://github.com/huggingface/alignment-handbook/tree/main/recipes/zephyr-7b-beta/dpo) have 5e-7 for all weights and 5e-6 for adapters, ten times as much, though they differ in more than that. (Our 2e-3 is Muon's, and below AdamW trains.)
 #
 # </details>
 
@@ -1099,7 +1099,7 @@ with torch.no_grad():
 #
 # <details><summary>答案</summary>
 #
-# 该大些。$B$ 从零开始；同样长的一步，经过两个细长的因子，$W'$ 动得少。Hugging Face 的 [alignment-handbook](https://github.com/huggingface/alignment-handbook/tree/main/recipes/zephyr-7b-beta/dpo) 给 Zephyr 7B 的两份配方，全部权重用 5e-7，适配器用 5e-6，差十倍。
+# 通常大些；为什么，我们没有检验过。Hugging Face 的 [alignment-handbook](https://github.com/huggingface/alignment-handbook/tree/main/recipes/zephyr-7b-beta/dpo) 给 Zephyr 7B 的两份配方，全部权重用 5e-7，适配器用 5e-6，差十倍，不过两份配方不只差这一处。（我们的 2e-3 是 Muon 的，下面训练用的是 AdamW。）
 #
 # </details>
 
@@ -1122,11 +1122,11 @@ assert torch.equal(merged, with_adapters) and not torch.allclose(merged, off)
 
 # %% [markdown] lang="en"
 # ## Recipes for one billion to eight
-# What does it take, then? The calculator of [chapter 13](13_fast.ipynb) knows three more levers: log-probabilities of the reference stored beforehand instead of a second model; activations computed again instead of kept (**activation checkpointing**, `--checkpointing`); bfloat16 products (`--precision bfloat16`). The picture has pairs of 512 tokens a part; the memory of one GPU, part by part.
+# What does it take, then? The calculator of [chapter 13](13_fast.ipynb) knows three more levers: log-probabilities of the reference stored beforehand instead of a second model; activations computed again instead of kept (**activation checkpointing**, `--checkpointing`); bfloat16 products (`--precision bfloat16`). The picture has pairs of 512 tokens a part.
 
 # %% [markdown] lang="zh"
 # ## 十亿到八十亿的配方
-# 那么要用多大的机器？[第 13 章](13_fast.ipynb)的那套算术还有三个办法可用：参考策略的对数概率事先存好，不必再放一个模型；激活值用时重算，不留着（**激活重算**，activation checkpointing，`--checkpointing`）；乘积用 bfloat16（`--precision bfloat16`）。图里提示和两个回答各 512 个词元，画的是一个 GPU 的内存，逐项列出。
+# 那么要用多大的机器？[第 13 章](13_fast.ipynb)的那套算术还有三个办法可用：参考策略的对数概率事先存好，不必再放一个模型；激活值用时重算，不留着（**激活重算**，activation checkpointing，就是上一章提到的梯度检查点，`--checkpointing`）；乘积用 bfloat16（`--precision bfloat16`）。图里提示和两个回答各 512 个词元。
 
 # %% tags=["setup"]
 MODELS = ("llama-3.2-1b", "llama-3.2-3b", "llama-3-8b")
@@ -1195,7 +1195,7 @@ for model, way, gpu in (
     print(f"{model:14}{way:10}{gpus} x {gpu:10}{rows[-1][1]:6.1f} h")
 
 # %% [markdown] lang="en"
-# So 60,000 such pairs at [chapter 13](13_fast.ipynb)'s utilisation of 0.2: all weights of 1B and 3B on one H100 in 2 and 5 hours, of 8B on two in 5; with adapters all three on one gaming card, in 8 hours, in 22, and in two days. (The plan keeps weights in bfloat16, as TRL can; this library keeps them in float32, and 8B no longer fits there.)
+# So 60,000 such pairs at [chapter 13](13_fast.ipynb)'s utilisation of 0.2: all weights of 1B and 3B on one H100 in 2 and 5 hours, of 8B on two in 5; with adapters all three on one gaming card, in 8 hours, in 22, and in two days. (Counted, not measured. Weights are in bfloat16 here, as TRL can have them; this library keeps them in float32, and 8B no longer fits there.)
 #
 # The rest of the recipe, in the order of the days; the table of [chapter 9](09_dpo.ipynb) has the sources:
 #
@@ -1207,7 +1207,7 @@ for model, way, gpu in (
 # 6. **Judge free answers**, not the accuracy on pairs: by your checker, or by readers who do not know which is which; and compare their lengths.
 
 # %% [markdown] lang="zh"
-# 所以，60,000 个这样的偏好对，走一轮，利用率照[第 13 章](13_fast.ipynb)取 0.2：1B 和 3B 训练全部权重，一块 H100，分别要 2 小时和 5 小时；8B 要两块，5 小时。用适配器，三个都能放进一块游戏显卡，分别是 8 小时、22 小时和两天。（这里按 bfloat16 存权重，TRL 做得到；本书的库存的是 float32，8B 就放不下了。）
+# 所以，60,000 个这样的偏好对，走一轮，利用率照[第 13 章](13_fast.ipynb)取 0.2：1B 和 3B 训练全部权重，一块 H100，分别要 2 小时和 5 小时；8B 要两块，5 小时。用适配器，三个都能放进一块游戏显卡，分别是 8 小时、22 小时和两天。（都是算出来的，不是量的。这里按 bfloat16 存权重，TRL 做得到；本书的库存的是 float32，8B 就放不下了。）
 #
 # 配方的其余部分，按先后来；出处见[第 9 章](09_dpo.ipynb)的表：
 #
@@ -1240,9 +1240,9 @@ assert 16 * (4096 + 4096) == 131_072 and round(4096**2 / 1e6, 1) == 16.8
 
 # %% [markdown] lang="zh"
 # ## 许多进程
-# 一个 GPU 装满了，就用好几个一起训练。`torchrun` 按吩咐把同一个程序启动若干份，每份领一个编号，叫 **rank**；每一批的各行大家分着算，优化器动手之前，再把梯度合到一起。合起来算出的，得和一个进程算出来的是同一个数。
+# 一个 GPU 装满了，就用好几个一起训练。`torchrun` 按吩咐把同一个程序启动若干份，每份是一个进程，领一个编号，叫 **rank**，下文也用它称呼这个进程；每一批的各行大家分着算，优化器动手之前，再把梯度合到一起。合起来算出的数，必须和单独一个进程算出的一样。
 #
-# 手算一遍：两个 rank，算下一个词元的损失。rank 0 只分到一个回答词元，损失 3 nat；rank 1 分到三个，各 1 nat。每个词元应当一样重：
+# 手算一遍：两个 rank，算下一个词元的损失。rank 0 只分到一个回答词元，损失 3 奈特；rank 1 分到三个，各 1 奈特。每个词元应当一样重：
 #
 # $$\frac{3+(1+1+1)}{1+3}=1.5,\qquad\frac12\Big(\frac{3}{1}+\frac{1+1+1}{3}\Big)=2$$
 #
@@ -1294,10 +1294,10 @@ def what_travels(say):
 
 
 # %% [markdown] lang="en"
-# **Figure 14.6.** What two ranks hold, and what travels. FSDP2 sends a layer's weights twice and its gradients once, three rounds where DDP has two, and each of $N$ ranks holds an $N$-th of everything.
+# **Figure 14.6.** What two ranks hold, and what travels. FSDP2 sends a layer's weights twice and its gradients once, three rounds where DDP has two, and each of $N$ ranks holds an $N$-th of the weights, gradients and moments.
 
 # %% [markdown] lang="zh"
-# **图 14.6** 两个 rank 各拿着什么，路上走的是什么。FSDP2 把一层的权重送两遍，梯度送一遍，共三轮，DDP 是两轮；换来的是 $N$ 个 rank 各只拿全部的 $N$ 分之一。
+# **图 14.6** 两个 rank 各拿着什么，路上走的是什么。FSDP2 把一层的权重送两遍，梯度送一遍，共三轮，DDP 是两轮；换来的是 $N$ 个 rank 各只拿权重、梯度和矩的 $N$ 分之一。
 
 # %% [markdown] lang="en"
 # Now two real processes against one: DPO on the shipped model, eight updates of seven pairs, which two ranks cannot share evenly. What is left between them is the order in which float32 adds.
@@ -1361,7 +1361,7 @@ assert 0 < apart < 1e-6
 
 # %% [markdown] lang="zh"
 # ## ⋆ 分布式错误博物馆
-# 下面每一条都有人犯过；`tests/test_parallel_museum.py` 把它们逐一种进两个真正的进程，再逐一拦下。没有一条会让程序崩溃，所以才难发觉。
+# 下面每一条都有人犯过；`tests/test_parallel_museum.py` 把它们一个个植入两个真正的进程，再一个个拦下。没有一条会让程序崩溃，所以才难发觉。
 #
 # | 错在哪里 | 出处 |
 # |---|---|
@@ -1399,7 +1399,7 @@ assert 0 < apart < 1e-6
 #   -m dpo_core train-dpo --sharding fsdp --model ./start.model --output ./dpo.model
 # ```
 #
-# 每台机器都要有本书的包（torch 版本一致），还要有起点模型的文件夹。其余都归第一个 rank：偏好对由它读或由它造，用参考策略打好分，再发给大家；指标、状态和模型也由它写。所以一行和它的参考分数从不分开，也没有哪个文件有两个写者。每个 rank 都会核对：权重、选项、偏好对是否与第一个相同；每一步还要核对批次是否相同。梯度在 GPU 之间走 NCCL，在 CPU 之间走 gloo。
+# 每台机器都要有本书的包（torch 版本一致），还要有起点模型的文件夹。其余都归第一个 rank：偏好对由它读取或生成，用参考策略打好分，再发给大家；指标、状态和模型也由它写。所以一行和它的参考分数从不分开，也没有哪个文件会由两个 rank 来写。每个 rank 都会核对：权重、选项、偏好对是否与第一个相同；每一步还要核对批次是否相同。梯度在 GPU 之间走 NCCL，在 CPU 之间走 gloo。
 #
 # 多个 rank 时，各层不编译；`--batch-size` 是大家合计的，不能小于 rank 的个数；有 rank 死掉，整个训练以退出码 1 结束。我们那一行下面，torchrun 打印的是它自己的记录：谁在什么时候结束。
 
@@ -1407,13 +1407,13 @@ assert 0 < apart < 1e-6
 # ## The doctor
 # Many a run is lost before its first step, in a file that nobody read, and many another says so in its log, where nobody looked. `dpo-core doctor` looks for the faults of [chapter 8](08_tensors.ipynb) and its kin: `doctor data FILE` in preference pairs of anybody's making, `doctor run LOG` in what a training wrote down, ours or TRL's `trainer_state.json`.
 #
-# A tool that finds something everywhere is soon switched off. So the doctor speaks only where it is sure. Twenty pairs, then, without fault, and the same twenty after three small accidents.
+# A tool that finds something everywhere is soon switched off. So the doctor's thresholds are set to speak seldom. Twenty pairs, then, without fault, and the same twenty after three small accidents.
 
 # %% [markdown] lang="zh"
 # ## 医生
-# 许多训练还没走第一步就已经输了，毛病在数据里，没人读过；另一些把毛病写进了日志，也没人看。[第 8 章](08_tensors.ipynb)里的那些毛病，`dpo-core doctor` 替你去找：`doctor data FILE` 查偏好对，谁做的都行；`doctor run LOG` 查训练留下的记录，我们的和 TRL 的 `trainer_state.json` 都能读。
+# 许多训练还没走第一步就注定失败，毛病在数据里，没人读过；另一些把毛病写进了日志，也没人看。[第 8 章](08_tensors.ipynb)里的那些毛病，有一条体检命令替你去找，就是 `dpo-core doctor`，下面叫它医生：`doctor data FILE` 查偏好对，谁做的都行；`doctor run LOG` 查训练留下的记录，我们的和 TRL 的 `trainer_state.json` 都能读。
 #
-# 见什么都要说两句的工具，很快就会被关掉。所以医生只在有把握时开口。下面先是二十个没毛病的偏好对，然后让它们出三个小意外。
+# 见什么都要说两句的工具，很快就会被关掉。所以医生的门槛定得让它少开口。下面先是二十个没毛病的偏好对，然后让它们出三个小意外。
 
 
 # %% tags=["setup"]
@@ -1444,12 +1444,12 @@ found = {one.name: one.where for one in sick.findings}
 assert found == {"identical": (3,), "eos-missing": (7,), "contradictions": (10, 21)}
 
 # %% [markdown] lang="en"
-# Rows are numbered as the file's lines are. On the command line each finding comes with four more things: what it means, why it matters, what to do, and the chapter that explains it. With `--model` the doctor reads with that model's tokenizer, and finds what only tokens show: a word that straddles the boundary between prompt and answer, or two answers that are equal once they are cut. It also says how much there is to learn: in how many pairs the model prefers chosen already, and by how many nats the others have to turn. The exit code is 0 for nothing found, 1 for findings, 2 for a file that cannot be read.
+# Rows are numbered as the file's lines are. On the command line each finding comes with four more things: what it means, why it matters, what to do, and the chapter that explains it. With `--model` the doctor reads with that model's tokenizer, and finds what only tokens show: a word that straddles the boundary between prompt and answer, or two answers that are equal once they are cut. It also says in how many pairs the model prefers chosen already. The exit code is 0 for nothing found, 1 for findings, 2 for a file that cannot be read.
 #
 # Now a run. The shipped `dpo` has its log beside it. In a copy, let the loss be the sum over four accumulated pieces instead of their mean, and let one margin have the wrong sign.
 
 # %% [markdown] lang="zh"
-# 行号就是文件的行号。在命令行里，每处毛病还带四样东西：是什么，为什么要紧，怎么办，哪一章讲过。加上 `--model`，医生就用那个模型的分词器去读，能查出只有词元才看得见的事：一个词元横跨提示和回答，或者两个回答截断以后一模一样。它还会告诉你有多少要学：多少偏好对里，模型本来就更偏向 chosen；其余的还差多少 nat 才能翻过来。退出码 0 表示没查出什么，1 表示查出了毛病，2 表示文件读不了。
+# 行号就是文件的行号。在命令行里，每处毛病还带四样东西：是什么，为什么要紧，怎么办，哪一章讲过。加上 `--model`，医生就用那个模型的分词器去读，能查出只有词元才看得见的事：一个词元横跨提示和回答，或者两个回答截断以后一模一样。它还会告诉你，多少偏好对里，模型本来就更偏向 chosen。退出码 0 表示没查出什么，1 表示查出了毛病，2 表示文件读不了。
 #
 # 再看一次训练。随书的 `dpo` 把日志放在旁边。抄一份，做两处手脚：把四份累积的损失加起来，忘了取平均；再把一个间隔的符号弄反。
 
@@ -1477,7 +1477,7 @@ assert "4 times" in ill.findings[0].what
 # ## ⋆ Reading a run with the doctor
 # The checks of a run follow an order that serves without a tool as well.
 #
-# **The first line.** A policy that still equals its reference has rewards of zero and a loss that is known beforehand: $\ln2$ for DPO, 1 for hinge, $1/(4\beta^2)$ for IPO. If the rewards are not zero, another model was taken for the reference.
+# **The first line.** A policy that still equals its reference has rewards of zero and a loss that is known beforehand: $\ln2$ for DPO, 1 for hinge, $1/(4\beta^2)$ for IPO. If at step 1 the rewards are not zero, suspect that another model was taken for the reference; a log that begins later has learnt a little already.
 #
 # **Every line.** Some numbers cannot be. The margin is chosen minus rejected; an accuracy is between 0 and 1. And loss and margin are tied to each other: $-\log\sigma$ is convex, so that with hard labels the mean loss is at least its value at the mean margin. With a margin of 2, by hand, that is $\log(1+e^{-2})=0.127$. A log that pairs this margin with a loss of 0.10 measures two different things.
 #
@@ -1499,11 +1499,11 @@ assert "4 times" in ill.findings[0].what
 # ## ⋆ 跟着医生读一次训练
 # 查训练有个顺序，手边没有工具也用得上。
 #
-# **第一行。** 策略还等于参考策略时，奖励是零，损失事先就知道：DPO 是 $\ln2$，hinge 是 1，IPO 是 $1/(4\beta^2)$。奖励不是零，就是参考策略拿错了模型。
+# **第一行。** 策略还等于参考策略时，奖励是零，损失事先就知道：DPO 是 $\ln2$，hinge 是 1，IPO 是 $1/(4\beta^2)$。第 1 步的奖励要是不为零，先疑心参考策略用错了模型；开头更晚的日志，已经学了一点。
 #
-# **每一行。** 有些数根本不可能出现。间隔等于 chosen 的奖励减 rejected 的奖励；准确率在 0 和 1 之间。损失和间隔也互相牵着：$-\log\sigma$ 是凸函数，用硬标签时，平均损失不会小于它在平均间隔处的值。手算一个：间隔是 2，下限就是 $\log(1+e^{-2})=0.127$。日志里间隔这么大，损失却是 0.10，那么这两个数量的不是一回事。
+# **每一行。** 有些数根本不可能出现。间隔等于 chosen 的奖励减 rejected 的奖励；准确率在 0 和 1 之间。损失和间隔也互相牵着：$-\log\sigma$ 是凸函数，用硬标签时，平均损失不会小于它在平均间隔处的值。手算一个：间隔是 2，下限就是 $\log(1+e^{-2})=0.127$。日志里间隔这么大，损失却是 0.10，那么损失和间隔记的就不是一回事。
 #
-# **最后十分之一。** 损失停住了，还是涨了？chosen 去了哪里（[第 9 章](09_dpo.ipynb)）？准确率到 1 不算毛病，chosen 掉半个 nat 也不算。准确率已经是 1，chosen 还一路往下掉，才是过度优化。
+# **最后十分之一。** 损失停住了，还是涨了？chosen 去了哪里（[第 9 章](09_dpo.ipynb)）？准确率到 1 不算毛病，chosen 掉半个奈特也不算。准确率已经是 1，chosen 还一路往下掉，才是过度优化。
 #
 # | 章 | 偏好对里的毛病 | 训练里的毛病 |
 # |---|---|---|
@@ -1546,7 +1546,7 @@ assert round(math.log1p(math.exp(-2)), 3) == 0.127
 # | comparisons of other models' answers | SFT on the chosen first; then compare | the policy's own answers were never judged ([chapter 10](10_data.ipynb)) |
 # | a thing that the model cannot do | demonstrations, or a larger model | preferences select; here they did not teach ([chapter 10](10_data.ipynb)) |
 # | a thing that must *never* be said | a filter | a leash moves shares; it makes none of them zero ([chapter 6](06_objective.ipynb)) |
-# | comparisons of the model's own answers by people | DPO | that is the case it was derived for |
+# | comparisons of the model's own answers by people, many of them | DPO | that is the case it was derived for |
 #
 # Of the last but one row theory is certain: $\pi^*\propto\pi_{\mathrm{ref}}\,e^{r/\beta}$ is above zero wherever $\pi_{\mathrm{ref}}$ is. A thousandth of forbidden answers, a reward lower by 1 and $\beta=0.1$: $0.001\,e^{-10}$ is one in twenty million, and with $\beta=1$ one in three thousand.
 
@@ -1563,7 +1563,7 @@ assert round(math.log1p(math.exp(-2)), 3) == 0.127
 # | 别的模型的回答的比较 | 先用 chosen 做 SFT，再比 | 策略自己的回答，从没有人评过（[第 10 章](10_data.ipynb)） |
 # | 模型做不到的事 | 示范，或者更大的模型 | 偏好只会挑选；在这里它没有教会什么（[第 10 章](10_data.ipynb)） |
 # | *绝不*能说的话 | 过滤器 | KL 惩罚下只会此消彼长，没有哪一个归零（[第 6 章](06_objective.ipynb)） |
-# | 人对模型自己的回答所作的比较 | DPO | 推导它的时候，想的就是这种情形 |
+# | 人对模型自己的回答所作的比较，而且很多 | DPO | 推导它的时候，想的就是这种情形 |
 #
 # 倒数第二行，理论说得很肯定：凡是 $\pi_{\mathrm{ref}}$ 大于零的地方，$\pi^*\propto\pi_{\mathrm{ref}}\,e^{r/\beta}$ 就大于零。禁止的回答占千分之一，奖励低 1，$\beta=0.1$：$0.001\,e^{-10}$，两千万次里有一次；$\beta=1$，三千次里就有一次。
 
@@ -1627,7 +1627,7 @@ assert (losses - torch.tensor(case["expect"]["losses"])).abs().max() < 1e-5
 # > **To remember.** A real Llama is the same file with other sizes; its tokenizer is where the surprises are. On sets that can be listed, with soft labels, DPO takes a language model where theory says on the prompts that it saw, and what theory leaves open moves freely. The two libraries compute the same once their settings are named. Sums and counts make several processes one. Read your data and your curves with the doctor, run imitation on the same pairs, and ask first whether DPO is the tool.
 
 # %% [markdown] lang="zh"
-# > **记住。** 真实的 Llama，还是同一份代码，换了尺寸；意外多半出在分词器。回答列得全、标签是软的，DPO 就在见过的提示上把语言模型带到理论说的地方；理论不管的，就随意移动。设置一一写明，两个库算的就是同一个东西。只传和与计数，几个进程就等于一个。数据和曲线先让体检命令看一遍，同样的偏好对上跑一遍模仿；动手之前先问：该用 DPO 吗？
+# > **记住。** 真实的 Llama，还是同一份代码，换了尺寸；意外多半出在分词器。回答列得全、标签是软的，DPO 就在见过的提示上把语言模型带到理论说的地方；理论不管的，就随意移动。设置一一写明，两个库算的就是同一个东西。只传总和与个数，几个进程就等于一个。数据和曲线先让体检命令看一遍，同样的偏好对上跑一遍模仿；动手之前先问：该用 DPO 吗？
 
 # %% [markdown] lang="en"
 # ## Exercises
@@ -1793,7 +1793,7 @@ check("14.3", beta_lived_by)
 # %% [markdown] lang="zh"
 # <details><summary>解答</summary>
 #
-# 拿图 14.4 的平均数来问，`beta_lived_by(0.25, 0.47)` 得 1.0：要求的是 0.5，模型实际遵守的绳子紧了一倍。
+# 拿图 14.4 的平均数来问，`beta_lived_by(0.25, 0.47)` 得 1.0：要求的是 0.5，实际拴住模型的绳子紧了一倍。
 #
 # ```python
 # def beta_lived_by(p, q):
@@ -1929,7 +1929,7 @@ check("14.5", answer_14_5)
 # ### 练习 14.6 · 秩最大能取多少
 # ★★☆ · 10 分钟
 #
-# Llama 3 8B，一块 24 GB 的显卡，其中 0.9 归你用，偏好对同上面的图，内存能省则省。在 2 的幂里，放得下的最大的秩是多少？取这个秩，训练的参数占全模型的几成？写成元组。
+# Llama 3 8B，一块 24 GB 的显卡，其中 0.9 归你用，偏好对同上面的图，内存能省则省。在 2 的幂里，放得下的最大的秩是多少？取这个秩，训练的参数占全模型的多大比例？写成元组。
 #
 # <details><summary>提示</summary>
 #
@@ -2096,7 +2096,7 @@ check("14.8", answer_14_8)
 # %% [markdown] lang="zh"
 # <details><summary>解答</summary>
 #
-# B 一开始就是 -0.6，离出发点六个 nat：参考策略拿错了。C 的间隔是 1.6，损失不可能低于 0.18，它却记着 0.06。A 每一对都排对了，chosen 却丢了九个 nat。D 的 chosen 升，rejected 降，损失也在下限 0.34 之上。医生的说法一样：
+# B 的奖励一开始就在 -0.6 上下，离出发点已有六奈特：参考策略用错了。C 的间隔是 1.6，损失不可能低于 0.18，日志里却是 0.06。A 把每个偏好对都排对了，chosen 却丢了九奈特。D 的 chosen 升，rejected 降，损失也在下限 0.34 之上。医生的说法一样：
 #
 # ```python
 # answer_14_8 = ("overdone", "reference", "loss", "fine")

@@ -375,13 +375,14 @@ def _check_tokens(
     """Boundaries that tokens cross, characters that have no token, and rows that are too long or
     equal where they are cut.
     """
-    crossed, unread, cut, long = [], [], [], []
+    crossed, unread, cut, long, why = [], [], [], [], ""
     for row in rows:
         try:
             prompt, *answers = texts_for(row, reader)
             head = reader.encode(prompt)
             tokens = [reader.encode(prompt + answer) for answer in answers]
-        except ValueError:
+        except ValueError as error:  # an unknown character, or a chat template that fails or lacks
+            why = why or str(error)
             unread.append(row)
             continue
         whole = isinstance(row.prompt, str) or hasattr(reader, "prompt")
@@ -394,7 +395,7 @@ def _check_tokens(
             long.append(row)
     return [
         _found("boundary", crossed, "a token holds the prompt's end and the answer's beginning"),
-        _found("not-in-vocabulary", unread, "the model's tokenizer cannot read the row"),
+        _found("not-in-vocabulary", unread, f"the model cannot read the row: {why}"),
         _found("too-long", long, f"prompt and answer have more than {positions} tokens"),
         _found(
             "identical-after-truncation",

@@ -215,11 +215,18 @@ def read_pairs(
     """
     positions = reference.config.max_position_embeddings if reference is not None else None
     columns: dict[str, list] = {name: [] for name in (*TEXTS, "preference_prob", *LOGPS)}
+    forms: list[str] = []
     for number, line in enumerate(_lines(path), start=1):
         try:
             found = pair_of_line(line, positions, tokenizer)
         except ValueError as error:
             raise ValueError(f"{path}, line {number}, is not a pair: {error}") from None
+        forms.append(found.pop("form"))
+        if forms[-1] != forms[0]:
+            raise ValueError(
+                f"{path} mixes formats: line 1 is {forms[0]}, line {number} is {forms[-1]}; "
+                "accepted is one format a file"
+            )
         for name, value in found.items():
             columns[name].append(value)
     texts = [columns[name] for name in TEXTS]
@@ -267,7 +274,7 @@ def _lines(path: Path) -> list[str]:
 def pair_of_line(
     line: str, positions: int | None = None, tokenizer: Tokenizer = TOKENIZER
 ) -> dict[str, str | float]:
-    """The columns of one line, checked.
+    """The columns of one line, checked, and its `form`, by the words of `rows.Row`.
 
     Args:
         positions: how many tokens a model can read.
@@ -288,6 +295,8 @@ def pair_of_line(
     for name in LOGPS:
         if name in row:
             found[name] = _number(row, name, -math.inf, 0.0)
+    kind = "conversation" if isinstance(row["chosen"], list) else "text"
+    found["form"] = kind if "prompt" in row else f"implicit {kind}"
     return found
 
 

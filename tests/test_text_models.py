@@ -400,6 +400,25 @@ def test_a_line_that_is_no_pair_is_named(theirs, tmp_path, row, said):
     assert said in str(error.value)
 
 
+@pytest.mark.parametrize("mixed", [[0, 1], [0, 2], [1, 3], [2, 3]])
+def test_a_file_has_one_format(theirs, tmp_path, mixed):
+    """A bare question beside one in the chat template: half of the file would train something else."""
+    model, tokenizer, _ = open_model(theirs)
+    row, other = ROWS[:2]
+    forms = [
+        row,
+        as_conversation(other),
+        {n: other["prompt"] + other[n] for n in ("chosen", "rejected")},
+        {
+            n: as_conversation(other)["prompt"] + as_conversation(other)[n]
+            for n in ("chosen", "rejected")
+        },
+    ]
+    path = write(tmp_path / "a.jsonl", [forms[i] for i in mixed])
+    with pytest.raises(ValueError, match=r"mixes formats: line 1 is .*, line 2 is "):
+        read_pairs(path, model, tokenizer)
+
+
 def test_accuracy_counts_what_the_chosen_answer_gained(theirs):
     """A likelier chosen answer is no preference that was learnt: the reference had it too."""
     model, tokenizer, _ = open_model(theirs)
@@ -667,3 +686,38 @@ def test_a_model_saved_with_its_tokenizer_is_whole(theirs, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters()))
     save_model(load_pretrained("gen"), tmp_path / "gen")
     assert isinstance(read_tokenizer(tmp_path / "gen"), CharTokenizer)
+
+
+def test_a_model_of_theirs_goes_to_trl_and_back(place):
+    """What TRL saves of a tokenizer and a configuration is read here again, and trained on."""
+    trl = pytest.importorskip("trl", reason="parity needs the `test` extra")
+    from datasets import load_dataset
+
+    command = ["train-dpo", "--pairs-file", "pairs.jsonl", *ARGUMENTS]
+    assert main([*command, "--model", "theirs", "--output", "ours"]) == 0
+    trainer = trl.DPOTrainer(
+        model="ours",
+        args=trl.DPOConfig(
+            output_dir="runs",
+            max_steps=2,
+            use_cpu=True,
+            bf16=False,
+            activation_checkpointing=False,
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+        ),
+        train_dataset=load_dataset("json", data_files="pairs.jsonl", cache_dir="cache")["train"],
+    )
+    trainer.train()
+    trainer.save_model("trls")
+    model, tokenizer, recipe = open_model("trls")
+    assert recipe == {} and tokenizer.eos_id == read_tokenizer("theirs").eos_id
+    trained = dict(trainer.model.named_parameters())
+    assert all(torch.equal(p, trained[name].float()) for name, p in model.named_parameters())
+    begun = open_model("ours")[0]
+    assert any(not torch.equal(p, q) for p, q in zip(model.parameters(), begun.parameters()))
+    ours, theirs = (read_tokenizer(name) for name in ("theirs", "trls"))
+    assert ours.prompt("Tea or coffee?") == theirs.prompt("Tea or coffee?")
+    assert ours.encode(TEXTS[0]) == theirs.encode(TEXTS[0])
+    assert main([*command, "--model", "trls", "--output", "back"]) == 0
