@@ -4,15 +4,13 @@ The cells that draw a conclusion are taken from the chapter and run on the store
 are exchanged, a baseline is missing, or numbers say the opposite.
 """
 
-import json
 import math
 
-import matplotlib
 import pytest
 
+import conclusions
 import sources
 
-DATA = sources.CHAPTERS / "data"
 (CHAPTER,) = [path for path in sources.chapters() if path.stem.startswith("14")]
 FILES = ("real_theory", "real_open", "real_tuning")
 CELLS = (  # a line of each, in the chapter's order
@@ -39,20 +37,7 @@ CELLS = (  # a line of each, in the chapter's order
 
 
 def conclude(monkeypatch, folder, change=lambda files: None):
-    """Run the cells of the chapter in their order, on the stored files, changed."""
-    matplotlib.use("Agg")
-    files = {name: json.loads((DATA / f"{name}.json").read_text("utf-8")) for name in FILES}
-    change(files)
-    (folder / "data").mkdir()
-    for name, content in files.items():
-        (folder / "data" / f"{name}.json").write_text(json.dumps(content), "utf-8")
-    monkeypatch.chdir(folder)
-    monkeypatch.syspath_prepend(str(sources.CHAPTERS))
-    code = [cell.source for cell in sources.cells(CHAPTER) if cell.kind == "code"]
-    namespace: dict = {}
-    for line in CELLS:
-        (source,) = [source for source in code if line in source]
-        exec(compile(source, line, "exec"), namespace)
+    conclusions.conclude(CHAPTER, FILES, CELLS, monkeypatch, folder, change)
 
 
 def arm(files, name, beta=0.5):
