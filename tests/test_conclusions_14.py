@@ -12,7 +12,7 @@ import conclusions
 import sources
 
 (CHAPTER,) = [path for path in sources.chapters() if path.stem.startswith("14")]
-FILES = ("real_theory", "real_open", "real_tuning")
+FILES = ("real_theory", "real_file", "real_open", "real_tuning")
 CELLS = (  # a line of each, in the chapter's order
     'os.environ["HF_HUB_OFFLINE"]',
     "from dpo_core.rows import row_of as read_row",
@@ -25,12 +25,13 @@ CELLS = (  # a line of each, in the chapter's order
     "def chosen_moved(",
     "# concluded from the sets",
     "# concluded of the baselines",
+    "# concluded of the file",
     "# concluded of what the loss does not say",
     "# concluded of the eleven predictions",
-    "free = json.loads",
+    'free = stored("real_open")',
     "# concluded of the free answers",
     "# concluded of the held-out questions",
-    "tuning = json.loads",
+    'tuning = stored("real_tuning")',
     "# concluded of the seeds",
     "# concluded of the trials",
 )
@@ -205,6 +206,33 @@ def another_setting_was_better(files):
             run["trained"]["after"] *= 0.1
 
 
+def file_arm(files, name):
+    (found,) = [run for run in files["real_file"]["runs"] if run["name"] == name]
+    return found
+
+
+def exchange_on_file(one, other):
+    def change(files):
+        first, second = file_arm(files, one), file_arm(files, other)
+        first["name"], second["name"] = other, one
+
+    return change
+
+
+def drawn_labels_on_file(files):
+    """What is called soft is the arm with drawn labels."""
+    file_arm(files, "soft").update(losses=arm(files, "pairs")["losses"])
+
+
+def another_file(files):
+    """The longer arm began on other pairs."""
+    file_arm(files, "longer")["losses"][5] += 0.01
+
+
+def without(name):
+    return lambda files: files["real_file"]["runs"].remove(file_arm(files, name))
+
+
 CHANGES = {
     "sampled labels for soft ones": exchange("soft", "sampled"),
     "deterministic labels for soft ones": exchange("soft", "deterministic", 2.0),
@@ -223,6 +251,11 @@ CHANGES = {
     "imitation that did not train": untrained("imitation"),
     "deterministic labels that stop": optimal("deterministic", 1.0, "trained"),
     "a file of pairs that is enough": optimal("pairs", 0.5, "trained"),
+    "on the file, imitation for soft labels": exchange_on_file("soft", "imitation"),
+    "on the file, soft labels that are drawn": drawn_labels_on_file,
+    "on the file, four passes that are the best": exchange_on_file("soft", "longer"),
+    "on the file, four passes over other pairs": another_file,
+    "on the file, no imitation": without("imitation"),
     "TRL ends elsewhere": untrained("trl"),
     "TRL has another loss": another_program,
     "TRL has fewer steps": steps_missing,
