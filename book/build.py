@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader
 from book.contents import BOOK
 from book.downloads import write_downloads
 from book.editions import EDITIONS, Edition
+from book.lab import write_lab
 from book.languages import SourceError
 from book.policy import protect
 from book.sources import write_sources
@@ -51,6 +52,7 @@ def build(html: Path) -> None:
     for edition in EDITIONS.values():
         shutil.move(work / edition.lang / "html", site / edition.lang)
     write_downloads(site / "notebooks")
+    write_lab(site / "lab")
     write_front_door(site / "index.html")
     for template in site.glob("*/_static/**/*.html"):
         template.unlink()  # the theme's, which Sphinx copies along; no page stands there

@@ -16,6 +16,7 @@ from book.languages import SourceError, headings, in_language
 BOOK = Path(__file__).parent
 CHAPTERS = BOOK.parent / "chapters"
 PAGES = BOOK / "pages"
+LAB = "lab"  # the page that is alive, after the first chapter
 APPENDICES = (
     "notation",
     "glossary",

@@ -5,6 +5,7 @@ from sphinx.application import Sphinx
 from book import contents
 from book.downloads import BILINGUAL
 from book.editions import EDITIONS
+from book.lab import PARTS
 
 
 def add_context(
@@ -16,6 +17,7 @@ def add_context(
     context["edition"] = edition
     context["twin"] = f"../{edition.other.lang}/{pagename}.html"
     context["chapter"] = chapter
+    context["lab"] = [part for part in PARTS if f'data-lab="{part}"' in context.get("body", "")]
     context["notebooks"] = chapter and [
         (f"../notebooks/{kind}/{chapter.file}.ipynb", kind, name)
         for kind, name in (

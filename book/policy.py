@@ -18,6 +18,7 @@ POLICY = {
     "img-src": "'self'",
     "font-src": "'self'",
     "connect-src": "'self'",
+    "worker-src": "'self'",  # the lab's; what it compiles is under its own policy, not the page's
     "object-src": "'none'",
     "base-uri": "'self'",
     "form-action": "'self'",

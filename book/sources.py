@@ -9,6 +9,7 @@ from nbformat import NotebookNode
 from book import bibliography, conformance, contents
 from book.contents import Chapter
 from book.editions import Edition
+from book.lab import with_lab
 from book.languages import in_language, label_headings
 from book.solutions import solutions
 
@@ -25,7 +26,8 @@ def write_sources(edition: Edition, folder: Path) -> None:
         notebook = contents.read_notebook(chapter.file)
         notebook.cells = cells[chapter.file]
         nbformat.write(notebook, folder / f"{chapter.file}.ipynb")
-    pages = {name: page_text(name, edition) for name in ("index", *contents.APPENDICES)}
+    names = ("index", contents.LAB, *contents.APPENDICES)
+    pages = {name: page_text(name, edition) for name in names}
     pages["index"] = with_picture(pages["index"], edition).replace(
         MAP, chapter_map(edition)
     ) + toctrees(edition)
@@ -47,6 +49,8 @@ def chapter_cells(chapter: Chapter, edition: Edition) -> list[NotebookNode]:
     cells = in_language(cells, edition.lang)
     for cell in cells:
         fold(cell, edition)
+        if cell.cell_type == "markdown":
+            cell.source = with_lab(cell.source, edition)
     first = next(cell for cell in cells if cell.cell_type == "markdown")
     title = f"# {chapter.number} · {chapter.title}"
     first.source = re.sub(r"^# .*$", lambda _: title, first.source, count=1, flags=re.MULTILINE)
@@ -73,7 +77,8 @@ def page_text(name: str, edition: Edition) -> str:
     """A page of pages/ in one language."""
     cells = contents.read_page(name)
     label_headings(cells, name)
-    return "\n\n".join(cell.source for cell in in_language(cells, edition.lang))
+    text = "\n\n".join(cell.source for cell in in_language(cells, edition.lang))
+    return with_lab(text, edition)
 
 
 def with_picture(text: str, edition: Edition) -> str:
@@ -110,12 +115,10 @@ def chapter_map(edition: Edition) -> str:
 def toctrees(edition: Edition) -> str:
     """The order of the pages, for the navigation."""
     groups = [
-        (
-            part.heading,
-            [chapter.file for chapter in part.chapters if chapter.exists],
-        )
+        (part.heading, [chapter.file for chapter in part.chapters if chapter.exists])
         for part in contents.parts(edition)
     ]
+    groups[0][1].append(contents.LAB)
     groups.append((edition.appendices, list(contents.APPENDICES)))
     trees = (
         "\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *files, "```"])

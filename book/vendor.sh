@@ -7,6 +7,9 @@ set -eu
 MATHJAX=mathjax@3.2.2                                  # Apache-2.0
 SERIF=@fontsource-variable/source-serif-4@5.3.1        # SIL Open Font License 1.1
 SANS=@expo-google-fonts/noto-sans-sc@0.4.3             # SIL Open Font License 1.1
+JAX=@jax-js/jax@0.1.25                                 # MIT; gradients and compiled kernels for the lab's training
+D3="d3-scale@4.0.2 d3-shape@3.2.0 d3-contour@4.0.2"    # ISC; scales, lines and level lines of the lab's charts
+ESBUILD=esbuild@0.25.12                                # MIT; bundles the two above, is not shipped
 
 static=$(cd "$(dirname "$0")/_static" && pwd)
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -50,4 +53,22 @@ cp sans/LICENSE_FONT "$root/dpo_core/fonts/LICENSE"
 "$root/.venv/bin/pyftsubset" sans/400Regular/NotoSansSC_400Regular.ttf --text-file=signs.txt --layout-features=kern \
     --no-hinting --output-file="$root/dpo_core/fonts/NotoSansSC-Regular.ttf"
 
-printf '%s\n' "$MATHJAX" "$SERIF" "$SANS" > "$static/VENDORED"
+# The lab's libraries, each as one bundle; jax loads the part of a device when it is started.
+vendor="$root/book/lab/vendor"
+rm -rf "$vendor"
+mkdir -p "$vendor"
+npm install --silent --no-fund --no-audit --prefix lab "$ESBUILD" "$JAX" $D3
+cat > lab/d3.js <<'D3'
+export { scaleLinear, scaleLog } from "d3-scale";
+export { area, line } from "d3-shape";
+export { contours } from "d3-contour";
+D3
+lab/node_modules/.bin/esbuild lab/node_modules/@jax-js/jax/dist/index.js --bundle --splitting --format=esm --minify \
+    --legal-comments=none --chunk-names='[name]-[hash]' --outdir="$vendor/jax" --log-level=warning
+lab/node_modules/.bin/esbuild lab/d3.js --bundle --format=iife --global-name=d3 --minify --outfile="$vendor/d3.js" --log-level=warning
+cp lab/node_modules/@jax-js/jax/LICENSE "$vendor/jax/LICENSE"
+for package in lab/node_modules/d3-* lab/node_modules/internmap; do
+    printf '%s\n\n' "$(basename "$package")"; cat "$package/LICENSE"; echo
+done > "$vendor/d3.LICENSE"
+
+printf '%s\n' "$MATHJAX" "$SERIF" "$SANS" "$JAX" $D3 > "$static/VENDORED"

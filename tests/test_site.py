@@ -38,7 +38,7 @@ OBSERVE = Path(__file__).with_name("site_observations.js")
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 PHONE = {"width": 390, "height": 844}
 CHAPTERS = [chapter.file for chapter in contents.chapters(EN)]
-PAGES = ["index", *CHAPTERS, *contents.APPENDICES]
+PAGES = ["index", CHAPTERS[0], contents.LAB, *CHAPTERS[1:], *contents.APPENDICES]
 HAN = re.compile(r"[\u4e00-\u9fff]")
 KINDS = (
     "index",
