@@ -26,22 +26,22 @@ MODEL_FILES = (
 )
 
 
-def with_lab(text: str, edition: Edition) -> str:
-    """The Markdown `text` with each part of the lab where its comment stands."""
-    return MARK.sub(lambda match: part(match[1], edition), text)
+def with_lab(text: str, edition: Edition, now: bool = False) -> str:
+    """The Markdown `text` with each part of the lab where its comment stands.
+
+    `now` lets a part begin as soon as it is seen; otherwise it loads its models when it is used.
+    """
+    return MARK.sub(lambda match: part(match[1], edition, now), text)
 
 
-def part(name: str, edition: Edition) -> str:
+def part(name: str, edition: Edition, now: bool = False) -> str:
     """One part of the lab as HTML without blank lines, so that Markdown leaves it alone."""
-    html = _templates().get_template(f"{name}.html").render(**_words(edition))
-    return re.sub(r"\n\s*", "\n", html).strip()
 
-
-def _words(edition: Edition) -> dict:
     def say(en: str, zh: str) -> str:
         return {"en": en, "zh": zh}[edition.lang]
 
-    return {"say": say, "edition": edition}
+    html = _templates().get_template(f"{name}.html").render(say=say, now=now)
+    return re.sub(r"\n\s*", "\n", html).strip()
 
 
 @cache

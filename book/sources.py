@@ -78,7 +78,7 @@ def page_text(name: str, edition: Edition) -> str:
     cells = contents.read_page(name)
     label_headings(cells, name)
     text = "\n\n".join(cell.source for cell in in_language(cells, edition.lang))
-    return with_lab(text, edition)
+    return with_lab(text, edition, now=True)
 
 
 def with_picture(text: str, edition: Edition) -> str:

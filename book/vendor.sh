@@ -9,6 +9,7 @@ SERIF=@fontsource-variable/source-serif-4@5.3.1        # SIL Open Font License 1
 SANS=@expo-google-fonts/noto-sans-sc@0.4.3             # SIL Open Font License 1.1
 JAX=@jax-js/jax@0.1.25                                 # MIT; gradients and compiled kernels for the lab's training
 D3="d3-scale@4.0.2 d3-shape@3.2.0 d3-contour@4.0.2"    # ISC; scales, lines and level lines of the lab's charts
+FFLATE=fflate@0.8.2                                    # MIT; the zip file of a model that was trained in the page
 ESBUILD=esbuild@0.25.12                                # MIT; bundles the two above, is not shipped
 
 static=$(cd "$(dirname "$0")/_static" && pwd)
@@ -57,7 +58,7 @@ cp sans/LICENSE_FONT "$root/dpo_core/fonts/LICENSE"
 vendor="$root/book/lab/vendor"
 rm -rf "$vendor"
 mkdir -p "$vendor"
-npm install --silent --no-fund --no-audit --prefix lab "$ESBUILD" "$JAX" $D3
+npm install --silent --no-fund --no-audit --prefix lab "$ESBUILD" "$JAX" "$FFLATE" $D3
 cat > lab/d3.js <<'D3'
 export { scaleLinear, scaleLog } from "d3-scale";
 export { area, line } from "d3-shape";
@@ -66,9 +67,12 @@ D3
 lab/node_modules/.bin/esbuild lab/node_modules/@jax-js/jax/dist/index.js --bundle --splitting --format=esm --minify \
     --legal-comments=none --chunk-names='[name]-[hash]' --outdir="$vendor/jax" --log-level=warning
 lab/node_modules/.bin/esbuild lab/d3.js --bundle --format=iife --global-name=d3 --minify --outfile="$vendor/d3.js" --log-level=warning
+echo 'export { zipSync } from "fflate";' > lab/zip.js
+lab/node_modules/.bin/esbuild lab/zip.js --bundle --format=esm --minify --outfile="$vendor/fflate.js" --log-level=warning
 cp lab/node_modules/@jax-js/jax/LICENSE "$vendor/jax/LICENSE"
+cp lab/node_modules/fflate/LICENSE "$vendor/fflate.LICENSE"
 for package in lab/node_modules/d3-* lab/node_modules/internmap; do
     printf '%s\n\n' "$(basename "$package")"; cat "$package/LICENSE"; echo
 done > "$vendor/d3.LICENSE"
 
-printf '%s\n' "$MATHJAX" "$SERIF" "$SANS" "$JAX" $D3 > "$static/VENDORED"
+printf '%s\n' "$MATHJAX" "$SERIF" "$SANS" "$JAX" "$FFLATE" $D3 > "$static/VENDORED"

@@ -15,6 +15,7 @@ import torch
 
 from dpo_core import threads
 
+pytest_plugins = ["site_pages"]
 LONGEST = ("test_site", "test_process", "test_proofs", "test_cli", "test_attack")
 
 

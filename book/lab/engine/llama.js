@@ -1,13 +1,18 @@
 // The book's Llama (chapter 2), one token at a time, for reading and sampling: plain loops over the numbers of a
 // model.safetensors. What trains is network.js.
 
-/** y = W x for the rows of a matrix, (out, in). */
+/** y = W x for the rows of a matrix, (out, in); widths are multiples of 4, so four sums can run side by side. */
 function project(weight, x, out) {
   const width = x.length;
   for (let row = 0, at = 0; row < out.length; row++) {
-    let sum = 0;
-    for (let i = 0; i < width; i++) sum += weight[at++] * x[i];
-    out[row] = sum;
+    let [a, b, c, d] = [0, 0, 0, 0];
+    for (let i = 0; i < width; i += 4, at += 4) {
+      a += weight[at] * x[i];
+      b += weight[at + 1] * x[i + 1];
+      c += weight[at + 2] * x[i + 2];
+      d += weight[at + 3] * x[i + 3];
+    }
+    out[row] = a + b + (c + d);
   }
   return out;
 }

@@ -15,11 +15,17 @@ export function uniforms(seed) {
   };
 }
 
-/** log softmax of logits. */
-export function logSoftmax(logits) {
-  const largest = Math.max(...logits);
-  const total = Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit - largest), 0)) + largest;
-  return Array.from(logits, (logit) => logit - total);
+/** log softmax of logits divided by a temperature; plain loops, since every token of every answer comes through here. */
+export function logSoftmax(logits, temperature = 1) {
+  const count = logits.length;
+  let largest = -Infinity;
+  for (let id = 0; id < count; id++) if (logits[id] > largest) largest = logits[id];
+  const logps = new Float64Array(count);
+  let total = 0;
+  for (let id = 0; id < count; id++) total += Math.exp((logps[id] = (logits[id] - largest) / temperature));
+  total = Math.log(total);
+  for (let id = 0; id < count; id++) logps[id] -= total;
+  return logps;
 }
 
 /** The distribution that the next token is drawn from. Temperature 0 is greedy; topK 0 keeps all. */
@@ -28,9 +34,9 @@ export function nextTokenProbs(logits, { temperature = 1, topK = 0 } = {}) {
     const best = logits.indexOf(Math.max(...logits));
     return Array.from(logits, (_, id) => (id === best ? 1 : 0));
   }
-  const probs = logSoftmax(Array.from(logits, (logit) => logit / temperature)).map(Math.exp);
+  const probs = logSoftmax(logits, temperature).map(Math.exp);
   if (!topK || topK >= probs.length) return probs;
-  const order = probs.map((_, id) => id).sort((a, b) => probs[b] - probs[a] || a - b);
+  const order = Array.from(probs, (_, id) => id).sort((a, b) => probs[b] - probs[a] || a - b);
   const kept = new Set(order.slice(0, topK));
   const mass = order.slice(0, topK).reduce((sum, id) => sum + probs[id], 0);
   return probs.map((p, id) => (kept.has(id) ? p / mass : 0));
@@ -38,13 +44,14 @@ export function nextTokenProbs(logits, { temperature = 1, topK = 0 } = {}) {
 
 /** The first token whose cumulative probability exceeds u of the whole. */
 export function draw(probs, u) {
-  const total = probs.reduce((sum, p) => sum + p, 0);
+  let total = 0;
+  for (let id = 0; id < probs.length; id++) total += probs[id];
   let [cumulative, last] = [0, 0];
-  for (const [id, p] of probs.entries()) {
-    if (!p) continue;
-    cumulative += p;
+  for (let id = 0; id < probs.length; id++) {
+    if (!probs[id]) continue;
+    cumulative += probs[id];
     last = id;
-    if (cumulative > u * total) return id;
+    if (cumulative > u * total) break;
   }
   return last;
 }

@@ -51,7 +51,7 @@ export function measure(model, reference, world, count, seed) {
     let { logits } = theirs;
     for (const [t, id] of ids.entries()) {
       const [p, q] = [logSoftmax(steps[t].logits), logSoftmax(logits)];
-      kl += p.reduce((sum, logp, v) => sum + Math.exp(logp) * (logp - q[v]), 0) / count;
+      for (let v = 0; v < p.length; v++) kl += (Math.exp(p[v]) * (p[v] - q[v])) / count;
       if (t + 1 < ids.length) logits = reference.step(id, cache);
     }
     const found = judge(prompt, decode(ids));
@@ -73,7 +73,7 @@ function pick(world, place) {
 export class Training {
   /** settings: {beta, reward, labels, rate, steps, bug, seed}. */
   constructor(config, tensors, world, answers, settings) {
-    Object.assign(this, { config, world, settings });
+    Object.assign(this, { config, settings, answers: answers.pairs });
     this.bug = BUGS[settings.bug];
     this.reference = new Llama(config, tensors);
     this.pairs = labelled(answers.pairs, settings.reward, settings.labels, settings.seed);
@@ -91,6 +91,15 @@ export class Training {
   /** The pairs of a step: in order, again from the start when they are used up. */
   pairsAt(step) {
     return Array.from({ length: BATCH }, (_, k) => this.pairs[(step * BATCH + k) % this.pairs.length]);
+  }
+
+  /** The least expected loss of any policy: what the labels themselves leave undecided, the mean of their entropy.
+   *  A deterministic judge leaves nothing. */
+  least() {
+    const { reward, labels } = this.settings;
+    if (labels === "deterministic") return 0;
+    const surely = labelled(this.answers, reward, "soft").map(({ prob }) => prob);
+    return surely.reduce((sum, q) => sum - q * Math.log(q) - (1 - q) * Math.log(1 - q), 0) / surely.length;
   }
 
   /** Loss and gradient of a batch at the present weights: {loss, logps, gradients}; arrays, not yet numbers. */

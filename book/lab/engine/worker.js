@@ -9,21 +9,22 @@ import { VOCABULARY, decode, encode } from "./tokens.js";
 import { optimum, predicted, shares, wilson } from "./world.js";
 
 const CONFIG_FILES = ["config.json", "generation_config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json"];
-const EVERY = 10; // steps between two measurements
+const EVERY = 20; // steps between two measurements
 
 const fetched = new Map();
 
 /** A file of the site, once. */
 function get(path, as = "json") {
-  if (!fetched.has(path)) {
+  const key = `${as} ${path}`;
+  if (!fetched.has(key)) {
     const wanted = fetch(new URL(path, import.meta.url)).then((reply) => {
       if (!reply.ok) throw new Error(`${path}: ${reply.status}`);
       return reply[as]();
     });
-    wanted.catch(() => fetched.delete(path));
-    fetched.set(path, wanted);
+    wanted.catch(() => fetched.delete(key));
+    fetched.set(key, wanted);
   }
-  return fetched.get(path);
+  return fetched.get(key);
 }
 
 const models = new Map(); // by name: Promise of {config, tensors, llama}
@@ -107,7 +108,7 @@ const tasks = {
     run?.training.dispose();
     const training = new code.Training(config, tensors, world, answers, settings);
     run = { code, training, where, reference: llama, going: false };
-    return { where, pairs: training.pairs.length, first: await measured() };
+    return { where, pairs: training.pairs.length, least: training.least(), first: await measured() };
   },
 
   /** Train until the last step, or until `pause`. */
@@ -135,13 +136,13 @@ const tasks = {
     return {};
   },
 
-  /** The trained model's folder, file by file. */
-  async files() {
+  /** The trained model as a Hugging Face folder in a zip file. */
+  async folder() {
     const { config, weights } = run.training;
-    const { unpack } = await import("./network.js");
+    const [{ unpack }, { zipSync }] = await Promise.all([import("./network.js"), import("../vendor/fflate.js")]);
     const files = { "model.safetensors": write(await unpack(config, weights)) };
     for (const name of CONFIG_FILES) files[name] = new TextEncoder().encode(await get(`../models/gen.model/${name}`, "text"));
-    return { files };
+    return { zip: zipSync({ "page.model": files }, { level: 0 }) };
   },
 
   /** The pairs of the run as lines of JSON, which `dpo-core train-dpo --pairs-file` reads. */

@@ -5,6 +5,12 @@
   const [WIDTH, HEIGHT] = [320, 190];
   const MARGIN = { top: 12, right: 12, bottom: 34, left: 46 };
 
+  const smoothed = (points, width) =>
+    points.map(([x], k) => {
+      const last = points.slice(Math.max(0, k + 1 - width), k + 1);
+      return [x, last.reduce((sum, [, y]) => sum + y, 0) / last.length];
+    });
+
   /** A chart inside `place`. It is drawn anew with each `draw`.
    *
    * say: {title, x} in the page's language; x, y: the ranges [from, to] that it has at least.
@@ -13,7 +19,8 @@
     const svg = Lab.make("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": say.title, class: "lab-chart" });
     place.replaceChildren(Lab.make("p", { class: "lab-chart-title" }, say.title), svg);
 
-    /** Draw series {points: [[x, y]...], look, label, bars: [[x, low, high]...]} and levels {value, look, label}. */
+    /** Draw series {points: [[x, y]...], look, bars: [[x, low, high]...], dots, smooth} and levels {value, look}. With
+     *  `smooth` a curve is the mean of the last so many points, and the points themselves stand pale behind it. */
     const draw = (series, levels = []) => {
       const all = series.flatMap(({ points, bars = [] }) => [...points.map(([, value]) => value), ...bars.flatMap(([, low, high]) => [low, high])]);
       all.push(...levels.map(({ value }) => value), ...y);
@@ -34,9 +41,10 @@
         ...levels.map(({ value, look }) =>
           Lab.make("line", { class: `level ${look}`, x1: MARGIN.left, x2: WIDTH - MARGIN.right, y1: up(value), y2: up(value) }),
         ),
-        ...series.flatMap(({ points, bars = [], look, dots }) => [
+        ...series.flatMap(({ points, bars = [], look, dots, smooth }) => [
           ...bars.map(([at, from, to]) => Lab.make("line", { class: `bar ${look}`, x1: across(at), x2: across(at), y1: up(from), y2: up(to) })),
-          Lab.make("path", { class: `curve ${look}`, d: line(points) ?? "" }),
+          ...(smooth ? [Lab.make("path", { class: `curve raw ${look}`, d: line(points) ?? "" })] : []),
+          Lab.make("path", { class: `curve ${look}`, d: line(smooth ? smoothed(points, smooth) : points) ?? "" }),
           ...(dots ? points.map((point) => Lab.make("circle", { class: `dot ${look}`, cx: across(point[0]), cy: up(point[1]), r: 2.5 })) : []),
         ]),
       );

@@ -1,0 +1,94 @@
+"""The site in a reader's browser, for every test that looks at it: both editions, built anew, in headless Chromium.
+
+A plugin of pytest (see conftest.py). Without a browser such tests skip; with CI=1 or CI=true they fail.
+"""
+
+import functools
+import http.server
+import os
+import shutil
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from book import contents
+from book.build import build
+from book.editions import EN
+
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+PHONE = {"width": 390, "height": 844}
+CHAPTERS = [chapter.file for chapter in contents.chapters(EN)]
+PAGES = ["index", CHAPTERS[0], contents.LAB, *CHAPTERS[1:], *contents.APPENDICES]
+
+
+@dataclass
+class Site:
+    folder: Path
+    url: str
+
+    def page(self, lang, name):
+        return f"{self.url}/{lang}/{name}.html"
+
+    def file(self, url):
+        path = self.folder / unquote(url.removeprefix(self.url).partition("?")[0].lstrip("/"))
+        return path / "index.html" if path.is_dir() else path
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site") / "html"
+    build(folder)
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(QuietHandler, directory=folder)
+    )
+    server.handle_error = lambda *_: None  # a browser that leaves a page drops its requests
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield Site(folder, f"http://127.0.0.1:{server.server_port}")
+    server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if os.environ.get("CI", "").lower() not in ("1", "true"):
+        pytest.importorskip("playwright")
+        if not BROWSER:
+            pytest.skip("no chromium or google-chrome on the PATH")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=OPTIONS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser):
+    context = browser.new_context(viewport=PHONE, color_scheme="light")
+    yield context.new_page()
+    context.close()
+
+
+def listen(page):
+    """The list of what goes wrong on `page` from now on: errors, warnings, and what its policy refuses."""
+    complaints = []
+    page.on(
+        "console",
+        lambda message: (
+            complaints.append(message.text) if message.type in ("error", "warning") else None
+        ),
+    )
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.add_init_script("""document.addEventListener("securitypolicyviolation", (event) =>
+        console.error("refused", event.effectiveDirective, event.blockedURI));""")
+    return complaints
