@@ -137,13 +137,16 @@ export function batchOf(rows, positions, { shift = true } = {}) {
   };
 }
 
+/** log(1 + exp(x)) without overflow, which the library's own has beyond 88. */
+const softplus = (x) => np.maximum(x.ref, 0).add(np.log1p(np.exp(np.abs(x).neg())));
+
 /** The DPO loss of pairs, from the log-probabilities of their answers, (B, 2) each, chosen first (Rafailov et al. 2023,
  *  eq. 7); `prob`, (B,), is how surely chosen is preferred. */
 export function dpoLoss(logps, refLogps, beta, prob) {
   const ratio = logps.sub(refLogps);
   const h = ratio.ref.slice([], 0).sub(ratio.slice([], 1)).mul(beta);
-  const wins = nn.softplus(h.ref.neg()).mul(prob.ref);
-  return wins.add(nn.softplus(h).mul(np.subtract(1, prob))).mean();
+  const wins = softplus(h.ref.neg()).mul(prob.ref);
+  return wins.add(softplus(h).mul(np.subtract(1, prob))).mean();
 }
 
 /** (weights, batch, refLogps, beta, prob, fixed) -> [[loss, logps], gradients]: what one step needs. */
