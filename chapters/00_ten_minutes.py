@@ -54,6 +54,8 @@ ask(dpo, prompts)
 #
 # The second, `dpo`, is `gen` after one more training. It writes three numbers nearly always, and it is nearly always right. Nobody wrote a single new text for that training. All that it got were comparisons.
 #
+# <!-- lab: ask -->
+#
 # ## A preference pair
 # Let `gen` answer a prompt twice, and show both answers to a judge who says which is better. The winner is called **chosen**, the other one **rejected**; with their prompt they are a **preference pair**. Our judge has a taste: one point for three numbers, one for the right value. But it judges as people do: a lead of one point wins in 73 % of the comparisons, a lead of two in 88 % (the formula follows), and a tie goes either way. The points stay hidden: what we keep is who won.
 #
@@ -63,6 +65,8 @@ ask(dpo, prompts)
 # `S` 是题目的开头，`=` 是结尾。第一个模型叫 `gen`，它学的是许多作者写的文本：多数人用两个数，有些人用三个；偶尔有人失误，差了十。作者怎么写，`gen` 就怎么写。
 #
 # 第二个叫 `dpo`，由 `gen` 再训练一轮得来：几乎总写三个数，答案也几乎总是正确。可这一轮没有用一条新写的文本，用的全是比较。
+#
+# <!-- lab: ask -->
 #
 # ## 偏好对
 # 让 `gen` 对同一个提示答两次，两个回答都交给裁判，由他说哪个更好。赢的叫 **chosen**（被偏好的），输的叫 **rejected**（不被偏好的）；连同提示，合称一个**偏好对**（preference pair）。这位裁判有自己的口味：写三个数得一分，答案正确得一分。不过他像人一样，会看走眼：回答领先一分，赢的概率是 73%；领先两分，是 88%（公式见后）；平局就随便判一个。分数谁也看不到，记下来的只有谁赢了。

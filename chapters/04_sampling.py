@@ -720,12 +720,16 @@ def style_by_target(say):
 # **图 4.3** 各目标上三个数的回答占比。线是作者群体；点是模型，56 个提示各 320 个回答，附 95% 区间。模型学到的不只是一个比率，还有比率在哪里变。见得少的地方它就走样：三位数的目标只占文本的 0.036%，训练用的 1,152,000 段里约有 400 段；在那里，十个回答大约只有一个正确。
 
 # %% [markdown] lang="en"
+# <!-- lab: ask -->
+#
 # ## ⋆ One point of the line, by hand
 # Where does the authors' line come from? Take the target 98. With two numbers up to 49 there is one way to mean it, $49+49$, among 5,000 choices of two numbers and a sign. With a third number up to 9 there are 56 ways among 100,000: for $c=0,\dots,9$ added, $c+1$ pairs have the sum $98-c$, which makes 55, and $49+49-0$ is one more. By Bayes' rule the share of three numbers, $s(98)$, is
 #
 # $$s(98)=\frac{0.3\cdot\frac{56}{100000}}{0.3\cdot\frac{56}{100000}+0.7\cdot\frac{1}{5000}}=0.545.$$
 
 # %% [markdown] lang="zh"
+# <!-- lab: ask -->
+#
 # ## ⋆ 手算线上的一点
 # 作者的那条线是怎么来的？看目标 98。两个数最大是 49，能想到的只有 $49+49$ 一种，而两个数加一个符号共有 5,000 种选法。添上不超过 9 的第三个数，就有 56 种，出自 100,000 种选法：加上 $c=0,\dots,9$ 时，和为 $98-c$ 的两个数有 $c+1$ 种，共 55 种；再算上 $49+49-0$。由贝叶斯公式，三个数的占比 $s(98)$ 是
 #

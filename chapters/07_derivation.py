@@ -527,6 +527,8 @@ def loss_and_pull(say):
 # **图 7.2** 左：标签 $q=1$ 时，间隔越大越好；$q<1$ 时，间隔有个最好的值，在 $\sigma(h)=q$ 处。右：$q=1$ 时的拉力。
 
 # %% [markdown] lang="en"
+# <!-- lab: loss -->
+#
 # ## Its minimum is the optimum
 # Why should a loss on pairs have its minimum at the optimum of an objective that it never mentions? The loss of a pair minus the entropy of its label is the divergence $\mathrm{KL}(\text{label}\,\|\,\text{prediction})$ of two coins ([chapter 5](05_preferences.ipynb)); it is never negative, and zero where $\sigma(h)=q$.
 #
@@ -535,6 +537,8 @@ def loss_and_pull(say):
 # So the pair distribution changes the value of the loss, not where the minimum is. Plain descent, for the three ways of drawing pairs:
 
 # %% [markdown] lang="zh"
+# <!-- lab: loss -->
+#
 # ## 它的最小值就是最优解
 # 这个损失只谈偏好对，目标 $J$ 提都没提过，凭什么偏在 $J$ 的最优解处最小？把标签和预测看作两枚硬币。一对的损失减去标签的熵，等于 $\mathrm{KL}(\text{label}\,\|\,\text{prediction})$，即标签相对预测的 KL 散度（[第 5 章](05_preferences.ipynb)）；它从不为负，在 $\sigma(h)=q$ 处为零。
 #

@@ -579,6 +579,8 @@ assert np.mean(rare) < 0.02
 # 按说有绳子拴着。可是 DPO 的绳子也要靠偏好对来拉：没有一对覆盖到的地方，就什么也拉不住。（究竟流走了多少，后面「概率去了哪里」逐条加了出来。）
 
 # %% [markdown] lang="en"
+# <!-- lab: train -->
+#
 # ## A yardstick, and rivals that need no preference loss
 # Is this run good? A share says little by itself: style can be bought with exactness, and both with KL. Line 3 says what we wanted, so $J$, with $\beta=0.25$, is the yardstick from here on.
 #
@@ -590,6 +592,8 @@ assert np.mean(rare) < 0.02
 # - **Imitation without the ties.** The winner of a tie won nothing; leave it out. What remains is $2p\,P(\text{worse})$, divided by its sum over all answers.
 
 # %% [markdown] lang="zh"
+# <!-- lab: train -->
+#
 # ## 一把尺子，和用不着偏好损失的对手
 # 这次训练算好吗？单看一个比例说明不了什么：风格可以拿正确率去换，两样又都可以拿 KL 去换。我们要什么，第 3 行说得清楚，所以后面一律用 $J$ 来量，$\beta=0.25$。
 #

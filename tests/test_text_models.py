@@ -518,6 +518,25 @@ def test_adapters_begin_as_nothing_and_are_the_reference_when_off(started):
         live(model, batch)
 
 
+@pytest.mark.parametrize(("rank", "alpha", "scale"), [(2, None, 2.0), (4, 2.0, 0.5), (1, 3.0, 3.0)])
+def test_an_adapter_adds_alpha_over_rank_times_b_times_a(started, rank, alpha, scale):
+    """Hu et al. 2021, section 4.1; alpha is 2·rank where it is not given."""
+    model, *_ = started
+    plain = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    lora.add_adapters(model, rank, alpha)
+    change = []
+    for adapter in lora.adapters(model):
+        adapter.B.data.normal_()
+        change.append(scale * adapter.B.detach() @ adapter.A.detach())
+    lora.merge_adapters(model)
+    changed = [
+        name for name, tensor in model.state_dict().items() if not torch.equal(tensor, plain[name])
+    ]
+    assert len(changed) == len(change) > 0
+    for name, added in zip(changed, change, strict=True):
+        assert torch.allclose(model.state_dict()[name] - plain[name], added, atol=1e-5), name
+
+
 def test_what_adapters_do_not_take(started):
     model, _, _ = started
     for settings, said in (
