@@ -8,6 +8,7 @@ import http.server
 import os
 import shutil
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -92,3 +93,11 @@ def listen(page):
     page.add_init_script("""document.addEventListener("securitypolicyviolation", (event) =>
         console.error("refused", event.effectiveDirective, event.blockedURI));""")
     return complaints
+
+
+def until(page, condition, arg=None, seconds=30):
+    """Wait until an expression, or a function of `arg`, is true in the page; its policy forbids the browser's own way."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(condition, arg):
+        assert time.monotonic() < end, f"not within {seconds} s: {condition}"
+        time.sleep(0.02)

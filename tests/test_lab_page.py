@@ -13,7 +13,7 @@ from book.editions import EDITIONS
 from dpo_core import generate, judge, load_model, load_pretrained
 from dpo_core.pairs import read_pairs
 from dpo_core.task import make_task, stream
-from site_pages import PHONE, listen
+from site_pages import PHONE, listen, until
 from test_lab import python_run
 
 ASK, TRAIN = '[data-lab="ask"]', '[data-lab="train"]'
@@ -72,9 +72,7 @@ def test_the_first_answer_does_not_keep_anyone_waiting(site, browser):
     for _ in range(3):
         began = time.perf_counter()
         page.goto(site.page("en", "lab"), wait_until="commit")
-        page.wait_for_function(
-            "document.querySelector('[data-is=gen-answer]')?.textContent.startsWith('S54')"
-        )
+        until(page, "document.querySelector('[data-is=gen-answer]')?.textContent.startsWith('S54')")
         waits.append(time.perf_counter() - began)
     assert min(waits) < 3
     page.wait_for_selector(ANSWERED, timeout=30_000)
@@ -93,19 +91,19 @@ def test_a_target_is_asked_by_keyboard_and_a_wrong_one_is_named(lab_page):
         target.fill(wrong[:8])
         target.press("Enter")
         if wrong and len(wrong) < 9:
-            page.wait_for_function(
+            until(
+                page,
                 "(text) => document.querySelector('[data-lab=ask] [data-is=status]').textContent.includes(text)",
                 arg=f"“{wrong}”",
             )
     target.fill("-12")
     target.press("Enter")
-    page.wait_for_function(
-        "document.querySelector('[data-is=dpo-answer]').textContent.startsWith('S-12=')"
-    )
+    until(page, "document.querySelector('[data-is=dpo-answer]').textContent.startsWith('S-12=')")
     target.fill("5000")
     target.press("Enter")
-    page.wait_for_function(
-        "document.querySelector('[data-lab=ask] [data-is=status]').textContent.includes('None of the authors')"
+    until(
+        page,
+        "document.querySelector('[data-lab=ask] [data-is=status]').textContent.includes('None of the authors')",
     )
     assert status.get_attribute("role") == "status"
     at(page, ASK, "temperature").focus()
@@ -117,7 +115,8 @@ def test_a_target_is_asked_by_keyboard_and_a_wrong_one_is_named(lab_page):
         before = page.locator(ASK).get_attribute("data-answered")
         target.fill("54")
         target.press("Enter")
-        page.wait_for_function(
+        until(
+            page,
             "(before) => document.querySelector('[data-lab=ask]').dataset.answered !== before",
             arg=before,
         )
@@ -138,7 +137,8 @@ def test_settings_out_of_range_are_named(lab_page):
         for value in values:
             at(page, TRAIN, field).fill(value)
             at(page, TRAIN, "go").click()
-            page.wait_for_function(
+            until(
+                page,
                 "(text) => document.querySelector('[data-lab=train] [data-is=status]').textContent.includes(text)",
                 arg=f"“{value}”",
             )
@@ -154,20 +154,20 @@ def test_training_in_the_page_reaches_what_python_reaches(lab_page, tmp_path):
     go = at(page, TRAIN, "go")
     assert not at(page, TRAIN, "folder").is_enabled()
     go.click()
-    page.wait_for_function(
-        "document.querySelector('[data-lab=train]').dataset.step >= 3", timeout=60_000
-    )
+    until(page, "document.querySelector('[data-lab=train]').dataset.step >= 3", seconds=60)
     go.click()  # pause
-    page.wait_for_function(
-        "document.querySelector('[data-lab=train] [data-is=status]').textContent.startsWith('Paused')"
+    until(
+        page,
+        "document.querySelector('[data-lab=train] [data-is=status]').textContent.startsWith('Paused')",
     )
     stopped = page.evaluate("seen.length")
     page.wait_for_timeout(300)
     assert page.evaluate("seen.length") == stopped
     at(page, TRAIN, "target").fill("7")
     at(page, TRAIN, "ask").click()
-    page.wait_for_function(
-        "document.querySelector('[data-lab=train] [data-is=answer]').textContent.includes('S7=')"
+    until(
+        page,
+        "document.querySelector('[data-lab=train] [data-is=answer]').textContent.includes('S7=')",
     )
     go.click()
     page.wait_for_selector(f"{TRAIN}[data-done]", timeout=400_000)
@@ -206,12 +206,10 @@ def test_reset_stops_a_run_and_begins_anew(lab_page):
     at(page, TRAIN, "labels").select_option("deterministic")
     at(page, TRAIN, "bug").select_option("mean")
     at(page, TRAIN, "go").click()
-    page.wait_for_function(
-        "document.querySelector('[data-lab=train]').dataset.step >= 2", timeout=60_000
-    )
+    until(page, "document.querySelector('[data-lab=train]').dataset.step >= 2", seconds=60)
     assert at(page, TRAIN, "reward").is_disabled()
     at(page, TRAIN, "reset").click()
-    page.wait_for_function("!document.querySelector('[data-lab=train] [data-is=reward]').disabled")
+    until(page, "!document.querySelector('[data-lab=train] [data-is=reward]').disabled")
     page.wait_for_timeout(500)
     assert page.locator(TRAIN).get_attribute("data-step") is None
     at(page, TRAIN, "bug").select_option("none")
