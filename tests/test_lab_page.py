@@ -58,6 +58,11 @@ def test_both_models_answer_as_soon_as_they_are_seen(lab_page, lang):
         )
         drawn = page.locator(f"{ASK} .{name} .lab-tokens td.lab-token")
         assert "".join(drawn.all_inner_texts()) == answer
+        rows = page.locator(f"{ASK} .{name} .lab-tokens tr:nth-child(n+3)").all()
+        likely = [row.locator("td").all_inner_texts() for row in rows]
+        assert [text.split()[0] for text in likely[0]] and len(likely) == 4
+        marked = page.locator(f"{ASK} .{name} .lab-tokens td.drawn b")
+        assert set(marked.all_inner_texts()) <= set(answer)
     shares = page.locator(f"{ASK} tbody[data-is=shares] tr")
     assert shares.count() == 6
     gen, dpo = (three_in(shares, row) for row in (0, 1))

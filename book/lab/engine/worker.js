@@ -45,7 +45,7 @@ function model(name) {
 
 /** The likeliest tokens of a step, most likely first, with the one that was drawn. */
 function step({ probs }, id) {
-  const order = probs.map((p, token) => ({ token: VOCABULARY[token], p })).filter(({ p }) => p > 0);
+  const order = Array.from(probs, (p, token) => ({ token: VOCABULARY[token], p })).filter(({ p }) => p > 0);
   order.sort((a, b) => b.p - a.p);
   return { drawn: VOCABULARY[id], p: probs[id], likeliest: order.slice(0, 4) };
 }

@@ -13,11 +13,13 @@
 
   /** A chart inside `place`. It is drawn anew with each `draw`.
    *
-   * say: {title, x} in the page's language; x, y: the ranges [from, to] that it has at least.
+   * say: {title, x} in the page's language; x, y: the ranges [from, to] that it has at least; keys: its legend.
    */
-  Lab.chart = (place, { say, x, y, format = (value) => `${value}` }) => {
+  Lab.chart = (place, { say, x, y, keys = [], format = (value) => `${value}` }) => {
     const svg = Lab.make("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": say.title, class: "lab-chart" });
-    place.replaceChildren(Lab.make("p", { class: "lab-chart-title" }, say.title), svg);
+    const legend = Lab.make("p", { class: "lab-keys" });
+    if (keys.length) Lab.legend(legend, keys);
+    place.replaceChildren(Lab.make("p", { class: "lab-chart-title" }, say.title), legend, svg);
 
     /** Draw series {points: [[x, y]...], look, bars: [[x, low, high]...], dots, smooth} and levels {value, look}. With
      *  `smooth` a curve is the mean of the last so many points, and the points themselves stand pale behind it. */

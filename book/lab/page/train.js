@@ -15,9 +15,10 @@ Lab.part("train", { needsWorker: true }, (part) => {
   /** Empty charts, as wide as the run will be. */
   function clear(steps) {
     const x = [0, steps];
-    charts.shares = Lab.chart(is.chart_shares, { say: say("chart_shares"), x, y: [0, 1] });
+    const keys = (...names) => names.map((look) => ({ look, label: part.say(look) }));
+    charts.shares = Lab.chart(is.chart_shares, { say: say("chart_shares"), x, y: [0, 1], keys: keys("style", "exact") });
     charts.kl = Lab.chart(is.chart_kl, { say: say("chart_kl"), x, y: [0, 1] });
-    charts.logps = Lab.chart(is.chart_logps, { say: say("chart_logps"), x, y: [-10, -6] });
+    charts.logps = Lab.chart(is.chart_logps, { say: say("chart_logps"), x, y: [-10, -6], keys: keys("chosen", "rejected") });
     charts.loss = Lab.chart(is.chart_loss, { say: say("chart_loss"), x, y: [0.6, 0.72] });
     is.bar.max = steps;
     is.bar.value = 0;
@@ -147,11 +148,7 @@ Lab.part("train", { needsWorker: true }, (part) => {
   is.pairs.addEventListener("click", () => trying(async () => Lab.save("pairs.jsonl", (await Lab.ask("pairs")).text, "application/jsonl")));
 
   Lab.listen((message) => message.what === "progress" && progress(message));
-  Lab.legend(is.legend, [
-    ...["style", "exact"].map((look) => ({ look, label: part.say(look) })),
-    { look: "rejected", label: part.say("rejected") },
-    { look: "theory", label: part.say("theory"), dashed: true },
-  ]);
+  Lab.legend(is.legend, [{ look: "theory", label: part.say("theory"), dashed: true }]);
   clear(Number(is.steps.value));
   show();
 });
