@@ -49,7 +49,7 @@ def engine(site, browser):
                 const tensors = modules.safetensors.read(await (await get(`models/${name}.model/model.safetensors`)).arrayBuffer());
                 models[name] = { config, tensors, llama: new modules.llama.Llama(config, tensors) };
             }
-            await modules.training.startDevice(["wasm"]);
+            await modules.training.startDevice("wasm");
         }""",
         names,
     )
@@ -204,8 +204,36 @@ def batch_of(rows):
 TRAINING = """(settings) => {
     const { config, tensors } = models.gen;
     window.run?.dispose();
-    window.run = new modules.training.Training(config, tensors, world, answers, settings);
+    window.run = new modules.training.Training(config, tensors, answers, settings);
 }"""
+
+
+def test_a_run_begins_where_the_numbers_are_right(engine):
+    """Guards against a graphics card that computes something else: WebAssembly takes its place."""
+    code = """async ([devices, spoil]) => {
+        const { Training, begin } = modules.training;
+        const agrees = Training.prototype.agrees;
+        let asked = 0;
+        Training.prototype.agrees = async function () { return asked++ < spoil ? false : agrees.call(this); };
+        const { config, tensors } = models.gen;
+        try {
+            const { training, where } = await begin(config, tensors, answers, settings, devices);
+            training.dispose();
+            return [where, asked];
+        } catch (error) { return error.message; } finally { Training.prototype.agrees = agrees; }
+    }""".replace("answers, settings", f"answers, {json.dumps(SETTINGS)}")
+    assert engine(code, [["nothing", "wasm"], 0]) == ["wasm", 1]
+    assert engine(code, [["wasm", "wasm"], 1]) == ["wasm", 2]
+    assert "tried wasm" in engine(code, [["wasm"], 1])
+    wrong = """async (settings) => {
+        const { config, tensors } = models.gen;
+        const run = new modules.training.Training(config, tensors, answers, settings);
+        run.reference = models.dpo.llama;
+        const found = await run.agrees();
+        run.dispose();
+        return found;
+    }"""
+    assert engine(wrong, SETTINGS) is False
 
 
 def test_loss_and_gradient_of_a_real_batch_are_torchs(engine):

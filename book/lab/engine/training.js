@@ -14,15 +14,24 @@ export const BATCH = 32;
 export const WARMUP = 20;
 export const ASKED = 200; // answers of each measurement
 
-/** Start the fastest device that computes what llama.js computes; returns its name. */
-export async function startDevice(wanted = ["webgpu", "wasm"]) {
-  for (const name of wanted) {
-    const there = await init(name).catch(() => []);
-    if (!there.includes(name)) continue;
-    defaultDevice(name);
-    return name;
+export const DEVICES = ["webgpu", "wasm"]; // the faster first
+
+/** Let what follows be computed on a device; false where there is none of that name. */
+export async function startDevice(name) {
+  const there = await init(name).catch(() => []);
+  if (there.includes(name)) defaultDevice(name);
+  return there.includes(name);
+}
+
+/** A run on the first device that is there and computes what llama.js computes: {training, where}. */
+export async function begin(config, tensors, answers, settings, devices = DEVICES) {
+  for (const where of devices) {
+    if (!(await startDevice(where))) continue;
+    const training = new Training(config, tensors, answers, settings);
+    if (await training.agrees().catch(() => false)) return { training, where };
+    training.dispose();
   }
-  throw new Error("no WebAssembly");
+  throw new Error(`no device that computes rightly; tried ${devices.join(", ")}`);
 }
 
 /** log π(answer | prompt) by llama.js. */
@@ -72,7 +81,7 @@ function pick(world, place) {
 
 export class Training {
   /** settings: {beta, reward, labels, rate, steps, bug, seed}. */
-  constructor(config, tensors, world, answers, settings) {
+  constructor(config, tensors, answers, settings) {
     Object.assign(this, { config, settings, answers: answers.pairs });
     this.bug = BUGS[settings.bug];
     this.reference = new Llama(config, tensors);
@@ -86,6 +95,14 @@ export class Training {
     this.learn = jit(network.lossAndGradient(config));
     this.logps = jit((weights, batch, fixed) => network.answerLogps(config, weights, batch, fixed));
     this.update = jit(optimizer.update);
+  }
+
+  /** Whether the device finds the log-probabilities that plain loops find. */
+  async agrees() {
+    const [pair] = this.pairs;
+    const found = this.logps(tree.ref(this.weights), network.batchOf(rowsOf(pair), this.positions), tree.ref(this.fixed));
+    const right = [pair.chosen, pair.rejected].map((text) => score(this.reference, pair.prompt, text));
+    return (await found.data()).every((logp, k) => Math.abs(logp - right[k]) < 1e-3);
   }
 
   /** The pairs of a step: in order, again from the start when they are used up. */

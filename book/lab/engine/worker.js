@@ -101,13 +101,13 @@ const tasks = {
   },
 
   /** A new run; it waits for `go`. */
-  async prepare({ settings, device }) {
+  async prepare({ settings, devices }) {
     const code = await import("./training.js");
-    const where = await code.startDevice(device);
     const [{ config, tensors, llama }, world, answers] = await Promise.all([model("gen"), get("../world.json"), get("../pairs.json")]);
     run?.training.dispose();
-    const training = new code.Training(config, tensors, world, answers, settings);
-    run = { code, training, where, reference: llama, going: false };
+    run = undefined;
+    const { training, where } = await code.begin(config, tensors, answers, settings, devices);
+    run = { code, training, where, reference: llama, world, going: false };
     return { where, pairs: training.pairs.length, least: training.least(), first: await measured() };
   },
 
@@ -155,10 +155,9 @@ let run;
 
 /** Measure the policy as it is now, and let the page ask it from here on. */
 async function measured() {
-  const { code, training, reference } = run;
+  const { code, training, reference, world } = run;
   const llama = await training.model();
   models.set("page", Promise.resolve({ llama }));
-  const world = await get("../world.json");
   const { count, kl, style, exact, both } = code.measure(llama, reference, world, code.ASKED, training.step + 1);
   return { step: training.step, kl, style: wilson(style, count), exact: wilson(exact, count), both: wilson(both, count) };
 }

@@ -148,7 +148,12 @@ Lab.part("train", { needsWorker: true }, (part) => {
   is.pairs.addEventListener("click", () => trying(async () => Lab.save("pairs.jsonl", (await Lab.ask("pairs")).text, "application/jsonl")));
 
   Lab.listen((message) => message.what === "progress" && progress(message));
-  Lab.legend(is.legend, [{ look: "theory", label: part.say("theory"), dashed: true }]);
+  const legend = () => {
+    const label = part.say(is.labels.value === "deterministic" ? "no_end" : "theory");
+    Lab.legend(is.legend, [{ look: "theory", label, dashed: true }]);
+  };
+  is.labels.addEventListener("change", legend);
+  legend();
   clear(Number(is.steps.value));
   show();
 });
