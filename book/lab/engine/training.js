@@ -16,8 +16,15 @@ export const ASKED = 200; // answers of each measurement
 
 export const DEVICES = ["webgpu", "wasm"]; // the faster first
 
+/** Whether WebGPU would be computed by software, which is slower than WebAssembly. */
+async function isImitated() {
+  const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
+  return !adapter || Boolean(adapter.info?.isFallbackAdapter) || /swiftshader|llvmpipe/i.test(`${adapter.info?.architecture} ${adapter.info?.description}`);
+}
+
 /** Let what follows be computed on a device; false where there is none of that name. */
 export async function startDevice(name) {
+  if (name === "webgpu" && (await isImitated())) return false;
   const there = await init(name).catch(() => []);
   if (there.includes(name)) defaultDevice(name);
   return there.includes(name);
