@@ -14,7 +14,7 @@
     return size >= 1e4 || size < 5e-4 ? x.toExponential(1) : x.toFixed(size >= 100 ? 1 : 3);
   }
 
-  const signed = (x) => (x > 0 ? "+" : "") + (Math.abs(x) < 1e4 ? x.toFixed(2) : x.toExponential(1));
+  const signed = (x) => (x > 0 ? "+" : "") + x.toFixed(Math.abs(x) < 100 ? 2 : 0);
   const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
 
   /** A function that does its work once before the next frame, however often it is asked to. */
@@ -58,6 +58,8 @@
       if (handle.hasPointerCapture(event.pointerId)) moved(event);
     });
     handle.addEventListener("lostpointercapture", left);
+    // The page must not scroll away under the finger; touch-action is not heeded on what an SVG contains.
+    handle.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
   }
 
   // ---------------------------------------------------------------- one pair
@@ -104,7 +106,7 @@
       draggable(mark, {
         grabbed: () => {
           this.held = true;
-          mark.focus();
+          mark.focus({ preventScroll: true });
         },
         moved: (event) => this.set(name, this.across.invert(event.clientX - this.svg.getBoundingClientRect().left)),
         left: () => {
