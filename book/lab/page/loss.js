@@ -70,7 +70,7 @@
   /** The number line: two lanes, in each a handle of the policy above and one of the reference below, and the arrow. */
   class NumberLine {
     constructor(part, state, changed) {
-      Object.assign(this, { part, state, changed, held: false });
+      Object.assign(this, { part, state, changed, held: false, low: -20 });
       this.svg = Lab.make("svg", { role: "group", "aria-label": part.root.querySelector(".loss-title").textContent });
       this.axis = Lab.make("g", { class: "loss-axis" });
       this.svg.append(this.axis);
@@ -120,23 +120,24 @@
 
     pressed(event, name) {
       const steps = { ArrowRight: 0.1, ArrowUp: 0.1, ArrowLeft: -0.1, ArrowDown: -0.1, PageUp: 1, PageDown: -1 };
-      const to = { Home: this.across.domain()[0], End: 0 }[event.key] ?? this.state[name] + steps[event.key];
+      const to = { Home: this.low, End: 0 }[event.key] ?? this.state[name] + steps[event.key];
       if (Number.isNaN(to)) return;
       event.preventDefault();
       this.set(name, to);
     }
 
     set(name, value) {
-      this.state[name] = Number(clamp(value, this.across.domain()[0], 0).toFixed(1));
+      this.state[name] = Number(clamp(value, this.low, 0).toFixed(1));
       this.changed(name);
     }
 
-    /** The line reaches as far down as the numbers do; while a handle is held it stays as it is. */
+    /** The line reaches as far down as the numbers need; it stays as it is while it fits, or while a handle is held. */
     scale() {
       const least = Math.min(...this.handles.map(({ name }) => this.state[name]));
-      const low = this.held ? this.across.domain()[0] : least < -20 ? Math.floor(least / 8) * 10 : -20;
+      const fits = least >= this.low && least < 0.4 * this.low;
+      if (!this.held && !fits) this.low = least < -20 ? Math.floor(least / 8) * 10 : -20;
       this.width = this.part.is.line.clientWidth;
-      this.across = d3.scaleLinear([low, 0], [LINE.side, this.width - LINE.side]);
+      this.across = d3.scaleLinear([this.low, 0], [LINE.side, this.width - LINE.side]);
     }
 
     draw() {
@@ -155,7 +156,7 @@
       for (const { mark, name, side } of this.handles) {
         const value = this.state[name];
         mark.setAttribute("transform", `translate(${across(value)} ${LANES[side]})`);
-        mark.setAttribute("aria-valuemin", across.domain()[0]);
+        mark.setAttribute("aria-valuemin", this.low);
         mark.setAttribute("aria-valuenow", value);
         mark.setAttribute("aria-valuetext", this.part.say("nats", { value, ratio: signed(ratio(this.state, side)) }));
       }
@@ -296,11 +297,11 @@
     return shared.map((value, k) => (k === i ? p : (value * (1 - p)) / total));
   }
 
-  /** A learning rate at which this loss walks in some two hundred steps: the squared ones are steeper by 1 / β². */
+  /** A learning rate at which this loss walks in some two hundred steps: those of a margin β m by 1 / β². */
   function suitable(name, beta) {
     if (["ipo", "ipo_sum", "sppo_hard"].includes(name)) return 0.05;
     if (["orpo", "sigmoid_sft"].includes(name)) return 0.5;
-    return 0.5 / beta ** 2;
+    return (name === "discopop" ? 0.1 : 0.5) / beta ** 2;
   }
 
   function setUpSimplex(part, settings) {
@@ -352,7 +353,7 @@
     /** What the labels and the loss make of the path, said once for each choice. */
     function note() {
       const { path, usable } = solved;
-      if (!usable) return part.words.needs;
+      if (!usable) return part.say("wants", { name: fields.loss_type.value });
       if (path.length === 1) return part.words.ties;
       return part.words[fields.loss_type.value === "sigmoid" && !settings.label_smoothing ? fields.labels.value : "another"];
     }
