@@ -23,7 +23,7 @@ Lab.part("ask", { needsWorker: true }, (part) => {
   }
 
   /** The table of an answer's tokens: what was drawn, how likely that was, and the likeliest at that place. */
-  function tokensOf(name, steps) {
+  function tokensOf(steps) {
     const row = (label, cells) => make("tr", {}, make("th", { scope: "row" }, label), ...cells);
     const likely = (place) =>
       steps.map(({ drawn, likeliest }) => {
@@ -36,7 +36,7 @@ Lab.part("ask", { needsWorker: true }, (part) => {
     return make(
       "table",
       { class: "lab-tokens" },
-      make("caption", {}, part.say("tokens", { name })),
+      make("caption", {}, part.say("tokens")),
       make(
         "tbody",
         {},
@@ -71,12 +71,13 @@ Lab.part("ask", { needsWorker: true }, (part) => {
     if (!TARGET.test(target) || target.length > 8) return part.tell(part.say("target", { text: target }));
     if (seed === 1) part.tell(part.say("loading"));
     const asked = { target, settings: settings(), seed: seed++ };
-    for (const name of MODELS) {
-      const found = await Lab.ask("ask", { ...asked, name });
+    const both = MODELS.map((name) => Lab.ask("ask", { ...asked, name })); // both load at once
+    for (const [k, name] of MODELS.entries()) {
+      const found = await both[k];
       is[`${name}-answer`].replaceChildren(make("span", {}, `S${target}=`), found.text);
       is[`${name}-verdict`].textContent = verdictOf(found, target);
       is[`${name}-verdict`].dataset.exact = found.verdict.exact;
-      is[`${name}-tokens`].replaceChildren(tokensOf(name, found.steps));
+      is[`${name}-tokens`].replaceChildren(tokensOf(found.steps));
     }
     const plain = asked.settings.temperature === 1 && asked.settings.topK === 0;
     const results = {};
