@@ -12,6 +12,7 @@ from book.downloads import write_downloads
 from book.editions import EDITIONS, Edition
 from book.lab import write_lab
 from book.languages import SourceError
+from book.llms import write_llms
 from book.policy import protect
 from book.sources import write_sources
 
@@ -53,6 +54,7 @@ def build(html: Path) -> None:
         shutil.move(work / edition.lang / "html", site / edition.lang)
     write_downloads(site / "notebooks")
     write_lab(site / "lab")
+    write_llms(site)
     write_front_door(site / "index.html")
     for template in site.glob("*/_static/**/*.html"):
         template.unlink()  # the theme's, which Sphinx copies along; no page stands there
