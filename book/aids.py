@@ -254,11 +254,9 @@ def write_data(app: Sphinx, exception: Exception | None) -> None:
     }
     write_script(static / "glossary.js", "glossary", cards)
     for chapter in contents.chapters(edition):
-        write_script(
-            static / "previews" / f"{chapter.file}.js",
-            chapter.file,
-            previews(app.builder, chapter, edition),
-        )
+        if chapter.file in app.env.found_docs:
+            cards = previews(app.builder, chapter, edition)
+            write_script(static / "previews" / f"{chapter.file}.js", chapter.file, cards)
 
 
 def write_script(path: Path, name: str, data: dict) -> None:

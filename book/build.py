@@ -63,7 +63,7 @@ def build(html: Path) -> None:
     shutil.move(site, html)
 
 
-def start_sphinx(edition: Edition, folder: Path) -> subprocess.Popen:
+def start_sphinx(edition: Edition, folder: Path, **options: object) -> subprocess.Popen:
     """Start building one edition, from `folder`/source into `folder`/html, in a process of its own."""
     command = [
         sys.executable,
@@ -85,7 +85,7 @@ def start_sphinx(edition: Edition, folder: Path) -> subprocess.Popen:
         str(folder / "source"),
         str(folder / "html"),
     ]
-    return subprocess.Popen(command, cwd=BOOK.parent)
+    return subprocess.Popen(command, cwd=BOOK.parent, **options)
 
 
 def write_front_door(path: Path) -> None:

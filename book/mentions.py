@@ -10,8 +10,8 @@ from collections.abc import Iterator
 PARTED = r"[0-9]+\.[0-9]+"
 WORDS = {
     "en": {
-        "figure": r"[Ff]ig(?:ure|\.)s?",
-        "equation": r"[Ee]q(?:uation|n?\.)s?",
+        "figure": r"[Ff]ig(?:ures?|s?\.)",
+        "equation": r"[Ee]q(?:uations?|n?s?\.)",
         "exercise": r"[Ee]xercises?",
     },
     "zh": {"figure": "图", "equation": "公?式", "exercise": "练习"},
