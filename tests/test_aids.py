@@ -182,6 +182,16 @@ def test_the_cards_hold_what_is_previewed(small):
     assert cards["eq-6-2"] == {"kind": "equation", "title": "Equation 6.2", "tex": "c=d<e."}
 
 
+def test_an_equation_of_another_chapter_is_drawn_beside_its_mention(small, browser):
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.goto((small[0] / "07_derivation.html").as_uri())
+    page.locator("a.mention[href*=eq-6-2]").hover()
+    page.locator(".aid .math mjx-container").wait_for()
+    assert "Equation 6.2" in page.locator(".aid").inner_text()
+    assert page.locator(".aid mjx-merror").count() == 0
+    page.close()
+
+
 # ---------------------------------------------------------------- other machines, other readers
 
 

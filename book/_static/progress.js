@@ -11,8 +11,8 @@
   /** What is remembered; nothing, where somebody else wrote something else. */
   function remembered() {
     try {
-      const kept = JSON.parse(localStorage.getItem(KEY));
-      return kept && typeof kept === "object" ? kept : {};
+      const kept = Object.entries(JSON.parse(localStorage.getItem(KEY)) ?? {});
+      return Object.fromEntries(kept.filter(([name, value]) => Array.isArray(name === "last" ? value : value?.read)));
     } catch {
       return {};
     }
@@ -41,7 +41,7 @@
       const stayed = now.filter((section) => before.includes(section)).map(({ id }) => id);
       before = now;
       const kept = remembered();
-      const read = new Set(Array.isArray(kept[chapter]?.read) ? kept[chapter].read : []);
+      const read = new Set(kept[chapter]?.read);
       if (stayed.every((id) => read.has(id) && kept.last?.[1] === id)) return;
       stayed.forEach((id) => read.add(id));
       const there = sections.map(({ id }) => id).filter((id) => read.has(id)); // a section may have got another name
