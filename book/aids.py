@@ -285,7 +285,8 @@ def previews(
             card["text"] = inline_html(node.next_node(nodes.caption))
         else:
             card["title"] = node[0].astext()
-            card["text"] = inline_html(node.next_node(nodes.paragraph))
+            texts = (p for p in node.findall(nodes.paragraph) if "difficulty" not in p["classes"])
+            card["text"] = inline_html(next(texts))
     return found
 
 
