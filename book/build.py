@@ -12,6 +12,7 @@ from book.downloads import write_downloads
 from book.editions import EDITIONS, Edition
 from book.lab import write_lab
 from book.languages import SourceError
+from book.llms import write_llms
 from book.policy import protect
 from book.sources import write_sources
 
@@ -53,6 +54,7 @@ def build(html: Path) -> None:
         shutil.move(work / edition.lang / "html", site / edition.lang)
     write_downloads(site / "notebooks")
     write_lab(site / "lab")
+    write_llms(site)
     write_front_door(site / "index.html")
     for template in site.glob("*/_static/**/*.html"):
         template.unlink()  # the theme's, which Sphinx copies along; no page stands there
@@ -61,7 +63,7 @@ def build(html: Path) -> None:
     shutil.move(site, html)
 
 
-def start_sphinx(edition: Edition, folder: Path) -> subprocess.Popen:
+def start_sphinx(edition: Edition, folder: Path, **options: object) -> subprocess.Popen:
     """Start building one edition, from `folder`/source into `folder`/html, in a process of its own."""
     command = [
         sys.executable,
@@ -83,7 +85,7 @@ def start_sphinx(edition: Edition, folder: Path) -> subprocess.Popen:
         str(folder / "source"),
         str(folder / "html"),
     ]
-    return subprocess.Popen(command, cwd=BOOK.parent)
+    return subprocess.Popen(command, cwd=BOOK.parent, **options)
 
 
 def write_front_door(path: Path) -> None:

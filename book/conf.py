@@ -8,7 +8,14 @@ book_lang = edition.lang
 project = edition.title
 author = "DPO from Zero"
 language = edition.sphinx_language
-extensions = ["myst_nb", "sphinx_copybutton", "book.forms", "book.search", "book.page_context"]
+extensions = [
+    "myst_nb",
+    "sphinx_copybutton",
+    "book.forms",
+    "book.aids",
+    "book.search",
+    "book.page_context",
+]
 templates_path = ["_templates"]
 
 # Chapters: stored outputs, plain Markdown with dollar mathematics.
@@ -22,11 +29,31 @@ myst_dmath_double_inline = True
 html_theme = "pydata_sphinx_theme"
 html_title = edition.title
 html_static_path = ["_static"]
-html_css_files = ["css/type.css", "css/look.css", "css/parts.css"]
+html_css_files = ["css/type.css", "css/look.css", "css/parts.css", "css/aids.css"]
 html_js_files = [
     # after Sphinx's own scripts (200), before its catalogue (500)
     ("plurals.js", {"priority": 400}),
     "book.js",
+    (
+        "aids.js",
+        {
+            "defer": "defer",
+            "data-glossary": edition.in_glossary,
+            "data-onward": edition.onward,
+            "data-other-lang": edition.other.html_lang,
+        },
+    ),
+    (
+        "progress.js",
+        {
+            "defer": "defer",
+            "data-read": edition.read,
+            "data-part": edition.read_part,
+            "data-last": edition.read_last,
+            "data-where": edition.read_where,
+            "data-forget": edition.forget,
+        },
+    ),
     ("search-query.js", {"defer": "defer"}),
     ("search-results.js", {"defer": "defer"}),
 ]

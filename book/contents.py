@@ -30,6 +30,25 @@ NUMBER = re.compile(r"(Chapter\s+|第\s*)?\d+(\s*章)?(\s*[·.:：、])?\s+")
 
 
 @dataclass(frozen=True)
+class Address:
+    """Where the project is published; empty where nobody has said."""
+
+    repository: str = ""  # on GitHub: owner/name
+    url: str = ""  # of the folder that holds both editions
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"([\w.-]+/[\w.-]+)?", self.repository):
+            raise SourceError(f"book/contents.toml: {self.repository!r} is no owner/name")
+        if not re.fullmatch(r"(https?://[^\s\"<>]+/)?", self.url):
+            raise SourceError(f"book/contents.toml: {self.url!r} is no address that ends in /")
+
+
+def address() -> Address:
+    """The address that contents.toml gives the project."""
+    return Address(**_plan()["site"])
+
+
+@dataclass(frozen=True)
 class Chapter:
     file: str
     part: str  # "Part I", by edition language; the title of a part without a number
@@ -57,11 +76,15 @@ class Part:
 @cache
 def parts(edition: Edition) -> tuple[Part, ...]:
     """The parts of the book with their chapters, in one language."""
-    plan = tomllib.loads((BOOK / "contents.toml").read_text(encoding="utf-8"))["part"]
+    plan = _plan()["part"]
     known = {chapter["file"] for part in plan for chapter in part["chapter"]}
     if unknown := {path.stem for path in CHAPTERS.glob("*.ipynb")} - known:
         raise SourceError(f"book/contents.toml does not know chapters/{min(unknown)}.ipynb")
     return tuple(_part(part, edition) for part in plan)
+
+
+def _plan() -> dict:
+    return tomllib.loads((BOOK / "contents.toml").read_text(encoding="utf-8"))
 
 
 def chapters(edition: Edition) -> list[Chapter]:

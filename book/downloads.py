@@ -16,6 +16,17 @@ from book.languages import in_language
 
 BILINGUAL = "bilingual"
 LANGUAGE = "%env BOOK_LANG={lang}\n"  # makes the checks answer in one language
+FETCH = """
+import importlib.util, subprocess, sys
+from pathlib import Path
+
+if "google.colab" in sys.modules and importlib.util.find_spec("dpo_core") is None:
+    clone = Path("project").resolve()
+    address = "https://github.com/REPOSITORY"
+    subprocess.run(["git", "clone", "--quiet", "--depth", "1", address, clone], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-e", clone], check=True)
+    sys.path.insert(0, str(clone))
+""".strip()  # on a machine of Colab's, which has the notebook and nothing else
 START = """
 import importlib.util, os, sys
 from pathlib import Path
@@ -51,10 +62,17 @@ def one_language(notebook: NotebookNode, lang: str) -> NotebookNode:
     return at_home_anywhere(notebook, LANGUAGE.format(lang=lang))
 
 
+def fetch(repository: str) -> str:
+    """What gets the project where only its notebook is; nothing while nobody has said where it is published."""
+    return f"{FETCH.replace('REPOSITORY', repository)}\n\n" if repository else ""
+
+
 def at_home_anywhere(notebook: NotebookNode, settings: str = "") -> NotebookNode:
     """The notebook with a first code cell that finds the chapters' folder, from wherever it is opened."""
     cells = notebook.cells
     first = next((i for i, cell in enumerate(cells) if cell.cell_type == "code"), len(cells))
-    start = nbformat.v4.new_code_cell(settings + START, id="start")
+    start = nbformat.v4.new_code_cell(
+        settings + fetch(contents.address().repository) + START, id="start"
+    )
     notebook.cells = [*cells[:first], start, *cells[first:]]
     return notebook

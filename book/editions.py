@@ -17,6 +17,7 @@ class Edition:
     notebook: str
     bilingual: str
     notebook_hint: str
+    run_there: str  # on somebody else's machine: Colab, Binder
     search_prompt: str
     color_mode: str
     color_modes: tuple[str, str, str]  # as the system, light, dark
@@ -30,6 +31,16 @@ class Edition:
     to_exercise: str
     cited_in: str
     chapter: str  # "chapter 3"
+    equation: str  # "equation 7.3", as a text says it
+    equation_title: str  # the same as a title
+    in_glossary: str  # leads from the card of a term to the glossary
+    works: str  # the list of references
+    onward: str  # from any other card to the thing itself
+    read: str  # what was read to its end
+    read_part: str  # a chapter of which some sections were
+    read_last: str  # leads back to the place
+    read_where: str  # who knows of it
+    forget: str
     comma: str  # between the members of a list
     and_others: str
     colophon: str
@@ -53,6 +64,7 @@ EN = Edition(
     notebook="Notebook",
     bilingual="both languages",
     notebook_hint="Save it in the project's chapters/ folder and open it in Jupyter.",
+    run_there="Run it on {}, in English",
     search_prompt="Search the book",
     color_mode="Light or dark",
     color_modes=("As the system", "Light", "Dark"),
@@ -66,6 +78,16 @@ EN = Edition(
     to_exercise="Back to the exercise",
     cited_in="Cited in",
     chapter="chapter {}",
+    equation="equation {}",
+    equation_title="Equation {}",
+    in_glossary="Glossary",
+    works="References",
+    onward="Go there",
+    read="read",
+    read_part="{read} of {of} sections read",
+    read_last="Last read:",
+    read_where="remembered in this browser only",
+    forget="Forget",
     comma=", ",
     and_others="et al.",
     colophon="Code under the MIT licence, text and figures under CC BY 4.0.",
@@ -84,6 +106,7 @@ ZH = Edition(
     notebook="笔记本",
     bilingual="双语",
     notebook_hint="存到项目的 chapters/ 目录，用 Jupyter 打开。",
+    run_there="在 {} 上运行中文版",
     search_prompt="搜索全书",
     color_mode="浅色或深色",
     color_modes=("跟随系统", "浅色", "深色"),
@@ -97,6 +120,16 @@ ZH = Edition(
     to_exercise="回到这道练习",
     cited_in="引用于",
     chapter="第 {} 章",
+    equation="式 {}",
+    equation_title="式 {}",
+    in_glossary="术语表",
+    works="参考文献",
+    onward="前往",
+    read="已读",
+    read_part="共 {of} 节，已读 {read} 节",
+    read_last="上次读到",
+    read_where="只记在这个浏览器里",
+    forget="清除记录",
     comma="、",
     and_others="等",
     colophon="代码采用 MIT 许可证，正文与插图采用 CC BY 4.0。",

@@ -1,4 +1,4 @@
-"""Tells the templates what a page is: its part of the book, its notebooks, its twin."""
+"""Tells the templates what a page is: its part of the book, its notebooks and where they run, its twin."""
 
 from sphinx.application import Sphinx
 
@@ -24,6 +24,25 @@ def add_context(
             *((lang, EDITIONS[lang].name) for lang in EDITIONS),
             (BILINGUAL, edition.bilingual),
         )
+    ]
+    context["machines"] = chapter and machines(
+        chapter.file, edition.lang, contents.address().repository
+    )
+
+
+def machines(file: str, lang: str, repository: str) -> list[tuple[str, str]]:
+    """Where a chapter's notebook runs in the reader's language without a clone: (address, name).
+
+    Colab opens the notebooks that the site offers for download, from the branch where the workflow puts
+    them; Binder those that .binder/postBuild writes.
+    """
+    if not repository:
+        return []
+    colab = f"https://colab.research.google.com/github/{repository}/blob/notebooks"
+    binder = f"https://mybinder.org/v2/gh/{repository}/main?labpath=reading"
+    return [
+        (f"{colab}/{lang}/{file}.ipynb", "Colab"),
+        (f"{binder}/{lang}/{file}.ipynb", "Binder"),
     ]
 
 

@@ -22,7 +22,7 @@ HAN = r"\u3400-\u9fff\uf900-\ufaff"
 NUMBER = r"[0-9]+(?:\.[0-9]+)*"
 PARTED = r"[0-9]+(?:\.[0-9]+)+"  # 9.2, 0.25
 RUN = re.compile(rf"[{HAN}]+|{PARTED}|[^\W{HAN}]+")
-# What has numbers, and how that is written; the text's own equations have none, those that it cites do.
+# What has numbers, and how that is written: the book's own equations have two parts, those that it cites mostly one.
 # Patterns for Python and JavaScript alike; the number is their only group.
 NUMBERED = {
     kind: rf"(?:{words})\s*[(（]?({NUMBER})[)）]?"
