@@ -28,7 +28,7 @@ html_baseurl = (
     f"{address}/{edition.lang}/" if (address := os.environ.get("BOOK_URL", "").rstrip("/")) else ""
 )
 html_static_path = ["_static"]
-html_css_files = ["css/type.css", "css/look.css", "css/parts.css"]
+html_css_files = ["css/type.css", "css/look.css", "css/parts.css", "css/print.css"]
 html_js_files = [
     # after Sphinx's own scripts (200), before its catalogue (500)
     ("plurals.js", {"priority": 400}),

@@ -1,5 +1,5 @@
 """The cover and the picture that a link to the book shows: `python -m book.cover` writes book/_static/cover-en.png
-(1600 x 2400), book/_static/social-en.png (1200 x 630) and both in Chinese.
+(1600 x 2400), the same for the home page (480 x 720), book/_static/social-en.png (1200 x 630), and all in Chinese.
 
 They are the book's finding and nothing else: the lines are optima, computed for a leash that is let out from one line
 to the next; the points are the two shipped networks, one near the first line and one near the last.
@@ -24,7 +24,6 @@ from dpo_core.plotting import FONT
 
 GROUND, PAPER, CORAL, MIST = "#173b52", "#fdfcf9", "#f0967d", "#8fb0c4"
 LINES = 15  # from the population, which is beta without bound, to the optimum of the book's beta
-DPI = 200
 Fonts = dict[str, FontProperties]
 
 
@@ -34,9 +33,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         fonts = read_fonts(Path(folder))
         for edition in EDITIONS.values():
-            for name, draw in (("cover", cover), ("social", social)):
+            for name, draw, dpi in (
+                ("cover", cover, 200),
+                ("home-cover", cover, 60),
+                ("social", social, 200),
+            ):
                 path = STATIC / f"{name}-{edition.lang}.png"
-                draw(found, edition, fonts).savefig(path, dpi=DPI, metadata={"Software": None})
+                draw(found, edition, fonts).savefig(path, dpi=dpi, metadata={"Software": None})
                 plt.close("all")
 
 

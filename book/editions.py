@@ -13,6 +13,7 @@ class Edition:
     title: str
     tagline: str
     on_the_cover: str  # what its picture shows
+    cover_alt: str  # the same for those who do not see it
     switch: str  # shown in the *other* edition, where it leads here
     part: str  # "Part I"
     appendices: str
@@ -54,6 +55,7 @@ EN = Edition(
     sphinx_language="en",
     title="DPO from Zero",
     tagline="A textbook that runs: from a character tokenizer to a language model trained on preferences.",
+    cover_alt="The cover: lines that rise from one band of points to another.",
     on_the_cover="Lines: computed, nothing trained. Points: what the two networks do.",
     switch="Read this page in English",
     part="Part {}",
@@ -86,6 +88,7 @@ ZH = Edition(
     sphinx_language="zh_CN",
     title="从零推导 DPO",
     tagline="一本能运行的教科书：从逐字符的分词器，到用偏好训练的语言模型。",
+    cover_alt="封面：一组线从下面的一串点升到上面的一串点。",
     on_the_cover="线：算出来的，没有训练。点：两个网络实际的表现。",
     switch="阅读本页的中文版",
     part="第{}部分",

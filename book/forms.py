@@ -208,12 +208,13 @@ class Citations(SphinxPostTransform):
 
 def visit_folded_code(writer: HTML5Translator, node: HideCodeCellNode) -> None:
     """Open the fold of a cell's code. myst_nb's own names every fold alike, in English, for those who do not see."""
-    lines = [
-        f'<p class="{state} admonition-title">{escape(node[prompt])}</p>'
-        for state, prompt in (("collapsed", "prompt_show"), ("expanded", "prompt_hide"))
-    ]
-    opening = f'<details class="admonition hide {" ".join(node["classes"])}"><summary>'
-    writer.body.append("\n".join([opening, *lines, "</summary>\n"]))
+    show, hide = node["prompt_show"], node["prompt_hide"]
+    states = {"": show} if show == hide else {"collapsed": show, "expanded": hide}
+    lines = "".join(
+        f'<span class="{state}">{escape(text)}</span>' for state, text in states.items()
+    )
+    classes = " ".join(["hide", *node["classes"]])
+    writer.body.append(f'<details class="{classes}"><summary>{lines}</summary>\n')
 
 
 def depart_folded_code(writer: HTML5Translator, node: HideCodeCellNode) -> None:

@@ -51,9 +51,21 @@ async function openToAll() {
 addEventListener("load", openToAll);
 addEventListener("hashchange", unfoldTarget);
 addEventListener("DOMContentLoaded", unfoldTarget);
-addEventListener("beforeprint", () => {
-  for (const fold of document.querySelectorAll("details.second-reading")) fold.open = true;
-});
+/** Make ready what a printer would lack: open what is folded and read, load what waits, take the light colours. */
+function beforePrinting() {
+  const page = document.documentElement.dataset;
+  const folds = [...document.querySelectorAll("details:is(.second-reading, .answer):not([open])")];
+  const { theme } = page;
+  page.theme = "light";
+  for (const fold of folds) fold.open = true;
+  for (const image of document.images) image.loading = "eager";
+  addEventListener("afterprint", () => {
+    page.theme = theme;
+    for (const fold of folds) fold.open = false;
+  }, { once: true });
+}
+
+addEventListener("beforeprint", beforePrinting);
 
 localStorage.setItem("edition", document.documentElement.lang.slice(0, 2));
 
