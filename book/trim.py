@@ -23,7 +23,15 @@ STYLE = Path("styles", "pydata-sphinx-theme.css")
 SCRIPT = Path("scripts", "pydata-sphinx-theme.js")
 ICONS = Path("vendor", "fontawesome", "webfonts", "fa-solid-900.woff2")
 UNUSED = ("**/*.map", "scripts/fontawesome.js*", "**/fa-brands-*.woff2", "**/fa-regular-*.woff2")
-UNUSED += ("file.png", "plus.png", "minus.png", "copybutton_funcs.js", "cover-*.png", "VENDORED")
+UNUSED += (
+    "file.png",
+    "plus.png",
+    "minus.png",
+    "copybutton_funcs.js",
+    "cover-*.png",
+    "VENDORED",
+    "home-*.png",
+)
 
 
 def trim(edition: Path) -> None:
