@@ -15,6 +15,7 @@ from book.languages import SourceError
 from book.llms import write_llms
 from book.policy import protect
 from book.sources import write_sources
+from book.trim import trim
 
 HTML = BOOK / "_build" / "html"
 
@@ -58,6 +59,8 @@ def build(html: Path) -> None:
     write_front_door(site / "index.html")
     for template in site.glob("*/_static/**/*.html"):
         template.unlink()  # the theme's, which Sphinx copies along; no page stands there
+    for edition in EDITIONS:
+        trim(site / edition)
     protect(site)
     shutil.rmtree(html, ignore_errors=True)
     shutil.move(site, html)

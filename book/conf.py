@@ -1,5 +1,7 @@
 """Sphinx configuration of both editions; `sphinx -t zh` builds the Chinese one. `python -m book.build` calls it."""
 
+import os
+
 from book.editions import EDITIONS
 
 edition = EDITIONS["zh" if tags.has("zh") else "en"]  # noqa: F821  (Sphinx provides `tags`)
@@ -28,8 +30,12 @@ myst_dmath_double_inline = True
 
 html_theme = "pydata_sphinx_theme"
 html_title = edition.title
+# Where the site will stand, for those who show a link to it with its picture; the pages do not need it.
+html_baseurl = (
+    f"{address}/{edition.lang}/" if (address := os.environ.get("BOOK_URL", "").rstrip("/")) else ""
+)
 html_static_path = ["_static"]
-html_css_files = ["css/type.css", "css/look.css", "css/parts.css", "css/aids.css"]
+html_css_files = [f"css/{name}.css" for name in ("type", "look", "parts", "aids", "print")]
 html_js_files = [
     # after Sphinx's own scripts (200), before its catalogue (500)
     ("plurals.js", {"priority": 400}),
@@ -54,8 +60,6 @@ html_js_files = [
             "data-forget": edition.forget,
         },
     ),
-    ("search-query.js", {"defer": "defer"}),
-    ("search-results.js", {"defer": "defer"}),
 ]
 html_favicon = "_static/mark.svg"
 html_copy_source = False
@@ -88,11 +92,10 @@ html_theme_options = {
     "back_to_top_button": False,
 }
 
-# Mathematics: the vendored MathJax 3. Its menu would load parts that are not vendored, and would make
-# every formula a stop for the Tab key; screen readers get MathML without it.
-mathjax_path = "mathjax/tex-chtml.js"
+# Mathematics: the vendored MathJax 3, without its menu, which would make every formula a stop for the
+# Tab key; screen readers get MathML without it.
+mathjax_path = "mathjax/mathjax.js"
 mathjax3_config = {
-    "options": {"enableMenu": False},
     # Beside English, formulas are as high as its letters; Chinese fonts have none to go by.
     "chtml": {
         "mtextInheritFont": True,

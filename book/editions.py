@@ -1,5 +1,6 @@
 """The two editions and the words that the site itself says in each: what Sphinx and the theme leave open."""
 
+import re
 from dataclasses import dataclass
 
 
@@ -11,6 +12,8 @@ class Edition:
     sphinx_language: str
     title: str
     tagline: str
+    on_the_cover: str  # what its picture shows
+    cover_alt: str  # the same for those who do not see it
     switch: str  # shown in the *other* edition, where it leads here
     part: str  # "Part I"
     appendices: str
@@ -46,6 +49,11 @@ class Edition:
     colophon: str
 
     @property
+    def taglines(self) -> list[str]:
+        """What the book is, and whence it leads whither."""
+        return re.split(r": |：", self.tagline.rstrip(".。"))
+
+    @property
     def other(self) -> "Edition":
         """The same book in the other language."""
         return ZH if self is EN else EN
@@ -58,6 +66,8 @@ EN = Edition(
     sphinx_language="en",
     title="DPO from Zero",
     tagline="A textbook that runs: from a character tokenizer to a language model trained on preferences.",
+    cover_alt="The cover: lines that rise from one band of points to another.",
+    on_the_cover="Lines: computed, nothing trained. Points: what the two networks do.",
     switch="Read this page in English",
     part="Part {}",
     appendices="Appendices",
@@ -100,6 +110,8 @@ ZH = Edition(
     sphinx_language="zh_CN",
     title="从零推导 DPO",
     tagline="一本能运行的教科书：从逐字符的分词器，到用偏好训练的语言模型。",
+    cover_alt="封面：一组线从下面的一串点升到上面的一串点。",
+    on_the_cover="线：算出来的，没有训练。点：两个网络实际的表现。",
     switch="阅读本页的中文版",
     part="第{}部分",
     appendices="附录",

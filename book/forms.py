@@ -6,13 +6,16 @@ and what only a page needs: second readings that are folded, formulas that stay 
 """
 
 import re
+from html import escape
 
 from docutils import nodes
+from myst_nb.sphinx_ import HideCodeCellNode
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
+from sphinx.writers.html5 import HTML5Translator
 
 from book import bibliography, reading
 from book.editions import EDITIONS
@@ -203,6 +206,21 @@ class Citations(SphinxPostTransform):
                 link["classes"].append("citation")
 
 
+def visit_folded_code(writer: HTML5Translator, node: HideCodeCellNode) -> None:
+    """Open the fold of a cell's code. myst_nb's own names every fold alike, in English, for those who do not see."""
+    show, hide = node["prompt_show"], node["prompt_hide"]
+    states = {"": show} if show == hide else {"collapsed": show, "expanded": hide}
+    lines = "".join(
+        f'<span class="{state}">{escape(text)}</span>' for state, text in states.items()
+    )
+    classes = " ".join(["hide", *node["classes"]])
+    writer.body.append(f'<details class="{classes}"><summary>{lines}</summary>\n')
+
+
+def depart_folded_code(writer: HTML5Translator, node: HideCodeCellNode) -> None:
+    writer.body.append("</details>\n")
+
+
 def found_by_number(kind: str, number: str, anchor: str) -> addnodes.index:
     """What leads a search for "figure 9.2", or for 9.2 alone, to the place; a page does not show it."""
     names = (f"{kind} {number}", number)
@@ -248,4 +266,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     for transform in (SectionIds, Callouts, Figures, SecondReadings, Exercises, Formulas):
         app.add_transform(transform)
     app.add_post_transform(Citations)
+    folded = (visit_folded_code, depart_folded_code)
+    app.add_node(HideCodeCellNode, override=True, html=folded)
     return {"parallel_read_safe": True}

@@ -7,6 +7,8 @@ from book.downloads import BILINGUAL
 from book.editions import EDITIONS
 from book.lab import PARTS
 
+SEARCH_SCRIPTS = ("search-query.js", "search-results.js")
+
 
 def add_context(
     app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object
@@ -15,6 +17,8 @@ def add_context(
     edition = EDITIONS[app.config.book_lang]
     chapter = next((c for c in contents.chapters(edition) if c.file == pagename), None)
     context["edition"] = edition
+    context["description"] = chapter.question if chapter else edition.tagline
+    context["preview"] = f"{app.config.html_baseurl}_static/social-{edition.lang}.png"
     context["twin"] = f"../{edition.other.lang}/{pagename}.html"
     context["chapter"] = chapter
     context["lab"] = [part for part in PARTS if f'data-lab="{part}"' in context.get("body", "")]
@@ -28,6 +32,9 @@ def add_context(
     context["machines"] = chapter and machines(
         chapter.file, edition.lang, contents.address().repository
     )
+    if pagename == "search":  # the theme loads them, and the index, with every page
+        for script in SEARCH_SCRIPTS:
+            app.add_js_file(script, defer="defer")
 
 
 def machines(file: str, lang: str, repository: str) -> list[tuple[str, str]]:

@@ -28,7 +28,7 @@ def write_sources(edition: Edition, folder: Path) -> None:
         nbformat.write(notebook, folder / f"{chapter.file}.ipynb")
     names = ("index", contents.LAB, *contents.APPENDICES)
     pages = {name: page_text(name, edition) for name in names}
-    pages["index"] = with_picture(pages["index"], edition).replace(
+    pages["index"] = with_cover(with_picture(pages["index"], edition), edition).replace(
         MAP, chapter_map(edition)
     ) + toctrees(edition)
     pages["conformance"] = pages["conformance"].replace(
@@ -92,6 +92,13 @@ def with_picture(text: str, edition: Edition) -> str:
         return f'<figure class="home-picture">{image}{caption}</figure>'
 
     return PICTURE.sub(figure, text)
+
+
+def with_cover(text: str, edition: Edition) -> str:
+    """Put the cover beside the home page's first words."""
+    source = f"_static/home-cover-{edition.lang}.png"
+    cover = f'<img src="{source}" class="home-cover dark-light" alt="{edition.cover_alt}">'
+    return re.sub(r"^# .*$", lambda title: f"{title[0]}\n\n{cover}", text, count=1, flags=re.M)
 
 
 def chapter_map(edition: Edition) -> str:

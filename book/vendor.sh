@@ -1,7 +1,8 @@
 #!/bin/sh
 # Refreshes what the project vendors from npm: what the site needs, so that a reader's browser asks nobody but the site
-# itself, and the font of the figures. Run by maintainers only (it needs npm, and the book's environment for fonttools,
-# which comes with matplotlib); the results are committed. Versions stand here and nowhere else.
+# itself, the font of the figures, and what the tests look for barriers with. Run by maintainers only (it needs npm, and
+# the book's environment for fonttools, which comes with matplotlib); the results are committed. Versions stand here and
+# nowhere else.
 set -eu
 
 MATHJAX=mathjax@3.2.2                                  # Apache-2.0
@@ -11,6 +12,7 @@ JAX=@jax-js/jax@0.1.25                                 # MIT; gradients and comp
 D3="d3-scale@4.0.2 d3-shape@3.2.0 d3-contour@4.0.2"    # ISC; scales, lines and level lines of the lab's charts
 FFLATE=fflate@0.8.2                                    # MIT; the zip file of a model that was trained in the page
 ESBUILD=esbuild@0.25.12                                # MIT; bundles the two above, is not shipped
+AXE=axe-core@4.14.1                                    # MPL-2.0; the tests' own, no part of the site
 
 static=$(cd "$(dirname "$0")/_static" && pwd)
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -25,7 +27,11 @@ unpack() {  # unpack PACKAGE FOLDER: fetch one npm package into ./FOLDER
 unpack "$MATHJAX" mathjax
 rm -rf "$static/mathjax"
 mkdir -p "$static/mathjax/output/chtml/fonts"
-cp mathjax/LICENSE mathjax/es5/tex-chtml.js "$static/mathjax/"
+cp mathjax/LICENSE "$static/mathjax/"
+# Its components in one file, in the order in which they build on each other: what tex-chtml.js has, without the menu,
+# which is two fifths of it. It starts once the whole file is read.
+(cd mathjax/es5 && cat startup.js core.js input/tex.js output/chtml.js output/chtml/fonts/tex.js a11y/assistive-mml.js) \
+    > "$static/mathjax/mathjax.js"
 cp -R mathjax/es5/output/chtml/fonts/woff-v2 "$static/mathjax/output/chtml/fonts/"
 
 unpack "$SERIF" serif
@@ -75,4 +81,8 @@ for package in lab/node_modules/d3-* lab/node_modules/internmap; do
     printf '%s\n\n' "$(basename "$package")"; cat "$package/LICENSE"; echo
 done > "$vendor/d3.LICENSE"
 
-printf '%s\n' "$MATHJAX" "$SERIF" "$SANS" "$JAX" "$FFLATE" $D3 > "$static/VENDORED"
+unpack "$AXE" axe
+mkdir -p "$root/tests/axe"
+cp axe/LICENSE axe/axe.min.js "$root/tests/axe/"
+
+printf '%s\n' "$MATHJAX" "$SERIF" "$SANS" "$JAX" "$FFLATE" $D3 "$AXE" > "$static/VENDORED"

@@ -1,6 +1,8 @@
 // What tests/test_site.py asks of a page once it is drawn; formulas are drawn when MathJax says so.
 async () => {
   await window.MathJax?.startup?.promise;
+  const pictures = [...document.querySelectorAll(".bd-article img")];
+  await Promise.all(pictures.map((image) => ((image.loading = "eager"), image.decode().catch(() => {}))));
   const all = (selector, take) => [...document.querySelectorAll(selector)].map(take);
   const prose = document.querySelector(".bd-article").cloneNode(true);
   prose.querySelectorAll("pre, code, mjx-container, .math").forEach((element) => element.remove());

@@ -1,5 +1,5 @@
-// The language switch keeps the section that is being read, the site remembers the edition, and an address or a
-// printer finds what is folded.
+// The language switch keeps the section that is being read, the site remembers the edition, an address or a printer
+// finds what is folded, and the keyboard reaches what is pushed sideways.
 "use strict";
 
 /** The id of the section at the top of the window, or "" above the first heading below the title. */
@@ -31,11 +31,41 @@ function unfoldTarget() {
   }
 }
 
+/** Make a stop for the Tab key of what is wider than its place, and of nothing else. */
+function stopWhereWide(element) {
+  const scrolls = ["auto", "scroll"].includes(getComputedStyle(element).overflowX);
+  if (scrolls && element.scrollWidth > element.clientWidth) element.tabIndex = 0;
+  else element.removeAttribute("tabindex");
+}
+
+/** Once formulas are drawn: watch what may be too wide, which changes with the window, and when a fold opens. */
+async function openToAll() {
+  await window.MathJax?.startup?.promise;
+  const watch = new ResizeObserver((changes) => changes.forEach(({ target }) => stopWhereWide(target)));
+  const wide = "pre, mjx-container, .math, figure, .pst-scrollable-table-container, .cell_output .output";
+  for (const element of document.querySelectorAll(`.bd-article :is(${wide})`)) watch.observe(element);
+  // A head that is a formula says its letters too: not every reader of a page's structure reads MathML.
+  for (const head of document.querySelectorAll("th math")) head.setAttribute("aria-label", head.textContent);
+}
+
+addEventListener("load", openToAll);
 addEventListener("hashchange", unfoldTarget);
 addEventListener("DOMContentLoaded", unfoldTarget);
-addEventListener("beforeprint", () => {
-  for (const fold of document.querySelectorAll("details.second-reading")) fold.open = true;
-});
+/** Make ready what a printer would lack: open what is folded and read, load what waits, take the light colours. */
+function beforePrinting() {
+  const page = document.documentElement.dataset;
+  const folds = [...document.querySelectorAll("details:is(.second-reading, .answer):not([open])")];
+  const { theme } = page;
+  page.theme = "light";
+  for (const fold of folds) fold.open = true;
+  for (const image of document.images) image.loading = "eager";
+  addEventListener("afterprint", () => {
+    page.theme = theme;
+    for (const fold of folds) fold.open = false;
+  }, { once: true });
+}
+
+addEventListener("beforeprint", beforePrinting);
 
 localStorage.setItem("edition", document.documentElement.lang.slice(0, 2));
 

@@ -30,8 +30,4 @@
 
   const parse = Search._parseQuery;
   Search._parseQuery = (query) => parse(Search.plainQuery(query));
-
-  // The theme loads the search on every page; Sphinx would show results wherever an address has a query.
-  const perform = Search.performSearch;
-  Search.performSearch = (query) => document.getElementById("search-results") && perform(query);
 })();
