@@ -13,6 +13,7 @@ from book.editions import EDITIONS, Edition
 from book.lab import write_lab
 from book.languages import SourceError
 from book.policy import protect
+from book.slides import write_slides
 from book.sources import write_sources
 
 HTML = BOOK / "_build" / "html"
@@ -53,6 +54,7 @@ def build(html: Path) -> None:
         shutil.move(work / edition.lang / "html", site / edition.lang)
     write_downloads(site / "notebooks")
     write_lab(site / "lab")
+    write_slides(site)
     write_front_door(site / "index.html")
     for template in site.glob("*/_static/**/*.html"):
         template.unlink()  # the theme's, which Sphinx copies along; no page stands there

@@ -17,6 +17,10 @@ class Edition:
     notebook: str
     bilingual: str
     notebook_hint: str
+    slides: str
+    slide_keys: str  # what the keyboard does in a deck
+    read_chapter: str  # leads from a deck to the chapter
+    next_chapter: str
     search_prompt: str
     color_mode: str
     color_modes: tuple[str, str, str]  # as the system, light, dark
@@ -53,6 +57,10 @@ EN = Edition(
     notebook="Notebook",
     bilingual="both languages",
     notebook_hint="Save it in the project's chapters/ folder and open it in Jupyter.",
+    slides="Slides",
+    slide_keys="→ next · S notes in a window of their own · N notes beside the slide · O overview · F full screen · D dark",
+    read_chapter="Read the chapter",
+    next_chapter="Next chapter",
     search_prompt="Search the book",
     color_mode="Light or dark",
     color_modes=("As the system", "Light", "Dark"),
@@ -84,6 +92,10 @@ ZH = Edition(
     notebook="笔记本",
     bilingual="双语",
     notebook_hint="存到项目的 chapters/ 目录，用 Jupyter 打开。",
+    slides="幻灯片",
+    slide_keys="→ 下一张 · S 另开窗口看备注 · N 备注显示在旁边 · O 总览 · F 全屏 · D 深色",
+    read_chapter="阅读本章",
+    next_chapter="下一章",
     search_prompt="搜索全书",
     color_mode="浅色或深色",
     color_modes=("跟随系统", "浅色", "深色"),

@@ -5,6 +5,7 @@
 set -eu
 
 MATHJAX=mathjax@3.2.2                                  # Apache-2.0
+REVEAL=reveal.js@6.0.2                                 # MIT
 SERIF=@fontsource-variable/source-serif-4@5.3.1        # SIL Open Font License 1.1
 SANS=@expo-google-fonts/noto-sans-sc@0.4.3             # SIL Open Font License 1.1
 JAX=@jax-js/jax@0.1.25                                 # MIT; gradients and compiled kernels for the lab's training
@@ -27,6 +28,12 @@ rm -rf "$static/mathjax"
 mkdir -p "$static/mathjax/output/chtml/fonts"
 cp mathjax/LICENSE mathjax/es5/tex-chtml.js "$static/mathjax/"
 cp -R mathjax/es5/output/chtml/fonts/woff-v2 "$static/mathjax/output/chtml/fonts/"
+
+# The slides: without its themes and plug-ins.
+unpack "$REVEAL" reveal
+rm -rf "$static/reveal"
+mkdir -p "$static/reveal"
+cp reveal/LICENSE reveal/dist/reveal.js reveal/dist/reveal.css "$static/reveal/"
 
 unpack "$SERIF" serif
 rm -rf "$static/fonts"
@@ -75,4 +82,4 @@ for package in lab/node_modules/d3-* lab/node_modules/internmap; do
     printf '%s\n\n' "$(basename "$package")"; cat "$package/LICENSE"; echo
 done > "$vendor/d3.LICENSE"
 
-printf '%s\n' "$MATHJAX" "$SERIF" "$SANS" "$JAX" "$FFLATE" $D3 > "$static/VENDORED"
+printf '%s\n' "$MATHJAX" "$REVEAL" "$SERIF" "$SANS" "$JAX" "$FFLATE" $D3 > "$static/VENDORED"

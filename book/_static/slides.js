@@ -1,0 +1,105 @@
+// A deck of slides: reveal.js shows it once MathJax has drawn its formulas. S opens a speaker's window with the notes,
+// N shows them beside the slide, D turns light into dark.
+"use strict";
+
+const isEnglish = document.documentElement.lang === "en";
+const query = new URLSearchParams(location.search);
+const isSpeaker = query.has("speaker");
+const printsNotes = query.has("notes");
+
+/** Light or dark, as the reader chose on the pages of the book, else as the system is. */
+function chosenTheme() {
+  const mode = localStorage.getItem("mode");
+  if (mode === "light" || mode === "dark") return mode;
+  return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+}
+
+/** Turn light into dark or back, here and on the pages of the book. */
+function turnTheme() {
+  const theme = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
+  document.documentElement.dataset.theme = theme;
+  for (const key of ["mode", "theme"]) localStorage.setItem(key, theme);
+}
+
+/** Show or hide the notes beside the slide. */
+function turnNotes() {
+  Reveal.configure({ showNotes: !Reveal.getConfig().showNotes });
+  Reveal.layout();
+  drawNotes();
+}
+
+/** Draw the formulas of the notes that are shown. */
+function drawNotes() {
+  const notes = document.querySelector(".reveal.show-notes > .speaker-notes");
+  if (notes) MathJax.typesetPromise([notes]);
+}
+
+let others = []; // the windows that show the same slide
+
+/** Open the window with the notes, which keeps pace with this one. */
+function openSpeaker() {
+  const opened = open(`?speaker${location.hash}`, "speaker", "width=1400,height=800");
+  if (opened) others = [opened];
+}
+
+/** Keep this window and `others` on the same slide. */
+function keepPace() {
+  let following = false;
+  const tell = () => {
+    if (following) return;
+    for (const other of others) other.postMessage({ slides: Reveal.getState() }, "*");
+  };
+  for (const event of ["slidechanged", "fragmentshown", "fragmenthidden"]) Reveal.on(event, tell);
+  addEventListener("message", ({ source, data }) => {
+    if (!others.includes(source) || !data.slides) return;
+    const { indexh, indexv, indexf } = data.slides;
+    following = true;
+    Reveal.slide(indexh, indexv, indexf);
+    following = false;
+  });
+}
+
+/** Start the deck. */
+async function start() {
+  const reveal = document.querySelector(".reveal");
+  await document.fonts.ready;
+  await Reveal.initialize({
+    width: 1280,
+    height: 720,
+    margin: 0,
+    center: false,
+    hash: true,
+    slideNumber: "c/t",
+    transition: "none",
+    help: false,
+    pdfSeparateFragments: false,
+    showNotes: printsNotes ? "separate-page" : isSpeaker,
+    keyboard: { 68: turnTheme, 78: turnNotes, 83: openSpeaker },
+  });
+  for (const [way, label] of [["left", "previous"], ["right", "next"]])
+    reveal.querySelector(`.navigate-${way}`).setAttribute("aria-label", reveal.dataset[label]);
+  if (isSpeaker && opener) others = [opener];
+  keepPace();
+  Reveal.on("slidechanged", drawNotes);
+  drawNotes();
+  document.documentElement.dataset.ready = "";
+}
+
+document.documentElement.dataset.theme = chosenTheme();
+window.MathJax = {
+  options: {
+    enableMenu: false,
+    ignoreHtmlClass: printsNotes ? "nothing" : "notes",
+    processHtmlClass: "math|speaker-notes",
+  },
+  // as on the pages of the book (conf.py)
+  chtml: isEnglish
+    ? { mtextInheritFont: true }
+    : { mtextInheritFont: true, matchFontHeight: false, scale: 1.08 },
+  startup: {
+    ready() {
+      MathJax.startup.defaultReady();
+      MathJax.startup.promise.then(start);
+    },
+  },
+};
