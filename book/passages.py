@@ -87,7 +87,7 @@ def formulas_that_end(cells: list[NotebookNode]) -> Iterator[bool]:
         if cell.cell_type == "markdown" and cell.metadata.get("lang", "en") == "en":
             for kind, text in blocks(cell.source):
                 if kind == "formula":
-                    yield bare(text)[-1] in ".?!"
+                    yield bare(text).removesuffix(r"\end{aligned}").rstrip()[-1] in ".?!"
 
 
 def bare(formula: str) -> str:

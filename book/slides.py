@@ -9,10 +9,12 @@ the exercises are found by their own forms. The prose between two slides makes t
 import hashlib
 import html
 import re
+import struct
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
@@ -27,7 +29,7 @@ from book.contents import Chapter
 from book.editions import EDITIONS, Edition
 from book.forms import CLOSING, EXERCISE
 from book.languages import SourceError, slug
-from book.passages import MARKDOWN, Passage, bare, passages
+from book.passages import MARKDOWN, Passage, bare, passages, sentences
 from book.reading import DISPLAYED, LEFT_OUT, STAR
 
 Item = str | list[str]  # a name of slides.toml; of a sentence, its first words in each language
@@ -96,16 +98,14 @@ def deck(chapter: Chapter, edition: Edition, pictures: dict[bytes, str]) -> list
     show = Show(chapter, edition, pictures)
     slides, places = [show.card(said, "opening")], [0]
     for heading, *names in plan()[chapter.file]:
-        anchor = slug(heading)
-        inside = [place for place, passage in enumerate(said) if passage.section == anchor]
-        if not inside:
-            raise show.problem(f"no section has the heading “{heading}”")
-        section = [said[place] for place in inside]
-        found = [(name, show.find(name, section)) for name in names if show.is_said(name)]
-        title = section[0].text.removeprefix(STAR).strip()
-        slides.append(Slide("section", show.inline(title), anchor, show.body(found, section)))
-        first = min(place for _, place in found) if slides[-2].anchor == anchor else 0
-        places.append(inside[first])
+        begin, section = show.section(said, heading)
+        found = [(name, begin + show.find(name, section)) for name in names if show.is_said(name)]
+        first = min(place for _, place in found)
+        is_new = begin >= places[-1]  # the section's first slide: its notes begin with the section
+        places.append(begin if is_new else first)
+        title = show.inline(section[0].text.removeprefix(STAR).strip())
+        body = [show.passage(name, said[place]) for name, place in found]
+        slides.append(Slide("section", title, section[0].section, body))
         if places != sorted(places):
             raise show.problem(f"a slide of “{heading}” stands before one that it should follow")
     for slide, begin, end in zip(slides, places, [*places[1:], len(said)]):
@@ -124,6 +124,18 @@ class Show:
     def problem(self, what: str) -> SourceError:
         return SourceError(f"book/slides.toml, {self.chapter.file}, {self.edition.name}: {what}")
 
+    def section(self, said: list[Passage], heading: str) -> tuple[int, list[Passage]]:
+        """The passages under an English heading, which comes first, and its place in the chapter."""
+        anchor = slug(heading)
+        begin = next((i for i, p in enumerate(said) if p.kind == "heading" and p.section == anchor), -1)
+        if begin < 0:
+            raise self.problem(f"no section has the heading “{heading}”")
+        after = takewhile(
+            lambda passage: passage.kind != "heading" or passage.level > said[begin].level,
+            said[begin + 1 :],
+        )
+        return begin, [said[begin], *after]
+
     def is_said(self, name: Item) -> bool:
         """Whether this language has what a name means: one sentence can be two in the other."""
         return isinstance(name, str) or bool(self.start(name))
@@ -131,28 +143,6 @@ class Show:
     def start(self, name: list[str]) -> str:
         """The first words of a sentence in this language."""
         return name[list(EDITIONS).index(self.edition.lang)]
-
-    def body(self, found: list[tuple[Item, int]], section: list[Passage]) -> list[str]:
-        """What a slide shows. Sentences that follow one another in a paragraph stay together."""
-        parts, said = [], []
-        for (name, place), (_, before) in zip(found, [(None, -2), *found]):
-            passage = section[place]
-            if not isinstance(name, list):
-                parts.append(self.passage(name, passage))
-            elif place == before + 1 and not passage.begins and said:
-                said[-1] = self.joined(said[-1], passage.text)
-                parts[-1] = self.sentences(said[-1])
-            else:
-                said.append(passage.text)
-                parts.append(self.sentences(passage.text))
-        return parts
-
-    def joined(self, text: str, sentence: str) -> str:
-        """Two pieces of a paragraph; only English has a space between sentences."""
-        return f"{text} {sentence}" if self.edition.lang == "en" else text + sentence
-
-    def sentences(self, text: str) -> str:
-        return f'<div class="say">{self.html(text)}</div>'
 
     def find(self, name: Item, section: Sequence[Passage]) -> int:
         """Which of a section's passages a name of slides.toml means."""
@@ -181,8 +171,10 @@ class Show:
             return bool(passage.printed) and rest in passage.text
         raise self.problem(f"{name!r} is no name of anything")
 
-    def passage(self, name: str, passage: Passage) -> str:
+    def passage(self, name: Item, passage: Passage) -> str:
         """What a slide shows of a passage under a name."""
+        if isinstance(name, list):
+            return f'<div class="say">{self.html(passage.text)}</div>'
         if name.startswith("$"):
             return self.html(f"$${formula_in(passage.text, name)}$$")
         if passage.kind == "ask":
@@ -201,7 +193,9 @@ class Show:
             f' alt="{html.escape(passage.alt)}">'
             for picture in passage.pictures
         )
-        return f"<figure>{images}<figcaption>{self.inline(passage.text)}</figcaption></figure>"
+        tall = ' class="tall"' if all(map(is_tall, passage.pictures)) else ""
+        caption = f"<figcaption>{self.inline(passage.text)}</figcaption>"
+        return f"<figure{tall}>{images}{caption}</figure>"
 
     def question(self, passage: Passage) -> str:
         """A question; its answer comes with the next step."""
@@ -214,7 +208,10 @@ class Show:
     def card(self, said: list[Passage], kind: str) -> Slide:
         """The slide of one of the chapter's cards."""
         card = next(passage for passage in said if passage.kind == kind)
-        return Slide(kind, card.title, card.section, [self.html(card.text)])
+        paragraphs = re.split(r"\n\s*\n", card.text.strip())
+        if kind != "remember":  # a sentence a line
+            paragraphs = [one for text in paragraphs for one in sentences(text, self.edition.lang)]
+        return Slide(kind, card.title, card.section, [self.html("\n\n".join(paragraphs))])
 
     def exercises(self, said: list[Passage]) -> Slide:
         """The titles of the exercises, each with its difficulty."""
@@ -239,7 +236,7 @@ class Show:
             if beside or passage.kind not in SPOKEN:
                 continue
             if passage.kind == "sentence" and parts and not passage.begins:
-                parts[-1] = self.joined(parts[-1], passage.text)
+                parts[-1] += f" {passage.text}" if self.edition.lang == "en" else passage.text
             elif passage.kind == "heading":
                 parts.append(f"**{passage.text}**")
             else:
@@ -274,6 +271,12 @@ def formula_in(text: str, name: str) -> str:
         if MAY_DIFFER.sub("", bare(formula)).startswith(start):
             return bare(formula).rstrip(".,;")
     return ""
+
+
+def is_tall(png: bytes) -> bool:
+    """Whether a picture, by the size in its header, is better seen beside its caption than above it."""
+    width, height = struct.unpack(">2I", png[16:24])
+    return height > 0.8 * width
 
 
 def excerpt(source: str, start: str) -> str:

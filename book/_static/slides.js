@@ -59,10 +59,34 @@ function keepPace() {
   });
 }
 
+/** Make the letters of a slide smaller, and a formula as narrow as the slide, where they would not fit. */
+function fit(body) {
+  for (const formula of body.querySelectorAll("mjx-container[display=true]")) {
+    const wide = formula.firstElementChild.offsetWidth / formula.parentElement.clientWidth;
+    if (wide > 1) formula.style.fontSize = `${parseFloat(getComputedStyle(formula).fontSize) / wide}px`;
+  }
+  const smallest = 22;
+  let size = parseFloat(getComputedStyle(body).fontSize);
+  const boxes = [body, ...body.querySelectorAll("pre")];
+  const spills = ({ scrollHeight, clientHeight, scrollWidth, clientWidth }) =>
+    scrollHeight > clientHeight || scrollWidth > clientWidth;
+  while (boxes.some(spills) && size > smallest) body.style.fontSize = `${(size -= 0.5)}px`;
+}
+
+/** Let all that follows a question wait for the same step as its answer. */
+function holdBack(answer) {
+  for (let part = answer; part; part = part.nextElementSibling) {
+    part.classList.add("fragment");
+    part.dataset.fragmentIndex = 0;
+  }
+}
+
 /** Start the deck. */
 async function start() {
   const reveal = document.querySelector(".reveal");
   await document.fonts.ready;
+  document.querySelectorAll(".slide .body").forEach(fit);
+  document.querySelectorAll(".slide .answer").forEach(holdBack);
   await Reveal.initialize({
     width: 1280,
     height: 720,
