@@ -21,8 +21,13 @@ LABEL = re.compile(r"\(.+?--(?P<anchor>.+)\)=$")
 BOLD = re.compile(r"\*\*(?P<words>.+?)\*\* *")
 CAPTION = re.compile(r"\*\*(?:Figure|图) *(?P<number>\d+\.\d+)")
 SUMMARY = re.compile(r"<summary>(?P<title>.+?)</summary>")
-# what no sentence ends in: formulas, code, links, stressed words (with which a paragraph may begin, full stop and all)
-WHOLE = re.compile(r"\$\$.+?\$\$|\$[^$\n]+\$|`[^`]+`|\[[^\]]*\]\([^)\s]*\)|\*\*.+?\*\*|\*[^*\s][^*]*\*", re.S)
+# what no sentence ends in
+WHOLE = re.compile(
+    r"\$\$.+?\$\$|\$[^$\n]+\$"  # formulas
+    r"|`[^`]+`|\[[^\]]*\]\([^)\s]*\)"  # code, links
+    r"|\*\*.+?\*\*|\*[^*\s][^*]*\*",  # stressed words, which may begin a paragraph, full stop and all
+    re.DOTALL,
+)
 END = {
     "en": re.compile(r"(?<!\beq)[.?!][)”’\"]*(?=\s|$)(?!\s+[a-z])"),
     "zh": re.compile(r"[。？！][」』）”]*"),
@@ -44,7 +49,7 @@ KINDS = {
 class Passage:
     """One thing that a chapter shows or says."""
 
-    kind: str  # heading, sentence, formula, list, table, fence, question, opening, remember, hides, figure, code
+    kind: str  # of `KINDS`, sentence, figure, code; of a card, as forms.py calls it
     text: str  # Markdown; of code, the source
     title: str = ""  # of a card or a question: its first words
     section: str = ""  # the anchor of the heading that it stands under
@@ -55,7 +60,6 @@ class Passage:
     pictures: tuple[bytes, ...] = ()
     alt: str = ""
     printed: str = ""  # by code
-    folded: bool = False  # code that only draws or only checks
     begins: bool = False  # a paragraph
 
 
@@ -119,7 +123,6 @@ def of_code(cell: NotebookNode, lang: str) -> Passage:
         pictures=pictures,
         alt=cell.metadata.get(f"alt_{lang}", ""),
         printed="".join(out.text for out in shown if out.get("name") == "stdout").rstrip(),
-        folded=bool({"figure", "proof", "exercise"} & set(cell.metadata.get("tags", []))),
     )
 
 

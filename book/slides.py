@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
@@ -36,7 +36,7 @@ Item = str | list[str]  # a name of slides.toml; of a sentence, its first words 
 COUNTED = re.compile(r"(?P<kind>question|list|table|fence)(?: (?P<number>\d+))?$")
 FORMULA = re.compile(r'(<span class="math">[^<]*</span>)(' + CLOSING.pattern + ")")
 MAY_DIFFER = re.compile(r"\\text\{[^}]*\}|\s")  # between a formula and its twin
-EXERCISES = re.compile("Exercises|练习")
+EXERCISES = ("Exercises", "练习")
 SPOKEN = ("heading", "sentence", "formula", "list", "table", "fence", "quote", "ask")
 PLAIN = HtmlFormatter(nowrap=True)
 CHAPTER_LINK = re.compile(r"(?P<chapter>\d\d_\w+)\.ipynb(?P<anchor>#.*)?$")
@@ -84,6 +84,7 @@ def write_slides(site: Path) -> None:
 
 
 def digest(picture: bytes) -> bytes:
+    """By what a stored picture is known again among the files that Sphinx wrote."""
     return hashlib.sha256(picture).digest()
 
 
@@ -97,6 +98,8 @@ def deck(chapter: Chapter, edition: Edition, pictures: dict[bytes, str]) -> list
     said = passages(cells, edition.lang)
     show = Show(chapter, edition, pictures)
     slides, places = [show.card(said, "opening")], [0]
+    if chapter.file not in plan():
+        raise show.problem("nothing says what its slides show")
     for heading, *names in plan()[chapter.file]:
         begin, section = show.section(said, heading)
         found = [(name, begin + show.find(name, section)) for name in names if show.is_said(name)]
@@ -104,7 +107,7 @@ def deck(chapter: Chapter, edition: Edition, pictures: dict[bytes, str]) -> list
         is_new = begin >= places[-1]  # the section's first slide: its notes begin with the section
         places.append(begin if is_new else first)
         title = show.inline(section[0].text.removeprefix(STAR).strip())
-        body = [show.passage(name, said[place]) for name, place in found]
+        body = [show.shown(name, said[place]) for name, place in found]
         slides.append(Slide("section", title, section[0].section, body))
         if places != sorted(places):
             raise show.problem(f"a slide of “{heading}” stands before one that it should follow")
@@ -127,14 +130,12 @@ class Show:
     def section(self, said: list[Passage], heading: str) -> tuple[int, list[Passage]]:
         """The passages under an English heading, which comes first, and its place in the chapter."""
         anchor = slug(heading)
-        begin = next((i for i, p in enumerate(said) if p.kind == "heading" and p.section == anchor), -1)
-        if begin < 0:
+        begin = next((i for i, passage in enumerate(said) if passage.section == anchor), None)
+        if begin is None:
             raise self.problem(f"no section has the heading “{heading}”")
-        after = takewhile(
-            lambda passage: passage.kind != "heading" or passage.level > said[begin].level,
-            said[begin + 1 :],
-        )
-        return begin, [said[begin], *after]
+        first, *rest = said[begin:]
+        inside = takewhile(lambda one: one.kind != "heading" or one.level > first.level, rest)
+        return begin, [first, *inside]
 
     def is_said(self, name: Item) -> bool:
         """Whether this language has what a name means: one sentence can be two in the other."""
@@ -171,12 +172,12 @@ class Show:
             return bool(passage.printed) and rest in passage.text
         raise self.problem(f"{name!r} is no name of anything")
 
-    def passage(self, name: Item, passage: Passage) -> str:
+    def shown(self, name: Item, passage: Passage) -> str:
         """What a slide shows of a passage under a name."""
         if isinstance(name, list):
-            return f'<div class="say">{self.html(passage.text)}</div>'
+            return f'<div class="say">{self.rendered(passage.text)}</div>'
         if name.startswith("$"):
-            return self.html(f"$${formula_in(passage.text, name)}$$")
+            return self.rendered(f"$${formula_in(passage.text, name)}$$")
         if passage.kind == "ask":
             return self.question(passage)
         if passage.kind == "figure":
@@ -185,9 +186,10 @@ class Show:
             return code(excerpt(passage.text, name.split(" ", 1)[1]))
         if name.startswith("prints"):
             return f'<pre class="printed">{html.escape(passage.printed)}</pre>'
-        return self.html(passage.text)
+        return self.rendered(passage.text)
 
     def figure(self, passage: Passage) -> str:
+        """A figure with its caption."""
         images = "".join(
             f'<img src="../../{self.edition.lang}/_images/{self.pictures[digest(picture)]}"'
             f' alt="{html.escape(passage.alt)}">'
@@ -199,28 +201,30 @@ class Show:
 
     def question(self, passage: Passage) -> str:
         """A question; its answer comes with the next step."""
-        answer = f'<p class="label">{passage.fold}</p>{self.html(passage.answer)}'
+        answer = f'<p class="label">{passage.fold}</p>{self.rendered(passage.answer)}'
         return (
-            f'<div class="ask"><p class="label">{passage.title}</p>{self.html(passage.text)}</div>'
+            f'<div class="ask"><p class="label">{passage.title}</p>{self.rendered(passage.text)}</div>'
             f'<div class="answer fragment">{answer}</div>'
         )
 
     def card(self, said: list[Passage], kind: str) -> Slide:
         """The slide of one of the chapter's cards."""
-        card = next(passage for passage in said if passage.kind == kind)
+        card = next((passage for passage in said if passage.kind == kind), None)
+        if card is None:
+            raise self.problem(f"the chapter has no card of the kind “{kind}”")
         paragraphs = re.split(r"\n\s*\n", card.text.strip())
         if kind != "remember":  # a sentence a line
             paragraphs = [one for text in paragraphs for one in sentences(text, self.edition.lang)]
-        return Slide(kind, card.title, card.section, [self.html("\n\n".join(paragraphs))])
+        return Slide(kind, card.title, card.section, [self.rendered("\n\n".join(paragraphs))])
 
     def exercises(self, said: list[Passage]) -> Slide:
         """The titles of the exercises, each with its difficulty."""
         items = []
-        for passage, following in zip(said, said[1:]):
+        for passage, following in pairwise(said):
             if passage.kind == "heading" and EXERCISE.match(passage.text):
                 link = f'<a href="{self.page(passage.section)}">{self.inline(passage.text)}</a>'
                 items.append(f'<li>{link}<span class="difficulty">{following.text}</span></li>')
-        heading = next(p for p in said if p.kind == "heading" and EXERCISES.fullmatch(p.text))
+        heading = next(p for p in said if p.kind == "heading" and p.text in EXERCISES)
         body = [f'<ul class="exercises">{"".join(items)}</ul>']
         return Slide("exercises", heading.text, heading.section, body)
 
@@ -241,14 +245,16 @@ class Show:
                 parts.append(f"**{passage.text}**")
             else:
                 parts.append(f"{passage.text}\n\n{passage.answer}".strip())
-        return self.html("\n\n".join(parts))
+        return self.rendered("\n\n".join(parts))
 
-    def html(self, text: str) -> str:
-        rendered = MARKDOWN.render(text, {"show": self})
-        return FORMULA.sub(r'<span class="together">\1\2</span>', rendered)
+    def rendered(self, text: str) -> str:
+        """Markdown as HTML. A formula stays on one line with the punctuation that follows it."""
+        result = MARKDOWN.render(text, {"show": self})
+        return FORMULA.sub(r'<span class="together">\1\2</span>', result)
 
     def inline(self, text: str) -> str:
-        return self.html(text).strip().removeprefix("<p>").removesuffix("</p>")
+        """A paragraph of Markdown as HTML, without its tags."""
+        return self.rendered(text).strip().removeprefix("<p>").removesuffix("</p>")
 
     def page(self, anchor: str = "", chapter: str = "") -> str:
         """The address of a place on a page of the book, from a deck."""
