@@ -54,10 +54,10 @@ def build(html: Path) -> None:
         shutil.move(work / edition.lang / "html", site / edition.lang)
     write_downloads(site / "notebooks")
     write_lab(site / "lab")
-    write_slides(site)
     write_front_door(site / "index.html")
     for template in site.glob("*/_static/**/*.html"):
         template.unlink()  # the theme's, which Sphinx copies along; no page stands there
+    write_slides(site)
     protect(site)
     shutil.rmtree(html, ignore_errors=True)
     shutil.move(site, html)

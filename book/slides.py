@@ -66,10 +66,7 @@ def write_slides(site: Path) -> None:
     for edition in EDITIONS.values():
         folder = site / "slides" / edition.lang
         folder.mkdir(parents=True)
-        pictures = {
-            digest(path.read_bytes()): path.name
-            for path in (site / edition.lang / "_images").iterdir()
-        }
+        pictures = {path.stem: path.name for path in (site / edition.lang / "_images").iterdir()}
         chapters = contents.chapters(edition)
         for chapter, following in zip(chapters, [*chapters[1:], None]):
             slides = deck(chapter, edition, pictures)
@@ -83,13 +80,8 @@ def write_slides(site: Path) -> None:
             (folder / f"{chapter.file}.html").write_text(page + "\n", encoding="utf-8")
 
 
-def digest(picture: bytes) -> bytes:
-    """By what a stored picture is known again among the files that Sphinx wrote."""
-    return hashlib.sha256(picture).digest()
-
-
-def deck(chapter: Chapter, edition: Edition, pictures: dict[bytes, str]) -> list[Slide]:
-    """The slides between a chapter's title and the chapter that follows; `pictures` has their files by digest.
+def deck(chapter: Chapter, edition: Edition, pictures: dict[str, str]) -> list[Slide]:
+    """The slides between a chapter's title and the next chapter's; `pictures` has the files of its pictures by digest.
 
     Raises:
         SourceError: slides.toml names what the chapter does not have, or in another order.
@@ -122,7 +114,7 @@ class Show:
 
     chapter: Chapter
     edition: Edition
-    pictures: dict[bytes, str]
+    pictures: dict[str, str]
 
     def problem(self, what: str) -> SourceError:
         return SourceError(f"book/slides.toml, {self.chapter.file}, {self.edition.name}: {what}")
@@ -190,11 +182,9 @@ class Show:
 
     def figure(self, passage: Passage) -> str:
         """A figure with its caption."""
-        images = "".join(
-            f'<img src="../../{self.edition.lang}/_images/{self.pictures[digest(picture)]}"'
-            f' alt="{html.escape(passage.alt)}">'
-            for picture in passage.pictures
-        )
+        files = [self.pictures[hashlib.sha256(png).hexdigest()] for png in passage.pictures]
+        folder, alt = f"../../{self.edition.lang}/_images", html.escape(passage.alt)
+        images = "".join(f'<img src="{folder}/{file}" alt="{alt}">' for file in files)
         tall = ' class="tall"' if all(map(is_tall, passage.pictures)) else ""
         caption = f"<figcaption>{self.inline(passage.text)}</figcaption>"
         return f"<figure{tall}>{images}{caption}</figure>"
