@@ -96,11 +96,12 @@ def deck(chapter: Chapter, edition: Edition, pictures: dict[str, str]) -> list[S
         begin, section = show.section(said, heading)
         found = [(name, begin + show.find(name, section)) for name in names if show.is_said(name)]
         first = min(place for _, place in found)
-        is_new = begin >= places[-1]  # the section's first slide: its notes begin with the section
-        places.append(begin if is_new else first)
+        anchor = section[0].section
+        is_new = anchor != slides[-1].anchor and begin >= places[-1]
+        places.append(begin if is_new else first)  # a section's first slide has its first words
         title = show.inline(section[0].text.removeprefix(STAR).strip())
         body = [show.shown(name, said[place]) for name, place in found]
-        slides.append(Slide("section", title, section[0].section, body))
+        slides.append(Slide("section", title, anchor, body))
         if places != sorted(places):
             raise show.problem(f"a slide of “{heading}” stands before one that it should follow")
     for slide, begin, end in zip(slides, places, [*places[1:], len(said)]):

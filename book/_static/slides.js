@@ -28,18 +28,41 @@ function turnNotes() {
   drawNotes();
 }
 
-/** Draw the formulas of the notes that are shown. */
-function drawNotes() {
+/** Draw the formulas of the notes that are shown, and begin them, for a speaker, with the time and with what is next. */
+async function drawNotes() {
+  await new Promise(requestAnimationFrame); // reveal.js writes them after it has told of the slide
   const notes = document.querySelector(".reveal.show-notes > .speaker-notes");
-  if (notes) MathJax.typesetPromise([notes]);
+  if (!notes) return;
+  notes.scrollTop = 0;
+  if (isSpeaker) notes.prepend(clock());
+  MathJax.typesetPromise([notes]);
+}
+
+const opened = Date.now();
+
+/** A line with the minutes since the window was opened, and the title of the next slide. */
+function clock() {
+  const line = document.createElement("p");
+  line.className = "label";
+  const next = Reveal.getSlide(Reveal.getIndices().h + 1)?.querySelector("h2")?.textContent;
+  line.innerHTML = "<time></time> ";
+  if (next) line.append(`· ${document.querySelector(".reveal").dataset.next}: ${next}`);
+  tick(line.firstChild);
+  return line;
+}
+
+/** Write the minutes and seconds that have passed into an element. */
+function tick(time = document.querySelector(".speaker-notes time")) {
+  const seconds = Math.floor((Date.now() - opened) / 1000);
+  if (time) time.textContent = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
 }
 
 let others = []; // the windows that show the same slide
 
 /** Open the window with the notes, which keeps pace with this one. */
 function openSpeaker() {
-  const opened = open(`?speaker${location.hash}`, "speaker", "width=1400,height=800");
-  if (opened) others = [opened];
+  const speaker = open(`?speaker${location.hash}`, "speaker", "width=1400,height=800");
+  if (speaker) others = [speaker];
 }
 
 /** Keep this window and `others` on the same slide. */
@@ -103,6 +126,7 @@ async function start() {
   for (const [way, label] of [["left", "previous"], ["right", "next"]])
     reveal.querySelector(`.navigate-${way}`).setAttribute("aria-label", reveal.dataset[label]);
   if (isSpeaker && opener) others = [opener];
+  if (isSpeaker) setInterval(() => tick(), 1000);
   keepPace();
   Reveal.on("slidechanged", drawNotes);
   drawNotes();
