@@ -95,6 +95,8 @@ def deck(chapter: Chapter, edition: Edition, pictures: dict[str, str]) -> list[S
     for heading, *names in plan()[chapter.file]:
         begin, section = show.section(said, heading)
         found = [(name, begin + show.find(name, section)) for name in names if show.is_said(name)]
+        if not found:
+            raise show.problem(f"a slide of “{heading}” shows nothing of it")
         first = min(place for _, place in found)
         anchor = section[0].section
         is_new = anchor != slides[-1].anchor and begin >= places[-1]
