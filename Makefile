@@ -21,7 +21,7 @@ DONE  := book/_build/.done
 FROM  := $(shell find book chapters dpo_core tests/conformance -type f -not -path '*/_build/*' -not -path '*/.*' -not -path '*/__pycache__/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help env book serve read test test-reader test-slow chapters models real conformance bench lint format lock clean
+.PHONY: help env book slides serve read test test-reader test-slow chapters models real conformance bench lint format lock clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -46,6 +46,9 @@ $(DONE): $(READY) $(FROM)
 	@echo "Building both editions"
 	@$(BIN)/python -m book.build >/dev/null
 	@touch $@
+
+slides: book  ## the slides of every chapter; they are a part of the site
+	@echo "The slides are in $(SITE)/slides/en and $(SITE)/slides/zh; each chapter's page links to its own."
 
 serve: book  ## build the site and serve it on localhost (PORT=8000)
 	@echo "English: http://localhost:$(PORT)/en/    中文: http://localhost:$(PORT)/zh/    Ctrl-C stops"

@@ -14,6 +14,7 @@ from book.lab import write_lab
 from book.languages import SourceError
 from book.llms import write_llms
 from book.policy import protect
+from book.slides import write_slides
 from book.sources import write_sources
 from book.trim import trim
 
@@ -61,6 +62,7 @@ def build(html: Path) -> None:
         template.unlink()  # the theme's, which Sphinx copies along; no page stands there
     for edition in EDITIONS:
         trim(site / edition)
+    write_slides(site)
     protect(site)
     shutil.rmtree(html, ignore_errors=True)
     shutil.move(site, html)

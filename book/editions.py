@@ -21,6 +21,12 @@ class Edition:
     bilingual: str
     notebook_hint: str
     run_there: str  # on somebody else's machine: Colab, Binder
+    slides: str
+    next_slide: str
+    previous_slide: str
+    slide_keys: str  # what the keyboard does in a deck
+    read_chapter: str  # leads from a deck to the chapter
+    next_chapter: str
     search_prompt: str
     color_mode: str
     color_modes: tuple[str, str, str]  # as the system, light, dark
@@ -75,6 +81,12 @@ EN = Edition(
     bilingual="both languages",
     notebook_hint="Save it in the project's chapters/ folder and open it in Jupyter.",
     run_there="Run it on {}, in English",
+    slides="Slides",
+    next_slide="Next slide",
+    previous_slide="Previous slide",
+    slide_keys="→ next · S notes in a window of their own · N notes beside the slide · O overview · F full screen · D dark",
+    read_chapter="Read the chapter",
+    next_chapter="Next chapter",
     search_prompt="Search the book",
     color_mode="Light or dark",
     color_modes=("As the system", "Light", "Dark"),
@@ -119,6 +131,12 @@ ZH = Edition(
     bilingual="双语",
     notebook_hint="存到项目的 chapters/ 目录，用 Jupyter 打开。",
     run_there="在 {} 上运行中文版",
+    slides="幻灯片",
+    next_slide="下一张",
+    previous_slide="上一张",
+    slide_keys="→ 下一张 · S 另开窗口看备注 · N 备注显示在旁边 · O 总览 · F 全屏 · D 深色",
+    read_chapter="阅读本章",
+    next_chapter="下一章",
     search_prompt="搜索全书",
     color_mode="浅色或深色",
     color_modes=("跟随系统", "浅色", "深色"),

@@ -1,4 +1,4 @@
-"""Tells the templates what a page is: its part of the book, its notebooks and where they run, its twin."""
+"""Tells the templates what a page is: its part of the book, its notebooks and slides, its twin."""
 
 from sphinx.application import Sphinx
 
@@ -22,6 +22,7 @@ def add_context(
     context["twin"] = f"../{edition.other.lang}/{pagename}.html"
     context["chapter"] = chapter
     context["lab"] = [part for part in PARTS if f'data-lab="{part}"' in context.get("body", "")]
+    context["slides"] = chapter and f"../slides/{edition.lang}/{chapter.file}.html"
     context["notebooks"] = chapter and [
         (f"../notebooks/{kind}/{chapter.file}.ipynb", kind, name)
         for kind, name in (

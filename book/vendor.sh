@@ -6,6 +6,7 @@
 set -eu
 
 MATHJAX=mathjax@3.2.2                                  # Apache-2.0
+REVEAL=reveal.js@6.0.2                                 # MIT
 SERIF=@fontsource-variable/source-serif-4@5.3.1        # SIL Open Font License 1.1
 SANS=@expo-google-fonts/noto-sans-sc@0.4.3             # SIL Open Font License 1.1
 JAX=@jax-js/jax@0.1.25                                 # MIT; gradients and compiled kernels for the lab's training
@@ -33,6 +34,12 @@ cp mathjax/LICENSE "$static/mathjax/"
 (cd mathjax/es5 && cat startup.js core.js input/tex.js output/chtml.js output/chtml/fonts/tex.js a11y/assistive-mml.js) \
     > "$static/mathjax/mathjax.js"
 cp -R mathjax/es5/output/chtml/fonts/woff-v2 "$static/mathjax/output/chtml/fonts/"
+
+# The slides: without its themes and plug-ins.
+unpack "$REVEAL" reveal
+rm -rf "$static/reveal"
+mkdir -p "$static/reveal"
+cp reveal/LICENSE reveal/dist/reveal.js reveal/dist/reveal.css "$static/reveal/"
 
 unpack "$SERIF" serif
 rm -rf "$static/fonts"
@@ -85,4 +92,4 @@ unpack "$AXE" axe
 mkdir -p "$root/tests/axe"
 cp axe/LICENSE axe/axe.min.js "$root/tests/axe/"
 
-printf '%s\n' "$MATHJAX" "$SERIF" "$SANS" "$JAX" "$FFLATE" $D3 "$AXE" > "$static/VENDORED"
+printf '%s\n' "$MATHJAX" "$REVEAL" "$SERIF" "$SANS" "$JAX" "$FFLATE" $D3 "$AXE" > "$static/VENDORED"

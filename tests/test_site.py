@@ -542,7 +542,7 @@ def test_pages_work_from_a_folder(site, page):
 
 def test_a_policy_stands_before_all_that_it_governs(site):
     pages = sorted(site.folder.rglob("*.html"))
-    assert len(pages) == 1 + len(EDITIONS) * len([*PAGES, "search"])
+    assert len(pages) == 1 + len(EDITIONS) * len([*PAGES, "search", *CHAPTERS])  # slides too
     for path in pages:
         text = path.read_text(encoding="utf-8")
         before, policy, after = re.split(
@@ -590,5 +590,8 @@ def test_no_template_is_shipped(site):
     pages = {site.folder / "index.html"}
     pages |= {
         site.folder / lang / f"{name}.html" for lang in EDITIONS for name in [*PAGES, "search"]
+    }
+    pages |= {
+        site.folder / "slides" / lang / f"{name}.html" for lang in EDITIONS for name in CHAPTERS
     }
     assert {path for path in shipped if path.suffix == ".html"} == pages
