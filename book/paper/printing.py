@@ -1,0 +1,62 @@
+"""Prints the one page that holds the book: `python -m book.paper.printing PAGE.html BOOK.pdf`.
+
+It is printed twice: the first time shows on which page each heading falls, and these numbers go into the contents and
+the links of the second.
+"""
+
+import sys
+from pathlib import Path
+
+import pikepdf
+from playwright.sync_api import Page
+
+from book.paper import browser
+
+READY = "Promise.all([window.MathJax?.startup?.promise, document.fonts.ready])"
+MINUTES = 60_000  # milliseconds in one
+
+
+def print_book(source: Path, target: Path) -> None:
+    """Print the page at `source`. Raises NoBrowserError."""
+    draft = target.with_name(f"draft-{target.name}")
+    with browser.page() as page:
+        page.set_default_timeout(10 * MINUTES)
+        page.goto(source.resolve().as_uri())
+        page.evaluate(f"{READY}.then(arrange)")
+        write(page, draft)
+        page.evaluate("numbers => showPages(numbers)", numbers(draft))
+        write(page, draft)
+        title = page.title()
+        author = page.locator("meta[name=author]").get_attribute("content")
+    finish(draft, target, {"/Title": title, "/Author": author})
+    draft.unlink()
+
+
+def write(page: Page, target: Path) -> None:
+    """Print as the style sheet says, with bookmarks and with the structure that screen readers need."""
+    page.pdf(
+        path=target, prefer_css_page_size=True, print_background=True, outline=True, tagged=True
+    )
+
+
+def numbers(pdf: Path) -> dict[str, int]:
+    """The page of each place that a link leads to, by its id."""
+    with pikepdf.open(pdf) as book:
+        page_of = {page.objgen: number for number, page in enumerate(book.pages, 1)}
+        places = book.Root.Dests.items()
+        return {name.removeprefix("/"): page_of[place[0].objgen] for name, place in places}
+
+
+def finish(draft: Path, target: Path, facts: dict[str, str]) -> None:
+    """Say in the file what it is, open it with its bookmarks, and pack it: what screen readers need is large."""
+    with pikepdf.open(draft) as book:
+        book.docinfo = book.make_indirect(pikepdf.Dictionary(facts))
+        book.Root.PageMode = pikepdf.Name.UseOutlines
+        book.save(target, object_stream_mode=pikepdf.ObjectStreamMode.generate)
+
+
+if __name__ == "__main__":
+    try:
+        print_book(*map(Path, sys.argv[1:]))
+    except browser.NoBrowserError as error:
+        sys.exit(f"book: {error}")
