@@ -2,7 +2,7 @@
 
 from book.contents import BOOK
 from book.editions import EDITIONS
-from book.paper.files import cover
+from book.paper.files import cover, mathjax
 
 edition = EDITIONS["zh" if tags.has("zh") else "en"]  # noqa: F821  (Sphinx provides `tags`)
 book_lang = edition.lang
@@ -31,10 +31,15 @@ html_context = {"edition": edition, "author": author}
 if tags.has("pdf"):  # noqa: F821
     html_static_path = ["static", str(STATIC), str(BOOK.parent / "dpo_core" / "fonts")]
     html_math_renderer = "mathjax"
-    mathjax_path = "mathjax/tex-chtml.js"
+    mathjax_path = f"mathjax/{mathjax().name}"
     mathjax3_config = {
-        "options": {"enableMenu": False, "enableAssistiveMml": False},
-        "chtml": {"mtextInheritFont": True, "matchFontHeight": False},
+        "options": {"enableMenu": False},
+        # as on the site: beside English, formulas are as high as its letters; Chinese has none to go by
+        "chtml": {
+            "mtextInheritFont": True,
+            "matchFontHeight": edition.lang == "en",
+            "scale": 1 if edition.lang == "en" else 1.08,
+        },
     }
 else:
     html_static_path = ["static/epub.css", str(cover(edition))]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from book.contents import BOOK
+from book.contents import BOOK, CHAPTERS, PAGES
 from book.editions import Edition
 
 FOLDER = BOOK / "_build" / "paper"
@@ -33,6 +33,17 @@ def path(edition: Edition, form: str, folder: Path = FOLDER) -> Path:
 def cover(edition: Edition) -> Path:
     """The picture of the book's cover."""
     return BOOK / "_static" / f"cover-{edition.lang}.png"
+
+
+def mathjax() -> Path:
+    """The site's MathJax."""
+    return next((BOOK / "_static" / "mathjax").glob("*.js"))
+
+
+def outdated(file: Path) -> bool:
+    """Whether a chapter or a page was changed after the file was made."""
+    sources = (*CHAPTERS.glob("*.ipynb"), *PAGES.glob("*.md"), BOOK / "references.bib")
+    return any(source.stat().st_mtime > file.stat().st_mtime for source in sources)
 
 
 def made(edition: Edition, folder: Path = FOLDER) -> list[File]:

@@ -11,10 +11,8 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.writers.html5 import HTML5Translator
 
-from book.contents import BOOK
-from book.paper import browser
+from book.paper import browser, files
 
-MATHJAX = BOOK / "_static" / "mathjax" / "tex-chtml.js"
 CONVERT = "([tex, display]) => MathJax.tex2mml(tex, {display})"
 OWN = re.compile(r' data-mjx-[\w-]+="[^"]*"')  # MathJax's notes to itself
 
@@ -43,7 +41,7 @@ class Formulas:
         if self.page is None:
             self.page = self.opened.enter_context(browser.page())
             self.page.evaluate("window.MathJax = {startup: {typeset: false}}")
-            self.page.add_script_tag(path=MATHJAX)
+            self.page.add_script_tag(path=files.mathjax())
             self.page.evaluate("MathJax.startup.promise")
         found = self.page.evaluate(CONVERT, [tex, display])
         if "<merror" in found:

@@ -5,6 +5,7 @@ the links of the second.
 """
 
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pikepdf
@@ -26,9 +27,10 @@ def print_book(source: Path, target: Path) -> None:
         write(page, draft)
         page.evaluate("numbers => showPages(numbers)", numbers(draft))
         write(page, draft)
-        title = page.title()
+        headings = page.locator("h1, h2, h3, h4").all_text_contents()
         author = page.locator("meta[name=author]").get_attribute("content")
-    finish(draft, target, {"/Title": title, "/Author": author})
+        facts = {"/Title": page.title(), "/Author": author}
+    finish(draft, target, headings, facts)
     draft.unlink()
 
 
@@ -47,12 +49,25 @@ def numbers(pdf: Path) -> dict[str, int]:
         return {name.removeprefix("/"): page_of[place[0].objgen] for name, place in places}
 
 
-def finish(draft: Path, target: Path, facts: dict[str, str]) -> None:
-    """Say in the file what it is, open it with its bookmarks, and pack it: what screen readers need is large."""
+def finish(draft: Path, target: Path, headings: list[str], facts: dict[str, str]) -> None:
+    """Say in the file what it is, put its bookmarks right, and pack it: what screen readers need is large.
+
+    A bookmark lacks the space where its heading goes on in a second line.
+    """
     with pikepdf.open(draft) as book:
+        with book.open_outline() as outline:
+            for bookmark, heading in zip(flat(outline.root), headings, strict=True):
+                bookmark.title = " ".join(heading.split())
         book.docinfo = book.make_indirect(pikepdf.Dictionary(facts))
         book.Root.PageMode = pikepdf.Name.UseOutlines
         book.save(target, object_stream_mode=pikepdf.ObjectStreamMode.generate)
+
+
+def flat(bookmarks: Iterable[pikepdf.OutlineItem]) -> Iterator[pikepdf.OutlineItem]:
+    """Bookmarks with those below them, in the order of the book."""
+    for bookmark in bookmarks:
+        yield bookmark
+        yield from flat(bookmark.children)
 
 
 if __name__ == "__main__":

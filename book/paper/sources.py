@@ -1,8 +1,8 @@
 """Writes the sources of one edition as paper wants them: nothing is folded, and nothing asks to be clicked.
 
 What the site folds stands open: second readings, under a line that says so; hints and answers, under their word; a
-proof, under what it has checked. Solutions are left to the appendix. Code that only draws is left to the notebooks,
-and so is what a check says before there is an answer.
+proof, under what it has checked. Solutions are left to the appendix. Code that only draws is left to the notebooks, the
+lab to the site, and what a check says before there is an answer to nobody.
 """
 
 import html
@@ -16,6 +16,7 @@ from nbformat import NotebookNode
 from book import contents, reading
 from book.contents import Chapter, Part
 from book.editions import Edition
+from book.lab import MARK
 from book.languages import headings
 from book.solutions import EXERCISE
 from book.sources import appendix_pages, chapter_cells, chapter_list, page_text
@@ -84,9 +85,11 @@ def on_paper(cells: list[NotebookNode], chapter: Chapter, edition: Edition) -> l
             for line in cell.source.splitlines():
                 if match := EXERCISE.match(line):
                     exercise = match["number"]
-            cell.source = unfolded(marked(cell.source, minutes, edition), exercise, edition)
+            source = MARK.sub("", cell.source)
+            cell.source = unfolded(marked(source, minutes, edition), exercise, edition)
         elif "proof" in tags:
             line = html.escape(cell.metadata.mystnb["code_prompt_show"], quote=False)
+            line = re.sub("`(.+?)`", r"<code>\1</code>", line)
             shown.append(nbformat.v4.new_markdown_cell(f'<p class="checked">{line}</p>'))
         cell.metadata["tags"] = sorted(
             tags - {"hide-input"} | {HIDDEN[tag] for tag in tags & set(HIDDEN)}
@@ -102,7 +105,7 @@ def marked(source: str, minutes: dict[str, int], edition: Edition) -> str:
         if title.startswith(reading.STAR):
             name = lines[number - 1].rpartition("--")[2].removesuffix(")=")
             line = edition.second_reading.format(minutes[name])
-            lines[number] += f"\n\n{{.second-reading}}\n{reading.STAR} {line}\n"
+            lines[number] += f"\n\n{{.second-reading}}\n{line}\n"
     return "\n".join(lines)
 
 

@@ -1,21 +1,24 @@
 // Makes the page that holds the book ready to be printed: contents, running heads, page numbers.
 "use strict";
 
-const PAGE = "span[id^=document-] + section"; // what is a page of the site
-
 /** Let links lead to headings: a printed page knows the place of a line, not always that of what spans pages. */
 function moveIds() {
+  for (const mark of document.querySelectorAll("span[id^=document-]")) { // where a page of the site begins
+    const section = mark.nextElementSibling;
+    section.classList.add("page");
+    for (const link of document.querySelectorAll(`a[href="#${mark.id}"]`)) link.hash = section.id;
+    mark.remove();
+  }
   for (const heading of document.querySelectorAll("section[id] > :is(h1, h2, h3, h4)")) {
-    const section = heading.parentElement;
-    heading.id = section.id;
-    section.removeAttribute("id");
+    heading.id = heading.parentElement.id;
+    heading.parentElement.removeAttribute("id");
   }
 }
 
 /** Put the contents behind the title: parts, chapters, and their sections. */
 function fillContents() {
   const contents = document.getElementById("contents");
-  document.querySelector(PAGE).before(contents);
+  document.querySelector(".page").before(contents);
   for (const heading of document.querySelectorAll("h1, h2, h3")) {
     if (heading.parentElement.matches(".exercise")) continue;
     const link = document.createElement("a");
@@ -23,7 +26,7 @@ function fillContents() {
     link.append(document.createElement("span"));
     link.firstChild.append(...[...heading.childNodes].map((node) => node.cloneNode(true)));
     const line = document.createElement("p");
-    const level = heading.parentElement.matches(PAGE) ? heading.tagName.slice(1) : 3;
+    const level = heading.parentElement.matches(".page") ? heading.tagName.slice(1) : 3;
     line.className = `level-${level}`;
     line.append(link);
     contents.append(line);
@@ -33,7 +36,7 @@ function fillContents() {
 /** Give each chapter pages of its own, with its title at their head. */
 function nameHeads() {
   const style = document.createElement("style");
-  document.querySelectorAll(PAGE).forEach((section, number) => {
+  document.querySelectorAll(".page").forEach((section, number) => {
     if (section.querySelector(".toctree-wrapper")) {
       section.classList.add("part");
       return;
@@ -45,20 +48,27 @@ function nameHeads() {
   document.head.append(style);
 }
 
-/** Make each line of code a block, and let a page end only behind an empty line, with four lines on either side. */
+/** Make each line of code a block, and let a page end only behind an empty line, with six lines on either side. */
 function splitCode() {
   for (const code of document.querySelectorAll("pre")) {
     const lines = code.innerHTML.replace(/\n$/, "").split("\n"); // a highlighted word ends with its line
     const isEmpty = (number) => !lines[number].replace(/<[^>]*>/g, "").trim();
-    const mayBreak = (number) => number > 3 && number < lines.length - 3 && isEmpty(number - 1) && !isEmpty(number);
+    const mayBreak = (number) => number > 5 && number < lines.length - 5 && isEmpty(number - 1) && !isEmpty(number);
     code.innerHTML = lines
       .map((line, number) => `<span class="line${mayBreak(number) ? " may-break" : ""}">${line}\n</span>`)
       .join("");
   }
 }
 
+/** Give each formula one shape, for all readers: MathJax has one that is seen and, as wide as it likes, one that is read. */
+function settleFormulas() {
+  for (const unseen of document.querySelectorAll("mjx-assistive-mml")) unseen.remove();
+  for (const seen of document.querySelectorAll("mjx-math")) seen.removeAttribute("aria-hidden");
+}
+
 /** All that must be done once, before the book is printed for the first time. */
 function arrange() {
+  settleFormulas();
   moveIds();
   fillContents();
   nameHeads();
