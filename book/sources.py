@@ -119,9 +119,7 @@ def chapter_list(chapters: Iterable[Chapter]) -> str:
     items = []
     for chapter in chapters:
         title = (
-            f"[{chapter.title}]({chapter.file}.ipynb)"
-            if chapter.exists
-            else f"**{chapter.title}**"
+            f"[{chapter.title}]({chapter.file}.ipynb)" if chapter.exists else f"**{chapter.title}**"
         )
         items.append(f"{chapter.number}. {title}\\\n   {chapter.question}")
     return "{.map}\n" + "\n".join(items)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from playwright.sync_api import sync_playwright
 
@@ -59,16 +60,16 @@ def make(form: str, folder: Path) -> None:
         SourceError: a chapter or a page breaks the format.
         PaperError: Sphinx or the browser reports a problem.
     """
-    work = folder / f"work-{form}"
-    shutil.rmtree(work, ignore_errors=True)
-    for edition in EDITIONS.values():
-        write_sources(edition, work / edition.lang / "source", form)
-    finish({e: start_sphinx(e, form, work / e.lang) for e in EDITIONS.values()})
-    if form == "pdf":
-        finish({e: start_printing(work / e.lang) for e in EDITIONS.values()})
-    for edition in EDITIONS.values():
-        (work / edition.lang / "out" / f"book.{form}").replace(files.path(edition, form, folder))
-    shutil.rmtree(work)
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".work-", dir=folder) as own:  # no other run writes there
+        work = {edition: Path(own) / edition.lang for edition in EDITIONS.values()}
+        for edition in work:
+            write_sources(edition, work[edition] / "source", form)
+        finish({edition: start_sphinx(edition, form, work[edition]) for edition in work})
+        if form == "pdf":
+            finish({edition: start_printing(work[edition]) for edition in work})
+        for edition in work:
+            (work[edition] / "out" / f"book.{form}").replace(files.path(edition, form, folder))
 
 
 def finish(runs: dict[Edition, subprocess.Popen]) -> None:

@@ -59,5 +59,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_post_transform(Citations)
     app.connect("doctree-resolved", on_one_page)
     app.connect("html-page-context", frame)
-    app.set_html_assets_policy("always")  # MathJax: Sphinx does not look for formulas on the one page
+    app.set_html_assets_policy(
+        "always"
+    )  # MathJax: Sphinx does not look for formulas on the one page
     return {"parallel_read_safe": True}
