@@ -149,7 +149,7 @@ def write_small_book(folder):
         nbformat.write(notebook, folder / f"{name}.ipynb")
     for name in contents.APPENDICES:
         regions = (
-            f'<!-- #region lang="{lang}" -->\n# {title}\n<!-- #endregion -->'
+            f'<!-- #region lang="{lang}" -->\n# {title}\n\n…\n\n…\n<!-- #endregion -->'
             for lang, title in (("en", name.title()), ("zh", f"附录：{name}"))
         )
         (folder / f"{name}.md").write_text("\n\n".join(regions), encoding="utf-8")

@@ -85,14 +85,11 @@ def as_character(line: re.Match) -> bytes:
     codes = re.findall(rb"<(\w+)>", line["glyphs"])
     first, last = int(codes[0], 16), int(codes[-1], 16)
     start = int(line["radical"], 16)
-    names = [
-        unicodedata.normalize("NFKC", chr(code).translate(SIMPLIFIED))
-        .encode("utf-16-be")
-        .hex()
-        .upper()
-        for code in range(start, start + last - first + 1)
+    same = [
+        unicodedata.normalize("NFKC", chr(radical).translate(SIMPLIFIED))
+        for radical in range(start, start + last - first + 1)
     ]
-    said = " ".join(f"<{name}>" for name in names).encode()
+    said = " ".join(f"<{ord(character):04X}>" for character in same).encode()
     return line["glyphs"] + b" " + (b"[" + said + b"]" if len(codes) == 2 else said)
 
 
