@@ -26,6 +26,12 @@ ACCESS = {  # https://www.w3.org/TR/epub-a11y-11/
 class BookEpub(Epub3Builder):
     """Writes the EPUB of one edition."""
 
+    def init(self) -> None:
+        """Name the parts of the book in its language: Sphinx has English words here."""
+        super().init()
+        edition = EDITIONS[self.config.book_lang]
+        self.guide_titles = {"toc": edition.contents, "cover": edition.cover}
+
     def build_content(self) -> None:
         """Write the package file, and complete it."""
         super().build_content()

@@ -16,6 +16,9 @@ from book.paper import browser, files
 CONVERT = "([tex, display]) => MathJax.tex2mml(tex, {display})"
 OWN = re.compile(r' data-mjx-[\w-]+="[^"]*"')  # MathJax's notes to itself
 
+# log x, not logx; but log(x): TeX knows by itself, a reader of MathML does not
+APPLIED = re.compile(r"(<mo[^>]*>&#x2061;</mo>)(?!(?:<mrow>)?<mo[^>]*>[(\[])")
+
 
 class Formulas:
     """Turns TeX into MathML, and remembers; the browser opens at the first formula."""
@@ -46,7 +49,8 @@ class Formulas:
         found = self.page.evaluate(CONVERT, [tex, display])
         if "<merror" in found:
             raise ValueError(f"no formula: {tex}")
-        return re.sub(r"\n\s*", "", OWN.sub("", found))
+        found = re.sub(r"\n\s*", "", OWN.sub("", found))
+        return APPLIED.sub(r'\1<mspace width="0.167em"></mspace>', found)
 
     def close(self, *event: object) -> None:
         self.opened.close()
