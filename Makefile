@@ -18,10 +18,12 @@ SITE  := book/_build/html
 CHAPTER_FORMAT := --config line-length=88 $(wildcard chapters/[0-9]*.py)
 
 DONE  := book/_build/.done
+PAPER := book/_build/paper
+PRINTS = $(wildcard $(PAPER)/*.pdf $(PAPER)/*.epub)
 FROM  := $(shell find book chapters dpo_core tests/conformance -type f -not -path '*/_build/*' -not -path '*/.*' -not -path '*/__pycache__/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help env book slides serve read test test-reader test-slow chapters models real conformance bench lint format lock clean
+.PHONY: help env book slides pdf epub serve read test test-reader test-slow chapters models real conformance bench lint format lock clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -42,13 +44,20 @@ $(READY): requirements.lock pyproject.toml
 book: $(DONE)  ## build the site, both languages, from the stored notebooks; warnings are errors
 	@echo "The book is built. Open $(SITE)/index.html, or run: make serve"
 
-$(DONE): $(READY) $(FROM)
+$(DONE): $(READY) $(FROM) $(PRINTS)
 	@echo "Building both editions"
 	@$(BIN)/python -m book.build >/dev/null
 	@touch $@
 
 slides: book  ## the slides of every chapter; they are a part of the site
 	@echo "The slides are in $(SITE)/slides/en and $(SITE)/slides/zh; each chapter's page links to its own."
+
+# What these two make, `make book` offers on the site; by itself it needs neither.
+pdf: $(READY)  ## the book as a PDF in each language, in book/_build/paper (needs Chromium)
+	@$(BIN)/python -m book.paper pdf
+
+epub: $(READY)  ## the book as an EPUB in each language, in book/_build/paper (needs Chromium)
+	@$(BIN)/python -m book.paper epub
 
 serve: book  ## build the site and serve it on localhost (PORT=8000)
 	@echo "English: http://localhost:$(PORT)/en/    中文: http://localhost:$(PORT)/zh/    Ctrl-C stops"

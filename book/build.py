@@ -13,6 +13,7 @@ from book.editions import EDITIONS, Edition
 from book.lab import write_lab
 from book.languages import SourceError
 from book.llms import write_llms
+from book.paper import files
 from book.policy import protect
 from book.slides import write_slides
 from book.sources import write_sources
@@ -36,8 +37,11 @@ def main() -> int:
     return 0
 
 
-def build(html: Path) -> None:
+def build(html: Path, paper: Path = files.FOLDER) -> None:
     """Build both editions anew into `html`. When a build fails, the site that was there stays.
+
+    Args:
+        paper: the folder of the PDFs and EPUBs; the site offers those that are there.
 
     Raises:
         SourceError: a chapter or a page breaks the format.
@@ -47,11 +51,14 @@ def build(html: Path) -> None:
     shutil.rmtree(work, ignore_errors=True)
     for edition in EDITIONS.values():
         write_sources(edition, work / edition.lang / "source")
-    runs = {edition: start_sphinx(edition, work / edition.lang) for edition in EDITIONS.values()}
+    site = work / "html"
+    offer(paper, site / "paper")
+    runs = {
+        edition: start_sphinx(edition, work / edition.lang, site / "paper")
+        for edition in EDITIONS.values()
+    }
     if failed := [edition.name for edition, run in runs.items() if run.wait() != 0]:
         raise BuildError(f"Sphinx reports problems in: {', '.join(failed)}")
-    site = work / "html"
-    site.mkdir()
     for edition in EDITIONS.values():
         shutil.move(work / edition.lang / "html", site / edition.lang)
     write_downloads(site / "notebooks")
@@ -68,7 +75,22 @@ def build(html: Path) -> None:
     shutil.move(site, html)
 
 
-def start_sphinx(edition: Edition, folder: Path, **options: object) -> subprocess.Popen:
+def offer(paper: Path, folder: Path) -> None:
+    """Copy the PDFs and EPUBs that were made to where the site's links lead; say which ones the text has left behind."""
+    folder.mkdir(parents=True)
+    for edition in EDITIONS.values():
+        for file in files.made(edition, paper):
+            shutil.copy2(file.path, folder)
+            if files.outdated(file.path):
+                print(
+                    f"book: {file.path.name} is older than the chapters; make {file.form} renews it",
+                    file=sys.stderr,
+                )
+
+
+def start_sphinx(
+    edition: Edition, folder: Path, paper: Path = files.FOLDER, **options: object
+) -> subprocess.Popen:
     """Start building one edition, from `folder`/source into `folder`/html, in a process of its own."""
     command = [
         sys.executable,
@@ -85,6 +107,8 @@ def start_sphinx(edition: Edition, folder: Path, **options: object) -> subproces
     command += [
         "-t",
         edition.lang,
+        "-D",
+        f"book_paper={paper}",
         "-d",
         str(folder / "doctrees"),
         str(folder / "source"),

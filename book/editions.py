@@ -38,6 +38,10 @@ class Edition:
     checked: str  # what a folded proof says that does not say more
     second_reading: str  # how long a section marked ⋆ is
     to_exercise: str
+    to_solution: str  # on paper, where no solution is folded
+    contents: str  # what stands above the list of chapters
+    on_page: str  # "page 12"
+    cover: str  # what the cover's picture is
     cited_in: str
     chapter: str  # "chapter 3"
     equation: str  # "equation 7.3", as a text says it
@@ -53,6 +57,9 @@ class Edition:
     comma: str  # between the members of a list
     and_others: str
     colophon: str
+    colophon_paper: str  # what the PDF and the EPUB say besides
+    access: str  # what the EPUB has for readers who do not see it
+    download: str
 
     @property
     def taglines(self) -> list[str]:
@@ -98,6 +105,10 @@ EN = Edition(
     checked="Checked in code",
     second_reading="Second reading · {} min",
     to_exercise="Back to the exercise",
+    to_solution="Solution in the appendix",
+    contents="Contents",
+    on_page="page {}",
+    cover="The cover of the book",
     cited_in="Cited in",
     chapter="chapter {}",
     equation="equation {}",
@@ -113,6 +124,9 @@ EN = Edition(
     comma=", ",
     and_others="et al.",
     colophon="Code under the MIT licence, text and figures under CC BY 4.0.",
+    colophon_paper="This book is also a website and a set of notebooks that run, in English and in Chinese.",
+    access="Formulas are MathML, pictures have descriptions, and the order of the text is the order of reading.",
+    download="Download the book",
 )
 
 ZH = Edition(
@@ -148,6 +162,10 @@ ZH = Edition(
     checked="由代码验证",
     second_reading="第二遍再读 · {} 分钟",
     to_exercise="回到这道练习",
+    to_solution="解答见附录",
+    contents="目录",
+    on_page="第 {} 页",
+    cover="本书封面",
     cited_in="引用于",
     chapter="第 {} 章",
     equation="式 {}",
@@ -163,6 +181,9 @@ ZH = Edition(
     comma="、",
     and_others="等",
     colophon="代码采用 MIT 许可证，正文与插图采用 CC BY 4.0。",
+    colophon_paper="本书另有网站和一套可以运行的笔记本，中英文俱全。",
+    access="公式用 MathML，图片有文字说明，文字的先后就是阅读的先后。",
+    download="下载全书",
 )
 
 EDITIONS = {edition.lang: edition for edition in (EN, ZH)}

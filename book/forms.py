@@ -61,12 +61,16 @@ class SectionIds(SphinxTransform):
                 target.parent.remove(target)
 
     def rename(self, node: nodes.Element, label: str) -> None:
-        name = label.split("--", 1)[1]
+        name = self.new_id(label)
         for old in node["ids"]:
             self.document.ids.pop(old, None)
         node["ids"] = [name]
         self.document.ids[name] = node
         self.document.nameids[label] = name
+
+    def new_id(self, label: str) -> str:
+        """The id that a label stands for."""
+        return label.split("--", 1)[1]
 
 
 class Callouts(SphinxTransform):
@@ -116,9 +120,8 @@ class Figures(SphinxTransform):
         figure += nodes.caption("", "", *paragraph.children)
         self.document.ids[name] = figure
         parent.replace(paragraph, [found_by_number("figure", number, name), figure])
-        if "tag_figure" in cell.get(
-            "classes", []
-        ):  # the picture first, then the code that draws it
+        if "tag_figure" in cell.get("classes", []) and cell in parent.children:
+            # the picture first, then the code that draws it, where that is shown
             parent.remove(cell)
             parent.insert(parent.index(figure) + 1, cell)
 
@@ -192,18 +195,20 @@ class Citations(SphinxPostTransform):
     default_priority = 500
 
     def run(self, **kwargs: object) -> None:
-        page = self.env.docname
-        if page == "references":
-            return
         edition = EDITIONS[self.config.book_lang]
+        where = self.app.builder.get_relative_uri(self.env.docname, "references")
         for link in self.document.findall(nodes.reference):
+            if "reference" in link.parent.get("classes", []):
+                continue  # it stands in the list itself
             if entry := bibliography.by_url().get(link.get("refuri", "")):
-                link["refuri"] = (
-                    f"{self.app.builder.get_relative_uri(page, 'references')}#ref-{entry.key}"
-                )
+                link["refuri"] = f"{where}#{self.place(entry.key)}"
                 link["reftitle"] = entry.tooltip(edition)
                 link["internal"] = True
                 link["classes"].append("citation")
+
+    def place(self, key: str) -> str:
+        """The id of an entry in the reference list."""
+        return f"ref-{key}"
 
 
 def visit_folded_code(writer: HTML5Translator, node: HideCodeCellNode) -> None:

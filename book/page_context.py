@@ -1,4 +1,6 @@
-"""Tells the templates what a page is: its part of the book, its notebooks and slides, its twin."""
+"""Tells the templates what a page is: its part of the book, its notebooks and slides, its twin; and what can be had."""
+
+from pathlib import Path
 
 from sphinx.application import Sphinx
 
@@ -6,6 +8,7 @@ from book import contents
 from book.downloads import BILINGUAL
 from book.editions import EDITIONS
 from book.lab import PARTS
+from book.paper import files
 
 SEARCH_SCRIPTS = ("search-query.js", "search-results.js")
 
@@ -23,6 +26,10 @@ def add_context(
     context["chapter"] = chapter
     context["lab"] = [part for part in PARTS if f'data-lab="{part}"' in context.get("body", "")]
     context["slides"] = chapter and f"../slides/{edition.lang}/{chapter.file}.html"
+    context["paper"] = [
+        (f"../paper/{file.path.name}", file.name, file.megabytes)
+        for file in files.made(edition, Path(app.config.book_paper))
+    ]
     context["notebooks"] = chapter and [
         (f"../notebooks/{kind}/{chapter.file}.ipynb", kind, name)
         for kind, name in (
@@ -56,5 +63,6 @@ def machines(file: str, lang: str, repository: str) -> list[tuple[str, str]]:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("book_lang", "en", "html")
+    app.add_config_value("book_paper", "nowhere", "html")  # where this edition's PDF and EPUB are
     app.connect("html-page-context", add_context)
     return {"parallel_read_safe": True}

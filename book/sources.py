@@ -1,6 +1,7 @@
 """Writes the source tree of one edition, which Sphinx then reads: chapters and pages in one language."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import nbformat
@@ -25,12 +26,23 @@ def write_sources(edition: Edition, folder: Path) -> None:
     for chapter in chapters:
         notebook = contents.read_notebook(chapter.file)
         notebook.cells = cells[chapter.file]
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                cell.source = with_lab(cell.source, edition)
         nbformat.write(notebook, folder / f"{chapter.file}.ipynb")
-    names = ("index", contents.LAB, *contents.APPENDICES)
-    pages = {name: page_text(name, edition) for name in names}
-    pages["index"] = with_cover(with_picture(pages["index"], edition), edition).replace(
-        MAP, chapter_map(edition)
-    ) + toctrees(edition)
+    pages = appendix_pages(chapters, cells, edition)
+    pages[contents.LAB] = page_text(contents.LAB, edition)
+    home = with_cover(with_picture(page_text("index", edition), edition), edition)
+    pages["index"] = home.replace(MAP, chapter_map(edition)) + toctrees(edition)
+    for name, text in pages.items():
+        (folder / f"{name}.md").write_text(text + "\n", encoding="utf-8")
+
+
+def appendix_pages(
+    chapters: list[Chapter], cells: dict[str, list[NotebookNode]], edition: Edition
+) -> dict[str, str]:
+    """The appendices, with what they collect from the chapters' cells in one language."""
+    pages = {name: page_text(name, edition) for name in contents.APPENDICES}
     pages["conformance"] = pages["conformance"].replace(
         conformance.MARK, conformance.tables(edition)
     )
@@ -38,8 +50,7 @@ def write_sources(edition: Edition, folder: Path) -> None:
     pages["references"] += "\n\n" + bibliography.reference_list(
         edition, citations(chapters, cells, edition)
     )
-    for name, text in pages.items():
-        (folder / f"{name}.md").write_text(text + "\n", encoding="utf-8")
+    return pages
 
 
 def chapter_cells(chapter: Chapter, edition: Edition) -> list[NotebookNode]:
@@ -49,8 +60,6 @@ def chapter_cells(chapter: Chapter, edition: Edition) -> list[NotebookNode]:
     cells = in_language(cells, edition.lang)
     for cell in cells:
         fold(cell, edition)
-        if cell.cell_type == "markdown":
-            cell.source = with_lab(cell.source, edition)
     first = next(cell for cell in cells if cell.cell_type == "markdown")
     title = f"# {chapter.number} · {chapter.title}"
     first.source = re.sub(r"^# .*$", lambda _: title, first.source, count=1, flags=re.MULTILINE)
@@ -107,16 +116,19 @@ def chapter_map(edition: Edition) -> str:
     for part in contents.parts(edition):
         label = f"**{part.label}** " if part.label else ""
         blocks.append(f"{{.map-part}}\n{label}{part.title}")
-        items = []
-        for chapter in part.chapters:
-            title = (
-                f"[{chapter.title}]({chapter.file}.ipynb)"
-                if chapter.exists
-                else f"**{chapter.title}**"
-            )
-            items.append(f"{chapter.number}. {title}\\\n   {chapter.question}")
-        blocks.append("{.map}\n" + "\n".join(items))
+        blocks.append(chapter_list(part.chapters))
     return "\n\n".join(blocks)
+
+
+def chapter_list(chapters: Iterable[Chapter]) -> str:
+    """Chapters with their questions; one that exists is a link."""
+    items = []
+    for chapter in chapters:
+        title = (
+            f"[{chapter.title}]({chapter.file}.ipynb)" if chapter.exists else f"**{chapter.title}**"
+        )
+        items.append(f"{chapter.number}. {title}\\\n   {chapter.question}")
+    return "{.map}\n" + "\n".join(items)
 
 
 def toctrees(edition: Edition) -> str:

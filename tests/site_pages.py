@@ -18,6 +18,7 @@ import pytest
 from book import contents
 from book.build import build
 from book.editions import EN
+from book.paper import files
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -49,7 +50,12 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site") / "html"
-    build(folder)
+    paper = tmp_path_factory.mktemp(
+        "paper"
+    )  # the English edition has been made for paper, the Chinese has not
+    for form in files.FORMS:
+        files.path(EN, form, paper).write_bytes(b"a book")
+    build(folder, paper)
     server = http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(QuietHandler, directory=folder)
     )

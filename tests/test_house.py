@@ -240,7 +240,7 @@ def test_every_make_target_that_a_page_names_exists(name):
 
 
 def test_a_target_that_does_not_exist_is_found():
-    assert unknown_targets("run `make pdf`", read("Makefile")) == {"pdf"}
+    assert unknown_targets("run `make mobi`", read("Makefile")) == {"mobi"}
 
 
 def test_make_lists_all_its_targets():
