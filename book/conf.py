@@ -1,7 +1,6 @@
 """Sphinx configuration of both editions; `sphinx -t zh` builds the Chinese one. `python -m book.build` calls it."""
 
-import os
-
+from book.contents import address
 from book.editions import EDITIONS
 
 edition = EDITIONS["zh" if tags.has("zh") else "en"]  # noqa: F821  (Sphinx provides `tags`)
@@ -31,9 +30,7 @@ myst_dmath_double_inline = True
 html_theme = "pydata_sphinx_theme"
 html_title = edition.title
 # Where the site will stand, for those who show a link to it with its picture; the pages do not need it.
-html_baseurl = (
-    f"{address}/{edition.lang}/" if (address := os.environ.get("BOOK_URL", "").rstrip("/")) else ""
-)
+html_baseurl = f"{address().url}{edition.lang}/" if address().url else ""
 html_static_path = ["_static"]
 html_css_files = [f"css/{name}.css" for name in ("type", "look", "parts", "aids", "print")]
 html_js_files = [
