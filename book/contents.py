@@ -1,5 +1,6 @@
 """What the book consists of: the plan in contents.toml, met with the notebooks and pages that exist."""
 
+import os
 import re
 import tomllib
 from dataclasses import dataclass
@@ -44,8 +45,11 @@ class Address:
 
 
 def address() -> Address:
-    """The address that contents.toml gives the project."""
-    return Address(**_plan()["site"])
+    """The address that contents.toml gives the project, or for one build BOOK_REPOSITORY and BOOK_URL."""
+    given = _plan()["site"]
+    repository = os.environ.get("BOOK_REPOSITORY", given["repository"])
+    url = os.environ.get("BOOK_URL", given["url"])
+    return Address(repository, f"{url.rstrip('/')}/" if url else "")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from fontTools.ttLib import TTFont
 from PIL import Image
 
 PICTURE = re.compile(r'<img(?P<before>[^>]*?) src="(?P<src>[^"]+\.png)"(?P<after>[^>]*?)/?>')
+CARD_PICTURE = re.compile(r'("image":"_images/[^"]+)\.png(?=")')  # as book/aids.py writes it
 EMPTY_HEAD = re.compile(r"<th\b[^>]*>\s*(?:<p>\s*</p>\s*)?</th>")
 ICON = re.compile(r"\bfa-[a-z][\w-]*")
 ICON_RULE = re.compile(r'((?:\.fa-[\w-]+,?)+)\{--fa:"\\([0-9a-f]+)"\}')
@@ -43,6 +44,8 @@ def trim(edition: Path) -> None:
         page = EMPTY_HEAD.sub("<td></td>", page)  # a head that says nothing heads nothing
         page = PICTURE.sub(partial(light_picture, edition, first_picture(page)), page)
         path.write_text(page, encoding="utf-8")
+    for cards in edition.glob("_static/previews/*.js"):
+        cards.write_text(CARD_PICTURE.sub(r"\1.webp", cards.read_text("utf-8")), encoding="utf-8")
     for png in edition.glob("_images/*.png"):
         png.unlink()
     trim_icons(edition / "_static", shown)

@@ -195,8 +195,10 @@ def test_an_equation_of_another_chapter_is_drawn_beside_its_mention(small, brows
 # ---------------------------------------------------------------- other machines, other readers
 
 
-def test_without_an_address_no_page_offers_another_machine():
-    assert contents.address() == Address()
+def test_without_an_address_no_page_offers_another_machine(monkeypatch):
+    monkeypatch.delenv("BOOK_URL", raising=False)
+    monkeypatch.delenv("BOOK_REPOSITORY", raising=False)
+    assert contents.address() == Address()  # unless whoever builds says otherwise
     assert machines("07_derivation", "en", "") == []
     assert downloads.fetch("") == ""
 
@@ -219,6 +221,12 @@ def test_with_an_address_a_notebook_gets_the_project_where_it_is_alone(monkeypat
     source = notebook.cells[0].source
     assert source.startswith("%env BOOK_LANG=zh\n") and '"https://github.com/owner/name"' in source
     compile(source.partition("\n")[2], "start", "exec")
+
+
+def test_whoever_builds_may_say_where_the_site_stands(monkeypatch):
+    monkeypatch.setenv("BOOK_URL", "https://reader.example/book")
+    monkeypatch.setenv("BOOK_REPOSITORY", "owner/name")
+    assert contents.address() == Address("owner/name", PLACED)
 
 
 @pytest.mark.parametrize("repository", ["owner", "https://github.com/a/b", 'a/b"', "a/b/c"])
