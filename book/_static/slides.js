@@ -125,6 +125,7 @@ async function start() {
   });
   for (const [way, label] of [["left", "previous"], ["right", "next"]])
     reveal.querySelector(`.navigate-${way}`).setAttribute("aria-label", reveal.dataset[label]);
+  reveal.removeAttribute("role"); // no application: a page with a main part, to be read like any other
   if (isSpeaker && opener) others = [opener];
   if (isSpeaker) setInterval(() => tick(), 1000);
   keepPace();
