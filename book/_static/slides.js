@@ -137,7 +137,6 @@ async function start() {
 document.documentElement.dataset.theme = chosenTheme();
 window.MathJax = {
   options: {
-    enableMenu: false,
     ignoreHtmlClass: printsNotes ? "nothing" : "notes",
     processHtmlClass: "math|speaker-notes",
   },
