@@ -215,9 +215,10 @@ def test_a_link_to_a_page_has_a_preview(site, lang):
     assert len({descriptions[name] for name in CHAPTERS}) == len(CHAPTERS)
 
 
-def test_a_preview_has_a_whole_address_where_the_site_has_one():
+def test_a_preview_has_a_whole_address_where_the_site_has_one(tmp_path):
     context = {}
-    config = SimpleNamespace(book_lang="zh", html_baseurl="https://example.org/book/zh/")
+    address = "https://example.org/book/zh/"
+    config = SimpleNamespace(book_lang="zh", book_paper=str(tmp_path), html_baseurl=address)
     add_context(SimpleNamespace(config=config), "glossary", "page.html", context, None)
     assert context["preview"] == "https://example.org/book/zh/_static/social-zh.png"
 
