@@ -73,6 +73,15 @@ def test_no_page_has_a_barrier_on_a_phone(site, calm, lang):
         assert barriers(calm, "light") == set(), address
 
 
+@pytest.mark.parametrize("lang", EDITIONS)
+def test_no_slides_have_a_barrier(site, calm, lang):
+    for name in ("00_ten_minutes", "07_derivation"):
+        calm.goto(f"{site.url}/slides/{lang}/{name}.html")
+        until(calm, "document.documentElement.dataset.ready !== undefined")
+        calm.evaluate(AXE.read_text(encoding="utf-8"))
+        assert [barriers(calm, theme) for theme in ("light", "dark")] == [set(), set()], name
+
+
 def test_axe_sees_a_barrier(site, calm):
     """Guards against an observation that is always empty."""
     calm.goto(site.page("en", "07_derivation"))
@@ -206,9 +215,10 @@ def test_a_link_to_a_page_has_a_preview(site, lang):
     assert len({descriptions[name] for name in CHAPTERS}) == len(CHAPTERS)
 
 
-def test_a_preview_has_a_whole_address_where_the_site_has_one():
+def test_a_preview_has_a_whole_address_where_the_site_has_one(tmp_path):
     context = {}
-    config = SimpleNamespace(book_lang="zh", html_baseurl="https://example.org/book/zh/")
+    address = "https://example.org/book/zh/"
+    config = SimpleNamespace(book_lang="zh", book_paper=str(tmp_path), html_baseurl=address)
     add_context(SimpleNamespace(config=config), "glossary", "page.html", context, None)
     assert context["preview"] == "https://example.org/book/zh/_static/social-zh.png"
 
