@@ -397,12 +397,14 @@ def test_the_contents_and_the_ways_back_name_the_right_pages(pdf, book):
 
 
 def test_both_languages_can_be_read_out_of_the_pdf(pdf):
+    han = {}
     for lang, reader in pdf.items():
         found = "".join(page.extract_text() for page in reader.pages)
         assert not re.search(r"[\u2e80-\u2fdf\ufffd]|\\frac|<!--", found)  # radicals for characters
-        assert (len(HAN.findall(found)) > 500) == (lang == "zh")
+        han[lang] = len(HAN.findall(found))
         assert reader.metadata.title == EDITIONS[lang].title and reader.metadata.author
         assert reader.trailer["/Root"]["/Lang"] == EDITIONS[lang].html_lang
+    assert han["zh"] > max(500, 10 * han["en"])  # the English glossary has some
 
 
 def test_the_pdf_has_a_cover_no_empty_page_and_as_many_as_one_expects(pdf, book):
@@ -412,7 +414,7 @@ def test_the_pdf_has_a_cover_no_empty_page_and_as_many_as_one_expects(pdf, book)
             and reader.pages[0].mediabox.width < reader.pages[1].mediabox.width
         )
         lines = [len(page.extract_text().splitlines()) for page in reader.pages[1:]]
-        assert min(lines) > 2, lang  # more than the chapter's title and the page's number
+        assert min(lines) > 1, lang  # the chapter's title and the page's number are one
         low, high = (15, 40) if book.small else (400, 700)
         assert low <= len(reader.pages) <= high
 
