@@ -61,14 +61,17 @@
     document.getElementById("main-content").append(card);
   }
 
-  /** Put the card below the line of its link, or above it where there is more room. */
+  /** Put the card below the line of its link, or above it where only there is room; no higher than the room is. */
   function place() {
     const gap = 8;
     const line = owner.getClientRects()[0];
-    const { width, height } = card.getBoundingClientRect();
     const page = document.documentElement.clientWidth;
     const header = document.querySelector(".bd-header")?.getBoundingClientRect().bottom ?? 0;
-    const below = line.bottom + gap + height <= innerHeight || line.top - gap - height < header;
+    const [under, over] = [innerHeight - line.bottom, line.top - header].map((room) => room - 2 * gap);
+    card.style.maxHeight = "";
+    const below = under >= over || card.offsetHeight <= under;
+    card.style.maxHeight = `${Math.max(below ? under : over, 160)}px`;
+    const { width, height } = card.getBoundingClientRect();
     card.style.left = `${scrollX + Math.max(gap, Math.min(line.left - gap, page - width - gap))}px`;
     card.style.top = `${scrollY + (below ? line.bottom + gap : line.top - gap - height)}px`;
   }
