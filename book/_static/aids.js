@@ -1,6 +1,6 @@
-// Shows what a link of the text leads to, in a small card beside it: a term's meaning, a figure, an equation, a chapter's
-// question, a cited work. The mouse rests on the link, the keyboard reaches it, a finger taps it; Escape closes the card.
-// What the cards say comes from scripts that the build wrote (book/aids.py), loaded when they are first wanted.
+// Shows what a link of the text leads to, in a small card beside it: a term's meaning, a figure, an equation, a
+// chapter's question, a cited work. The mouse rests on the link, the keyboard reaches it, a finger taps it; Escape
+// closes the card. What the cards say comes from scripts that the build wrote (book/aids.py), loaded when wanted.
 "use strict";
 
 (() => {
@@ -39,12 +39,16 @@
     if (!found) return [];
     if (link.matches(".term")) {
       const [name, counterpart, meaning] = found;
-      const other = element("span", { className: "aid-other", textContent: counterpart, lang: words.otherLang });
-      return [element("p", {}, element("strong", { textContent: name }), " ", other), element("p", { textContent: meaning })];
+      const other = { className: "aid-other", textContent: counterpart, lang: words.otherLang };
+      const head = [element("strong", { textContent: name }), " ", element("span", other)];
+      return [element("p", {}, ...head), element("p", { textContent: meaning })];
     }
     const shown = [];
     if (found.title) shown.push(element("p", {}, element("strong", { textContent: found.title })));
-    if (found.image) shown.push(element("img", { src: new URL(`../${found.image}`, src), alt: found.alt, onload: place }));
+    if (found.image) {
+      const picture = { src: new URL(`../${found.image}`, src), alt: found.alt };
+      shown.push(element("img", { ...picture, onload: () => owner && place() }));
+    }
     if (found.tex) shown.push(element("div", { className: "math", textContent: `\\[${found.tex}\\]` }));
     if (found.text) shown.push(element("p", { innerHTML: found.text }));
     return shown;
@@ -159,6 +163,7 @@
       link.removeAttribute("title");
     }
     // at hand before a screen reader asks for the first description
-    if (document.querySelector("a.term")) (window.requestIdleCallback ?? setTimeout)(() => cardsOf("glossary").catch(() => {}));
+    const ahead = () => cardsOf("glossary").catch(() => {});
+    if (document.querySelector("a.term")) (window.requestIdleCallback ?? setTimeout)(ahead);
   });
 })();
