@@ -3,7 +3,9 @@ machines and language models are given.
 """
 
 import json
+import os
 import re
+import shutil
 import subprocess
 
 import nbformat
@@ -212,6 +214,17 @@ def test_with_an_address_a_chapter_opens_elsewhere_in_the_language_of_the_page(l
         "Binder": "https://mybinder.org/v2/gh/owner/name/main"
         f"?labpath=reading/{lang}/07_derivation.ipynb",
     }
+
+
+def test_with_an_address_a_chapters_page_has_the_links_and_without_it_none(small, tmp_path):
+    source = small[0].parent / "source"
+    shutil.copytree(source, tmp_path / "source")
+    env = os.environ | {"BOOK_REPOSITORY": "owner/name", "BOOK_URL": PLACED}
+    assert start_sphinx(EN, tmp_path, env=env, stderr=subprocess.DEVNULL).wait() is not None
+    hosts = re.compile(r'href="(https://[^"/]+)/[^"]*" rel="noopener" title="Run it on')
+    page = (tmp_path / "html" / "07_derivation.html").read_text(encoding="utf-8")
+    assert hosts.findall(page) == ["https://colab.research.google.com", "https://mybinder.org"]
+    assert not hosts.search((small[0] / "07_derivation.html").read_text(encoding="utf-8"))
 
 
 def test_with_an_address_a_notebook_gets_the_project_where_it_is_alone(monkeypatch):

@@ -1,6 +1,6 @@
-// Shows what a link of the text leads to, in a small card beside it: a term's meaning, a figure, an equation, a chapter's
-// question, a cited work. The mouse rests on the link, the keyboard reaches it, a finger taps it; Escape closes the card.
-// What the cards say comes from scripts that the build wrote (book/aids.py), loaded when they are first wanted.
+// Shows what a link of the text leads to, in a small card beside it: a term's meaning, a figure, an equation, a
+// chapter's question, a cited work. The mouse rests on the link, the keyboard reaches it, a finger taps it; Escape
+// closes the card. What the cards say comes from scripts that the build wrote (book/aids.py), loaded when wanted.
 "use strict";
 
 (() => {
@@ -39,12 +39,16 @@
     if (!found) return [];
     if (link.matches(".term")) {
       const [name, counterpart, meaning] = found;
-      const other = element("span", { className: "aid-other", textContent: counterpart, lang: words.otherLang });
-      return [element("p", {}, element("strong", { textContent: name }), " ", other), element("p", { textContent: meaning })];
+      const other = { className: "aid-other", textContent: counterpart, lang: words.otherLang };
+      const head = [element("strong", { textContent: name }), " ", element("span", other)];
+      return [element("p", {}, ...head), element("p", { textContent: meaning })];
     }
     const shown = [];
     if (found.title) shown.push(element("p", {}, element("strong", { textContent: found.title })));
-    if (found.image) shown.push(element("img", { src: new URL(`../${found.image}`, src), alt: found.alt, onload: place }));
+    if (found.image) {
+      const picture = { src: new URL(`../${found.image}`, src), alt: found.alt };
+      shown.push(element("img", { ...picture, onload: () => owner && place() }));
+    }
     if (found.tex) shown.push(element("div", { className: "math", textContent: `\\[${found.tex}\\]` }));
     if (found.text) shown.push(element("p", { innerHTML: found.text }));
     return shown;
@@ -61,14 +65,17 @@
     document.getElementById("main-content").append(card);
   }
 
-  /** Put the card below the line of its link, or above it where there is more room. */
+  /** Put the card below the line of its link, or above it where only there is room; no higher than the room is. */
   function place() {
     const gap = 8;
     const line = owner.getClientRects()[0];
-    const { width, height } = card.getBoundingClientRect();
     const page = document.documentElement.clientWidth;
     const header = document.querySelector(".bd-header")?.getBoundingClientRect().bottom ?? 0;
-    const below = line.bottom + gap + height <= innerHeight || line.top - gap - height < header;
+    const [under, over] = [innerHeight - line.bottom, line.top - header].map((room) => room - 2 * gap);
+    card.style.maxHeight = "";
+    const below = under >= over || card.offsetHeight <= under;
+    card.style.maxHeight = `${Math.max(below ? under : over, 160)}px`;
+    const { width, height } = card.getBoundingClientRect();
     card.style.left = `${scrollX + Math.max(gap, Math.min(line.left - gap, page - width - gap))}px`;
     card.style.top = `${scrollY + (below ? line.bottom + gap : line.top - gap - height)}px`;
   }
@@ -156,6 +163,7 @@
       link.removeAttribute("title");
     }
     // at hand before a screen reader asks for the first description
-    if (document.querySelector("a.term")) (window.requestIdleCallback ?? setTimeout)(() => cardsOf("glossary").catch(() => {}));
+    const ahead = () => cardsOf("glossary").catch(() => {});
+    if (document.querySelector("a.term")) (window.requestIdleCallback ?? setTimeout)(ahead);
   });
 })();

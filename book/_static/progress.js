@@ -1,5 +1,6 @@
-// Remembers which sections were read to their end: in this browser's own storage, and nowhere else. Navigation and home
-// page show it; the home page has the button that forgets it. Both editions share it, as their sections share their ids.
+// Remembers which sections were read to their end: in this browser's own storage, and nowhere else. Navigation and
+// home page show it; the home page has the button that forgets it. Both editions share it: their sections have the
+// same ids.
 "use strict";
 
 (() => {
@@ -20,9 +21,9 @@
 
   /** The sections of the page that its main road consists of; second readings and lists of works stand beside it. */
   function mainRoad() {
-    return [...document.querySelectorAll(".bd-article > section > section[id]")].filter(
-      (section) => !section.querySelector(":scope > details.second-reading") && !/^(exercises|references)$/.test(section.id),
-    );
+    const beside = (section) => /^(exercises|references)$/.test(section.id)
+      || section.querySelector(":scope > details.second-reading");
+    return [...document.querySelectorAll(".bd-article > section > section[id]")].filter((section) => !beside(section));
   }
 
   /** Whether the end of a section stands where one reads: not on the way out at the top. */
