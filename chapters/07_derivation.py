@@ -117,7 +117,7 @@ assert close(toy_optimum.exp().sum(), 1)
 #
 # For a language model nobody can compute $V(x)$, a sum over every text there is. But its argument contains $x$ and no $y$: it is the same for all answers to one prompt. *Subtract* the equation of $y_2$ from that of $y_1$, and it is gone:
 #
-# $$r(x,y_1)-r(x,y_2)=\beta\log\frac{\pi^*(y_1\mid x)}{\pi_{\mathrm{ref}}(y_1\mid x)}-\beta\log\frac{\pi^*(y_2\mid x)}{\pi_{\mathrm{ref}}(y_2\mid x)}.$$
+# $$r(x,y_1)-r(x,y_2)=\beta\log\frac{\pi^*(y_1\mid x)}{\pi_{\mathrm{ref}}(y_1\mid x)}-\beta\log\frac{\pi^*(y_2\mid x)}{\pi_{\mathrm{ref}}(y_2\mid x)}.\tag{7.3}$$
 #
 # Fact 1 needs nothing but this difference. That is the whole idea of DPO.
 
@@ -137,7 +137,7 @@ assert close(toy_optimum.exp().sum(), 1)
 #
 # 换成语言模型，$V(x)$ 谁也算不出来：那要把一切可能的文本都加一遍。可是看看它的括号：里面有 $x$，没有 $y$。同一个提示的所有回答，加上的都是同一个数。拿 $y_1$ 的等式*减去* $y_2$ 的等式，它就没了：
 #
-# $$r(x,y_1)-r(x,y_2)=\beta\log\frac{\pi^*(y_1\mid x)}{\pi_{\mathrm{ref}}(y_1\mid x)}-\beta\log\frac{\pi^*(y_2\mid x)}{\pi_{\mathrm{ref}}(y_2\mid x)}$$
+# $$r(x,y_1)-r(x,y_2)=\beta\log\frac{\pi^*(y_1\mid x)}{\pi_{\mathrm{ref}}(y_1\mid x)}-\beta\log\frac{\pi^*(y_2\mid x)}{\pi_{\mathrm{ref}}(y_2\mid x)}\tag{7.3}$$
 #
 # 而第 1 条要的，只是这个差。DPO 的全部想法就在这里。
 
@@ -532,7 +532,7 @@ def loss_and_pull(say):
 # ## Its minimum is the optimum
 # Why should a loss on pairs have its minimum at the optimum of an objective that it never mentions? The loss of a pair minus the entropy of its label is the divergence $\mathrm{KL}(\text{label}\,\|\,\text{prediction})$ of two coins ([chapter 5](05_preferences.ipynb)); it is never negative, and zero where $\sigma(h)=q$.
 #
-# If the labels are Bradley–Terry probabilities of $r$, then $\sigma(h)=q$ says $h=r(x,y_w)-r(x,y_l)$. One policy fulfils this for all pairs at once: $\pi^*$, by the difference equation above. So every pair is at its own minimum there, however often it is drawn; and as long as the pairs connect all answers, no other policy attains it.
+# If the labels are Bradley–Terry probabilities of $r$, then $\sigma(h)=q$ says $h=r(x,y_w)-r(x,y_l)$. One policy fulfils this for all pairs at once: $\pi^*$, by equation 7.3. So every pair is at its own minimum there, however often it is drawn; and as long as the pairs connect all answers, no other policy attains it.
 #
 # So the pair distribution changes the value of the loss, not where the minimum is. Plain descent, for the three ways of drawing pairs:
 
@@ -542,7 +542,7 @@ def loss_and_pull(say):
 # ## 它的最小值就是最优解
 # 这个损失只谈偏好对，目标 $J$ 提都没提过，凭什么偏在 $J$ 的最优解处最小？把标签和预测看作两枚硬币。一对的损失减去标签的熵，等于 $\mathrm{KL}(\text{label}\,\|\,\text{prediction})$，即标签相对预测的 KL 散度（[第 5 章](05_preferences.ipynb)）；它从不为负，在 $\sigma(h)=q$ 处为零。
 #
-# 若标签是 $r$ 的 Bradley–Terry 概率，$\sigma(h)=q$ 就是说 $h=r(x,y_w)-r(x,y_l)$。有一个策略，在所有样本对上同时做到了，就是 $\pi^*$：前面相减得到的等式，说的正是这个。于是在 $\pi^*$ 处，每一对都到了自己的最小值，抽得多、抽得少都不要紧。而且，只要样本对把所有回答连成一片，别的策略就都取不到这个最小值。
+# 若标签是 $r$ 的 Bradley–Terry 概率，$\sigma(h)=q$ 就是说 $h=r(x,y_w)-r(x,y_l)$。有一个策略，在所有样本对上同时做到了，就是 $\pi^*$：式 7.3 说的正是这个。于是在 $\pi^*$ 处，每一对都到了自己的最小值，抽得多、抽得少都不要紧。而且，只要样本对把所有回答连成一片，别的策略就都取不到这个最小值。
 #
 # 所以配对分布改变损失的值，不改变最小值的位置。老老实实地下降，三种配对办法各走一遍：
 
@@ -951,7 +951,7 @@ for N, most in ((3000, 0.005), (30_000, 0.002)):
 #
 # **A shift per prompt**, $g=\log\pi_{\mathrm{ref}}+c(x)$. Only differences within a prompt enter $h$. Nothing changes.
 #
-# **Another policy**, $g=\log\pi'$. The minimiser fulfils the difference equation with $\pi'$ in the place of $\pi_{\mathrm{ref}}$: it is $\pi'e^{r/\beta}$, normalised, the other model, tilted. The leash is tied to the wrong post, and $J$ loses $\beta\,\mathrm{KL}(\pi\,\|\,\pi^*)$ (fact 4). In the example, with $\pi'$ uniform:
+# **Another policy**, $g=\log\pi'$. The minimiser fulfils equation 7.3 with $\pi'$ in the place of $\pi_{\mathrm{ref}}$: it is $\pi'e^{r/\beta}$, normalised, the other model, tilted. The leash is tied to the wrong post, and $J$ loses $\beta\,\mathrm{KL}(\pi\,\|\,\pi^*)$ (fact 4). In the example, with $\pi'$ uniform:
 
 # %% [markdown] lang="zh"
 # ## 争论三：参考策略弄错了
@@ -959,7 +959,7 @@ for N, most in ((3000, 0.005), (30_000, 0.002)):
 #
 # **每个提示各平移一截**，$g=\log\pi_{\mathrm{ref}}+c(x)$。进入 $h$ 的只有同一提示里的差，什么也不变。
 #
-# **换了一个策略**，$g=\log\pi'$。最小值处的策略满足前面相减得到的等式，只是 $\pi'$ 占了 $\pi_{\mathrm{ref}}$ 的位置：它是 $\pi'e^{r/\beta}$ 再归一化，即另一个模型按奖励重新加权。绳子拴错了桩，$J$ 要损失 $\beta\,\mathrm{KL}(\pi\,\|\,\pi^*)$（第 4 条）。在例子里，让 $\pi'$ 是均匀的：
+# **换了一个策略**，$g=\log\pi'$。最小值处的策略满足式 7.3，只是 $\pi'$ 占了 $\pi_{\mathrm{ref}}$ 的位置：它是 $\pi'e^{r/\beta}$ 再归一化，即另一个模型按奖励重新加权。绳子拴错了桩，$J$ 要损失 $\beta\,\mathrm{KL}(\pi\,\|\,\pi^*)$（第 4 条）。在例子里，让 $\pi'$ 是均匀的：
 
 # %%
 uniform = torch.full((3,), 1 / 3).double().log()
