@@ -117,7 +117,7 @@ assert close(toy_optimum.exp().sum(), 1)
 #
 # For a language model nobody can compute $V(x)$, a sum over every text there is. But its argument contains $x$ and no $y$: it is the same for all answers to one prompt. *Subtract* the equation of $y_2$ from that of $y_1$, and it is gone:
 #
-# $$r(x,y_1)-r(x,y_2)=\beta\log\frac{\pi^*(y_1\mid x)}{\pi_{\mathrm{ref}}(y_1\mid x)}-\beta\log\frac{\pi^*(y_2\mid x)}{\pi_{\mathrm{ref}}(y_2\mid x)}.\tag{7.3}$$
+# $$r(x,y_1)-r(x,y_2)=\beta\log\frac{\pi^*(y_1\mid x)}{\pi_{\mathrm{ref}}(y_1\mid x)}-\beta\log\frac{\pi^*(y_2\mid x)}{\pi_{\mathrm{ref}}(y_2\mid x)}\tag{7.3}.$$
 #
 # Fact 1 needs nothing but this difference. That is the whole idea of DPO.
 
