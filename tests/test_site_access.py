@@ -108,7 +108,7 @@ def test_the_keyboard_reaches_what_is_pushed_sideways(site, page):
     until(page, "document.activeElement.scrollLeft > 0")
     page.set_viewport_size(LAPTOP)
     stops = ".bd-article :is(mjx-container, figure)[tabindex='0']"
-    until(page, f'document.querySelectorAll("{stops}").length === 0')
+    until(page, f'document.querySelectorAll("{stops}").length === 0', seconds=60)
 
 
 @pytest.mark.parametrize("lang", EDITIONS)

@@ -43,7 +43,12 @@ async function openToAll() {
   await window.MathJax?.startup?.promise;
   const watch = new ResizeObserver((changes) => changes.forEach(({ target }) => stopWhereWide(target)));
   const wide = "pre, mjx-container, .math, figure, .pst-scrollable-table-container, .cell_output .output";
-  for (const element of document.querySelectorAll(`.bd-article :is(${wide})`)) watch.observe(element);
+  const places = [...document.querySelectorAll(`.bd-article :is(${wide})`)];
+  for (const element of places) watch.observe(element);
+  // What is in a place may get narrower while the place keeps its size: then nobody tells the observer.
+  const again = () => requestAnimationFrame(() => places.forEach(stopWhereWide));
+  addEventListener("resize", again);
+  document.addEventListener("load", again, true); // a picture that waited
   // A head that is a formula says its letters too: not every reader of a page's structure reads MathML.
   for (const head of document.querySelectorAll("th math")) head.setAttribute("aria-label", head.textContent);
 }
