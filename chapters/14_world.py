@@ -499,7 +499,7 @@ rests = [f"{left(policy_of(name)):.2f}" for name in names]
 assert rests == ["1.07", "0.19", "0.96", "1.56"]
 assert [len(run_of(name)["losses"]) for name in names] == [24, 24, 96, 24]
 once, soft, longer = (run_of(name)["losses"] for name in names[:3])
-assert once[0] == soft[0] == longer[0] and once != soft  # the same rows, other labels
+assert once[0] == soft[0] == longer[0] and once != soft  # all begin at ln 2
 same = [abs(a - b) for a, b in zip(once[:6], longer)]
 assert max(same) < 1e-5  # the same pairs, until the shorter run's rate decays
 assert J_of(policy_of("file_imitation")) < J_of(policy_of("pairs"))
