@@ -6,7 +6,6 @@ Lab.part("ask", { needsWorker: true }, (part) => {
   const MODELS = ["gen", "dpo"];
   const { make } = Lab;
   const { is } = part;
-  const TARGET = /^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?$/;
   let seed = 1;
 
   const percent = (p) => (p > 0 && p < 0.005 ? "<1" : `${Math.round(100 * p)}`);
@@ -67,8 +66,7 @@ Lab.part("ask", { needsWorker: true }, (part) => {
   }
 
   async function ask() {
-    const target = is.target.value.trim();
-    if (!TARGET.test(target) || target.length > 8) return part.tell(part.say("target", { text: target }));
+    const target = Lab.targetOf(part, is.target);
     if (seed === 1) part.tell(part.say("loading"));
     const asked = { target, settings: settings(), seed: seed++ };
     const both = MODELS.map((name) => Lab.ask("ask", { ...asked, name })); // both load at once
@@ -94,19 +92,26 @@ Lab.part("ask", { needsWorker: true }, (part) => {
     part.root.dataset.answered = asked.seed;
   }
 
+  /** Ask, with the button out of reach meanwhile. */
+  async function press() {
+    is.go.disabled = true;
+    await part.trying(ask);
+    is.go.disabled = false;
+  }
+
   is.temperature.addEventListener("input", () => {
     is.warmth.textContent = Number(is.temperature.value) === 0 ? part.say("greedy") : Number(is.temperature.value).toFixed(1);
   });
   is.form.addEventListener("submit", (event) => {
     event.preventDefault();
-    part.doing(is.go, ask);
+    press();
   });
 
   if ("now" in part.root.dataset) {
     const seen = new IntersectionObserver((entries) => {
       if (!entries.some((entry) => entry.isIntersecting)) return;
       seen.disconnect();
-      part.doing(is.go, ask);
+      press();
     });
     seen.observe(part.root);
   }

@@ -63,16 +63,12 @@ const Lab = {};
       this.is.status.textContent = text;
     }
 
-    /** Run what a button asks for; its error becomes the status line. */
-    async doing(button, work) {
-      button.disabled = true;
+    /** Run `work`; what goes wrong, an error or a message that was thrown, becomes the status line. */
+    async trying(work) {
       try {
-        return await work();
+        await work();
       } catch (error) {
-        this.tell(this.say("failed", { why: error.message }));
-        return undefined;
-      } finally {
-        button.disabled = false;
+        this.tell(typeof error === "string" ? error : this.say("failed", { why: error.message }));
       }
     }
   }
@@ -106,6 +102,15 @@ const Lab = {};
     for (const [key, value] of Object.entries(attributes)) if (value !== undefined) element.setAttribute(key, value);
     element.append(...children.filter((child) => child !== undefined));
     return element;
+  };
+
+  const TARGET = /^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?$/; // as task.js has it, which a classic script cannot import
+
+  /** The target that a field holds; a message of `part` is thrown where it holds none. */
+  Lab.targetOf = (part, field) => {
+    const text = field.value.trim();
+    if (!TARGET.test(text) || text.length > 8) throw part.say("target", { text });
+    return text;
   };
 
   /** Hand a file to the reader. */

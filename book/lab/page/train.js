@@ -3,7 +3,6 @@
 
 Lab.part("train", { needsWorker: true }, (part) => {
   const { is } = part;
-  const TARGET = /^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?$/;
   const FIELDS = ["reward", "labels", "beta", "rate", "steps", "bug"];
   let run; // {settings, predicted, least, where, lines, measures, going, seconds}
   let seed = 1;
@@ -103,13 +102,8 @@ Lab.part("train", { needsWorker: true }, (part) => {
     part.root.dataset.done = step;
   }
 
-  /** Run `work`; what goes wrong becomes the status line. */
   async function trying(work) {
-    try {
-      await work();
-    } catch (error) {
-      part.tell(typeof error === "string" ? error : part.say("failed", { why: error.message }));
-    }
+    await part.trying(work);
     show();
   }
 
@@ -135,8 +129,7 @@ Lab.part("train", { needsWorker: true }, (part) => {
   is.question.addEventListener("submit", (event) => {
     event.preventDefault();
     trying(async () => {
-      const target = is.target.value.trim();
-      if (!TARGET.test(target) || target.length > 8) throw part.say("target", { text: target });
+      const target = Lab.targetOf(part, is.target);
       const { text, verdict } = await Lab.ask("ask", { name: "page", target, settings: {}, seed: seed++ });
       const step = run.measures.at(-1).step;
       const word = part.say(!verdict.wellFormed ? "malformed" : verdict.exact ? "right" : "wrong");
