@@ -9,6 +9,7 @@ import os
 import shutil
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -79,11 +80,36 @@ def browser():
         browser.close()
 
 
-@pytest.fixture
-def page(browser):
-    context = browser.new_context(viewport=PHONE, color_scheme="light")
+@contextmanager
+def fresh(browser, **settings):
+    """A page of a browser that has seen nothing yet; by light, unless the settings say otherwise."""
+    context = browser.new_context(**{"color_scheme": "light"} | settings)
     yield context.new_page()
     context.close()
+
+
+@pytest.fixture
+def page(browser):
+    with fresh(browser, viewport=PHONE) as page:
+        yield page
+
+
+def observe(page, addresses, script, ready=lambda: None):
+    """What a script finds in each page once it is `ready`, with what the page asks for and complains of.
+
+    Returns:
+        {key: observations} for {key: address}.
+    """
+    observations, requests = {}, []
+    page.on("request", lambda request: requests.append(request.url))
+    console = listen(page)
+    for key, address in addresses.items():
+        requests.clear(), console.clear()
+        page.goto(address)
+        ready()
+        seen = page.evaluate(script)
+        observations[key] = seen | {"requests": [*requests], "console": [*console]}
+    return observations
 
 
 def listen(page):

@@ -13,7 +13,7 @@ import pytest
 from book import contents
 from book.editions import EDITIONS
 from book.search import NUMBERED, terms
-from site_pages import BROWSER, CHAPTERS, OPTIONS, PAGES, PHONE, listen
+from site_pages import BROWSER, CHAPTERS, OPTIONS, PAGES, PHONE, fresh, listen, observe
 
 OBSERVE = Path(__file__).with_name("site_observations.js")
 HAN = re.compile(r"[\u4e00-\u9fff]")
@@ -46,19 +46,9 @@ def found(page, site, lang, query):
 @pytest.fixture(scope="session")
 def seen(site, browser):
     """What each page of each edition looks like and asks for: {(lang, page): observations}."""
-    observations, requests = {}, []
-    context = browser.new_context(viewport=PHONE)
-    page = context.new_page()
-    page.on("request", lambda request: requests.append(request.url))
-    console = listen(page)
-    for lang in EDITIONS:
-        for name in PAGES:
-            requests.clear(), console.clear()
-            page.goto(site.page(lang, name))
-            found = page.evaluate(OBSERVE.read_text(encoding="utf-8"))
-            observations[lang, name] = found | {"requests": [*requests], "console": [*console]}
-    context.close()
-    return observations
+    addresses = {(lang, name): site.page(lang, name) for lang in EDITIONS for name in PAGES}
+    with fresh(browser, viewport=PHONE) as page:
+        return observe(page, addresses, OBSERVE.read_text(encoding="utf-8"))
 
 
 def test_there_are_chapters():

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from book.editions import EDITIONS
-from site_pages import CHAPTERS, PHONE, listen
+from site_pages import CHAPTERS, PHONE, fresh, listen
 
 LAPTOP = {"width": 1280, "height": 800}
 CHAPTER, OTHER = "07_derivation", "09_dpo"
@@ -49,16 +49,14 @@ def opened(page):
 
 @pytest.fixture
 def laptop(browser):
-    context = browser.new_context(viewport=LAPTOP, color_scheme="light")
-    yield context.new_page()
-    context.close()
+    with fresh(browser, viewport=LAPTOP) as page:
+        yield page
 
 
 @pytest.fixture
 def phone(browser):
-    context = browser.new_context(viewport=PHONE, has_touch=True, color_scheme="light")
-    yield context.new_page()
-    context.close()
+    with fresh(browser, viewport=PHONE, has_touch=True) as page:
+        yield page
 
 
 # ---------------------------------------------------------------- terms

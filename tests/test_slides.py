@@ -14,7 +14,7 @@ from book.editions import EDITIONS
 from book.languages import SourceError
 from book.passages import passages, sentences
 from book.reading import LEFT_OUT, STAR
-from site_pages import CHAPTERS, listen
+from site_pages import CHAPTERS, fresh, listen, observe
 
 OBSERVE = (contents.BOOK.parent / "tests" / "slides_observations.js").read_text(encoding="utf-8")
 STAGE = {"width": 1280, "height": 720}
@@ -35,27 +35,19 @@ def open_deck(page, address):
 @pytest.fixture(scope="module")
 def decks(site, browser):
     """What each deck looks like and asks for: {(lang, chapter): observations}."""
-    observations, requests = {}, []
-    context = browser.new_context(viewport=STAGE)
-    page = context.new_page()
-    page.on("request", lambda request: requests.append(request.url))
-    console = listen(page)
-    for lang in EDITIONS:
-        for name in CHAPTERS:
-            requests.clear(), console.clear()
-            open_deck(page, f"{site.url}/slides/{lang}/{name}.html")
-            seen = page.evaluate(OBSERVE)
-            observations[lang, name] = seen | {"requests": [*requests], "console": [*console]}
-    context.close()
-    return observations
+    addresses = {
+        (lang, n): f"{site.url}/slides/{lang}/{n}.html" for lang in EDITIONS for n in CHAPTERS
+    }
+    with fresh(browser, viewport=STAGE) as page:
+        ready = page.locator(READY)
+        return observe(page, addresses, OBSERVE, lambda: ready.wait_for(state="attached"))
 
 
 @pytest.fixture
 def stage(browser):
     """A page of the size of a slide."""
-    context = browser.new_context(viewport=STAGE, color_scheme="light")
-    yield context.new_page()
-    context.close()
+    with fresh(browser, viewport=STAGE) as page:
+        yield page
 
 
 def test_each_chapter_has_ten_to_twenty_slides_in_each_language(decks):
