@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from filelock import FileLock
 
 from book import contents
 from book.build import build
@@ -50,13 +51,17 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site") / "html"
-    paper = tmp_path_factory.mktemp(
-        "paper"
-    )  # the English edition has been made for paper, the Chinese has not
-    for form in files.FORMS:
-        files.path(EN, form, paper).write_bytes(b"a book")
-    build(folder, paper)
+    """The built site, one for all workers: a build takes the better part of a minute."""
+    own = tmp_path_factory.getbasetemp()
+    place = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "site"
+    place.mkdir(exist_ok=True)
+    folder, paper = place / "html", place / "paper"
+    with FileLock(place / "lock"):
+        if not folder.exists():  # where a build ends
+            paper.mkdir(exist_ok=True)  # English has been made for paper, Chinese has not
+            for form in files.FORMS:
+                files.path(EN, form, paper).write_bytes(b"a book")
+            build(folder, paper)
     server = http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(QuietHandler, directory=folder)
     )
