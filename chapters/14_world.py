@@ -411,7 +411,7 @@ def leaks(say):
 #
 # **What survives.** The optimum does. With soft labels less than 0.05 of the distance is left at any $\beta$, at $\beta=0.5$ less than 0.01, and prompt by prompt the rewarded words have the predicted share, on average to 0.02. A larger $\beta$ holds the model closer. What the reward does not tell apart, the full stop, keeps its proportions. Sampled labels have the same optimum and more noise: a fifth of the distance is left at 0.5, nearly half at 2, where there was little to go; that prediction (a quarter) failed. Deterministic labels do not stop there: wherever $\beta$ puts $\pi^*$, after 48 updates they are about 0.3 nats from it, on the far side. Imitation ends at the chosen answers' own distribution, and its $J$ below the base model's. Best of 4, which trains nothing, comes within 0.01 of the highest $J$ at this $\beta$, at the price of four answers for one.
 #
-# **The file of pairs** is what one has at work: 384 pairs, each with one drawn label, each seen once. DPO on it ends 7 % farther from $\pi^*$ than it began, though the rewarded share has risen from 0.45 to 0.63. The draw is to blame: the same pairs in the same order, labelled with their probabilities, leave 0.19. Four passes leave 0.96 (they were expected to hurt), imitation of the file 1.56. dpo_core and TRL agree, step by step and at the end.
+# **The file of pairs** is what one has at work: 384 pairs, each with one drawn label, each seen once. DPO on it ends 7 % farther from $\pi^*$ than it began, though the rewarded share has risen from 0.45 to 0.63. The price of this one draw: the same pairs in the same order, labelled with their probabilities, leave 0.19. Four passes leave 0.96 (they were expected to hurt), imitation of the file 1.56. dpo_core and TRL agree, step by step and at the end.
 #
 # **What the loss does not say.** Only differences within a set enter it, and the set's mass goes where it likes (Figure 14.3): up at $\beta=0.25$, mostly down at 2, both ways at 1. Imitation raises it on every prompt.
 #
@@ -422,7 +422,7 @@ def leaks(say):
 #
 # **站得住的。** 最优解站得住。软标签下，不论 $\beta$ 取几，剩下的距离都不到原来的 0.05，$\beta=0.5$ 时不到 0.01；逐个提示去看，有奖励的词所占的份额，与预测平均相差不到 0.02。$\beta$ 越大，模型被拉得越近。奖励分不出高下的，比如带不带句点，比例照旧。采样标签的最优解相同，只是噪声大：0.5 时还剩五分之一；2 时本来就没多远，还剩将近一半，这一条（原说剩不到四分之一）没有应验。确定性标签停不住：不管 $\beta$ 把 $\pi^*$ 放在哪里，它都要越过去，48 次更新之后在大约 0.3 奈特之外。模仿走到 chosen 自己的分布，$J$ 比基座模型还低。什么都不训练的 best-of-4，在这个 $\beta$ 下离最高的 $J$ 不到 0.01，代价是写四个回答才用一个。
 #
-# **偏好对文件**才是工作中会遇到的：384 对，标签各抽一次，每对只看一遍。DPO 训练下来，到 $\pi^*$ 的距离比起点还远了 7 %，虽然有奖励的词的份额从 0.45 升到了 0.63。该怪的是抽签：同样的偏好对，同样的顺序，标签换成各自的概率，就只剩 0.19。看四遍，还剩 0.96（预先以为会更糟）；模仿这份文件，剩 1.56。dpo_core 和 TRL 每一步一致，终点也一致。
+# **偏好对文件**才是工作中会遇到的：384 对，标签各抽一次，每对只看一遍。DPO 训练下来，到 $\pi^*$ 的距离比起点还远了 7 %，虽然有奖励的词的份额从 0.45 升到了 0.63。这是这一次抽签的代价：同样的偏好对，同样的顺序，标签换成各自的概率，就只剩 0.19。看四遍，还剩 0.96（预先以为会更糟）；模仿这份文件，剩 1.56。dpo_core 和 TRL 每一步一致，终点也一致。
 #
 # **损失没有说的。** 损失里只有集合内部的差，集合的质量爱往哪里去就往哪里去（图 14.3）：$\beta=0.25$ 时上升，2 时大多下降，1 时有升有降。模仿在每个提示上都把它抬高。
 #
