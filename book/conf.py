@@ -1,7 +1,7 @@
 """Sphinx configuration of both editions; `sphinx -t zh` builds the Chinese one. `python -m book.build` calls it."""
 
 from book.contents import address
-from book.editions import EDITIONS
+from book.editions import EDITIONS, FORMULAS
 
 edition = EDITIONS["zh" if tags.has("zh") else "en"]  # noqa: F821  (Sphinx provides `tags`)
 book_lang = edition.lang
@@ -92,11 +92,4 @@ html_theme_options = {
 # Mathematics: the vendored MathJax 3, without its menu, which would make every formula a stop for the
 # Tab key; screen readers get MathML without it.
 mathjax_path = "mathjax/mathjax.js"
-mathjax3_config = {
-    # Beside English, formulas are as high as its letters; Chinese fonts have none to go by.
-    "chtml": {
-        "mtextInheritFont": True,
-        "matchFontHeight": edition.lang == "en",
-        "scale": 1 if edition.lang == "en" else 1.08,
-    },
-}
+mathjax3_config = {"chtml": FORMULAS}

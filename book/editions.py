@@ -3,6 +3,10 @@
 import re
 from dataclasses import dataclass
 
+# How MathJax sets formulas in both editions. As high as the letters beside them, without measuring these: their font
+# may come late, and what was measured until then stays too large.
+FORMULAS = {"mtextInheritFont": True, "matchFontHeight": False, "scale": 1.075}
+
 
 @dataclass(frozen=True)
 class Edition:

@@ -21,7 +21,7 @@ from book import contents, trim
 from book.editions import EDITIONS
 from book.home_figure import STATIC
 from book.page_context import add_context
-from tests.site_pages import CHAPTERS, PAGES, PHONE, QuietHandler, listen, until
+from site_pages import CHAPTERS, PAGES, PHONE, QuietHandler, fresh, listen, until
 
 AXE = Path(__file__).with_name("axe") / "axe.min.js"
 OBSERVE = Path(__file__).with_name("axe_observations.js")
@@ -43,9 +43,8 @@ def served(path):
 @pytest.fixture
 def calm(browser):
     """A page on which nothing moves, so that colours are what they will be."""
-    context = browser.new_context(viewport=LAPTOP, color_scheme="light", reduced_motion="reduce")
-    yield context.new_page()
-    context.close()
+    with fresh(browser, viewport=LAPTOP, reduced_motion="reduce") as page:
+        yield page
 
 
 def barriers(page, theme):
@@ -108,23 +107,34 @@ def test_the_keyboard_reaches_what_is_pushed_sideways(site, page):
     until(page, "document.activeElement.scrollLeft > 0")
     page.set_viewport_size(LAPTOP)
     stops = ".bd-article :is(mjx-container, figure)[tabindex='0']"
-    until(page, f'document.querySelectorAll("{stops}").length === 0', seconds=60)
+    until(page, f'document.querySelectorAll("{stops}").length === 0')
+
+
+@pytest.mark.parametrize("lang", EDITIONS)
+def test_formulas_are_as_large_as_ever_where_the_font_comes_late(site, page, lang):
+    """Guards against measuring a stand-in for the font: formulas stayed a tenth too large, and too wide."""
+    page.route("**/*.woff2", lambda route: route.abort())
+    page.goto(site.page(lang, "06_objective"))
+    page.evaluate("window.MathJax.startup.promise")
+    formulas = page.locator("mjx-container")
+    sizes = formulas.evaluate_all("all => all.map((formula) => formula.style.fontSize)")
+    assert len(sizes) > 100 and set(sizes) == {"107.5%"}
 
 
 @pytest.mark.parametrize("lang", EDITIONS)
 def test_a_chapter_is_light(site, browser, lang):
     for name in CHAPTERS:
-        context = browser.new_context(viewport=LAPTOP)
-        page = context.new_page()
-        asked = {site.page(lang, name)}
-        page.on("request", lambda request, asked=asked: asked.add(request.url.partition("?")[0]))
-        page.goto(site.page(lang, name))
-        page.evaluate("window.MathJax?.startup?.promise")
-        page.wait_for_load_state("networkidle")
-        files = {site.file(url) for url in asked}
-        pictures = {path for path in files if "_images" in path.parts}
-        every = page.evaluate("[...document.images].map((image) => image.src)")
-        context.close()
+        with fresh(browser, viewport=LAPTOP) as page:
+            asked = {site.page(lang, name)}
+            page.on(
+                "request", lambda request, asked=asked: asked.add(request.url.partition("?")[0])
+            )
+            page.goto(site.page(lang, name))
+            page.evaluate("window.MathJax?.startup?.promise")
+            page.wait_for_load_state("networkidle")
+            files = {site.file(url) for url in asked}
+            pictures = {path for path in files if "_images" in path.parts}
+            every = page.evaluate("[...document.images].map((image) => image.src)")
         files |= {site.file(url) for url in every}  # as if the reader went to the end at once
         assert sum(map(served, files)) < FIRST_VISIT, name
         assert len(pictures) < len(every), f"{name}: no picture waits"
@@ -178,23 +188,23 @@ def test_the_site_works_below_a_path(site, browser, tmp_path):
     server.handle_error = lambda *_: None
     threading.Thread(target=server.serve_forever, daemon=True).start()
     root = f"http://127.0.0.1:{server.server_port}/some/book/"
-    context = browser.new_context(locale="zh-CN")
-    page = context.new_page()
-    complaints, lost = listen(page), []
-    page.on("response", lambda answer: lost.append(answer.url) if answer.status >= 400 else None)
-    asked = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(root)
-    page.wait_for_url(f"{root}zh/index.html")
-    for lang, edition in EDITIONS.items():
-        for name in KINDS:
-            page.goto(f"{root}{lang}/{name}.html" + ("?q=KL" if name == "search" else ""))
-            page.evaluate("window.MathJax?.startup?.promise")
-            if name == "search":
-                page.locator("#search-results .context").first.wait_for()
-            page.locator("a.language-switch:visible").click()
-            page.wait_for_url(f"{root}{edition.other.lang}/{name}.html*")
-    context.close()
+    with fresh(browser, locale="zh-CN") as page:
+        complaints, lost = listen(page), []
+        page.on(
+            "response", lambda answer: lost.append(answer.url) if answer.status >= 400 else None
+        )
+        asked = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(root)
+        page.wait_for_url(f"{root}zh/index.html")
+        for lang, edition in EDITIONS.items():
+            for name in KINDS:
+                page.goto(f"{root}{lang}/{name}.html" + ("?q=KL" if name == "search" else ""))
+                page.evaluate("window.MathJax?.startup?.promise")
+                if name == "search":
+                    page.locator("#search-results .context").first.wait_for()
+                page.locator("a.language-switch:visible").click()
+                page.wait_for_url(f"{root}{edition.other.lang}/{name}.html*")
     server.shutdown()
     assert complaints == lost == []
     assert [url for url in asked if not url.startswith((root, "data:", "blob:"))] == []
@@ -241,19 +251,17 @@ def test_covers_have_the_size_of_covers(lang):
     ],
 )
 def test_light_or_dark_is_known_before_the_page_is_drawn(site, browser, stored, system, theme):
-    context = browser.new_context(color_scheme=system)
-    page = context.new_page()
-    page.goto(f"{site.url}/en/_static/mark.svg")
-    if stored:
-        page.evaluate("mode => localStorage.setItem('mode', mode)", stored)
-    page.add_init_script("""new MutationObserver((_, watch) => {
-        if (!document.body) return;
-        window.early = document.documentElement.dataset.theme;
-        watch.disconnect();
-    }).observe(document, { childList: true, subtree: true });""")
-    page.goto(site.page("en", "notation"))
-    assert page.evaluate("window.early") == theme
-    context.close()
+    with fresh(browser, color_scheme=system) as page:
+        page.goto(f"{site.url}/en/_static/mark.svg")
+        if stored:
+            page.evaluate("mode => localStorage.setItem('mode', mode)", stored)
+        page.add_init_script("""new MutationObserver((_, watch) => {
+            if (!document.body) return;
+            window.early = document.documentElement.dataset.theme;
+            watch.disconnect();
+        }).observe(document, { childList: true, subtree: true });""")
+        page.goto(site.page("en", "notation"))
+        assert page.evaluate("window.early") == theme
 
 
 def test_a_printed_chapter_has_all_of_its_text_and_nothing_to_click(site, page):

@@ -2,7 +2,6 @@
 // N shows them beside the slide, D turns light into dark.
 "use strict";
 
-const isEnglish = document.documentElement.lang === "en";
 const query = new URLSearchParams(location.search);
 const isSpeaker = query.has("speaker");
 const printsNotes = query.has("notes");
@@ -140,10 +139,7 @@ window.MathJax = {
     ignoreHtmlClass: printsNotes ? "nothing" : "notes",
     processHtmlClass: "math|speaker-notes",
   },
-  // as on the pages of the book (conf.py)
-  chtml: isEnglish
-    ? { mtextInheritFont: true }
-    : { mtextInheritFont: true, matchFontHeight: false, scale: 1.08 },
+  chtml: { mtextInheritFont: true, matchFontHeight: false, scale: 1.075 }, // as on the pages of the book (editions.py)
   startup: {
     ready() {
       MathJax.startup.defaultReady();

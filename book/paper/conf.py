@@ -1,7 +1,7 @@
 """Sphinx configuration of what is read on paper: `-t zh` for the Chinese edition, `-t pdf` for the page to be printed."""
 
 from book.contents import BOOK
-from book.editions import EDITIONS
+from book.editions import EDITIONS, FORMULAS
 from book.paper.files import cover, mathjax
 
 edition = EDITIONS["zh" if tags.has("zh") else "en"]  # noqa: F821  (Sphinx provides `tags`)
@@ -32,15 +32,7 @@ if tags.has("pdf"):  # noqa: F821
     html_static_path = ["static", str(STATIC), str(BOOK.parent / "dpo_core" / "fonts")]
     html_math_renderer = "mathjax"
     mathjax_path = f"mathjax/{mathjax().name}"
-    mathjax3_config = {
-        "options": {"enableMenu": False},
-        # as on the site: beside English, formulas are as high as its letters; Chinese has none to go by
-        "chtml": {
-            "mtextInheritFont": True,
-            "matchFontHeight": edition.lang == "en",
-            "scale": 1 if edition.lang == "en" else 1.08,
-        },
-    }
+    mathjax3_config = {"options": {"enableMenu": False}, "chtml": FORMULAS}
 else:
     html_static_path = ["static/epub.css", str(cover(edition))]
     html_math_renderer = "mathml"
