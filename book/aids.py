@@ -182,10 +182,15 @@ class Marks(SphinxPostTransform):
 def is_cited(text: nodes.Text, source: str, start: int, end: int) -> bool:
     """Whether an equation is one of a work that is cited right before it or after it."""
     at = text.parent.index(text)
-    siblings = text.parent.children
-    before = at > 0 and isinstance(siblings[at - 1], nodes.reference) and start < 8
-    after = len(siblings) > at + 1 and isinstance(siblings[at + 1], nodes.reference)
-    return before or (after and len(source) - end < 8)
+    before, after = (
+        0 <= place < len(text.parent) and is_work(text.parent[place]) for place in (at - 1, at + 1)
+    )
+    return (before and start < 8) or (after and len(source) - end < 8)
+
+
+def is_work(node: nodes.Node) -> bool:
+    """Whether a node links to a work, not to a chapter of the book."""
+    return isinstance(node, nodes.reference) and "xref" not in node["classes"]
 
 
 def inside(node: nodes.Node, kinds: type | tuple[type, ...]) -> bool:

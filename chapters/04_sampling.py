@@ -188,7 +188,7 @@ assert slow == generate(gen, ["S54="] * 3, seed=0)
 #
 # Count work in *token-positions*: one token going through the layers once. With a prompt of $m$ tokens and an answer of $a$ tokens, the loop without a cache does $W_{\mathrm{all}}$ of them, the loop with one does $W_{\mathrm{cache}}$:
 #
-# $$W_{\mathrm{all}}=a\,m+\frac{a(a-1)}{2},\qquad W_{\mathrm{cache}}=m+a-1.$$
+# $$W_{\mathrm{all}}=a\,m+\frac{a(a-1)}{2},\qquad W_{\mathrm{cache}}=m+a-1\tag{4.2}.$$
 #
 # For `S54=` and `27+27E` we have $m=4$, $a=6$: 39 against 9. (The last token, `E`, is drawn but never read.)
 #
@@ -205,7 +205,7 @@ assert slow == generate(gen, ["S54="] * 3, seed=0)
 #
 # 工作量按*词元位置*（token-position）数：一个词元走一遍各层，算一个。提示有 $m$ 个词元，回答有 $a$ 个词元，不用缓存的循环要做 $W_{\mathrm{all}}$ 个，用缓存的做 $W_{\mathrm{cache}}$ 个：
 #
-# $$W_{\mathrm{all}}=a\,m+\frac{a(a-1)}{2},\qquad W_{\mathrm{cache}}=m+a-1$$
+# $$W_{\mathrm{all}}=a\,m+\frac{a(a-1)}{2},\qquad W_{\mathrm{cache}}=m+a-1\tag{4.2}$$
 #
 # `S54=` 配 `27+27E`，$m=4$，$a=6$：39 比 9。（最后一个词元 `E` 抽出来就完事了，不必再读。）
 #
@@ -281,10 +281,10 @@ def work_of_an_answer(say):
 
 
 # %% [markdown] lang="en"
-# **Figure 4.1.** Token-positions for an answer after a prompt of 4 tokens. Without a cache the work grows with the square of the answer's length, with one along a straight line: 940 against 43 at 40 tokens. Points are counted, lines are the two formulas.
+# **Figure 4.1.** Token-positions for an answer after a prompt of 4 tokens. Without a cache the work grows with the square of the answer's length, with one along a straight line: 940 against 43 at 40 tokens. Points are counted, lines are equation 4.2.
 
 # %% [markdown] lang="zh"
-# **图 4.1** 提示长 4 个词元时，一个回答要处理多少词元位置。不用缓存，工作量随回答长度的平方增长；用缓存，只沿直线增长：40 个词元时是 940 比 43。点是数出来的，线是两个公式。
+# **图 4.1** 提示长 4 个词元时，一个回答要处理多少词元位置。不用缓存，工作量随回答长度的平方增长；用缓存，只沿直线增长：40 个词元时是 940 比 43。点是数出来的，线由式 4.2 算出。
 
 # %% [markdown] lang="en"
 # The cache must not change the result. It does not: the logits at every position agree. What the cache costs is memory, and a new token still compares its query with every stored key.
@@ -494,7 +494,7 @@ assert repeats.max() - repeats.min() >= 0.1
 #
 # [Wilson 1927](https://doi.org/10.1080/01621459.1927.10502953) asks the other way round: which $p$ could have produced this estimate? He keeps every $p$ from which the estimate lies at most $z$ of *that* $p$'s standard deviations away:
 #
-# $$(\hat p-p)^2\le z^2\,\frac{p(1-p)}{n}.$$
+# $$(\hat p-p)^2\le z^2\,\frac{p(1-p)}{n}\tag{4.3}.$$
 #
 # For 0 in 20, with $z^2=3.84$: $p^2\le 0.192\,p(1-p)$. Divide by $p$ and collect: $p\le 0.192/1.192=0.161$. In general the bounds are the two roots of a quadratic equation, which the function solves.
 
@@ -513,7 +513,7 @@ assert repeats.max() - repeats.min() >= 0.1
 #
 # [Wilson 1927](https://doi.org/10.1080/01621459.1927.10502953) 换了个问法：哪些 $p$ 抽得出这样的估计值？估计值离 $p$ 不超过 $z$ 个标准差的，都留下，而标准差用*这个* $p$ 来算：
 #
-# $$(\hat p-p)^2\le z^2\,\frac{p(1-p)}{n}$$
+# $$(\hat p-p)^2\le z^2\,\frac{p(1-p)}{n}\tag{4.3}$$
 #
 # 20 次成功 0 次，$z^2=3.84$：$p^2\le 0.192\,p(1-p)$。两边除以 $p$，移项，得 $p\le 0.192/1.192=0.161$。一般情形下，上下界是一个二次方程的两个根，函数解的就是它。
 
@@ -1368,7 +1368,7 @@ check("4.1", answer_4_1)
 #
 # <details><summary>Hint</summary>
 #
-# (a) and (b) are the two formulas, 20 times. In (c) only the answers' own positions are multiplied by 20. The last token of an answer is not read.
+# (a) and (b) are equation 4.2, 20 times. In (c) only the answers' own positions are multiplied by 20. The last token of an answer is not read.
 #
 # </details>
 
@@ -1380,7 +1380,7 @@ check("4.1", answer_4_1)
 #
 # <details><summary>提示</summary>
 #
-# (a) 和 (b) 就是那两个公式，各乘 20。(c) 里只有回答自己的位置乘 20。回答的最后一个词元不必读。
+# (a) 和 (b) 就是式 4.2，各乘 20。(c) 里只有回答自己的位置乘 20。回答的最后一个词元不必读。
 #
 # </details>
 
@@ -1418,7 +1418,7 @@ check("4.2", answer_4_2)
 #
 # <details><summary>Hint</summary>
 #
-# Put $\hat p=1$ into the inequality of the text: $(1-p)^2\le z^2p(1-p)/n$. Divide by $1-p$.
+# Put $\hat p=1$ into equation 4.3: $(1-p)^2\le z^2p(1-p)/n$. Divide by $1-p$.
 #
 # </details>
 
@@ -1430,7 +1430,7 @@ check("4.2", answer_4_2)
 #
 # <details><summary>提示</summary>
 #
-# 把 $\hat p=1$ 代进正文的不等式：$(1-p)^2\le z^2p(1-p)/n$。两边除以 $1-p$。
+# 把 $\hat p=1$ 代进式 4.3：$(1-p)^2\le z^2p(1-p)/n$。两边除以 $1-p$。
 #
 # </details>
 

@@ -85,7 +85,7 @@ assert (believed[greedy], worth[greedy]) == (3, -1)
 # ## The leash
 # We want reward, and we want to keep what the reference can do. So we put the policy on a leash: leaving the reference costs. The measure is the KL divergence of chapter 4, the price a number $\beta>0$:
 #
-# $$J(\pi)=\mathbb{E}_{y\sim\pi}[r(y)]-\beta\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}}),\qquad\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})=\sum_y\pi(y)\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}.$$
+# $$J(\pi)=\mathbb{E}_{y\sim\pi}[r(y)]-\beta\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}}),\qquad\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})=\sum_y\pi(y)\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}\tag{6.1}.$$
 #
 # KL is measured in nats; $\beta$ says how much reward a nat costs. It is a hyper-parameter: we choose it. $J$ is **the RLHF objective** (RLHF is reinforcement learning from human feedback); over many prompts it is averaged. To climb it [Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) use PPO; RLOO ([Ahmadian et al. 2024](https://arxiv.org/abs/2402.14740)) and GRPO ([Shao et al. 2024](https://arxiv.org/abs/2402.03300)) are later algorithms, which do without the network that PPO trains beside the policy to predict the reward to come. [Chapter 12](12_rl.ipynb) runs them.
 #
@@ -104,7 +104,7 @@ assert (believed[greedy], worth[greedy]) == (3, -1)
 # ## 拴根绳子
 # 奖励要拿，参考策略的本事也要留。那就给策略拴根绳子：离参考策略越远，目标里扣掉的越多。走了多远，用第 4 章的 KL 散度来量；一奈特扣多少，由一个数 $\beta>0$ 来定：
 #
-# $$J(\pi)=\mathbb{E}_{y\sim\pi}[r(y)]-\beta\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}}),\qquad\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})=\sum_y\pi(y)\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}$$
+# $$J(\pi)=\mathbb{E}_{y\sim\pi}[r(y)]-\beta\,\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}}),\qquad\mathrm{KL}(\pi\,\|\,\pi_{\mathrm{ref}})=\sum_y\pi(y)\log\frac{\pi(y)}{\pi_{\mathrm{ref}}(y)}\tag{6.1}$$
 #
 # KL 以奈特（nat）计，$\beta$ 说的是一奈特要扣多少奖励；它是超参数，由人来定。$J$ 就是 **RLHF 的目标**（RLHF 即基于人类反馈的强化学习，reinforcement learning from human feedback）；有许多提示时，再对提示取平均。要提高 $J$，[Ouyang et al. 2022](https://arxiv.org/abs/2203.02155) 用的算法是 PPO；后来又有 RLOO（[Ahmadian et al. 2024](https://arxiv.org/abs/2402.14740)）和 GRPO（[Shao et al. 2024](https://arxiv.org/abs/2402.03300)），PPO 在策略之外还要训练一个网络，预测往后能得的奖励，它们不用。[第 12 章](12_rl.ipynb)会跑这几种。
 #
@@ -224,7 +224,7 @@ assert 0.69 < heights.max() < 0.6963
 #
 # *Exponentiate.* The bracket does not depend on $y$: it is one factor for all answers, and the sum must be 1. So the factor is one over $Z$, the **partition function**:
 #
-# $$\pi^*(y)=\frac{1}{Z}\,\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta},\qquad Z=\sum_y\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}.$$
+# $$\pi^*(y)=\frac{1}{Z}\,\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta},\qquad Z=\sum_y\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}\tag{6.5}.$$
 #
 # Take the reference and reweight it by the exponential of the reward. This is called **exponential tilting**, or the Gibbs distribution. On the toy: multiply 0.5, 0.3, 0.2 by $e^2$, 1, $e^{-2}$, add up to $Z=4.02$, divide.
 
@@ -241,7 +241,7 @@ assert 0.69 < heights.max() < 0.6963
 #
 # *取指数。* 括号里没有 $y$，取指数后，它是所有回答共用的一个系数；而概率之和必须是 1。所以这个系数只能是 $1/Z$，其中 $Z$ 叫**配分函数**（partition function）：
 #
-# $$\pi^*(y)=\frac{1}{Z}\,\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta},\qquad Z=\sum_y\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}$$
+# $$\pi^*(y)=\frac{1}{Z}\,\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta},\qquad Z=\sum_y\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}\tag{6.5}$$
 #
 # 拿参考策略来，按奖励的指数重新加权。这叫**指数倾斜**（exponential tilting），得到的是 Gibbs 分布。手算例子：0.5、0.3、0.2 各乘 $e^2$、1、$e^{-2}$，加起来是 $Z=4.02$，再除以它。
 
@@ -436,7 +436,7 @@ def two_bumps_and_the_nearest(say):
 #
 # Now penalise by $\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$ instead. For $(0.8,\,0.15,\,0.05)$ it is 0.25, not 0.20; for $(1,0,0)$ it is infinite, because the policy has dropped answers. Its optimum has another form. Maximise $\sum_y\pi(y)\,r(y)-\beta\,\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$ subject to $\sum_y\pi(y)=1$, with a multiplier $\lambda$ as above. The KL contains $\pi$ only as $-\pi_{\mathrm{ref}}(y)\log\pi(y)$, so
 #
-# $$r(y)+\beta\,\frac{\pi_{\mathrm{ref}}(y)}{\pi(y)}-\lambda=0\quad\Longrightarrow\quad\pi(y)=\frac{\beta\,\pi_{\mathrm{ref}}(y)}{\lambda-r(y)}.$$
+# $$r(y)+\beta\,\frac{\pi_{\mathrm{ref}}(y)}{\pi(y)}-\lambda=0\quad\Longrightarrow\quad\pi(y)=\frac{\beta\,\pi_{\mathrm{ref}}(y)}{\lambda-r(y)}\tag{6.9}.$$
 #
 # $\lambda$ must exceed every reward, and the probabilities must sum to 1. The larger $\lambda$, the smaller the sum, so halving an interval finds it. (Multiply the first equation by $\pi(y)$ and add up: $\lambda=\mathbb{E}_{y\sim\pi}[r(y)]+\beta$.)
 #
@@ -447,7 +447,7 @@ def two_bumps_and_the_nearest(say):
 #
 # 现在改用 $\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$ 来惩罚。对 $(0.8,\,0.15,\,0.05)$，它是 0.25，不是 0.20；对 $(1,0,0)$，它是无穷大，因为策略丢了回答。最优解的形式也不同。在 $\sum_y\pi(y)=1$ 的条件下最大化 $\sum_y\pi(y)\,r(y)-\beta\,\mathrm{KL}(\pi_{\mathrm{ref}}\,\|\,\pi)$，照前面那样用乘子 $\lambda$。这个 KL 里只有 $-\pi_{\mathrm{ref}}(y)\log\pi(y)$ 含 $\pi$，所以
 #
-# $$r(y)+\beta\,\frac{\pi_{\mathrm{ref}}(y)}{\pi(y)}-\lambda=0\quad\Longrightarrow\quad\pi(y)=\frac{\beta\,\pi_{\mathrm{ref}}(y)}{\lambda-r(y)}$$
+# $$r(y)+\beta\,\frac{\pi_{\mathrm{ref}}(y)}{\pi(y)}-\lambda=0\quad\Longrightarrow\quad\pi(y)=\frac{\beta\,\pi_{\mathrm{ref}}(y)}{\lambda-r(y)}\tag{6.9}$$
 #
 # $\lambda$ 要大于每一个奖励，概率加起来要等于 1。$\lambda$ 越大，和越小，所以用二分法就能找到它。（把左边的方程乘上 $\pi(y)$ 再求和，得到 $\lambda=\mathbb{E}_{y\sim\pi}[r(y)]+\beta$。）
 #
@@ -537,9 +537,9 @@ assert torch.allclose(of_answers, forks)
 #
 # The first: $\mathbb{E}_{\pi_{\mathrm{ref}}}[r]$ is $J(\pi_{\mathrm{ref}})$, and $V$ is the maximum. The second: the penalty is never negative. The third is the $J$ of a policy that writes only the best answers. On the toy, $V=0.5\log 4.02=0.70$, between 0.3 and 1.
 #
-# Take logarithms in the formula for $\pi^*$:
+# Take logarithms in equation 6.5:
 #
-# $$\log\frac{\pi^*(y)}{\pi_{\mathrm{ref}}(y)}=\frac{r(y)-V}{\beta}.$$
+# $$\log\frac{\pi^*(y)}{\pi_{\mathrm{ref}}(y)}=\frac{r(y)-V}{\beta}\tag{6.12}.$$
 #
 # > **Before you run it.** In the pair $(y_2,y_3)$, the better answer is $y_2$. Does the optimum write $y_2$ more often than the reference does?
 # >
@@ -559,9 +559,9 @@ assert torch.allclose(of_answers, forks)
 #
 # 第一个不等号：$\mathbb{E}_{\pi_{\mathrm{ref}}}[r]$ 就是 $J(\pi_{\mathrm{ref}})$，而 $V$ 是 $J$ 的最大值。第二个：惩罚不会是负的。第三个的右边，是只写最好的回答时的 $J$。在手算例子里，$V=0.5\log 4.02=0.70$，在 0.3 和 1 之间。
 #
-# 对 $\pi^*$ 的公式取对数：
+# 对式 6.5 两边取对数：
 #
-# $$\log\frac{\pi^*(y)}{\pi_{\mathrm{ref}}(y)}=\frac{r(y)-V}{\beta}$$
+# $$\log\frac{\pi^*(y)}{\pi_{\mathrm{ref}}(y)}=\frac{r(y)-V}{\beta}\tag{6.12}$$
 #
 # > **先猜一猜。** 样本对 $(y_2,y_3)$ 里，较好的是 $y_2$。最优解写 $y_2$，比参考策略写得多吗？
 # >
@@ -950,9 +950,9 @@ assert torch.allclose(best_of_n(tied, 3).exp(), listed)
 # %% [markdown] lang="en"
 # **How far is it?** [Stiennon et al. 2020](https://arxiv.org/abs/2009.01325), and many after them, write
 #
-# $$\mathrm{KL}(\pi_n\,\|\,\pi_{\mathrm{ref}})=\log n-\frac{n-1}{n}.$$
+# $$\mathrm{KL}(\pi_n\,\|\,\pi_{\mathrm{ref}})=\log n-\frac{n-1}{n}\tag{6.18}.$$
 #
-# That is exact if no two answers tie and each has a tiny probability (a ⋆ section shows why). Real answers tie, and single ones can be probable. Then the formula is only an upper bound ([Beirami et al. 2025](https://arxiv.org/abs/2401.01879)): for the toy and $n=2$ it says 0.19, the true value is 0.16.
+# That is exact if no two answers tie and each has a tiny probability (a ⋆ section shows why). Real answers tie, and single ones can be probable. Then equation 6.18 is only an upper bound ([Beirami et al. 2025](https://arxiv.org/abs/2401.01879)): for the toy and $n=2$ it says 0.19, the true value is 0.16.
 #
 # > **Before you run it.** Let the reward only say yes or no, and the reference get a yes with probability $p=0.3$. The best of $n$ fails only if all draws fail, so its share of yes is $1-(1-p)^n$. Where does its KL end as $n$ grows?
 # >
@@ -965,9 +965,9 @@ assert torch.allclose(best_of_n(tied, 3).exp(), listed)
 # %% [markdown] lang="zh"
 # **离参考策略多远？** [Stiennon et al. 2020](https://arxiv.org/abs/2009.01325) 写道（后来许多人也这么写）：
 #
-# $$\mathrm{KL}(\pi_n\,\|\,\pi_{\mathrm{ref}})=\log n-\frac{n-1}{n}$$
+# $$\mathrm{KL}(\pi_n\,\|\,\pi_{\mathrm{ref}})=\log n-\frac{n-1}{n}\tag{6.18}$$
 #
-# 没有两个回答并列，每个回答的概率又都极小，这才是准确的（为什么，见带 ⋆ 的一节）。真实的回答会并列，单个回答的概率也可能不小，这时公式只是上界（[Beirami et al. 2025](https://arxiv.org/abs/2401.01879)）：手算例子里 $n=2$，公式给出 0.19，真值是 0.16。
+# 没有两个回答并列，每个回答的概率又都极小，这才是准确的（为什么，见带 ⋆ 的一节）。真实的回答会并列，单个回答的概率也可能不小，这时式 6.18 只是上界（[Beirami et al. 2025](https://arxiv.org/abs/2401.01879)）：手算例子里 $n=2$，公式给出 0.19，真值是 0.16。
 #
 # > **先猜一猜。** 设奖励只分「是」「否」，参考策略得「是」的概率是 $p=0.3$。抽到的全是「否」，best-of-n 才得「否」，所以得「是」的比例是 $1-(1-p)^n$。$n$ 越来越大，它的 KL 停在哪里？
 # >
@@ -1029,12 +1029,12 @@ def kl_of_best_of_n(say):
 
 
 # %% [markdown] lang="en"
-# **Figure 6.5.** The quoted formula is right for many answers of tiny probability and only an upper bound for others. With few levels of reward the KL ends at $\log(1/p_{\max})$ (dashed).
+# **Figure 6.5.** Equation 6.18 is right for many answers of tiny probability and only an upper bound for others. With few levels of reward the KL ends at $\log(1/p_{\max})$ (dashed).
 #
 # On the toy best-of-n lies at most 0.003 of reward below the frontier. It need not be so near: it asks only which answer is better, never by how much. Let the reference write three answers with probabilities 0.5, 0.49 and 0.01, for rewards of 0, 1 and 100. The best of 4 has a mean reward of 4.84; the frontier at the same KL has 21.6. Nor can one choose freely how far to go: $n$ is a whole number, and every answer costs $n$ draws.
 
 # %% [markdown] lang="zh"
-# **图 6.5** 通行的公式，要回答极多、每个的概率都极小才准确，别的时候只是上界。奖励只有几档时，KL 停在 $\log(1/p_{\max})$（虚线）。
+# **图 6.5** 式 6.18，要回答极多、每个的概率都极小才准确，别的时候只是上界。奖励只有几档时，KL 停在 $\log(1/p_{\max})$（虚线）。
 #
 # 在手算例子里，best-of-n 的奖励比前沿最多低 0.003。换个问题就未必这么近，因为它只问哪个好，不问好多少。设参考策略写三个回答的概率是 0.5、0.49、0.01，奖励是 0、1、100。4 个里留最好的，平均奖励 4.84；KL 相同处，前沿有 21.6。再说，要走多远，也不能随意挑：$n$ 只能是整数，而且每要一个回答，就得抽 $n$ 次。
 
@@ -1080,7 +1080,7 @@ assert (spends <= limit + 1e-12).all()
 #
 # With two classes, a reward of 1 for yes and 0 for no, and $p(x)$ the reference's share of yes at prompt $x$, the optimum's share is
 #
-# $$P^*(x)=\frac{p(x)\,e^{1/\beta}}{p(x)\,e^{1/\beta}+1-p(x)},\qquad\log\frac{P^*(x)}{1-P^*(x)}=\log\frac{p(x)}{1-p(x)}+\frac1\beta.$$
+# $$P^*(x)=\frac{p(x)\,e^{1/\beta}}{p(x)\,e^{1/\beta}+1-p(x)},\qquad\log\frac{P^*(x)}{1-P^*(x)}=\log\frac{p(x)}{1-p(x)}+\frac1\beta\tag{6.19}.$$
 #
 # The second form says it shorter: the log-odds, known from chapter 5, grow by $1/\beta$.
 
@@ -1090,7 +1090,7 @@ assert (spends <= limit + 1e-12).all()
 #
 # 设只有两类，「是」的奖励为 1，「否」为 0；参考策略在提示 $x$ 上得「是」的比例是 $p(x)$。最优解得「是」的比例就是
 #
-# $$P^*(x)=\frac{p(x)\,e^{1/\beta}}{p(x)\,e^{1/\beta}+1-p(x)},\qquad\log\frac{P^*(x)}{1-P^*(x)}=\log\frac{p(x)}{1-p(x)}+\frac1\beta$$
+# $$P^*(x)=\frac{p(x)\,e^{1/\beta}}{p(x)\,e^{1/\beta}+1-p(x)},\qquad\log\frac{P^*(x)}{1-P^*(x)}=\log\frac{p(x)}{1-p(x)}+\frac1\beta\tag{6.19}$$
 #
 # 第二个式子说得更短：第 5 章的对数几率（log-odds）增加 $1/\beta$。
 
@@ -1125,7 +1125,7 @@ assert torch.allclose(optimal_policy(yes_no, matched[:, None]), best_of_n(yes_no
 # | 1 | 0.54 | 0.12 |
 # | 2 | 0.41 | 0.03 |
 #
-# Predict first, then average: the formula at the mean of $p(x)$ is another number. With the population's own weights the order hardly matters, since nearly every prompt that is asked has a $p(x)$ near 0.30. If all 166 prompts were asked equally often, it would: at $\beta=0.5$ the formula at the mean, 0.38, gives 0.82, the mean of the predictions is 0.79.
+# Predict first, then average: equation 6.19 at the mean of $p(x)$ is another number. With the population's own weights the order hardly matters, since nearly every prompt that is asked has a $p(x)$ near 0.30. If all 166 prompts were asked equally often, it would: at $\beta=0.5$ the formula at the mean, 0.38, gives 0.82, the mean of the predictions is 0.79.
 
 # %% [markdown] lang="zh"
 # 本书的作者群体在 166 个提示上的 $p(x)$，个个算得出来，第 3 章的基座模型又把它们学到了。所以一步还没训练，基座模型的最优解就已经知道了。`class_problem` 列出各类，`predicted_optimum` 把比例和 KL 对提示取平均：
@@ -1137,7 +1137,7 @@ assert torch.allclose(optimal_policy(yes_no, matched[:, None]), best_of_n(yes_no
 # | 1 | 0.54 | 0.12 |
 # | 2 | 0.41 | 0.03 |
 #
-# 先预测，再平均；拿 $p(x)$ 的平均代进公式，得到的是另一个数。按群体自己的权重，次序不大要紧，因为常问的提示，$p(x)$ 几乎都在 0.30 左右。要是 166 个提示问得一样多，次序就要紧了：$\beta=0.5$ 时，把平均值 0.38 代进公式得 0.82，各个预测的平均是 0.79。
+# 先预测，再平均；拿 $p(x)$ 的平均代进式 6.19，得到的是另一个数。按群体自己的权重，次序不大要紧，因为常问的提示，$p(x)$ 几乎都在 0.30 左右。要是 166 个提示问得一样多，次序就要紧了：$\beta=0.5$ 时，把平均值 0.38 代进公式得 0.82，各个预测的平均是 0.79。
 
 # %%
 from dpo_core import BookTask, generate, judge, load_pretrained, use_threads
@@ -1596,7 +1596,7 @@ check("6.4", token_rewards)
 #
 # <details><summary>Hint</summary>
 #
-# Two classes, so the KL has two terms. The quoted formula is only an upper bound here.
+# Two classes, so the KL has two terms. Equation 6.18 is only an upper bound here.
 #
 # </details>
 
@@ -1608,7 +1608,7 @@ check("6.4", token_rewards)
 #
 # <details><summary>提示</summary>
 #
-# 只有两类，所以 KL 只有两项。前面引的那个公式，在这里只是上界。
+# 只有两类，所以 KL 只有两项。式 6.18 在这里只是上界。
 #
 # </details>
 

@@ -111,7 +111,7 @@ assert close(toy_optimum.exp().sum(), 1)
 #
 # *Multiply by* $\beta$, and *bring the last term over* to the other side ([Rafailov et al. 2023](https://arxiv.org/abs/2305.18290), equation 5):
 #
-# $$r(x,y)=\beta\log\frac{\pi^*(y\mid x)}{\pi_{\mathrm{ref}}(y\mid x)}+V(x),\qquad V(x)=\beta\log Z(x).$$
+# $$r(x,y)=\beta\log\frac{\pi^*(y\mid x)}{\pi_{\mathrm{ref}}(y\mid x)}+V(x),\qquad V(x)=\beta\log Z(x)\tag{7.2}.$$
 #
 # In the example the first answer goes from 0.5 to 0.919: log-ratio 0.608; times $\beta$, plus $V$, that is 1, its reward.
 #
@@ -131,7 +131,7 @@ assert close(toy_optimum.exp().sum(), 1)
 #
 # *乘以* $\beta$，再把最后一项*移到*另一边（[Rafailov et al. 2023](https://arxiv.org/abs/2305.18290)，式 5）：
 #
-# $$r(x,y)=\beta\log\frac{\pi^*(y\mid x)}{\pi_{\mathrm{ref}}(y\mid x)}+V(x),\qquad V(x)=\beta\log Z(x)$$
+# $$r(x,y)=\beta\log\frac{\pi^*(y\mid x)}{\pi_{\mathrm{ref}}(y\mid x)}+V(x),\qquad V(x)=\beta\log Z(x)\tag{7.2}$$
 #
 # 拿例子验一下：第一个回答从 0.5 变成 0.919，对数比是 0.608，乘 $\beta$，再加 $V$，得 1，正是它的奖励。
 #
@@ -243,7 +243,7 @@ assert close(beta * (tabular.optimal_policy(same_class, beta) - ref), r - V)
 #
 # Put $h$ in the place of the difference of rewards in fact 1: this policy *predicts* that $y_w$ wins with probability $\sigma(h)$. The cross-entropy between label and prediction is the DPO loss of the pair:
 #
-# $$\ell(h)=-q\log\sigma(h)-(1-q)\log\sigma(-h).$$
+# $$\ell(h)=-q\log\sigma(h)-(1-q)\log\sigma(-h)\tag{7.6}.$$
 #
 # With $q=1$ this is equation 7 of [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290). No reward model appears, no $Z$, no sampling: two log-probabilities under $\pi_\theta$ and two under $\pi_{\mathrm{ref}}$ are enough.
 #
@@ -265,7 +265,7 @@ assert close(beta * (tabular.optimal_policy(same_class, beta) - ref), r - V)
 #
 # 在第 1 条里，用 $h$ 顶替奖励之差，等于说：这个策略*预测* $y_w$ 以概率 $\sigma(h)$ 胜出。标签与预测之间的交叉熵，就是这一对的 DPO 损失：
 #
-# $$\ell(h)=-q\log\sigma(h)-(1-q)\log\sigma(-h)$$
+# $$\ell(h)=-q\log\sigma(h)-(1-q)\log\sigma(-h)\tag{7.6}$$
 #
 # $q=1$ 时，就是 [Rafailov et al. 2023](https://arxiv.org/abs/2305.18290) 的式 7。没有奖励模型，没有 $Z$，也不用采样：$\pi_\theta$ 给的两个对数概率，$\pi_{\mathrm{ref}}$ 给的两个，就够了。
 #
@@ -371,7 +371,7 @@ assert close(values[0], at_optimum.mean())
 #
 # **With respect to the log-probabilities.** In $h$ they stand with the factors $\beta$ and $-\beta$; the reference is a constant:
 #
-# $$\frac{\partial\ell}{\partial\log\pi_\theta(y_w\mid x)}=\beta\,(\sigma(h)-q),\qquad\frac{\partial\ell}{\partial\log\pi_\theta(y_l\mid x)}=-\beta\,(\sigma(h)-q).$$
+# $$\frac{\partial\ell}{\partial\log\pi_\theta(y_w\mid x)}=\beta\,(\sigma(h)-q),\qquad\frac{\partial\ell}{\partial\log\pi_\theta(y_l\mid x)}=-\beta\,(\sigma(h)-q)\tag{7.8}.$$
 #
 # **With respect to the logits.** Let the policy be a table: one logit $s_i$ for each answer, $\log\pi_i=s_i-\log\sum_k e^{s_k}$. The normaliser is the same for both answers, so it cancels in $h$, as $V$ did. Hence $\partial\ell/\partial s_w=-\partial\ell/\partial s_l=\beta\,(\sigma(h)-q)$, and every other derivative is zero: in a table, a pair moves the logits of its own two answers, by equal and opposite amounts.
 #
@@ -389,7 +389,7 @@ assert close(values[0], at_optimum.mean())
 #
 # **对两个对数概率求导。** $h$ 里，它们前面的系数是 $\beta$ 和 $-\beta$；参考策略是常数：
 #
-# $$\frac{\partial\ell}{\partial\log\pi_\theta(y_w\mid x)}=\beta\,(\sigma(h)-q),\qquad\frac{\partial\ell}{\partial\log\pi_\theta(y_l\mid x)}=-\beta\,(\sigma(h)-q)$$
+# $$\frac{\partial\ell}{\partial\log\pi_\theta(y_w\mid x)}=\beta\,(\sigma(h)-q),\qquad\frac{\partial\ell}{\partial\log\pi_\theta(y_l\mid x)}=-\beta\,(\sigma(h)-q)\tag{7.8}$$
 #
 # **对 logits 求导。** 设策略是一张表：每个回答一个 logit $s_i$，$\log\pi_i=s_i-\log\sum_k e^{s_k}$。归一化的那一项，两个回答都一样，在 $h$ 里抵消掉，正如先前的 $V$。于是 $\partial\ell/\partial s_w=-\partial\ell/\partial s_l=\beta\,(\sigma(h)-q)$，其余的导数都是零：在表里，一个偏好对只推动自己那两个回答的 logits，一升一降，幅度相等。
 #
@@ -1019,7 +1019,7 @@ for strength in (0.1, 0.5, 2.0):
 #
 # With shared parameters $\theta$ moves along $\phi_w-\phi_l$, and *every* answer $k$ moves, in a pair or not:
 #
-# $$\frac{d s_k}{dt}=a\;\phi_k\cdot(\phi_w-\phi_l).$$
+# $$\frac{d s_k}{dt}=a\;\phi_k\cdot(\phi_w-\phi_l)\tag{7.11}.$$
 #
 # It moves by its shadow on that one direction.
 #
@@ -1041,7 +1041,7 @@ for strength in (0.1, 0.5, 2.0):
 #
 # 共用参数时，$\theta$ 沿 $\phi_w-\phi_l$ 移动，*每个*回答 $k$ 都跟着动，不管它在不在哪一对里：
 #
-# $$\frac{d s_k}{dt}=a\;\phi_k\cdot(\phi_w-\phi_l)$$
+# $$\frac{d s_k}{dt}=a\;\phi_k\cdot(\phi_w-\phi_l)\tag{7.11}$$
 #
 # 动多少，看它在这个方向上的投影有多长。
 #

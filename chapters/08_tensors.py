@@ -64,7 +64,7 @@ def any_ids(vocabulary, *shape):
 # ## The log-probability of an answer
 # The loss needs one number of each answer, $\log\pi(y\mid x)$. A network gives logits: at each position, one real number for each token of the vocabulary. Chapter 3 wrote down how the first comes from the second, with $y_t$ for the $t$-th of the answer's $|y|$ tokens:
 #
-# $$\log\pi(y\mid x)=\sum_{t=1}^{|y|}\log\pi(y_t\mid x,y_{<t}).$$
+# $$\log\pi(y\mid x)=\sum_{t=1}^{|y|}\log\pi(y_t\mid x,y_{<t})\tag{8.1}.$$
 #
 # To test code for this sum, build logits whose answer is known. Take a vocabulary of three tokens: `a`, `b` and the end token `E`. The prompt is `ab`, the answer `aE`. Choose the probabilities by hand:
 #
@@ -91,7 +91,7 @@ def any_ids(vocabulary, *shape):
 # ## 一个回答的对数概率
 # 对每个回答，损失只要一个数：$\log\pi(y\mid x)$。网络给的却是 logits：在每个位置上，给词表里的每个词元一个实数。怎样从 logits 算到对数概率，第 3 章写过。记 $y_t$ 为回答的第 $t$ 个词元，回答共 $|y|$ 个词元，那么
 #
-# $$\log\pi(y\mid x)=\sum_{t=1}^{|y|}\log\pi(y_t\mid x,y_{<t})$$
+# $$\log\pi(y\mid x)=\sum_{t=1}^{|y|}\log\pi(y_t\mid x,y_{<t})\tag{8.1}$$
 #
 # 要测试算这个和的代码，就造一组答案已知的 logits。词表取三个词元：`a`、`b` 和结束词元 `E`。提示是 `ab`，回答是 `aE`。概率由我们来定：
 #
@@ -147,12 +147,12 @@ assert torch.equal(logps_of_answers(*HAND), sequence_logps(*HAND))
 # %% [markdown] lang="en"
 # `gather` picks from each row the entry of the token that really came. `masked_fill` writes 0 where the mask is 0. (Multiplying by the mask would do as long as nothing is infinite; $0\cdot(-\infty)$ is not a number.)
 #
-# One case by hand is one case. A proof needs the chain rule itself: 20 random probability tables over all $3^4=81$ strings of four tokens. Adding up gives every conditional probability; fed in as logits, they must return what the table says.
+# One case by hand is one case. A proof needs the chain rule itself, equation 8.1: 20 random probability tables over all $3^4=81$ strings of four tokens. Adding up gives every conditional probability; fed in as logits, they must return what the table says.
 
 # %% [markdown] lang="zh"
 # `gather` 从每一行里挑出一项，就是真正出现的那个词元的对数概率。`masked_fill` 在掩码为 0 处写 0。（不出现无穷大的话，直接乘以掩码也行；可 $0\cdot(-\infty)$ 得 nan，「不是数」。）
 #
-# 手算的例子，终究只有一个。要证明，得拿乘法公式本身来对：随机造 20 张概率表，每张列出四个词元能排成的全部 $3^4=81$ 个串。加一加就得到条件概率；当作 logits 喂进去，返回的必须正是表里写的。
+# 手算的例子，终究只有一个。要证明，得拿乘法公式本身（式 8.1）来对：随机造 20 张概率表，每张列出四个词元能排成的全部 $3^4=81$ 个串。加一加就得到条件概率；当作 logits 喂进去，返回的必须正是表里写的。
 
 # %% tags=["proof"] checked_en="Checked on 20 random tables of 81 strings: the code returns log p(abcd) - log p(ab), and the nine answers to a prompt sum to 1." checked_zh="在 20 张随机的表上验证：每张 81 个串，代码返回 log p(abcd) - log p(ab)；同一个提示的九个回答，概率之和是 1。"
 joint = normal(INSTANCES, 81).log_softmax(-1).view(INSTANCES, 3, 3, 3, 3)

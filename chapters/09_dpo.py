@@ -58,7 +58,7 @@ def table(columns, rows, width=20):
 
 # %% [markdown] lang="en"
 # ## Ten lines from chapters 5 to 8
-# A language model is a **policy**: to a prompt $x$ it writes an answer $y$ with probability $\pi(y\mid x)$. The model that training starts from is the **reference policy**, $\pi_{\mathrm{ref}}$. Ten lines say why a loss of one line can make its answers better. Lines 1 and 2 are [chapter 5](05_preferences.ipynb), 3 and 4 [chapter 6](06_objective.ipynb), 5 to 9 [chapter 7](07_derivation.ipynb), line 10 [chapter 8](08_tensors.ipynb).
+# A language model is a **policy**: to a prompt $x$ it writes an answer $y$ with probability $\pi(y\mid x)$. The model that training starts from is the **reference policy**, $\pi_{\mathrm{ref}}$. Ten lines say why a loss of one line can make its answers better. Lines 1 and 2 are [chapter 5](05_preferences.ipynb), 3 and 4 [chapter 6](06_objective.ipynb) (equations 6.1 and 6.5), 5 to 9 [chapter 7](07_derivation.ipynb) (equations 7.2 and 7.6), line 10 [chapter 8](08_tensors.ipynb).
 #
 # 1. A **reward** $r(x,y)$, a number, says how good an answer is. Nobody has to know it.
 # 2. The **Bradley–Terry model** turns rewards into preferences: of two answers, $y_1$ is preferred with probability $\sigma(r_1-r_2)$, where $\sigma(z)=1/(1+e^{-z})$ ([Bradley & Terry 1952](https://doi.org/10.2307/2334029)).
@@ -74,7 +74,7 @@ def table(columns, rows, width=20):
 
 # %% [markdown] lang="zh"
 # ## 第 5 章到第 8 章，十行说完
-# 语言模型是一个**策略**（policy）：看到提示 $x$，它以概率 $\pi(y\mid x)$ 写出回答 $y$。训练从哪个模型出发，哪个就是**参考策略**（reference policy，实践中常叫参考模型），记作 $\pi_{\mathrm{ref}}$。要让它答得更好，为什么一行损失就够？看下面十行。第 1、2 行出自[第 5 章](05_preferences.ipynb)，第 3、4 行出自[第 6 章](06_objective.ipynb)，第 5 到 9 行出自[第 7 章](07_derivation.ipynb)，第 10 行出自[第 8 章](08_tensors.ipynb)。
+# 语言模型是一个**策略**（policy）：看到提示 $x$，它以概率 $\pi(y\mid x)$ 写出回答 $y$。训练从哪个模型出发，哪个就是**参考策略**（reference policy，实践中常叫参考模型），记作 $\pi_{\mathrm{ref}}$。要让它答得更好，为什么一行损失就够？看下面十行。第 1、2 行出自[第 5 章](05_preferences.ipynb)，第 3、4 行出自[第 6 章](06_objective.ipynb)（式 6.1、6.5），第 5 到 9 行出自[第 7 章](07_derivation.ipynb)（式 7.2、7.6），第 10 行出自[第 8 章](08_tensors.ipynb)。
 #
 # 1. **奖励**（reward）$r(x,y)$ 是一个数，说的是回答有多好。不必有人知道它是多少。
 # 2. **Bradley–Terry 模型**把奖励变成偏好：两个回答里，$y_1$ 胜出的概率是 $\sigma(r_1-r_2)$，其中 $\sigma(z)=1/(1+e^{-z})$（[Bradley & Terry 1952](https://doi.org/10.2307/2334029)）。
@@ -119,7 +119,7 @@ assert toy_objective(toy_optimum) >= toy_objective(rivals).max()
 # 9. If the labels $q$ are Bradley–Terry probabilities of $r$, this loss is smallest at $\pi^*$, where $h$ equals the true difference of rewards. No reward model, no sampling during training.
 # 10. At the start $\pi=\pi_{\mathrm{ref}}$, so $h=0$ and the loss is $\ln 2$, whatever the labels.
 #
-# On the three answers: the mean loss of the three pairs is 0.510 at the optimum, and its gradient there is zero; at the reference it is $\ln 2$.
+# On the three answers the mean loss of the pairs is 0.510 at the optimum, its gradient zero.
 
 # %% [markdown] lang="zh"
 # 5. 从第 4 行解出奖励：$r(x,y)=\beta\log\dfrac{\pi^*(y\mid x)}{\pi_{\mathrm{ref}}(y\mid x)}+\beta\log Z(x)$。
@@ -132,7 +132,7 @@ assert toy_objective(toy_optimum) >= toy_objective(rivals).max()
 # 9. 若标签 $q$ 就是 $r$ 的 Bradley–Terry 概率，损失就在 $\pi^*$ 处最小，那里 $h$ 等于真实的奖励差。不用奖励模型，训练中也不用采样。
 # 10. 开始时 $\pi=\pi_{\mathrm{ref}}$，于是 $h=0$，损失是 $\ln 2$，与标签无关。
 #
-# 还是那三个回答：在最优解处，三个偏好对的平均损失是 0.510，梯度为零；在参考策略处，损失是 $\ln 2$。
+# 还是那三个回答：在最优解处，三个偏好对的平均损失是 0.510，梯度为零。
 
 # %%
 implicit = toy_beta * (toy_optimum / toy_ref).log()
@@ -486,12 +486,12 @@ for side in both_sides:
 assert forward > m / 2 > 0  # so the chosen answers fall
 
 # %% [markdown] lang="en"
-# **Some chosen answers should fall further.** At the optimum an answer gains probability exactly if its reward exceeds $V(x)$, the soft maximum of the rewards within the base model's reach. On average $V$ is about 1.6 here. A chosen answer with one point won its comparison and is still below $V$: it must become rarer. That is so for about 60 % of them.
+# **Some chosen answers should fall further.** At the optimum an answer gains probability exactly if its reward exceeds $V(x)$ (equation 6.12), the soft maximum of the rewards within the base model's reach. On average $V$ is about 1.6 here. A chosen answer with one point won its comparison and is still below $V$: it must become rarer. That is so for about 60 % of them.
 #
 # So a falling `logps/chosen` alone is no alarm. The question, which no training curve answers, is where the probability goes.
 
 # %% [markdown] lang="zh"
-# **有些 chosen 该降得更多。** 在最优解处，一个回答的概率上升，当且仅当奖励高于 $V(x)$，即基座模型（base model）够得着的奖励的软最大值。这里 $V$ 平均约 1.6。一个只有一分的 chosen，虽说赢了对手，仍在 $V$ 之下，理应变少。这样的 chosen 约占 60%。
+# **有些 chosen 该降得更多。** 在最优解处，一个回答的概率上升，当且仅当奖励高于 $V(x)$（式 6.12），即基座模型（base model）够得着的奖励的软最大值。这里 $V$ 平均约 1.6。一个只有一分的 chosen，虽说赢了对手，仍在 $V$ 之下，理应变少。这样的 chosen 约占 60%。
 #
 # 所以单看 `logps/chosen` 下降，用不着慌。要问的是概率去了哪里，而训练曲线不会说。
 
@@ -1400,7 +1400,7 @@ assert min(each(edge, "kl")) > 4 * theory["kl"]
 #
 # **Part of it is wanted.** But on held-out pairs whose answers differ in reward the optimum asks the chosen ones for less than 0.2 nats, and the ruined runs took more than 5.
 #
-# **Shared parameters pass the push on.** [Chapter 7](07_derivation.ipynb) shows it with three answers: the margin of a pair grows, both of its answers lose, and a third, in no pair, takes the probability. Does the network do that? One step of plain gradient descent from the reference, on 256 pairs that differ in reward, long enough to be seen. By how many nats does it move the answers of these pairs? And, for prompts drawn afresh, right three-number answers, and the new mistakes of the ruined policy? Those are picked with hindsight; beside them, without it, stand the new mistakes of the reference at temperature 1.5.
+# **Shared parameters pass the push on.** [Chapter 7](07_derivation.ipynb) shows it with three answers (equation 7.11): the margin of a pair grows, both of its answers lose, and a third, in no pair, takes the probability. Does the network do that? One step of plain gradient descent from the reference, on 256 pairs that differ in reward, long enough to be seen. By how many nats does it move the answers of these pairs? And, for prompts drawn afresh, right three-number answers, and the new mistakes of the ruined policy? Those are picked with hindsight; beside them, without it, stand the new mistakes of the reference at temperature 1.5.
 
 # %% [markdown] lang="zh"
 # ## ⋆ 三个原因
@@ -1408,7 +1408,7 @@ assert min(each(edge, "kl")) > 4 * theory["kl"]
 #
 # **有一部分是该降的。** 可是在留出的偏好对上，只看奖励有高下的，最优解要 chosen 降的不到 0.2 奈特，毁了的那几次却降了 5 奈特以上。
 #
-# **共用的参数，把推力传给了别人。**[第 7 章](07_derivation.ipynb)用三个回答演示过：一对的间隔大了，两个回答都降，概率归了不在任何一对里的第三个。网络会这样吗？从参考策略出发，在 256 对奖励有高下的偏好对上做一步最朴素的梯度下降，步子大到看得见。这一步把各种回答移动了多少奈特？先量这些偏好对的 chosen 与 rejected。再另抽一批提示，量三个数且答案正确的回答，以及毁了的策略写出的新错。这些新错是事后挑的；所以再配一组事先就能得到的：参考策略自己在温度 1.5 下写出的新错。
+# **共用的参数，把推力传给了别人。**[第 7 章](07_derivation.ipynb)用三个回答演示过（式 7.11）：一对的间隔大了，两个回答都降，概率归了不在任何一对里的第三个。网络会这样吗？从参考策略出发，在 256 对奖励有高下的偏好对上做一步最朴素的梯度下降，步子大到看得见。这一步把各种回答移动了多少奈特？先量这些偏好对的 chosen 与 rejected。再另抽一批提示，量三个数且答案正确的回答，以及毁了的策略写出的新错。这些新错是事后挑的；所以再配一组事先就能得到的：参考策略自己在温度 1.5 下写出的新错。
 
 # %%
 # concluded of every run

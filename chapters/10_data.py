@@ -53,7 +53,7 @@ from dpo_core.training import LoopConfig, train
 #
 # Every file is used twice: by DPO, and by **fine-tuning on the chosen answers** alone: throw the rejected ones away and imitate the rest, with the loss of [chapter 3](03_sft.ipynb). This baseline needs no reference and no $\beta$. A preference loss that does not beat it has not earned its rejected answers.
 #
-# The yardstick is the objective of [chapter 6](06_objective.ipynb), $J=\mathbb{E}[r]-\beta\,\mathrm{KL}$, with the reward and the $\beta$ of the experiment and the base model as reference. The tables give $J$ for every arm and the base model.
+# The yardstick is the objective of [chapter 6](06_objective.ipynb) (equation 6.1), $J=\mathbb{E}[r]-\beta\,\mathrm{KL}$, with the reward and the $\beta$ of the experiment and the base model as reference. The tables give $J$ for every arm and the base model.
 #
 # The runs were recorded by `chapters/data/pair_sources.py`: three seeds, each with its own base model and its own pairs; 6,400 comparisons and 100 updates of 64 pairs unless said otherwise; one learning rate, tuned for neither method; 2,000 fresh prompts to measure on. “Ahead” means ahead in every seed; where the seeds disagree, nothing is concluded. These runs are short: chapter 9's recipe has fifteen times the pairs. The next cells load them: `reached` is an arm's mean over the seeds, `end` what theory says of a policy.
 
@@ -63,7 +63,7 @@ from dpo_core.training import LoopConfig, train
 #
 # 每份文件都用两次。一次做 DPO。另一次只在 chosen（被偏好的回答）上做**监督微调**（supervised fine-tuning，SFT）：扔掉 rejected（不被偏好的回答），照着剩下的学，损失就是[第 3 章](03_sft.ipynb)的那个。这条基线不要参考策略，也不要 $\beta$。偏好损失若赢不了它，那些 rejected 就白要了。
 #
-# 比什么呢？比[第 6 章](06_objective.ipynb)的目标 $J=\mathbb{E}[r]-\beta\,\mathrm{KL}$：奖励和 $\beta$ 用各实验自己的，参考是基座模型。表里每种做法都报 $J$，基座模型自己也报。
+# 比什么呢？比[第 6 章](06_objective.ipynb)的目标（式 6.1）$J=\mathbb{E}[r]-\beta\,\mathrm{KL}$：奖励和 $\beta$ 用各实验自己的，参考是基座模型。表里每种做法都报 $J$，基座模型自己也报。
 #
 # 实验由 `chapters/data/pair_sources.py` 事先跑好：三个种子，各有自己的基座模型和偏好对；不另说明的，都是 6,400 次比较，更新 100 步，每步 64 对；只用一个学习率，对哪种方法都没有调过；在 2,000 个新提示上测量。说「领先」，是指三个种子个个领先；种子之间说法不一，就不下结论。这些训练都很短：第 9 章的配方用了十五倍的偏好对。下面几格把结果读进来：`reached` 给出一种做法在各种子上的平均，`end` 给出理论上一个策略的各项指标。
 

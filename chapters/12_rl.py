@@ -103,7 +103,7 @@ assert np.allclose(said, [[0.5, -0.3, -0.2], [0, 0, 0], [0.5, 0.3, -0.8]])
 assert np.allclose(toy_p @ said, [0.35, -0.09, -0.26])
 
 # %% [markdown] lang="en"
-# The mean is $(0.35,\,-0.09,\,-0.26)$, and no single draw points there. Is it the way up for the objective of chapter 6? With parameters $\theta$ behind $\pi$, and the log-ratio $\Delta(y)=\log\pi(y)-\log\pi_{\mathrm{ref}}(y)$,
+# The mean is $(0.35,\,-0.09,\,-0.26)$, and no single draw points there. Is it the way up for the objective of chapter 6 (equation 6.1)? With parameters $\theta$ behind $\pi$, and the log-ratio $\Delta(y)=\log\pi(y)-\log\pi_{\mathrm{ref}}(y)$,
 #
 # $$J(\pi)=\sum_y\pi(y)\,a(y),\qquad a(y)=r(y)-\beta\,\Delta(y).$$
 #
@@ -118,7 +118,7 @@ assert np.allclose(toy_p @ said, [0.35, -0.09, -0.26])
 # This is the **policy gradient**, and estimating it from draws is REINFORCE ([Williams 1992](https://doi.org/10.1007/BF00992696)). Nobody differentiates the judge, so the judge may be a program or a person. On the toy $\Delta=0$, so autograd on $J$ should find the table's mean:
 
 # %% [markdown] lang="zh"
-# 平均是 $(0.35,\,-0.09,\,-0.26)$，可没有哪一次抽到的指着这个方向。对第 6 章的目标来说，这是上坡吗？$\pi$ 背后的参数记作 $\theta$，对数比记作 $\Delta(y)=\log\pi(y)-\log\pi_{\mathrm{ref}}(y)$：
+# 平均是 $(0.35,\,-0.09,\,-0.26)$，可没有哪一次抽到的指着这个方向。对第 6 章的目标（式 6.1）来说，这是上坡吗？$\pi$ 背后的参数记作 $\theta$，对数比记作 $\Delta(y)=\log\pi(y)-\log\pi_{\mathrm{ref}}(y)$：
 #
 # $$J(\pi)=\sum_y\pi(y)\,a(y),\qquad a(y)=r(y)-\beta\,\Delta(y)$$
 #
@@ -304,7 +304,7 @@ for baseline, factor in (("leave_one_out", 1), ("group", 1 - 1 / 3)):
 
 # %% [markdown] lang="en"
 # ## DPO seen from here
-# Let RLOO draw two answers. Their advantages are $a_1-a_2$ and $a_2-a_1$, so the step that it proposes is, up to a factor of 2, $(a_1-a_2)\,\nabla(\log\pi(y_1)-\log\pi(y_2))$. Write the difference out: the two KL penalties are $\beta\,\Delta(y_1)$ and $\beta\,\Delta(y_2)$, and what lies between them is the reward margin $h$ of [chapter 7](07_derivation.ipynb). Beside it, chapter 7's gradient for a soft Bradley–Terry label $\sigma(r_1-r_2)$:
+# Let RLOO draw two answers. Their advantages are $a_1-a_2$ and $a_2-a_1$, so the step that it proposes is, up to a factor of 2, $(a_1-a_2)\,\nabla(\log\pi(y_1)-\log\pi(y_2))$. Write the difference out: the two KL penalties are $\beta\,\Delta(y_1)$ and $\beta\,\Delta(y_2)$, and what lies between them is the reward margin $h$ of [chapter 7](07_derivation.ipynb). Beside it, chapter 7's gradient (equation 7.8) for a soft Bradley–Terry label $\sigma(r_1-r_2)$:
 #
 # $$\text{RLOO: }\;\big[(r_1-r_2)-h\big]\;\nabla\log\frac{\pi(y_1)}{\pi(y_2)}\qquad\qquad\text{DPO: }\;\beta\,\big[\sigma(r_1-r_2)-\sigma(h)\big]\;\nabla\log\frac{\pi(y_1)}{\pi(y_2)}.$$
 #
@@ -316,7 +316,7 @@ for baseline, factor in (("leave_one_out", 1), ("group", 1 - 1 / 3)):
 
 # %% [markdown] lang="zh"
 # ## 从这里回头看 DPO
-# 让 RLOO 抽两个回答。优势是 $a_1-a_2$ 和 $a_2-a_1$，所以它要走的一步，不计系数 2，就是 $(a_1-a_2)\,\nabla(\log\pi(y_1)-\log\pi(y_2))$。把这个差展开：KL 惩罚各扣 $\beta\,\Delta(y_1)$ 和 $\beta\,\Delta(y_2)$，两者相减，正是[第 7 章](07_derivation.ipynb)的奖励间隔 $h$。旁边放上第 7 章的梯度，标签取 Bradley–Terry 软标签 $\sigma(r_1-r_2)$：
+# 让 RLOO 抽两个回答。优势是 $a_1-a_2$ 和 $a_2-a_1$，所以它要走的一步，不计系数 2，就是 $(a_1-a_2)\,\nabla(\log\pi(y_1)-\log\pi(y_2))$。把这个差展开：KL 惩罚各扣 $\beta\,\Delta(y_1)$ 和 $\beta\,\Delta(y_2)$，两者相减，正是[第 7 章](07_derivation.ipynb)的奖励间隔 $h$。旁边放上第 7 章的梯度（式 7.8），标签取 Bradley–Terry 软标签 $\sigma(r_1-r_2)$：
 #
 # $$\text{RLOO: }\;\big[(r_1-r_2)-h\big]\;\nabla\log\frac{\pi(y_1)}{\pi(y_2)}\qquad\qquad\text{DPO: }\;\beta\,\big[\sigma(r_1-r_2)-\sigma(h)\big]\;\nabla\log\frac{\pi(y_1)}{\pi(y_2)}$$
 #
@@ -1277,7 +1277,7 @@ for size, told in ((2_000, (0.50, 0.10)), (4, (0.71, 0.67))):
 #
 # $$k_3:\quad\pi(c)=\frac{\beta\,\pi_{\mathrm{ref}}(c)}{\mu-g(c)}\qquad\qquad\rho\,k_3:\quad\pi(c)=\frac1Z\,\pi_{\mathrm{ref}}(c)\,e^{g(c)/\beta}.$$
 #
-# The left form is the one that chapter 6 found for the KL turned round; $\mu$, there $\lambda$, makes the probabilities sum to 1. This is for sums over tokens, as in Dr. GRPO and, up to a constant, DAPO; with GRPO's mean, $\beta$ and $g$ are weighted, branch by branch, by one over the length of the answers.
+# The left form is the one that chapter 6 found for the KL turned round (equation 6.9); $\mu$, there $\lambda$, makes the probabilities sum to 1. This is for sums over tokens, as in Dr. GRPO and, up to a constant, DAPO; with GRPO's mean, $\beta$ and $g$ are weighted, branch by branch, by one over the length of the answers.
 #
 # On the tree of figure 12.2, with $\beta=0.5$ and a reward of 1 for one of the two answers that begin with $u$: with $\rho\,k_3$ that answer is written, after $u$, with $e^2/(e^2+1)=0.88$. So $g(u)=0.88$, $g(v)=0$, and $u$ itself gets $e^{1.76}/(e^{1.76}+1)=0.85$. The optimum has less, $(e^2+1)/(e^2+3)=0.81$: it knows what the second fork costs.
 
@@ -1287,7 +1287,7 @@ for size, told in ((2_000, (0.50, 0.10)), (4, (0.71, 0.67))):
 #
 # $$k_3:\quad\pi(c)=\frac{\beta\,\pi_{\mathrm{ref}}(c)}{\mu-g(c)}\qquad\qquad\rho\,k_3:\quad\pi(c)=\frac1Z\,\pi_{\mathrm{ref}}(c)\,e^{g(c)/\beta}$$
 #
-# 左边的形式，就是第 6 章为方向相反的 KL 求出的那个；$\mu$（那里叫 $\lambda$）让概率加起来等于 1。这是对词元求和，即 Dr. GRPO 的情形，差一个常数也就是 DAPO；换成 GRPO 的平均，每条分支上的 $\beta$ 和 $g$ 都要按回答长度的倒数加权。
+# 左边的形式，就是第 6 章为方向相反的 KL 求出的那个（式 6.9）；$\mu$（那里叫 $\lambda$）让概率加起来等于 1。这是对词元求和，即 Dr. GRPO 的情形，差一个常数也就是 DAPO；换成 GRPO 的平均，每条分支上的 $\beta$ 和 $g$ 都要按回答长度的倒数加权。
 #
 # 就用图 12.2 的树，取 $\beta=0.5$，以 $u$ 开头的两个回答里，有一个得 1 分。用 $\rho\,k_3$，写了 $u$ 之后，写出那个回答的概率是 $e^2/(e^2+1)=0.88$。于是 $g(u)=0.88$，$g(v)=0$，$u$ 自己得到 $e^{1.76}/(e^{1.76}+1)=0.85$。最优解要少一些，是 $(e^2+1)/(e^2+3)=0.81$：它知道第二个岔口要付多少账。
 

@@ -45,7 +45,7 @@ from dpo_core.preferences import population_pairs
 #
 # When torch calls an operation, three things take time. The processor finds the right code and sets up the result: the **overhead**, $o$, the same for large tensors and small ones. It moves numbers between memory and the place where it computes: $M$ bytes at a **bandwidth** of $W$ bytes a second. It computes: $F$ additions and multiplications of floating-point numbers (FLOPs) at a **peak** of $P$ a second. Moving and computing overlap, so that the slower of the two counts:
 #
-# $$t=o+\max\Big(\frac{F}{P},\;\frac{M}{W}\Big).$$
+# $$t=o+\max\Big(\frac{F}{P},\;\frac{M}{W}\Big)\tag{13.1}.$$
 #
 # This is the **roofline** ([Williams et al. 2009](https://doi.org/10.1145/1498765.1498785)) with an entrance fee. By hand, on a machine with $P=100$ GFLOP/s (a G is a billion), $W=100$ GB/s and $o=4$ µs (millionths of a second), with numbers of 4 bytes:
 #
@@ -63,7 +63,7 @@ from dpo_core.preferences import population_pairs
 #
 # torch 每调用一个运算，处理器要做三件事，件件花时间。先找到该用的代码，备好放结果的地方：这是**启动开销**（overhead），记作 $o$，张量再小也要付。再把数在内存和运算单元之间搬来搬去：$M$ 个字节，每秒搬 $W$ 个，$W$ 叫**带宽**（bandwidth）。最后是算：$F$ 次浮点数的加法和乘法（FLOP），每秒最多 $P$ 次，$P$ 叫**峰值**（peak）。搬和算可以同时进行，所以只看慢的那个：
 #
-# $$t=o+\max\Big(\frac{F}{P},\;\frac{M}{W}\Big)$$
+# $$t=o+\max\Big(\frac{F}{P},\;\frac{M}{W}\Big)\tag{13.1}$$
 #
 # 这就是**屋顶线**（roofline；[Williams et al. 2009](https://doi.org/10.1145/1498765.1498785)），外加 $o$ 这张门票。手算一遍，设机器的 $P=100$ GFLOP/s（G 是十亿），$W=100$ GB/s，$o=4$ µs（百万分之一秒），每个数占 4 字节：
 #
@@ -597,7 +597,7 @@ for name in ledger["ladder"][:-1]:
 #
 # How much such a trick saves depends on the data. With random prompts of 96 tokens before answers of 16 (`shared_long`), sharing gains 1.6 on top of everything else. A stored reference costs a pass over the data beforehand: in a single epoch it only does the same work earlier, and it pays from the second on.
 #
-# The absolute prediction is another matter: the formula explains between two fifths and three fifths of the measured milliseconds. Operands lie farther away than in a benchmark, copies run across rows, Python stands between the calls; which counts most, we have not measured. It is missing before and after, so that the ratio nearly survives.
+# The absolute prediction is another matter: equation 13.1 explains between two fifths and three fifths of the measured milliseconds. Operands lie farther away than in a benchmark, copies run across rows, Python stands between the calls; which counts most, we have not measured. It is missing before and after, so that the ratio nearly survives.
 #
 # **Where the prediction has the wrong sign: `wide`.** Thirteen places become 16: more bytes, four more calls a layer, and hence a predicted gain of 0.99, a small loss. The measured median is 1.21, a gain. What does the count leave out? It has a zero for softmax, which it takes for mere moving. Here is what one number of a softmax costs on the recording machine, by the length of its row:
 
@@ -606,7 +606,7 @@ for name in ledger["ladder"][:-1]:
 #
 # 这样的办法能省多少，要看数据。随机的 96 个词元的提示，接 16 个词元的回答（`shared_long`），其余都做完以后，共用提示还能快到 1.6 倍。存好的参考，要事先把数据过一遍：只训练一轮的话，不过是同样的活提前干了，从第二轮起才赚。
 #
-# 绝对时间是另一回事：实测的毫秒数，公式只解释了五分之二到五分之三。在完整的一步里，要用的数不像基准测试里那样就在缓存里；复制的数东一块西一块；调用之间还隔着 Python。哪一条最要紧，我们没有量过。缺的这部分，前后都缺，比值就大致站得住。
+# 绝对时间是另一回事：实测的毫秒数，式 13.1 只解释了五分之二到五分之三。在完整的一步里，要用的数不像基准测试里那样就在缓存里；复制的数东一块西一块；调用之间还隔着 Python。哪一条最要紧，我们没有量过。缺的这部分，前后都缺，比值就大致站得住。
 #
 # **预测连方向都错了的：`wide`。** 十三个位置补成 16 个：字节多了，每层多调用四次，于是预测 0.99，略亏。实测的中位数是 1.21，是赚的。计数漏掉了什么？它给 softmax 记的是零，当它只搬不算。记录数据的那台机器上，softmax 里一个数要花多久，看它所在的行有多长：
 
@@ -1057,12 +1057,12 @@ def grown(say):
 # %% [markdown] lang="en"
 # Small models are all overhead: from 32 to 128 in width the FLOPs grow with an exponent near 2, the time with less than 1. Depth is the exception, since twice as many layers are twice as many calls. Large models approach the count. With the length the exponent keeps rising, because attention is quadratic in it; the memory for the backward pass follows.
 #
-# So a count of FLOPs alone is enough for a model of billions, and misleads here. The formula's exponents are never off by more than 0.2.
+# So a count of FLOPs alone is enough for a model of billions, and misleads here. The exponents of equation 13.1 are never off by more than 0.2.
 
 # %% [markdown] lang="zh"
 # 小模型全是启动开销：宽度从 32 到 128，运算量的指数接近 2，时间的却不到 1。深度是例外，因为层数加倍，调用也加倍。大模型渐渐向运算量靠拢。对长度的指数一路上升，因为注意力是长度的平方；留给反向传播的内存也跟着升。
 #
-# 所以几十亿参数的模型，只数运算就够了；在这里只数运算，就会看错。公式的指数同实测相差都不超过 0.2。
+# 所以几十亿参数的模型，只数运算就够了；在这里只数运算，就会看错。式 13.1 的指数同实测相差都不超过 0.2。
 
 # %% tags=["proof"] checked_en="Checked: the exponents that the text names." checked_zh="已验证：正文提到的指数。"
 assert fitted["width"][0][0] > 1.85

@@ -1612,7 +1612,7 @@ for beta, one_in, digits in ((0.1, 2e7, -7), (1.0, 3000, -3)):
 # Here are three of them. A margin of $-200$ must give a finite loss and the whole gradient. IPO must aim at its target. And KTO's reference point must move the two kinds of answer in opposite directions.
 
 # %% [markdown] lang="zh"
-# ## ⋆ 给你自己的训练器的用例
+# ## ⋆ 检验训练器的用例
 # 假如训练器是你自己写的，或者是从别人手里接过来的。损失在降，可它做的真是 DPO 吗？第 8 章拿纸上算出的数检查过两份实现。任何训练器都可以这样查，只要这些数存在文件里，而且不出自哪个库。
 #
 # `tests/conformance` 里就是这样的文件：一个偏好对的四个对数概率，以及应得的损失和梯度；几行词元，模型是一张纸上算得动的表；切得不一样大的小批；一行数据，和回答开始的地方。许多用例背后有一个公开讨论，有人在那里吃过亏。

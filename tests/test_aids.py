@@ -120,7 +120,7 @@ SEVEN = """
 # 7 · Second
 
 Put in equation (6.2), not equation 6.3; equation 6.1 of [a work](https://example.org) is another, and so is
-[that](https://example.org), eq. 6.1. See chapter 6, and chapter 7.
+[that](https://example.org), eq. 6.1. See chapter 6, and chapter 7. That of [the first](06_objective.md), equation 6.2.
 
 $$x=y \\tag{7.2}$$
 
@@ -169,6 +169,7 @@ def test_mentions_lead_to_what_the_book_has_and_not_to_what_another_work_has(sma
     assert re.findall(r'class="xref mention" href="([^"]+)">([^<]+)<', text) == [
         ("06_objective.html#eq-6-2", "equation (6.2)"),
         ("06_objective.html", "chapter 6"),
+        ("06_objective.html#eq-6-2", "equation 6.2"),
     ]
     assert 'href="#eq-6-2">equation 6.2<' in article(small[0], "06_objective")
 
@@ -187,7 +188,7 @@ def test_the_cards_hold_what_is_previewed(small):
 def test_an_equation_of_another_chapter_is_drawn_beside_its_mention(small, browser):
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     page.goto((small[0] / "07_derivation.html").as_uri())
-    page.locator("a.mention[href*=eq-6-2]").hover()
+    page.locator("a.mention[href*=eq-6-2]").first.hover()
     page.locator(".aid .math mjx-container").wait_for()
     assert "Equation 6.2" in page.locator(".aid").inner_text()
     assert page.locator(".aid mjx-merror").count() == 0

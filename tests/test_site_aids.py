@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+import sources
+from book.aids import TAG
 from book.editions import EDITIONS
 from site_pages import CHAPTERS, PHONE, fresh, listen
 
@@ -155,17 +157,15 @@ def test_a_card_stays_on_the_page_wherever_its_link_stands(site, phone):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_texts_of_a_card_stand_out(site, browser, scheme):
-    context = browser.new_context(viewport=LAPTOP, color_scheme=scheme)
-    page = context.new_page()
-    page.goto(site.page("en", CHAPTER))
-    for selector in ("a.term", "a.mention[href*=fig-]", "a.citation"):
-        centred(page, selector).hover()
-        opened(page)
-        ratios = page.evaluate(CONTRAST)
-        assert ratios and min(ratios) >= 4.5, (selector, ratios)
-        page.keyboard.press("Escape")
-        page.mouse.move(2, 700)
-    context.close()
+    with fresh(browser, viewport=LAPTOP, color_scheme=scheme) as page:
+        page.goto(site.page("en", CHAPTER))
+        for selector in ("a.term", "a.mention[href*=fig-]", "a.citation"):
+            centred(page, selector).hover()
+            opened(page)
+            ratios = page.evaluate(CONTRAST)
+            assert ratios and min(ratios) >= 4.5, (selector, ratios)
+            page.keyboard.press("Escape")
+            page.mouse.move(2, 700)
 
 
 def test_the_glossary_is_loaded_once_and_is_light(site, laptop):
@@ -183,15 +183,13 @@ def test_the_glossary_is_loaded_once_and_is_light(site, laptop):
 
 
 def test_without_scripts_a_term_and_a_mention_are_links(site, browser):
-    context = browser.new_context(java_script_enabled=False)
-    page = context.new_page()
-    page.goto(site.page("zh", CHAPTER))
-    page.locator("a.term").first.click()
-    page.wait_for_url("**/glossary.html#term-*")
-    page.goto(site.page("zh", CHAPTER))
-    page.locator("a.mention[href='#fig-7-2']").first.click()
-    page.wait_for_url("**/07_derivation.html#fig-7-2")
-    context.close()
+    with fresh(browser, java_script_enabled=False) as page:
+        page.goto(site.page("zh", CHAPTER))
+        page.locator("a.term").first.click()
+        page.wait_for_url("**/glossary.html#term-*")
+        page.goto(site.page("zh", CHAPTER))
+        page.locator("a.mention[href='#fig-7-2']").first.click()
+        page.wait_for_url("**/07_derivation.html#fig-7-2")
 
 
 # ---------------------------------------------------------------- mentions
@@ -250,6 +248,18 @@ def test_the_numbers_of_equations_are_the_same_in_both_editions(site, page):
         )
         assert page.evaluate(UNNUMBERED) == 0
     assert numbers["en"] == numbers["zh"] and numbers["en"][0] == ["#eq-6-1", "(6.1)"]
+
+
+@pytest.mark.parametrize("lang", EDITIONS)
+def test_a_notebook_shows_the_number_of_each_equation_that_the_book_mentions(site, lang):
+    tagged, named = set(), set()
+    for path in sources.chapters():
+        text = (site.folder / lang / f"{path.stem}.html").read_text("utf-8")
+        named |= set(re.findall(r'class="xref mention" href="[^"]*#eq-(\d+-\d+)"', text))
+        for cell in sources.cells(path):
+            if cell.lang == lang:
+                tagged |= {number.replace(".", "-") for number in TAG.findall(cell.source)}
+    assert named == tagged and len(named) > 10
 
 
 def test_cards_come_from_a_folder_too(site, laptop):
