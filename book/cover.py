@@ -1,5 +1,6 @@
 """The cover and the picture that a link to the book shows: `python -m book.cover` writes book/_static/cover-en.png
-(1600 x 2400), the same for the home page (480 x 720), book/_static/social-en.png (1200 x 630), and all in Chinese.
+(1600 x 2400), the same for the home page (480 x 720), book/_static/social-en.png (1200 x 630), and all in Chinese;
+and book/_static/mark.png, the mark of the site as a phone's home screen shows it (180 x 180; needs Chromium).
 
 They are the book's finding and nothing else: the lines are optima, computed for a leash that is let out from one line
 to the next; the points are the two shipped networks, one near the first line and one near the last.
@@ -20,6 +21,7 @@ from matplotlib.patheffects import withStroke
 
 from book.editions import EDITIONS, Edition
 from book.home_figure import BETA, STATIC, Shares, optimum, shares
+from book.paper import browser
 from dpo_core.plotting import FONT
 
 GROUND, PAPER, CORAL, MIST = "#173b52", "#fdfcf9", "#f0967d", "#8fb0c4"
@@ -28,7 +30,8 @@ Fonts = dict[str, FontProperties]
 
 
 def main() -> None:
-    """Sample both networks, then draw the cover and the social preview of each edition."""
+    """Draw the mark; sample both networks, then draw the cover and the social preview of each edition."""
+    draw_mark()
     found = shares()
     with tempfile.TemporaryDirectory() as folder:
         fonts = read_fonts(Path(folder))
@@ -41,6 +44,15 @@ def main() -> None:
                 path = STATIC / f"{name}-{edition.lang}.png"
                 draw(found, edition, fonts).savefig(path, dpi=dpi, metadata={"Software": None})
                 plt.close("all")
+
+
+def draw_mark() -> None:
+    """The mark without its round corners, which the phone cuts itself."""
+    with browser.page() as page:
+        page.set_viewport_size({"width": 180, "height": 180})
+        page.goto((STATIC / "mark.svg").as_uri())
+        page.evaluate("document.querySelector('rect').removeAttribute('rx')")
+        page.screenshot(path=STATIC / "mark.png")
 
 
 def read_fonts(folder: Path) -> Fonts:
