@@ -20,6 +20,7 @@ from dpo_core.task import BookTask, stream
 from dpo_core.theory import class_rewards, predicted_optimum, predicted_shares
 from dpo_core.tokenizer import CharTokenizer
 from dpo_core.training import LoopConfig, train
+from site_pages import fresh
 
 ANSWERS = json.loads(lab_pairs.PLACE.read_text(encoding="utf-8"))
 TEXTS = ["S54=27+27E", "S-3=9-12E", "S7=45-32-6E", "S0=", "S108=49+59+0E", "S12=*/.:_U--E"]
@@ -31,30 +32,28 @@ SETTINGS |= {"steps": 200, "bug": "none", "seed": 0}
 @pytest.fixture(scope="module")
 def engine(site, browser):
     """Runs JavaScript beside the lab's engine: `engine("modules.task.judge(...)")`."""
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto(f"{site.url}/lab/world.json")  # a document without a policy of its own
-    names = "tokens task safetensors llama sampling world network optimizer pairs training"
-    page.evaluate(
-        """async (names) => {
-            const found = names.split(" ").map((name) => import(new URL(`engine/${name}.js`, location.href)));
-            window.modules = Object.fromEntries((await Promise.all(found)).map((one, k) => [names.split(" ")[k], one]));
-            window.jax = await import(new URL("vendor/jax/index.js", location.href));
-            const get = async (name) => (await fetch(new URL(name, location.href)));
-            window.world = await (await get("world.json")).json();
-            window.answers = await (await get("pairs.json")).json();
-            window.models = {};
-            for (const name of ["gen", "dpo"]) {
-                const config = await (await get(`models/${name}.model/config.json`)).json();
-                const tensors = modules.safetensors.read(await (await get(`models/${name}.model/model.safetensors`)).arrayBuffer());
-                models[name] = { config, tensors, llama: new modules.llama.Llama(config, tensors) };
-            }
-            await modules.training.startDevice("wasm");
-        }""",
-        names,
-    )
-    yield page.evaluate
-    context.close()
+    with fresh(browser) as page:
+        page.goto(f"{site.url}/lab/world.json")  # a document without a policy of its own
+        names = "tokens task safetensors llama sampling world network optimizer pairs training"
+        page.evaluate(
+            """async (names) => {
+                const found = names.split(" ").map((name) => import(new URL(`engine/${name}.js`, location.href)));
+                window.modules = Object.fromEntries((await Promise.all(found)).map((one, k) => [names.split(" ")[k], one]));
+                window.jax = await import(new URL("vendor/jax/index.js", location.href));
+                const get = async (name) => (await fetch(new URL(name, location.href)));
+                window.world = await (await get("world.json")).json();
+                window.answers = await (await get("pairs.json")).json();
+                window.models = {};
+                for (const name of ["gen", "dpo"]) {
+                    const config = await (await get(`models/${name}.model/config.json`)).json();
+                    const tensors = modules.safetensors.read(await (await get(`models/${name}.model/model.safetensors`)).arrayBuffer());
+                    models[name] = { config, tensors, llama: new modules.llama.Llama(config, tensors) };
+                }
+                await modules.training.startDevice("wasm");
+            }""",
+            names,
+        )
+        yield page.evaluate
 
 
 def random_expressions(count, seed):

@@ -15,7 +15,7 @@ from dpo_core import tabular
 from dpo_core.family import FAMILY, Settings
 from dpo_core.losses import preference_loss
 from dpo_core.tabular import Problem
-from site_pages import listen
+from site_pages import fresh, listen
 
 expect = pytest.importorskip("playwright.sync_api").expect
 
@@ -51,14 +51,12 @@ def run(site, browser):
 @pytest.fixture(params=EDITIONS)
 def lab(request, site, browser):
     """The lab on a laptop's screen, in each language, opened as a file."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    page.complaints = listen(page)
-    page.goto(address(site, request.param))
-    page.locator(f"{PAGE}[data-ready]").wait_for()
-    yield page
-    assert page.complaints == []
-    context.close()
+    with fresh(browser, viewport={"width": 1280, "height": 900}) as page:
+        page.complaints = listen(page)
+        page.goto(address(site, request.param))
+        page.locator(f"{PAGE}[data-ready]").wait_for()
+        yield page
+        assert page.complaints == []
 
 
 def said(page, name):
@@ -397,26 +395,24 @@ def test_a_mouse_drags_a_handle_and_the_reference(lab):
 )
 def test_a_finger_drags_without_scrolling_the_page(site, browser, lang, touched, name):
     screen = {"width": 360, "height": 780}
-    context = browser.new_context(viewport=screen, has_touch=True, is_mobile=True)
-    page = context.new_page()
-    page.goto(address(site, lang))
-    handle = page.locator(f"{PAGE} {touched} .loss-touch")
-    handle.evaluate("e => e.scrollIntoView({ block: 'center', behavior: 'instant' })")
-    box = handle.bounding_box()
-    assert min(box["width"], box["height"]) >= 24  # as a finger needs it
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    before, top = said(page, name), page.evaluate("scrollY")
-    finger = context.new_cdp_session(page)
-    seen = []
-    for kind, far in (("touchStart", 0), *(("touchMove", 15 * k) for k in range(1, 5))):
-        points = [{"x": x - far, "y": y + far}]
-        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-        seen.append(said(page, name))
-    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-    assert seen[0] == before and len(set(seen)) == 5  # it follows all the way
-    assert shown(page) == wanted(page)
-    assert page.evaluate("scrollY") == top
-    context.close()
+    with fresh(browser, viewport=screen, has_touch=True, is_mobile=True) as page:
+        page.goto(address(site, lang))
+        handle = page.locator(f"{PAGE} {touched} .loss-touch")
+        handle.evaluate("e => e.scrollIntoView({ block: 'center', behavior: 'instant' })")
+        box = handle.bounding_box()
+        assert min(box["width"], box["height"]) >= 24  # as a finger needs it
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        before, top = said(page, name), page.evaluate("scrollY")
+        finger = page.context.new_cdp_session(page)
+        seen = []
+        for kind, far in (("touchStart", 0), *(("touchMove", 15 * k) for k in range(1, 5))):
+            points = [{"x": x - far, "y": y + far}]
+            finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+            seen.append(said(page, name))
+        finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        assert seen[0] == before and len(set(seen)) == 5  # it follows all the way
+        assert shown(page) == wanted(page)
+        assert page.evaluate("scrollY") == top
 
 
 def test_soft_labels_smoothing_and_settings_reach_the_table(lab):
@@ -521,12 +517,10 @@ def test_each_member_walks_or_says_what_it_needs(lab):
 
 
 def test_who_wants_less_motion_sees_the_end_at_once(site, browser):
-    context = browser.new_context(reduced_motion="reduce")
-    page = context.new_page()
-    page.goto(address(site, "en"))
-    page.locator(f"{PAGE} [data-is=play]").click()
-    assert number(page, "step").input_value() == "200"
-    context.close()
+    with fresh(browser, reduced_motion="reduce") as page:
+        page.goto(address(site, "en"))
+        page.locator(f"{PAGE} [data-is=play]").click()
+        assert number(page, "step").input_value() == "200"
 
 
 # ---------------------------------------------------------------- the page
@@ -535,23 +529,21 @@ def test_who_wants_less_motion_sees_the_end_at_once(site, browser):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("lang", EDITIONS)
 def test_nothing_overflows_a_narrow_phone(site, browser, lang, scheme):
-    context = browser.new_context(viewport={"width": 360, "height": 780}, color_scheme=scheme)
-    page = context.new_page()
-    page.goto(address(site, lang))
-    for value in ("-5", "-1234.5"):
-        number(page, "policy_rejected_logps").fill(value)
-        said(page, "margin")
-        beyond = page.evaluate(
-            f"""(() => {{
-                const root = document.querySelector('{PAGE}');
-                const right = root.getBoundingClientRect().right;
-                const over = (e) => e.getBoundingClientRect().right > right || e.scrollWidth > e.clientWidth + 1;
-                return [...root.querySelectorAll("div, table, td, th, p, svg, input, button, select")]
-                    .filter((e) => !e.matches("input, svg *") && over(e)).map((e) => e.outerHTML.slice(0, 80));
-            }})()"""
-        )
-        assert beyond == []
-    context.close()
+    with fresh(browser, viewport={"width": 360, "height": 780}, color_scheme=scheme) as page:
+        page.goto(address(site, lang))
+        for value in ("-5", "-1234.5"):
+            number(page, "policy_rejected_logps").fill(value)
+            said(page, "margin")
+            beyond = page.evaluate(
+                f"""(() => {{
+                    const root = document.querySelector('{PAGE}');
+                    const right = root.getBoundingClientRect().right;
+                    const over = (e) => e.getBoundingClientRect().right > right || e.scrollWidth > e.clientWidth + 1;
+                    return [...root.querySelectorAll("div, table, td, th, p, svg, input, button, select")]
+                        .filter((e) => !e.matches("input, svg *") && over(e)).map((e) => e.outerHTML.slice(0, 80));
+                }})()"""
+            )
+            assert beyond == []
 
 
 @pytest.mark.parametrize("lang", EDITIONS)
@@ -569,11 +561,9 @@ def test_words_are_of_the_pages_language(site, browser, lang):
 @pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not there")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(site, browser, scheme):
-    context = browser.new_context(color_scheme=scheme, bypass_csp=True)
-    page = context.new_page()
-    page.goto(address(site, "zh"))
-    page.locator(f"{PAGE}[data-ready]").wait_for()
-    page.add_script_tag(path=AXE)
-    found = page.evaluate(f"axe.run('{PAGE}')")["violations"]
-    assert [(v["id"], [node["html"] for node in v["nodes"]]) for v in found] == []
-    context.close()
+    with fresh(browser, color_scheme=scheme, bypass_csp=True) as page:
+        page.goto(address(site, "zh"))
+        page.locator(f"{PAGE}[data-ready]").wait_for()
+        page.add_script_tag(path=AXE)
+        found = page.evaluate(f"axe.run('{PAGE}')")["violations"]
+        assert [(v["id"], [node["html"] for node in v["nodes"]]) for v in found] == []

@@ -13,7 +13,7 @@ from book.editions import EDITIONS
 from dpo_core import generate, judge, load_model, load_pretrained
 from dpo_core.pairs import read_pairs
 from dpo_core.task import make_task, stream
-from site_pages import PHONE, listen, until
+from site_pages import PHONE, fresh, listen, until
 from test_lab import python_run
 
 ASK, TRAIN = '[data-lab="ask"]', '[data-lab="train"]'
@@ -71,21 +71,22 @@ def test_both_models_answer_as_soon_as_they_are_seen(lab_page, lang):
 
 def test_the_first_answer_does_not_keep_anyone_waiting(site, browser):
     """Within a second of opening, and at 300 tokens a second and model, on an idle machine; here with room for others."""
-    context = browser.new_context()
-    page = context.new_page()
-    waits = []
-    for _ in range(3):
-        began = time.perf_counter()
-        page.goto(site.page("en", "lab"), wait_until="commit")
-        until(page, "document.querySelector('[data-is=gen-answer]')?.textContent.startsWith('S54')")
-        waits.append(time.perf_counter() - began)
-    assert min(waits) < 3
-    page.wait_for_selector(ANSWERED, timeout=30_000)
-    asked = {"target": "54", "settings": {}, "count": 100, "seed": 1}
-    for name in ("gen", "dpo"):
-        found = page.evaluate("(asked) => Lab.ask('shares', asked)", {**asked, "name": name})
-        assert found["speed"] > 300
-    context.close()
+    with fresh(browser) as page:
+        waits = []
+        for _ in range(3):
+            began = time.perf_counter()
+            page.goto(site.page("en", "lab"), wait_until="commit")
+            until(
+                page,
+                "document.querySelector('[data-is=gen-answer]')?.textContent.startsWith('S54')",
+            )
+            waits.append(time.perf_counter() - began)
+        assert min(waits) < 3
+        page.wait_for_selector(ANSWERED, timeout=30_000)
+        asked = {"target": "54", "settings": {}, "count": 100, "seed": 1}
+        for name in ("gen", "dpo"):
+            found = page.evaluate("(asked) => Lab.ask('shares', asked)", {**asked, "name": name})
+            assert found["speed"] > 300
 
 
 def test_a_target_is_asked_by_keyboard_and_a_wrong_one_is_named(lab_page):
@@ -223,42 +224,38 @@ def test_reset_stops_a_run_and_begins_anew(lab_page):
 
 @pytest.mark.parametrize("lang", EDITIONS)
 def test_where_something_is_missing_the_lab_says_what(site, browser, lang):
-    context = browser.new_context()
-    page = context.new_page()
-    complaints = listen(page)
-    page.goto((site.folder / lang / "lab.html").as_uri())
-    assert "make serve" in at(page, ASK, "status").inner_text()
-    assert "make serve" in at(page, TRAIN, "status").inner_text()
-    assert at(page, ASK, "go").is_disabled()
-    assert not complaints
-    page.add_init_script("delete window.WebAssembly")
-    page.goto(site.page(lang, "lab"))
-    assert "WebAssembly" in at(page, TRAIN, "status").inner_text()
-    context.close()
+    with fresh(browser) as page:
+        complaints = listen(page)
+        page.goto((site.folder / lang / "lab.html").as_uri())
+        assert "make serve" in at(page, ASK, "status").inner_text()
+        assert "make serve" in at(page, TRAIN, "status").inner_text()
+        assert at(page, ASK, "go").is_disabled()
+        assert not complaints
+        page.add_init_script("delete window.WebAssembly")
+        page.goto(site.page(lang, "lab"))
+        assert "WebAssembly" in at(page, TRAIN, "status").inner_text()
 
 
 def test_chapters_and_the_home_page_have_their_parts(site, browser):
-    context = browser.new_context(viewport=PHONE)
-    page = context.new_page()
-    asked = []
-    page.on("request", lambda request: asked.append(request.url))
-    homes = {
-        "index": "ask",
-        "00_ten_minutes": "ask",
-        "04_sampling": "ask",
-        "07_derivation": "loss",
-        "09_dpo": "train",
-    }
-    for lang in EDITIONS:
-        for name, part in homes.items():
-            page.goto("about:blank")  # ends what the page before still asks for
-            asked.clear()
-            page.goto(site.page(lang, name))
-            assert page.locator(f'[data-lab="{part}"][data-ready]').count() == 1, name
-            assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], name
-            if name[0].isdigit():  # a chapter loads no model until someone asks for one
-                assert not [url for url in asked if "safetensors" in url]
-    context.close()
+    with fresh(browser, viewport=PHONE) as page:
+        asked = []
+        page.on("request", lambda request: asked.append(request.url))
+        homes = {
+            "index": "ask",
+            "00_ten_minutes": "ask",
+            "04_sampling": "ask",
+            "07_derivation": "loss",
+            "09_dpo": "train",
+        }
+        for lang in EDITIONS:
+            for name, part in homes.items():
+                page.goto("about:blank")  # ends what the page before still asks for
+                asked.clear()
+                page.goto(site.page(lang, name))
+                assert page.locator(f'[data-lab="{part}"][data-ready]').count() == 1, name
+                assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], name
+                if name[0].isdigit():  # a chapter loads no model until someone asks for one
+                    assert not [url for url in asked if "safetensors" in url]
 
 
 def test_every_part_exists_in_both_languages():

@@ -221,17 +221,15 @@ def test_notebooks_can_be_had_in_each_language(seen, site):
 def test_code_can_be_copied(seen, site, browser):
     buttons = [count for observed in seen.values() for count in observed["copy"]]
     assert buttons and set(buttons) == {1}
-    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
-    page = context.new_page()
-    page.goto(site.page("zh", CHAPTERS[0]))
-    cell = page.locator(".cell_input").first
-    cell.hover()
-    cell.locator("button.copybtn").click()
-    assert (
-        page.evaluate("navigator.clipboard.readText()").strip()
-        == cell.locator("pre").inner_text().strip()
-    )
-    context.close()
+    with fresh(browser, permissions=["clipboard-read", "clipboard-write"]) as page:
+        page.goto(site.page("zh", CHAPTERS[0]))
+        cell = page.locator(".cell_input").first
+        cell.hover()
+        cell.locator("button.copybtn").click()
+        assert (
+            page.evaluate("navigator.clipboard.readText()").strip()
+            == cell.locator("pre").inner_text().strip()
+        )
 
 
 @pytest.mark.parametrize(("lang", "other"), [("en", "zh"), ("zh", "en")])
@@ -424,32 +422,26 @@ def test_keyboard_reaches_the_text_first(site, page):
     ],
 )
 def test_front_door_opens_on_an_edition_that_exists(site, browser, stored, locale, lang):
-    context = browser.new_context(locale=locale)
-    page = context.new_page()
-    if stored is not None:
-        page.goto(f"{site.url}/en/_static/mark.svg")
-        page.evaluate("edition => localStorage.setItem('edition', edition)", stored)
-    page.goto(f"{site.url}/index.html")
-    page.wait_for_url(site.page(lang, "index"))
-    context.close()
+    with fresh(browser, locale=locale) as page:
+        if stored is not None:
+            page.goto(f"{site.url}/en/_static/mark.svg")
+            page.evaluate("edition => localStorage.setItem('edition', edition)", stored)
+        page.goto(f"{site.url}/index.html")
+        page.wait_for_url(site.page(lang, "index"))
 
 
 def test_front_door_remembers_the_edition_that_was_read(site, browser):
-    context = browser.new_context(locale="en-GB")
-    page = context.new_page()
-    page.goto(site.page("zh", CHAPTERS[0]))
-    page.goto(f"{site.url}/index.html")
-    page.wait_for_url(site.page("zh", "index"))
-    context.close()
+    with fresh(browser, locale="en-GB") as page:
+        page.goto(site.page("zh", CHAPTERS[0]))
+        page.goto(f"{site.url}/index.html")
+        page.wait_for_url(site.page("zh", "index"))
 
 
 def test_front_door_needs_no_script(site, browser):
-    context = browser.new_context(java_script_enabled=False)
-    page = context.new_page()
-    page.goto(f"{site.url}/")
-    links = page.locator("a").evaluate_all("links => links.map(link => link.href)")
-    assert links == [site.page(lang, "index") for lang in EDITIONS]
-    context.close()
+    with fresh(browser, java_script_enabled=False) as page:
+        page.goto(f"{site.url}/")
+        links = page.locator("a").evaluate_all("links => links.map(link => link.href)")
+        assert links == [site.page(lang, "index") for lang in EDITIONS]
 
 
 def test_site_works_where_the_browser_denies_storage(site, browser, tmp_path):
@@ -494,24 +486,22 @@ def test_a_malformed_address_breaks_nothing(site, page, lang, ending):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("lang", EDITIONS)
 def test_no_page_needs_what_its_policy_refuses(site, browser, lang, scheme):
-    context = browser.new_context(color_scheme=scheme, locale=lang)
-    page = context.new_page()
-    complaints = listen(page)
-    page.goto(f"{site.url}/index.html")
-    page.wait_for_url(site.page(lang, "index"))
-    for name in KINDS:
-        page.goto(site.page(lang, name) + ("?q=DPO" if name == "search" else ""))
-        assert drawn(page), name
-        assert page.evaluate("document.documentElement.dataset.theme") == scheme
-        if name == "search":
-            page.locator("#search-results .context").first.wait_for()
-        page.locator(".bd-header .theme-switch-button").click()
-        page.locator(".bd-header .theme-change-button[data-mode=auto]").click()
-        if name != "search":
-            page.locator(".bd-header .search-button:visible").click()
-            page.locator("dialog input[name=q]").wait_for()
-    assert complaints == []
-    context.close()
+    with fresh(browser, color_scheme=scheme, locale=lang) as page:
+        complaints = listen(page)
+        page.goto(f"{site.url}/index.html")
+        page.wait_for_url(site.page(lang, "index"))
+        for name in KINDS:
+            page.goto(site.page(lang, name) + ("?q=DPO" if name == "search" else ""))
+            assert drawn(page), name
+            assert page.evaluate("document.documentElement.dataset.theme") == scheme
+            if name == "search":
+                page.locator("#search-results .context").first.wait_for()
+            page.locator(".bd-header .theme-switch-button").click()
+            page.locator(".bd-header .theme-change-button[data-mode=auto]").click()
+            if name != "search":
+                page.locator(".bd-header .search-button:visible").click()
+                page.locator("dialog input[name=q]").wait_for()
+        assert complaints == []
 
 
 def test_pages_work_from_a_folder(site, page):

@@ -287,23 +287,21 @@ def test_the_notes_hold_the_main_road(site, lang):
 
 
 def test_the_speakers_window_keeps_pace(site, browser):
-    context = browser.new_context(viewport=STAGE)
-    page = context.new_page()
-    complaints = listen(page)
-    open_deck(page, f"{site.url}/slides/zh/07_derivation.html#/3")
-    with context.expect_page() as opened:
-        page.keyboard.press("s")
-    speaker = opened.value
-    speaker.locator(READY).wait_for(state="attached")
-    speaker.locator(".speaker-notes mjx-container").first.wait_for()
-    assert speaker.locator(".speaker-notes time").inner_text()
-    at = "Reveal.getIndices().h"
-    for one, other in ((page, speaker), (speaker, page)):
-        before = other.evaluate(at)
-        one.keyboard.press("PageDown")
-        other.wait_for_function(f"{at} === {before + 1}")
-    assert complaints == []
-    context.close()
+    with fresh(browser, viewport=STAGE) as page:
+        complaints = listen(page)
+        open_deck(page, f"{site.url}/slides/zh/07_derivation.html#/3")
+        with page.context.expect_page() as opened:
+            page.keyboard.press("s")
+        speaker = opened.value
+        speaker.locator(READY).wait_for(state="attached")
+        speaker.locator(".speaker-notes mjx-container").first.wait_for()
+        assert speaker.locator(".speaker-notes time").inner_text()
+        at = "Reveal.getIndices().h"
+        for one, other in ((page, speaker), (speaker, page)):
+            before = other.evaluate(at)
+            one.keyboard.press("PageDown")
+            other.wait_for_function(f"{at} === {before + 1}")
+        assert complaints == []
 
 
 def test_a_deck_prints_a_page_a_slide(decks, site, stage):
