@@ -9,7 +9,7 @@ import pytest
 import sources
 from book.aids import TAG
 from book.editions import EDITIONS
-from site_pages import CHAPTERS, PHONE, fresh, listen
+from site_pages import CHAPTERS, PHONE, fresh, listen, until
 
 LAPTOP = {"width": 1280, "height": 800}
 CHAPTER, OTHER = "07_derivation", "09_dpo"
@@ -19,6 +19,8 @@ TERMS = """[...document.querySelectorAll("a.term")].map((link) => ({
     bare: !!link.closest("h1, h2, h3, h4, pre, code, .math, thead, strong, figcaption, a:not(.term)"),
     section: link.closest("article > section > section")?.id ?? "",
 }))"""
+SPILLS = """[...document.querySelectorAll(".aid mjx-container[display]")]
+    .reduce((most, {scrollWidth, clientWidth}) => Math.max(most, scrollWidth - clientWidth), 0)"""
 UNNUMBERED = """[...document.querySelectorAll(".bd-article div.math")]
     .filter((formula) => !formula.closest(".equation, details:not(.second-reading)")).length"""
 # the contrast of each text of the card with what lies behind it, as WCAG reckons it
@@ -210,6 +212,16 @@ def test_a_figure_that_the_text_mentions_is_shown_beside_it(site, laptop, lang):
     )  # its caption's formulas
     assert "\\(" not in card.inner_text()
     assert complaints == []
+
+
+@pytest.mark.parametrize("lang", EDITIONS)
+def test_a_long_equation_that_the_text_mentions_is_seen_whole(site, laptop, lang):
+    for name, place in (("09_dpo", "6-5"), ("10_data", "6-1"), ("12_rl", "7-8")):
+        laptop.goto(site.page(lang, name))
+        centred(laptop, f"a.mention[href$='eq-{place}']").hover()
+        card = opened(laptop)
+        card.locator("mjx-container").wait_for()
+        until(laptop, f"(({SPILLS}) <= 1)")
 
 
 @pytest.mark.parametrize("lang", EDITIONS)

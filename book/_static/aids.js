@@ -8,6 +8,7 @@
   const LINKS = ".bd-article :is(a.term, a.xref, a.citation)";
   const OPENS_AFTER = 250; // milliseconds that the mouse rests
   const CLOSES_AFTER = 250; // enough to reach the card
+  const SMALLEST = 0.65; // of the text's size, for a formula that is wider than its card
   const loaded = {};
   let card, text, more, owner, timer;
 
@@ -91,7 +92,9 @@
     text.replaceChildren(...shown);
     more.href = link.href;
     more.textContent = link.matches(".term") ? words.glossary : words.onward;
-    card.className = `aid${shown.some(({ localName }) => localName === "img") ? " aid-figure" : ""}`;
+    card.className = "aid";
+    card.classList.toggle("aid-figure", shown.some(({ localName }) => localName === "img"));
+    card.classList.toggle("aid-equation", shown.some(({ className }) => className === "math"));
     card.hidden = false;
     card.showPopover?.();
     link.setAttribute("aria-describedby", text.id);
@@ -99,6 +102,9 @@
     if (text.querySelector(".math") && window.MathJax?.typesetPromise) {
       await MathJax.startup.promise;
       await MathJax.typesetPromise([text]);
+      for (const { scrollWidth, clientWidth, parentElement } of text.querySelectorAll("mjx-container[display]")) {
+        if (scrollWidth > clientWidth) parentElement.style.fontSize = `${Math.max(SMALLEST, clientWidth / scrollWidth)}em`;
+      }
       if (owner === link) place();
     }
   }
