@@ -273,6 +273,18 @@ def test_the_classic_setting_runs_from_end_to_end(capsys, here):
     assert "population" not in report and "predicted" not in report and "kl" in report
 
 
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_names_every_command_and_says_what_it_does(flag, capsys, monkeypatch):
+    """A percent sign in what a command says of itself ended this in a traceback."""
+    monkeypatch.setenv("COLUMNS", "1000")
+    with pytest.raises(SystemExit) as exit_code:
+        main([flag])
+    assert exit_code.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for name, (options, _) in COMMANDS.items():
+        assert f" {name} {' '.join(options.__doc__.split())}" in shown
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_lists_every_option_with_its_default(command, capsys, monkeypatch):
     """An option without help, or a default that the help states differently."""

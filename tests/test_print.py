@@ -298,7 +298,7 @@ def test_the_epubs_contents_have_all_in_order(epub, book):
         places = [titles.index(title) for title in expected]
         assert places == sorted(places)
         appendices = [text(next(pages[f"{a}.xhtml"].iter(f"{X}h1"))) for a in contents.APPENDICES]
-        last = titles[places[-1] :]  # a chapter has a section of its own that is called "References"
+        last = titles[places[-1] :]  # a chapter has a section of its own called "References"
         assert [title for title in last if title in appendices] == appendices
 
 

@@ -66,7 +66,8 @@ def make_parser() -> Parser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (options, _) in COMMANDS.items():
-        command = commands.add_parser(name, help=options.__doc__, description=options.__doc__)
+        says = options.__doc__
+        command = commands.add_parser(name, help=says.replace("%", "%%"), description=says)
         for field in dataclasses.fields(options):
             add_option(command, field)
     return parser
