@@ -9,7 +9,7 @@ import os
 import shutil
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -88,9 +88,8 @@ def browser():
 @contextmanager
 def fresh(browser, **settings):
     """A page of a browser that has seen nothing yet; by light, unless the settings say otherwise."""
-    context = browser.new_context(**{"color_scheme": "light"} | settings)
-    yield context.new_page()
-    context.close()
+    with closing(browser.new_context(**{"color_scheme": "light"} | settings)) as context:
+        yield context.new_page()
 
 
 @pytest.fixture
